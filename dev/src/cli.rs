@@ -1,0 +1,40 @@
+use std::error::Error;
+use std::io::Write;
+
+use clap::{Parser, Subcommand};
+use dps_dev::Assets;
+
+use crate::up;
+
+/// A local Kubernetes control plane: etcd, kube-apiserver and kube-controller-manager as plain
+/// processes, no containers.
+///
+/// The first use compiles them, which takes some minutes; KUBEBUILDER_ASSETS can name a folder
+/// that has them already.
+#[derive(Debug, Parser)]
+#[command(name = "dps-dev", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a control plane and keep it until Ctrl-C
+    Up(up::Arguments),
+    /// Print the folder with etcd, kube-apiserver, kube-controller-manager and kubectl
+    Assets,
+}
+
+impl Cli {
+    pub fn run(self) -> Result<(), Box<dyn Error>> {
+        match self.command {
+            Command::Up(arguments) => up::run(arguments),
+            Command::Assets => {
+                let assets = Assets::locate()?;
+                writeln!(std::io::stdout(), "{}", assets.folder().display())?;
+                Ok(())
+            }
+        }
+    }
+}

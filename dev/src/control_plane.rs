@@ -1,0 +1,337 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::assets::Assets;
+use crate::audit::{Events, Tail};
+use crate::certificates::Certificates;
+use crate::components::{Component, Plan, Ports};
+use crate::error::Error;
+use crate::files::Home;
+use crate::kubectl::{Credentials, Kubectl, kubeconfig};
+use crate::process::{Guarded, Signal};
+
+/// Generous: machines that run tests also compile.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// After that a component that was asked to end is killed. The API server ends in a second, or
+/// not before the last client's watch does: nothing is lost by not waiting for that.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Each look costs a kubectl, which on a small machine takes its time from what is starting.
+const POLL: Duration = Duration::from_millis(50);
+/// For kubectl while something starts: a server that accepts and never answers is not ready.
+const PATIENCE: &str = "--request-timeout=5s";
+const QUOTED_LINES: usize = 20;
+/// A port can be taken between being chosen and being listened on.
+const ATTEMPTS: usize = 3;
+const PORT_TAKEN: &str = "address already in use";
+
+/// How a control plane is set up; the default suits tests.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// For data, keys and logs. It is never removed. Without it a temporary folder is made and
+    /// removed at the end, or by the next start where no destructor ran or the thread panicked.
+    /// It stays when `DPS_DEV_KEEP` is set or a component failed to start.
+    pub directory: Option<PathBuf>,
+    /// Files or folders with CustomResourceDefinitions. They are there before
+    /// kube-controller-manager starts, because its garbage collector finds kinds that come later
+    /// only every 30 seconds.
+    pub crds: Vec<PathBuf>,
+    /// Whether kube-controller-manager runs: garbage collection, deletion of namespaces,
+    /// ServiceAccounts, aggregated ClusterRoles.
+    pub controller_manager: bool,
+    /// Appended to the API server's, e.g. `--enable-admission-plugins=…`.
+    pub api_server_flags: Vec<String>,
+    /// Appended to kube-controller-manager's; `--controllers=…` adds controllers.
+    pub controller_manager_flags: Vec<String>,
+    /// Whether etcd syncs its writes to the disk, as a real one does: for measurements.
+    pub durable: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            crds: Vec::new(),
+            controller_manager: true,
+            api_server_flags: Vec::new(),
+            controller_manager_flags: Vec::new(),
+            durable: false,
+        }
+    }
+}
+
+/// A running control plane; dropping it ends its processes, as does the end of this process.
+#[derive(Debug)]
+pub struct ControlPlane {
+    // Fields are dropped in order: the processes end before their folder goes.
+    processes: Vec<(Component, Guarded)>,
+    plan: Plan,
+    url: String,
+    kubectl: Kubectl,
+    home: Home,
+}
+
+impl ControlPlane {
+    /// Starts all components and returns when they are ready: `/readyz` answers, the CRDs are
+    /// established and, with kube-controller-manager, the `default` ServiceAccount exists.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        let assets = Assets::locate()?;
+        let home = Home::new(options.directory.as_deref())?;
+        let certificates = Certificates::create(&home)?;
+        let plan = Plan::new(options, assets, &home, certificates)?;
+        let mut control_plane = Self {
+            processes: Vec::new(),
+            url: plan.ports.api_server_url(),
+            kubectl: Kubectl {
+                binary: plan.assets.binary("kubectl"),
+                kubeconfig: home.join("admin.kubeconfig"),
+                cache: home.join("kubectl-cache"),
+            },
+            plan,
+            home,
+        };
+        let outcome = control_plane.bring_up();
+        // Such an error names a log. Others, as a CRD that is refused, say all there is to know.
+        if let Err(Error::Component { .. }) = outcome {
+            control_plane.home.keep();
+        }
+        outcome.map(|()| control_plane)
+    }
+
+    /// Ends all components, each before what it depends on, and removes a temporary folder.
+    pub fn stop(mut self) -> Result<(), Error> {
+        for component in [Component::ControllerManager, Component::ApiServer, Component::Etcd] {
+            if let Some(process) = self.process_mut(component) {
+                process.terminate(STOP_TIMEOUT)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An error, with the end of its log, when a component is not running.
+    pub fn check(&mut self) -> Result<(), Error> {
+        for (component, process) in &mut self.processes {
+            if let Some(status) = process.try_wait()? {
+                return Err(failure(*component, process, format!("ended ({status})")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder with everything.
+    pub fn directory(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The folder with each component's log and the audit log.
+    pub fn logs_dir(&self) -> PathBuf {
+        self.home.logs()
+    }
+
+    /// Leaves a temporary folder behind at the end.
+    pub fn keep_directory(&self) {
+        self.home.keep();
+    }
+
+    /// Where the binaries are.
+    pub fn assets(&self) -> &Assets {
+        &self.plan.assets
+    }
+
+    /// A kubeconfig of a member of `system:masters`.
+    pub fn admin_kubeconfig(&self) -> &Path {
+        &self.kubectl.kubeconfig
+    }
+
+    /// The API server's address, `https://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The certificate that vouches for the API server.
+    pub fn ca_pem(&self) -> &str {
+        &self.plan.certificates.ca_pem
+    }
+
+    /// kubectl as the administrator.
+    pub fn kubectl(&self) -> Command {
+        self.kubectl.command()
+    }
+
+    /// Runs kubectl as the administrator; returns its stdout, or an error with its stderr.
+    pub fn kubectl_ok(&self, arguments: &[&str]) -> Result<String, Error> {
+        self.kubectl.ok(arguments)
+    }
+
+    /// Runs kubectl with another kubeconfig; returns its stdout, or an error with its stderr.
+    pub fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str]) -> Result<String, Error> {
+        Kubectl { kubeconfig: kubeconfig.to_owned(), ..self.kubectl.clone() }.ok(arguments)
+    }
+
+    /// Applies a manifest (YAML or JSON, any number of objects) as the administrator.
+    pub fn apply(&self, manifest: &str) -> Result<String, Error> {
+        self.kubectl.apply(manifest)
+    }
+
+    /// A token of an existing ServiceAccount, good for a day.
+    pub fn service_account_token(&self, namespace: &str, name: &str) -> Result<String, Error> {
+        let token = self.kubectl_ok(&["create", "token", name, "-n", namespace, "--duration=24h"])?;
+        Ok(token.trim().to_owned())
+    }
+
+    /// A kubeconfig with such a token: what a Pod of that ServiceAccount may do.
+    pub fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf, Error> {
+        let token = self.service_account_token(namespace, name)?;
+        let user = format!("{namespace}-{name}");
+        self.write_kubeconfig(&user, &self.url, &Credentials::Token(&token))
+    }
+
+    /// The API server's audit log: level Metadata, all requests.
+    pub fn audit_log(&self) -> &Path {
+        &self.plan.audit_log
+    }
+
+    /// All events so far.
+    pub fn audit_events(&self) -> Result<Events, Error> {
+        Tail::new(self.audit_log()).read()
+    }
+
+    /// The pid of a component that was started.
+    pub fn pid_of(&self, component: Component) -> Option<u32> {
+        self.process(component).map(Guarded::pid)
+    }
+
+    /// A component's process, to measure it.
+    pub fn process(&self, component: Component) -> Option<&Guarded> {
+        self.processes.iter().find(|(which, _)| *which == component).map(|(_, process)| process)
+    }
+
+    /// Sends a signal to a component, e.g. [`Signal::Stop`] to make it hang.
+    pub fn signal(&mut self, component: Component, signal: Signal) -> Result<(), Error> {
+        match self.process_mut(component) {
+            Some(process) => Ok(process.signal(signal)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the API server without warning; its port refuses connections until
+    /// [`restart_api_server`](Self::restart_api_server).
+    pub fn kill_api_server(&mut self) {
+        self.processes.retain(|(which, _)| *which != Component::ApiServer);
+    }
+
+    /// Kills the API server if it runs, starts it on the port it had and waits until it is ready.
+    pub fn restart_api_server(&mut self) -> Result<(), Error> {
+        self.kill_api_server();
+        self.launch(Component::ApiServer)?;
+        self.await_api_server()
+    }
+
+    fn process_mut(&mut self, component: Component) -> Option<&mut Guarded> {
+        self.processes.iter_mut().find(|(which, _)| *which == component).map(|(_, process)| process)
+    }
+
+    fn bring_up(&mut self) -> Result<(), Error> {
+        for _ in 1..ATTEMPTS {
+            match self.try_bring_up() {
+                Err(Error::Component { tail, .. }) if tail.contains(PORT_TAKEN) => {
+                    self.processes.clear();
+                    self.plan.ports = Ports::free()?;
+                    self.url = self.plan.ports.api_server_url();
+                }
+                other => return other,
+            }
+        }
+        self.try_bring_up()
+    }
+
+    fn try_bring_up(&mut self) -> Result<(), Error> {
+        self.write_kubeconfigs()?;
+        // The API server is patient with its store: they start side by side.
+        self.launch(Component::Etcd)?;
+        self.launch(Component::ApiServer)?;
+        self.await_api_server()?;
+        self.install_crds()?;
+        if self.plan.options.controller_manager {
+            self.launch(Component::ControllerManager)?;
+            self.await_controller_manager()?;
+        }
+        Ok(())
+    }
+
+    fn write_kubeconfigs(&self) -> Result<(), Error> {
+        let certificates = &self.plan.certificates;
+        for (user, identity) in
+            [("admin", &certificates.admin), ("controller-manager", &certificates.controller_manager)]
+        {
+            self.write_kubeconfig(user, &self.url, &Credentials::Certificate(identity))?;
+        }
+        Ok(())
+    }
+
+    fn write_kubeconfig(&self, user: &str, server: &str, who: &Credentials) -> Result<PathBuf, Error> {
+        let text = kubeconfig(server, &self.plan.certificates.ca, user, who);
+        self.home.write(&format!("{user}.kubeconfig"), &text)
+    }
+
+    fn launch(&mut self, component: Component) -> Result<(), Error> {
+        let log = self.home.logs().join(format!("{}.log", component.name()));
+        let process = Guarded::spawn(&self.plan.command(component), &log)?;
+        self.processes.push((component, process));
+        Ok(())
+    }
+
+    fn install_crds(&self) -> Result<(), Error> {
+        for path in &self.plan.options.crds {
+            let path = path.to_string_lossy();
+            self.kubectl_ok(&["apply", "--server-side", "-f", &path])?;
+        }
+        if !self.plan.options.crds.is_empty() {
+            self.kubectl_ok(&["wait", "crd", "--all", "--for=condition=Established"])?;
+        }
+        Ok(())
+    }
+
+    fn await_api_server(&mut self) -> Result<(), Error> {
+        self.await_ready(Component::ApiServer, |it| it.kubectl_ok(&[PATIENCE, "get", "--raw", "/readyz"]))
+    }
+
+    fn await_controller_manager(&mut self) -> Result<(), Error> {
+        let server = self.plan.ports.controller_manager_url();
+        self.await_ready(Component::ControllerManager, |it| {
+            it.kubectl_ok(&[PATIENCE, "--server", &server, "get", "--raw", "/healthz"])
+        })?;
+        self.await_ready(Component::ControllerManager, |it| {
+            it.kubectl_ok(&[PATIENCE, "get", "serviceaccount", "default", "-n", "default"])
+        })
+    }
+
+    fn await_ready(
+        &mut self,
+        component: Component,
+        probe: impl Fn(&Self) -> Result<String, Error>,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + READY_TIMEOUT;
+        loop {
+            self.check()?;
+            let Err(refusal) = probe(self) else { return Ok(()) };
+            if Instant::now() >= deadline {
+                let problem = format!("was not ready after {} s: {refusal}", READY_TIMEOUT.as_secs());
+                return Err(match self.process(component) {
+                    Some(process) => failure(component, process, problem),
+                    None => refusal,
+                });
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+fn failure(component: Component, process: &Guarded, problem: String) -> Error {
+    Error::Component {
+        component: component.name(),
+        problem,
+        log: process.log().to_owned(),
+        tail: process.log_tail(QUOTED_LINES),
+    }
+}

@@ -1,0 +1,31 @@
+//! `dps-dev`: the local control plane from the command line.
+
+mod cli;
+mod up;
+
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(error: &dyn Error) {
+    let mut text = format!("dps-dev: {error}");
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    // Without a stderr the exit code has to do.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

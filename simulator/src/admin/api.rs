@@ -1,0 +1,214 @@
+//! The calls of the admin API, one line each, and their bodies.
+
+use http::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::config::ReprovisionPolicy;
+use crate::control::{Control, ControlError};
+use crate::dps::{Settings, query_parameter};
+use crate::faults::{Fault, FaultError};
+use crate::keys::SymmetricKey;
+use crate::shared::Outage;
+
+/// Why an admin call was refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("there is no {method} {path}; the README lists the calls")]
+    NoSuchCall { method: Method, path: String },
+    #[error("the body does not fit: {0}")]
+    Body(#[from] serde_json::Error),
+    #[error("since must be a number")]
+    Since,
+    #[error("there is no fault {0}")]
+    NoFault(String),
+    #[error(transparent)]
+    Fault(#[from] FaultError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+impl ApiError {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoSuchCall { .. } | Self::NoFault(_) => StatusCode::NOT_FOUND,
+            Self::Control(
+                ControlError::NoIdScope(_) | ControlError::NoGroup(_) | ControlError::NoRegistration(_),
+            ) => StatusCode::NOT_FOUND,
+            Self::Body(_) | Self::Since | Self::Fault(_) | Self::Control(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// An error as a body.
+pub(super) fn problem(message: &str) -> Vec<u8> {
+    json!({"error": message}).to_string().into_bytes()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Keys {
+    primary_key: SymmetricKey,
+    secondary_key: SymmetricKey,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hub {
+    hub: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hubs {
+    hubs: Vec<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct OutageNow {
+    outage: Outage,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct DeviceKey {
+    id_scope: String,
+    registration_id: String,
+    key: String,
+}
+
+type Answered = Result<Option<Vec<u8>>, ApiError>;
+
+/// Carries out a call; what it returns is the JSON body, if there is one.
+pub(super) fn answer(control: &Control, method: &Method, path: &str, query: &str, body: &[u8]) -> Answered {
+    let segments: Vec<String> = path
+        .split('/')
+        .skip(1)
+        .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
+        .collect();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    match (method.as_str(), segments.as_slice()) {
+        ("GET", ["healthz"]) => reply(&json!({"status": "ok"})),
+        ("GET", ["v1", "ledger"]) => ledger(control, query),
+        ("DELETE", ["v1", "ledger"]) => {
+            control.clear_ledger();
+            Ok(None)
+        }
+        ("GET", ["v1", "ledger", "totals"]) => reply(&control.totals()),
+        ("GET", ["v1", "faults"]) => reply(&control.faults()),
+        ("POST", ["v1", "faults"]) => {
+            let id = control.inject(read::<Fault>(body)?)?;
+            reply(&json!({"id": id}))
+        }
+        ("DELETE", ["v1", "faults"]) => {
+            control.clear_faults();
+            Ok(None)
+        }
+        ("DELETE", ["v1", "faults", id]) => clear_fault(control, id),
+        ("GET", ["v1", "settings"]) => reply(&control.settings()),
+        ("PATCH", ["v1", "settings"]) => change_settings(control, body),
+        ("GET", ["v1", "outage"]) => reply(&OutageNow { outage: control.outage() }),
+        ("PUT", ["v1", "outage"]) => {
+            control.set_outage(read::<OutageNow>(body)?.outage);
+            Ok(None)
+        }
+        ("POST", ["v1", "check-device-key"]) => {
+            let asked: DeviceKey = read(body)?;
+            let accepted = control.accepts_device_key(&asked.id_scope, &asked.registration_id, &asked.key);
+            reply(&json!({"accepted": accepted}))
+        }
+        (_, ["v1", "scopes", id_scope, rest @ ..]) => in_scope(control, method, path, id_scope, rest, body),
+        _ => Err(ApiError::NoSuchCall { method: method.clone(), path: path.to_owned() }),
+    }
+}
+
+fn in_scope(
+    control: &Control,
+    method: &Method,
+    path: &str,
+    id_scope: &str,
+    rest: &[&str],
+    body: &[u8],
+) -> Answered {
+    match (method.as_str(), rest) {
+        ("PUT", ["hubs"]) => control.set_linked_hubs(id_scope, &read::<Hubs>(body)?.hubs)?,
+        ("DELETE", ["quota-counters"]) => control.reset_quota_counters(id_scope)?,
+        ("PUT", ["groups", group, "keys"]) => {
+            let Keys { primary_key, secondary_key } = read(body)?;
+            control.replace_group_keys(id_scope, group, primary_key, secondary_key)?;
+        }
+        ("PUT", ["groups", group, "enabled"]) => {
+            control.set_group_enabled(id_scope, group, read::<Enabled>(body)?.enabled)?;
+        }
+        ("PUT", ["groups", group, "hub"]) => {
+            control.set_static_hub(id_scope, group, &read::<Hub>(body)?.hub)?;
+        }
+        ("PUT", ["groups", group, "reprovision-policy"]) => {
+            control.set_reprovision_policy(id_scope, group, read::<ReprovisionPolicy>(body)?)?;
+        }
+        ("DELETE", ["groups", group]) => control.delete_group(id_scope, group)?,
+        ("PUT", ["devices", device, "enabled"]) => {
+            control.set_device_enabled(id_scope, device, read::<Enabled>(body)?.enabled)?;
+        }
+        ("GET", ["registrations", device]) => {
+            let missing = || ControlError::NoRegistration((*device).to_owned());
+            return reply(&control.registration(id_scope, device).ok_or_else(missing)?);
+        }
+        ("DELETE", ["registrations", device]) => control.delete_registration(id_scope, device)?,
+        ("PUT", ["registrations", device, "hub"]) => {
+            control.move_device(id_scope, device, &read::<Hub>(body)?.hub)?;
+        }
+        _ => return Err(ApiError::NoSuchCall { method: method.clone(), path: path.to_owned() }),
+    }
+    Ok(None)
+}
+
+fn ledger(control: &Control, query: &str) -> Answered {
+    let since = match query_parameter(query, "since") {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| ApiError::Since)?,
+    };
+    reply(&json!({"entries": control.ledger_since(since)}))
+}
+
+fn clear_fault(control: &Control, id: &str) -> Answered {
+    match id.parse().is_ok_and(|id| control.clear_fault(id)) {
+        true => Ok(None),
+        false => Err(ApiError::NoFault(id.to_owned())),
+    }
+}
+
+/// Fields that the body leaves out stay as they are; `null` is a value of its own.
+fn change_settings(control: &Control, body: &[u8]) -> Answered {
+    let mut settings = serde_json::to_value(control.settings())?;
+    overlay(&mut settings, read(body)?);
+    let settings: Settings = serde_json::from_value(settings)?;
+    control.set_settings(settings);
+    reply(&settings)
+}
+
+fn overlay(onto: &mut Value, change: Map<String, Value>) {
+    for (name, value) in change {
+        match (onto.get_mut(&name), value) {
+            (Some(inner @ Value::Object(_)), Value::Object(value)) => overlay(inner, value),
+            (_, value) => onto[name] = value,
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    Ok(serde_json::from_slice(body)?)
+}
+
+fn reply(body: &impl Serialize) -> Answered {
+    Ok(Some(serde_json::to_vec(body)?))
+}

@@ -1,0 +1,67 @@
+//! The admin API: JSON over plain HTTP on a loopback address, for scripts and demos.
+
+mod api;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use crate::control::Control;
+use crate::server::Stop;
+
+const MAX_BODY: usize = 1024 * 1024;
+const HEADER_LIMIT: Duration = Duration::from_secs(30);
+
+/// Serves one connection of the admin API.
+pub(crate) async fn serve(control: Control, stream: TcpStream, mut stop: Stop) {
+    let service = service_fn(|request| {
+        let control = control.clone();
+        async move { Ok::<_, Infallible>(handle(&control, request).await) }
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .serve_connection(TokioIo::new(stream), service);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        _ = stop.changed() => {
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an admin connection ended");
+    }
+}
+
+async fn handle(control: &Control, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
+        return respond(StatusCode::PAYLOAD_TOO_LARGE, api::problem("the body is too large"));
+    };
+    let query = head.uri.query().unwrap_or_default();
+    match api::answer(control, &head.method, head.uri.path(), query, &body.to_bytes()) {
+        Ok(None) => respond(StatusCode::NO_CONTENT, Vec::new()),
+        Ok(Some(body)) => respond(StatusCode::OK, body),
+        Err(error) => respond(error.status(), api::problem(&error.to_string())),
+    }
+}
+
+fn respond(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let has_body = !body.is_empty();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    if has_body {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    response
+}

@@ -1,0 +1,30 @@
+//! The one place that reads the clock; everything else is told what time it is.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+/// A point in time as the simulator sees it: a steady reading for rates and waits,
+/// and the wall clock for token expiry and the timestamps in answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// Time since the simulator was started; never goes back.
+    pub steady: Duration,
+    /// Universal time.
+    pub wall: Timestamp,
+}
+
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    pub fn now(&self) -> Moment {
+        Moment { steady: self.start.elapsed(), wall: Timestamp::now() }
+    }
+}

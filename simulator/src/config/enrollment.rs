@@ -1,0 +1,150 @@
+//! Id scopes and the enrollments in them.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::keys::{KeyError, SymmetricKey};
+
+/// One DPS instance.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct IdScope {
+    pub id_scope: String,
+    /// Host names of the linked hubs.
+    #[serde(default)]
+    pub hubs: Vec<String>,
+    #[serde(default)]
+    pub enrollment_groups: Vec<EnrollmentGroup>,
+    /// Enrollments of one device; they come before groups.
+    #[serde(default)]
+    pub individual_enrollments: Vec<IndividualEnrollment>,
+}
+
+/// A symmetric-key enrollment group.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EnrollmentGroup {
+    pub id: String,
+    pub primary_key: SymmetricKey,
+    pub secondary_key: SymmetricKey,
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    #[serde(default)]
+    pub allocation_policy: AllocationPolicy,
+    /// The hub of the `static` policy.
+    #[serde(default)]
+    pub hub: Option<String>,
+    /// What the webhook of the `custom` policy answers.
+    #[serde(default)]
+    pub webhook: Option<Webhook>,
+    #[serde(default)]
+    pub reprovision_policy: ReprovisionPolicy,
+}
+
+impl EnrollmentGroup {
+    /// An enabled group with the `hashed` policy; the keys are base64.
+    pub fn new(id: &str, primary_key: &str, secondary_key: &str) -> Result<Self, KeyError> {
+        Ok(Self {
+            id: id.to_owned(),
+            primary_key: SymmetricKey::from_base64(primary_key)?,
+            secondary_key: SymmetricKey::from_base64(secondary_key)?,
+            enabled: true,
+            allocation_policy: AllocationPolicy::Hashed,
+            hub: None,
+            webhook: None,
+            reprovision_policy: ReprovisionPolicy::default(),
+        })
+    }
+}
+
+/// The enrollment of one device, which signs with the enrollment's own keys.
+///
+/// A disabled one needs no keys: it then shuts out a device of a group, whatever key it has.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct IndividualEnrollment {
+    pub registration_id: String,
+    /// The device id at the hub; the registration id unless given.
+    #[serde(default)]
+    pub device_id: Option<String>,
+    #[serde(default)]
+    pub primary_key: Option<SymmetricKey>,
+    #[serde(default)]
+    pub secondary_key: Option<SymmetricKey>,
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    #[serde(default)]
+    pub allocation_policy: AllocationPolicy,
+    #[serde(default)]
+    pub hub: Option<String>,
+    #[serde(default)]
+    pub webhook: Option<Webhook>,
+    #[serde(default)]
+    pub reprovision_policy: ReprovisionPolicy,
+}
+
+/// How an enrollment chooses a hub. `geoLatency` is not simulated: one machine has no distances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AllocationPolicy {
+    /// Evenly over the linked hubs, by the registration id.
+    #[default]
+    Hashed,
+    /// Always the same hub.
+    Static,
+    /// A webhook decides.
+    Custom,
+}
+
+/// What happens when a device registers again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct ReprovisionPolicy {
+    /// Allocate anew; otherwise the device stays on its hub.
+    pub update_hub_assignment: bool,
+    /// Carry the device's data to the new hub; otherwise reset it.
+    pub migrate_device_data: bool,
+}
+
+impl Default for ReprovisionPolicy {
+    fn default() -> Self {
+        Self { update_hub_assignment: true, migrate_device_data: true }
+    }
+}
+
+/// A custom-allocation webhook, simulated by a table over one field of the device's payload.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Webhook {
+    /// The payload field that decides.
+    pub field: String,
+    #[serde(default)]
+    pub rules: Vec<WebhookRule>,
+    /// The answer when no rule fits; without it the webhook fails and so does the registration.
+    #[serde(default)]
+    pub otherwise: Option<WebhookAnswer>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct WebhookRule {
+    /// The value that the field must have.
+    pub value: Value,
+    pub hub: String,
+    /// Returned to the device.
+    #[serde(default)]
+    pub payload: Option<Map<String, Value>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct WebhookAnswer {
+    pub hub: String,
+    /// Returned to the device.
+    #[serde(default)]
+    pub payload: Option<Map<String, Value>>,
+}
+
+fn yes() -> bool {
+    true
+}

@@ -1,0 +1,175 @@
+//! The checks of a configuration that need more than one field, or more than a type.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use super::{AllocationPolicy, Config, IdScope, IndividualEnrollment, Tls, Webhook};
+use crate::dps::registration_id;
+
+/// A setting that cannot be, where it is and what would do.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Invalid {
+    field: String,
+    problem: String,
+}
+
+fn invalid<T>(field: impl fmt::Display, problem: impl Into<String>) -> Result<T, Invalid> {
+    Err(Invalid { field: field.to_string(), problem: problem.into() })
+}
+
+pub(super) fn config(config: &Config) -> Result<(), Invalid> {
+    if let Some(admin) = config.admin
+        && !admin.ip().is_loopback()
+    {
+        return invalid(
+            "admin",
+            "must be a loopback address such as 127.0.0.1:8444, since the admin API asks for no credentials",
+        );
+    }
+    if config.ledger_capacity == 0 {
+        return invalid("ledgerCapacity", "must be at least 1");
+    }
+    if config.api_versions.is_empty() {
+        return invalid("apiVersions", "must name at least one version");
+    }
+    tls(&config.tls)?;
+    let mut seen = HashSet::new();
+    for (index, scope) in config.id_scopes.iter().enumerate() {
+        let path = format!("idScopes[{index}]");
+        id_scope(&path, scope)?;
+        if !seen.insert(scope.id_scope.to_ascii_lowercase()) {
+            return invalid(format!("{path}.idScope"), format!("{:?} occurs twice", scope.id_scope));
+        }
+    }
+    Ok(())
+}
+
+fn tls(tls: &Tls) -> Result<(), Invalid> {
+    match (&tls.certificate, &tls.key, &tls.directory) {
+        (Some(_), Some(_), None) | (None, None, _) => Ok(()),
+        (Some(_), None, _) => invalid("tls.key", "must be given together with tls.certificate"),
+        (None, Some(_), _) => invalid("tls.certificate", "must be given together with tls.key"),
+        (Some(_), Some(_), Some(_)) => {
+            invalid("tls.directory", "must be left out when tls.certificate and tls.key are given")
+        }
+    }
+}
+
+fn id_scope(path: &str, scope: &IdScope) -> Result<(), Invalid> {
+    let id = &scope.id_scope;
+    if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return invalid(
+            format!("{path}.idScope"),
+            format!("{id:?} is not an id scope; letters and digits only, such as 0ne00000001"),
+        );
+    }
+    hubs(&format!("{path}.hubs"), &scope.hubs)?;
+    let mut seen = HashSet::new();
+    for (index, group) in scope.enrollment_groups.iter().enumerate() {
+        let path = format!("{path}.enrollmentGroups[{index}]");
+        if group.id.is_empty() {
+            return invalid(format!("{path}.id"), "must not be empty");
+        }
+        if !seen.insert(&group.id) {
+            return invalid(format!("{path}.id"), format!("{:?} occurs twice", group.id));
+        }
+        let (hub, webhook) = (group.hub.as_deref(), group.webhook.as_ref());
+        allocation(&path, scope, group.allocation_policy, hub, webhook)?;
+    }
+    let mut seen = HashSet::new();
+    for (index, entry) in scope.individual_enrollments.iter().enumerate() {
+        let path = format!("{path}.individualEnrollments[{index}]");
+        individual_enrollment(&path, scope, entry)?;
+        let id = &entry.registration_id;
+        if !seen.insert(id.to_ascii_lowercase()) {
+            return invalid(format!("{path}.registrationId"), format!("{id:?} occurs twice"));
+        }
+    }
+    Ok(())
+}
+
+fn individual_enrollment(path: &str, scope: &IdScope, entry: &IndividualEnrollment) -> Result<(), Invalid> {
+    let id = &entry.registration_id;
+    if !registration_id::is_valid(id) {
+        let problem = format!("{id:?} is not a registration id; {}", registration_id::ALLOWED);
+        return invalid(format!("{path}.registrationId"), problem);
+    }
+    match (&entry.primary_key, &entry.secondary_key) {
+        (Some(_), Some(_)) => {}
+        (None, None) if !entry.enabled => {}
+        (None, _) => {
+            let problem = "must be given; only a disabled enrollment can do without keys";
+            return invalid(format!("{path}.primaryKey"), problem);
+        }
+        (_, None) => return invalid(format!("{path}.secondaryKey"), "must be given"),
+    }
+    let (hub, webhook) = (entry.hub.as_deref(), entry.webhook.as_ref());
+    allocation(path, scope, entry.allocation_policy, hub, webhook)
+}
+
+/// Checks host names of hubs and that none occurs twice.
+pub(crate) fn hubs(path: &str, hubs: &[String]) -> Result<(), Invalid> {
+    let mut seen = HashSet::new();
+    for (index, hub) in hubs.iter().enumerate() {
+        let label =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if !hub.contains('.') || !hub.split('.').all(label) {
+            return invalid(
+                format!("{path}[{index}]"),
+                format!("{hub:?} is not a host name such as hub-a.azure-devices.net"),
+            );
+        }
+        if !seen.insert(hub) {
+            return invalid(format!("{path}[{index}]"), format!("{hub:?} occurs twice"));
+        }
+    }
+    Ok(())
+}
+
+fn allocation(
+    path: &str,
+    scope: &IdScope,
+    policy: AllocationPolicy,
+    hub: Option<&str>,
+    webhook: Option<&Webhook>,
+) -> Result<(), Invalid> {
+    match (policy, hub) {
+        (AllocationPolicy::Static, Some(hub)) => linked(&format!("{path}.hub"), scope, hub)?,
+        (AllocationPolicy::Static, None) => {
+            return invalid(
+                format!("{path}.hub"),
+                "must name a linked hub, since allocationPolicy is static",
+            );
+        }
+        (_, Some(_)) => {
+            return invalid(format!("{path}.hub"), "must be left out unless allocationPolicy is static");
+        }
+        (_, None) => {}
+    }
+    match (policy, webhook) {
+        (AllocationPolicy::Custom, None) => {
+            invalid(format!("{path}.webhook"), "must be given, since allocationPolicy is custom")
+        }
+        (AllocationPolicy::Custom, Some(webhook)) => {
+            for (index, rule) in webhook.rules.iter().enumerate() {
+                linked(&format!("{path}.webhook.rules[{index}].hub"), scope, &rule.hub)?;
+            }
+            match &webhook.otherwise {
+                Some(answer) => linked(&format!("{path}.webhook.otherwise.hub"), scope, &answer.hub),
+                None => Ok(()),
+            }
+        }
+        (_, Some(_)) => {
+            invalid(format!("{path}.webhook"), "must be left out unless allocationPolicy is custom")
+        }
+        (_, None) => Ok(()),
+    }
+}
+
+fn linked(field: &str, scope: &IdScope, hub: &str) -> Result<(), Invalid> {
+    if scope.hubs.iter().any(|linked| linked == hub) {
+        return Ok(());
+    }
+    invalid(field, format!("{hub:?} is not linked; the hubs of this id scope are {:?}", scope.hubs))
+}

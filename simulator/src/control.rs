@@ -1,0 +1,309 @@
+//! Looking into a running simulator and changing it: what its admin API does, in process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{self, Invalid, Quotas, ReprovisionPolicy};
+use crate::dps::{Allocation, Group, Registration, RegistrationState, Scope, Settings};
+use crate::faults::{ActiveFault, Fault, FaultError};
+use crate::keys::{KeyError, KeyPair, SymmetricKey};
+use crate::ledger::{LedgerEntry, Totals};
+use crate::shared::{Outage, Shared};
+
+/// A handle to a running simulator; cheap to clone, and no longer useful once that has ended.
+#[derive(Clone, Debug)]
+pub struct Control {
+    shared: Arc<Shared>,
+}
+
+/// What was to be changed is not there, or cannot be changed so.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("there is no id scope {0:?}")]
+    NoIdScope(String),
+    #[error("there is no enrollment group {0:?} in this id scope")]
+    NoGroup(String),
+    #[error("there is no registration {0:?} in this id scope")]
+    NoRegistration(String),
+    #[error("{0:?} is not linked to this id scope")]
+    NotLinked(String),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+impl Control {
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// What can be changed while the simulator runs, as it is now.
+    pub fn settings(&self) -> Settings {
+        self.shared.service.settings()
+    }
+
+    /// Replaces all of it.
+    pub fn set_settings(&self, settings: Settings) {
+        self.shared.service.change_settings(|current| *current = settings);
+    }
+
+    /// How long operations that start from now on are `assigning`.
+    pub fn set_think_time(&self, think_time: Duration) {
+        self.shared.service.change_settings(|settings| settings.think_time = think_time);
+    }
+
+    /// Whether register answers 200 with the assignment instead of 202.
+    pub fn set_assign_at_once(&self, at_once: bool) {
+        self.shared.service.change_settings(|settings| settings.assign_at_once = at_once);
+    }
+
+    /// The `Retry-After` of a 202; none leaves the header out.
+    pub fn set_retry_after(&self, retry_after: Option<Duration>) {
+        self.shared.service.change_settings(|settings| settings.retry_after = retry_after);
+    }
+
+    /// Changes the quotas; what was counted so far still counts.
+    pub fn set_quotas(&self, quotas: Quotas) {
+        self.shared.service.change_settings(|settings| settings.quotas = quotas);
+    }
+
+    /// Forgets what was counted against the quotas of an id scope.
+    pub fn reset_quota_counters(&self, id_scope: &str) -> Result<(), ControlError> {
+        self.in_scope(id_scope, |scope| {
+            scope.reset_counters(&self.shared.service.readings);
+            Ok(())
+        })
+    }
+
+    /// Replaces a group's keys, given in base64. Hubs take a device's new key only after it has
+    /// registered again.
+    pub fn set_group_keys(
+        &self,
+        id_scope: &str,
+        group: &str,
+        primary: &str,
+        secondary: &str,
+    ) -> Result<(), ControlError> {
+        let (primary, secondary) =
+            (SymmetricKey::from_base64(primary)?, SymmetricKey::from_base64(secondary)?);
+        self.replace_group_keys(id_scope, group, primary, secondary)
+    }
+
+    pub(crate) fn replace_group_keys(
+        &self,
+        id_scope: &str,
+        group: &str,
+        primary: SymmetricKey,
+        secondary: SymmetricKey,
+    ) -> Result<(), ControlError> {
+        self.in_group(id_scope, group, |group| group.keys = KeyPair { primary, secondary })
+    }
+
+    /// Enables or disables a group.
+    pub fn set_group_enabled(&self, id_scope: &str, group: &str, enabled: bool) -> Result<(), ControlError> {
+        self.in_group(id_scope, group, |group| group.enrollment.enabled = enabled)
+    }
+
+    /// Deletes a group; its registration records stay, as they do at DPS.
+    pub fn delete_group(&self, id_scope: &str, group: &str) -> Result<(), ControlError> {
+        self.in_group(id_scope, group, |group| group.deleted = true)
+    }
+
+    /// Changes a group's policy to `static` with this hub.
+    pub fn set_static_hub(&self, id_scope: &str, group: &str, hub: &str) -> Result<(), ControlError> {
+        self.in_scope(id_scope, |scope| {
+            let hub = linked_hub(scope, hub)?;
+            find_group(scope, group)?.enrollment.allocation = Allocation::Static(hub);
+            Ok(())
+        })
+    }
+
+    /// Changes what happens when a group's devices register again.
+    pub fn set_reprovision_policy(
+        &self,
+        id_scope: &str,
+        group: &str,
+        policy: ReprovisionPolicy,
+    ) -> Result<(), ControlError> {
+        self.in_group(id_scope, group, |group| group.enrollment.reprovision = policy)
+    }
+
+    /// Changes the linked hubs; devices move when they register again.
+    pub fn set_linked_hubs(&self, id_scope: &str, hubs: &[impl AsRef<str>]) -> Result<(), ControlError> {
+        let hubs: Vec<String> = hubs.iter().map(|hub| hub.as_ref().to_owned()).collect();
+        config::check_hubs("hubs", &hubs)?;
+        self.in_scope(id_scope, |scope| {
+            scope.hubs = hubs.iter().map(|hub| hub.as_str().into()).collect();
+            Ok(())
+        })
+    }
+
+    /// Enables or disables the individual enrollment of a device. Disabling a device of a group
+    /// makes such an enrollment, enabling it removes that again.
+    pub fn set_device_enabled(
+        &self,
+        id_scope: &str,
+        registration_id: &str,
+        enabled: bool,
+    ) -> Result<(), ControlError> {
+        self.in_scope(id_scope, |scope| {
+            scope.set_device_enabled(registration_id, enabled);
+            Ok(())
+        })
+    }
+
+    /// Assigns a registered device to another linked hub, as if someone else had registered it.
+    pub fn move_device(&self, id_scope: &str, registration_id: &str, hub: &str) -> Result<(), ControlError> {
+        let now = self.shared.clock.now();
+        let service = &self.shared.service;
+        self.in_scope(id_scope, |scope| {
+            let hub = linked_hub(scope, hub)?;
+            let missing = || ControlError::NoRegistration(registration_id.to_owned());
+            let registration = scope.registration(registration_id).ok_or_else(missing)?;
+            registration.settle(now.steady, &service.readings, &service.ids);
+            let plan = registration.assignment_to(hub).ok_or_else(missing)?;
+            registration.apply(plan, now.wall, &service.readings, &service.ids);
+            Ok(())
+        })
+    }
+
+    /// Deletes a registration record with its operations. The hub keeps the device's identity.
+    pub fn delete_registration(&self, id_scope: &str, registration_id: &str) -> Result<(), ControlError> {
+        self.in_scope(id_scope, |scope| {
+            match scope.registration(registration_id).filter(|r| r.exists()) {
+                Some(registration) => registration.forget(),
+                None => return Err(ControlError::NoRegistration(registration_id.to_owned())),
+            }
+            Ok(())
+        })
+    }
+
+    /// The registration record as DPS has it now.
+    pub fn registration(&self, id_scope: &str, registration_id: &str) -> Option<RegistrationState> {
+        self.settled(id_scope, registration_id, |registration| registration.state()).flatten()
+    }
+
+    /// Whether the hub would let the device in with this key, in base64: hubs hold a device's
+    /// keys as of its last provisioning.
+    pub fn accepts_device_key(&self, id_scope: &str, registration_id: &str, key: &str) -> bool {
+        self.settled(id_scope, registration_id, |registration| registration.hub_accepts(key)).unwrap_or(false)
+    }
+
+    /// The requests seen so far, as far as they are still remembered.
+    pub fn ledger(&self) -> Vec<LedgerEntry> {
+        self.ledger_since(0)
+    }
+
+    /// The requests after a sequence number.
+    pub fn ledger_since(&self, sequence: u64) -> Vec<LedgerEntry> {
+        self.shared.ledger().since(sequence).cloned().collect()
+    }
+
+    /// The number of remembered requests.
+    pub fn ledger_len(&self) -> usize {
+        self.shared.ledger().len()
+    }
+
+    /// Forgets the requests; sequence numbers and totals go on.
+    pub fn clear_ledger(&self) {
+        self.shared.ledger().clear();
+    }
+
+    /// Counts that no capacity limits.
+    pub fn totals(&self) -> Totals {
+        self.shared.ledger().totals()
+    }
+
+    /// Waits until the ledger has a fitting entry after a sequence number. Entries are seen from
+    /// their arrival on, with [`crate::Outcome::Pending`], and again when they are answered.
+    pub async fn wait_for(&self, since: u64, fits: impl Fn(&LedgerEntry) -> bool) -> LedgerEntry {
+        loop {
+            let changed = self.shared.ledger_changed.notified();
+            tokio::pin!(changed);
+            // Registered before looking, so that no change in between is missed.
+            changed.as_mut().enable();
+            let found = self.shared.ledger().since(since).find(|e| fits(e)).cloned();
+            match found {
+                Some(entry) => return entry,
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Injects a fault and returns the id by which the ledger names it.
+    pub fn inject(&self, fault: Fault) -> Result<u64, FaultError> {
+        fault.validate()?;
+        Ok(self.shared.faults().inject(fault))
+    }
+
+    /// Clears a fault; says whether it was there.
+    pub fn clear_fault(&self, id: u64) -> bool {
+        self.shared.faults().clear(id)
+    }
+
+    /// Clears all faults.
+    pub fn clear_faults(&self) {
+        self.shared.faults().clear_all();
+    }
+
+    /// The injected faults, those that are used up too.
+    pub fn faults(&self) -> Vec<ActiveFault> {
+        self.shared.faults().list()
+    }
+
+    /// Lets the device endpoint fail as a whole, or no longer.
+    pub fn set_outage(&self, outage: Outage) {
+        self.shared.set_outage(outage);
+    }
+
+    /// How the device endpoint fails as a whole at the moment.
+    pub fn outage(&self) -> Outage {
+        self.shared.outage()
+    }
+
+    fn settled<T>(
+        &self,
+        id_scope: &str,
+        registration_id: &str,
+        read: impl FnOnce(&Registration) -> T,
+    ) -> Option<T> {
+        let now = self.shared.clock.now();
+        let service = &self.shared.service;
+        let mut scope = service.scope(id_scope)?;
+        let registration = scope.registration(registration_id)?;
+        registration.settle(now.steady, &service.readings, &service.ids);
+        Some(read(registration))
+    }
+
+    fn in_scope<T>(
+        &self,
+        id_scope: &str,
+        change: impl FnOnce(&mut Scope) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        match self.shared.service.scope(id_scope) {
+            Some(mut scope) => change(&mut scope),
+            None => Err(ControlError::NoIdScope(id_scope.to_owned())),
+        }
+    }
+
+    fn in_group(
+        &self,
+        id_scope: &str,
+        group: &str,
+        change: impl FnOnce(&mut Group),
+    ) -> Result<(), ControlError> {
+        self.in_scope(id_scope, |scope| {
+            change(find_group(scope, group)?);
+            Ok(())
+        })
+    }
+}
+
+fn find_group<'s>(scope: &'s mut Scope, id: &str) -> Result<&'s mut Group, ControlError> {
+    scope.group(id).ok_or_else(|| ControlError::NoGroup(id.to_owned()))
+}
+
+fn linked_hub(scope: &Scope, name: &str) -> Result<Arc<str>, ControlError> {
+    scope.linked_hub(name).ok_or_else(|| ControlError::NotLinked(name.to_owned()))
+}

@@ -1,0 +1,179 @@
+//! Register, poll and lookup of a device whose token was verified.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::allocation::Choice;
+use super::refusal::Refusal;
+use super::registration::{Assignment, Plan, PlannedResult, Registration};
+use super::registration_id;
+use super::scope::{Scope, Verified};
+use super::service::Settings;
+use super::wire::{self, RegistrationState, RegistrationStatus};
+use crate::clock::Moment;
+use crate::config::{
+    Acceptance, ConcurrentRegister, LookupAfterDisable, LookupOfUnknown, Presence, Readings, ShownOn,
+    UnknownOperation, UpperCaseRegistrationId,
+};
+use crate::ids::Ids;
+
+/// The error of a registration for which no hub is linked.
+const NO_HUB: PlannedResult =
+    PlannedResult::Fail { code: 400_208, message: "No IoT hub is available to the enrollment." };
+/// The error of a registration whose webhook did not answer as it should.
+const WEBHOOK_FAILED: PlannedResult =
+    PlannedResult::Fail { code: 400_207, message: "Custom allocation failed with status code: 400" };
+
+/// A call that may go ahead, and all that it needs to know.
+pub(super) struct Call<'a> {
+    /// As in the path.
+    pub registration_id: &'a str,
+    pub verified: Verified,
+    pub readings: &'a Readings,
+    pub ids: &'a Ids,
+    pub now: Moment,
+}
+
+/// What is answered with a success status.
+pub(super) enum Reply {
+    /// 202: the operation goes on.
+    Assigning(String),
+    /// 200: the operation has come to this.
+    Settled(String, RegistrationState),
+    /// 200: the bare record of a status lookup.
+    Record(RegistrationState),
+}
+
+impl Call<'_> {
+    pub fn register(&self, scope: &mut Scope, body: &[u8], settings: &Settings) -> Result<Reply, Refusal> {
+        let registering = self.read(body)?;
+        let Scope { hubs, registrations, .. } = scope;
+        let registration = registrations
+            .entry(self.registration_id.to_ascii_lowercase())
+            .or_insert_with(|| Registration::new(self.answered_id()));
+        registration.settle(self.now.steady, self.readings, self.ids);
+        let first_key = *registration.first_key.get_or_insert(self.verified.key.slot);
+        if first_key != self.verified.key.slot && self.readings.alternate_key == Acceptance::Refused {
+            return Err(Refusal::WRONG_KEY);
+        }
+        if registration.is_assigning() {
+            match self.readings.concurrent_register {
+                ConcurrentRegister::Conflict => return Err(Refusal::Conflict),
+                ConcurrentRegister::PreconditionFailed => return Err(Refusal::PreconditionFailed),
+                ConcurrentRegister::NewOperation => {}
+            }
+        }
+        let choice = self.verified.enrollment.allocation.choose(
+            hubs,
+            self.registration_id,
+            registering.payload.as_ref(),
+        );
+        let plan = self.plan(registration, choice);
+        let shown_at_once = matches!(plan.result, PlannedResult::Disable)
+            && self.readings.disabled_shown_on == ShownOn::Register;
+        if settings.assign_at_once || shown_at_once {
+            let operation = registration.start(self.now, Duration::ZERO, plan, self.ids);
+            registration.settle(self.now.steady, self.readings, self.ids);
+            return Ok(reply(operation, registration));
+        }
+        let operation = registration.start(self.now, settings.think_time, plan, self.ids);
+        Ok(Reply::Assigning(operation))
+    }
+
+    pub fn poll(&self, scope: &mut Scope, operation_id: &str) -> Result<Reply, Refusal> {
+        self.check_id()?;
+        let registration = self.registration(scope);
+        match registration.filter(|registration| registration.remembers(operation_id)) {
+            Some(registration) => Ok(reply(operation_id.to_owned(), registration)),
+            None => Err(match self.readings.unknown_operation {
+                UnknownOperation::NotFound => Refusal::NotFound("Operation not found."),
+                UnknownOperation::BadRequest => Refusal::BadRequest("Operation not found."),
+            }),
+        }
+    }
+
+    pub fn lookup(&self, scope: &mut Scope, body: &[u8]) -> Result<Reply, Refusal> {
+        self.read(body)?;
+        let Some(mut state) = self.registration(scope).and_then(|r| r.state()) else {
+            return Err(match self.readings.lookup_of_unknown {
+                LookupOfUnknown::NotFound => Refusal::NotFound("Registration not found."),
+                LookupOfUnknown::Unauthorized => Refusal::WRONG_KEY,
+            });
+        };
+        if self.readings.lookup_payload == Presence::Absent {
+            state.payload = None;
+        }
+        let disabled = !self.verified.enrollment.enabled;
+        if disabled && self.readings.lookup_after_disable == LookupAfterDisable::Disabled {
+            state.status = RegistrationStatus::Disabled;
+            state.substatus = None;
+            state.assigned_hub = None;
+            state.device_id = None;
+        }
+        Ok(Reply::Record(state))
+    }
+
+    fn read(&self, body: &[u8]) -> Result<wire::Registering, Refusal> {
+        self.check_id()?;
+        wire::read_body(body, self.registration_id, self.readings)
+    }
+
+    fn check_id(&self) -> Result<(), Refusal> {
+        match registration_id::is_valid(self.registration_id) {
+            true => Ok(()),
+            false => Err(Refusal::BadRequest("The registrationId is not valid.")),
+        }
+    }
+
+    fn registration<'s>(&self, scope: &'s mut Scope) -> Option<&'s mut Registration> {
+        let id = self.registration_id.to_ascii_lowercase();
+        let registration = scope.registrations.get_mut(&id)?;
+        registration.settle(self.now.steady, self.readings, self.ids);
+        Some(registration)
+    }
+
+    fn plan(&self, registration: &Registration, choice: Choice) -> Plan {
+        let enrollment = &self.verified.enrollment;
+        let stays = match enrollment.reprovision.update_hub_assignment {
+            true => None,
+            false => registration.hub().cloned(),
+        };
+        let result = match (choice, stays) {
+            _ if !enrollment.enabled => PlannedResult::Disable,
+            // The webhook is asked also where its hub will not be taken.
+            (Choice::WebhookFailed, _) => WEBHOOK_FAILED,
+            (Choice::Hub { payload, .. }, Some(hub)) => self.assign(hub, payload),
+            (Choice::NoHub, Some(hub)) => self.assign(hub, None),
+            (Choice::Hub { hub, payload }, None) => self.assign(hub, payload),
+            (Choice::NoHub, None) => NO_HUB,
+        };
+        Plan { group: self.verified.group.clone(), result }
+    }
+
+    fn assign(&self, hub: Arc<str>, payload: Option<Map<String, Value>>) -> PlannedResult {
+        let device_id = self.verified.device_id.clone();
+        PlannedResult::Assign(Assignment {
+            hub,
+            device_id: device_id.unwrap_or_else(|| self.answered_id()),
+            payload,
+            migrate: self.verified.enrollment.reprovision.migrate_device_data,
+            keys: self.verified.device_keys.clone(),
+        })
+    }
+
+    fn answered_id(&self) -> String {
+        match self.readings.upper_case_registration_id {
+            UpperCaseRegistrationId::Lowered => self.registration_id.to_ascii_lowercase(),
+            UpperCaseRegistrationId::AsSent => self.registration_id.to_owned(),
+        }
+    }
+}
+
+fn reply(operation_id: String, registration: &Registration) -> Reply {
+    match registration.state() {
+        Some(state) if state.status != RegistrationStatus::Assigning => Reply::Settled(operation_id, state),
+        _ => Reply::Assigning(operation_id),
+    }
+}

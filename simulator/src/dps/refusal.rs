@@ -1,0 +1,99 @@
+//! The errors of DPS: HTTP status, six-digit code and message.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::Unauthorized;
+use crate::ids::Ids;
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    UnknownPath,
+    MethodNotAllowed,
+    UnknownApiVersion,
+    UnsupportedMediaType,
+    /// The body cannot be parsed or validated.
+    BadRequest(&'static str),
+    Unauthorized(Unauthorized),
+    /// The enrollment, registration, operation or id scope does not exist.
+    NotFound(&'static str),
+    /// Another operation of this registration is going on.
+    Conflict,
+    PreconditionFailed,
+    /// The quota is used up; with the time to wait where DPS tells it.
+    Throttled(Option<Duration>),
+}
+
+impl Refusal {
+    /// A signature that no key has made, or a token for something else.
+    pub const WRONG_KEY: Self = Self::Unauthorized(Unauthorized::Code401002);
+
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::UnknownPath | Self::NotFound(_) => 404,
+            Self::MethodNotAllowed => 405,
+            Self::UnknownApiVersion | Self::BadRequest(_) => 400,
+            Self::UnsupportedMediaType => 415,
+            Self::Unauthorized(_) => 401,
+            Self::Conflict => 409,
+            Self::PreconditionFailed => 412,
+            Self::Throttled(_) => 429,
+        }
+    }
+
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::UnknownPath => 404_000,
+            Self::MethodNotAllowed => 405_000,
+            Self::UnknownApiVersion | Self::BadRequest(_) => 400_004,
+            Self::UnsupportedMediaType => 415_000,
+            Self::Unauthorized(Unauthorized::Code401000) => 401_000,
+            Self::Unauthorized(Unauthorized::Code401002) => 401_002,
+            Self::NotFound(_) => 404_201,
+            Self::Conflict => 409_203,
+            Self::PreconditionFailed => 412_000,
+            Self::Throttled(_) => 429_001,
+        }
+    }
+
+    pub fn message(&self) -> &'static str {
+        match self {
+            Self::UnknownPath => "Resource not found.",
+            Self::MethodNotAllowed => "Method not allowed.",
+            Self::UnknownApiVersion => "The api-version is missing or not supported.",
+            Self::BadRequest(message) | Self::NotFound(message) => message,
+            Self::UnsupportedMediaType => "Unsupported media type; use application/json.",
+            Self::Unauthorized(_) => "Unauthorized",
+            Self::Conflict | Self::PreconditionFailed => "Precondition failed",
+            Self::Throttled(_) => "Too many requests.",
+        }
+    }
+
+    /// The error body of DPS.
+    pub fn body(&self, now: Timestamp, ids: &Ids) -> Vec<u8> {
+        error_body(self.code(), self.message(), now, ids)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorBody<'a> {
+    error_code: u32,
+    tracking_id: String,
+    message: &'a str,
+    timestamp_utc: String,
+}
+
+/// An error body of DPS with any code.
+pub(crate) fn error_body(code: u32, message: &str, now: Timestamp, ids: &Ids) -> Vec<u8> {
+    let body = ErrorBody {
+        error_code: code,
+        tracking_id: ids.guid(),
+        message,
+        timestamp_utc: super::wire::timestamp(now),
+    };
+    super::wire::json(&body)
+}

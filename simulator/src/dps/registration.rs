@@ -1,0 +1,396 @@
+//! What DPS remembers of one device: its operations, its registration record and its identity
+//! at the hub.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::wire::{RegistrationState, RegistrationStatus, Substatus, SymmetricKeyResult, timestamp};
+use crate::clock::Moment;
+use crate::config::{Readings, SubstatusOnRepeat, SubstatusOnReturn};
+use crate::ids::Ids;
+use crate::keys::{KeyPair, KeySlot};
+
+/// Finished operations that can still be polled, besides the newest.
+const REMEMBERED_OPERATIONS: usize = 4;
+
+/// Everything about one registration id of an id scope.
+#[derive(Debug, Default)]
+pub(crate) struct Registration {
+    /// As answered; the map's key is in lower case.
+    id: String,
+    created: Timestamp,
+    operations: VecDeque<Operation>,
+    record: Option<Record>,
+    home: Option<Home>,
+    /// The keys of the device's identity at the hub. They outlive the record: hubs keep their
+    /// identities when DPS forgets a device.
+    hub_keys: Option<KeyPair>,
+    /// The enrollment key that the device registered with first.
+    pub first_key: Option<KeySlot>,
+}
+
+/// One registration in progress or done.
+#[derive(Debug)]
+struct Operation {
+    id: String,
+    settles: Moment,
+    /// What it will come to; taken when it settles.
+    plan: Option<Plan>,
+}
+
+/// What an operation comes to, decided when it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub group: Option<Arc<str>>,
+    pub result: PlannedResult,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum PlannedResult {
+    Assign(Assignment),
+    Fail { code: u32, message: &'static str },
+    Disable,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub hub: Arc<str>,
+    pub device_id: String,
+    pub payload: Option<Map<String, Value>>,
+    /// Carry the device's data along when the hub changes; otherwise it is reset.
+    pub migrate: bool,
+    /// What the hub will take from the device.
+    pub keys: KeyPair,
+}
+
+/// The stored result of the last operation.
+#[derive(Debug)]
+struct Record {
+    updated: Timestamp,
+    etag: String,
+    status: RegistrationStatus,
+    substatus: Option<Substatus>,
+    error: Option<(u32, &'static str)>,
+    payload: Option<Map<String, Value>>,
+    group: Option<Arc<str>>,
+}
+
+/// Where the device was assigned last; a later failure does not change it.
+#[derive(Debug)]
+struct Home {
+    hub: Arc<str>,
+    device_id: String,
+    /// Hubs it was on before.
+    former: Vec<Arc<str>>,
+}
+
+impl Registration {
+    pub fn new(id: String) -> Self {
+        Self { id, ..Self::default() }
+    }
+
+    /// Whether DPS has anything under this id.
+    pub fn exists(&self) -> bool {
+        self.record.is_some() || !self.operations.is_empty()
+    }
+
+    /// Whether an operation is going on.
+    pub fn is_assigning(&self) -> bool {
+        self.operations.iter().any(|operation| operation.plan.is_some())
+    }
+
+    /// The hub that the device is assigned to.
+    pub fn hub(&self) -> Option<&Arc<str>> {
+        self.home.as_ref().map(|home| &home.hub)
+    }
+
+    /// Begins an operation and returns its id.
+    pub fn start(&mut self, now: Moment, think_time: Duration, plan: Plan, ids: &Ids) -> String {
+        if !self.exists() {
+            self.created = now.wall;
+        }
+        let id = ids.operation();
+        if self.operations.len() > REMEMBERED_OPERATIONS {
+            self.operations.pop_front();
+        }
+        self.operations.push_back(Operation {
+            id: id.clone(),
+            settles: Moment { steady: now.steady + think_time, wall: now.wall + think_time },
+            plan: Some(plan),
+        });
+        id
+    }
+
+    /// Carries out what is due; to be called before anything is read.
+    pub fn settle(&mut self, now: Duration, readings: &Readings, ids: &Ids) {
+        let mut due = Vec::new();
+        for operation in &mut self.operations {
+            if operation.settles.steady <= now
+                && let Some(plan) = operation.plan.take()
+            {
+                due.push((plan, operation.settles.wall));
+            }
+        }
+        for (plan, at) in due {
+            self.apply(plan, at, readings, ids);
+        }
+    }
+
+    /// Writes the result of an operation into the record.
+    pub fn apply(&mut self, plan: Plan, at: Timestamp, readings: &Readings, ids: &Ids) {
+        let mut record = Record {
+            updated: at,
+            etag: ids.etag(),
+            status: RegistrationStatus::Disabled,
+            substatus: None,
+            error: None,
+            payload: None,
+            group: plan.group,
+        };
+        match plan.result {
+            PlannedResult::Disable => {}
+            PlannedResult::Fail { code, message } => {
+                record.status = RegistrationStatus::Failed;
+                record.error = Some((code, message));
+            }
+            PlannedResult::Assign(assignment) => {
+                record.status = RegistrationStatus::Assigned;
+                record.substatus = Some(self.substatus(&assignment, readings));
+                record.payload = assignment.payload;
+                self.hub_keys = Some(assignment.keys);
+                self.settle_down(assignment.hub, assignment.device_id);
+            }
+        }
+        self.record = Some(record);
+    }
+
+    /// Whether the operation with this id can be polled.
+    pub fn remembers(&self, operation_id: &str) -> bool {
+        self.operations.iter().any(|operation| operation.id == operation_id)
+    }
+
+    /// The registration record as devices see it.
+    pub fn state(&self) -> Option<RegistrationState> {
+        if self.is_assigning() {
+            return Some(self.assigning_state());
+        }
+        let record = self.record.as_ref()?;
+        let home = match record.status {
+            RegistrationStatus::Assigned => self.home.as_ref(),
+            _ => None,
+        };
+        let group = record.group.as_ref();
+        Some(RegistrationState {
+            registration_id: self.id.clone(),
+            created_date_time_utc: timestamp(self.created),
+            assigned_hub: home.map(|home| home.hub.to_string()),
+            device_id: home.map(|home| home.device_id.clone()),
+            status: record.status,
+            substatus: record.substatus,
+            error_code: record.error.map(|(code, _)| code),
+            error_message: record.error.map(|(_, message)| message.to_owned()),
+            last_updated_date_time_utc: timestamp(record.updated),
+            etag: record.etag.clone(),
+            payload: record.payload.clone(),
+            symmetric_key: group.map(|group| SymmetricKeyResult { enrollment_group_id: group.to_string() }),
+        })
+    }
+
+    /// Whether the device's identity at the hub has this key.
+    pub fn hub_accepts(&self, key: &str) -> bool {
+        self.hub_keys
+            .as_ref()
+            .is_some_and(|keys| keys.primary.equals_base64(key) | keys.secondary.equals_base64(key))
+    }
+
+    /// What it takes to move the device without a word from it: its keys, where it stands.
+    pub fn assignment_to(&self, hub: Arc<str>) -> Option<Plan> {
+        let home = self.home.as_ref()?;
+        Some(Plan {
+            group: self.record.as_ref()?.group.clone(),
+            result: PlannedResult::Assign(Assignment {
+                hub,
+                device_id: home.device_id.clone(),
+                payload: self.record.as_ref()?.payload.clone(),
+                migrate: true,
+                keys: self.hub_keys.clone()?,
+            }),
+        })
+    }
+
+    /// Deletes the record; the hub keeps the device's identity.
+    pub fn forget(&mut self) {
+        let hub_keys = self.hub_keys.take();
+        *self = Self { hub_keys, ..Self::new(std::mem::take(&mut self.id)) };
+    }
+
+    fn assigning_state(&self) -> RegistrationState {
+        let started = self.record.as_ref().map_or(self.created, |r| r.updated);
+        let etag = self.record.as_ref().map(|r| r.etag.clone());
+        RegistrationState {
+            registration_id: self.id.clone(),
+            created_date_time_utc: timestamp(self.created),
+            assigned_hub: None,
+            device_id: None,
+            status: RegistrationStatus::Assigning,
+            substatus: None,
+            error_code: None,
+            error_message: None,
+            last_updated_date_time_utc: timestamp(started),
+            etag: etag.unwrap_or_default(),
+            payload: None,
+            symmetric_key: None,
+        }
+    }
+
+    fn substatus(&self, assignment: &Assignment, readings: &Readings) -> Substatus {
+        let Some(home) = &self.home else {
+            return Substatus::InitialAssignment;
+        };
+        if home.hub == assignment.hub {
+            let last = self.record.as_ref().and_then(|record| record.substatus);
+            return match (readings.substatus_on_repeat, last) {
+                (SubstatusOnRepeat::Unchanged, Some(last)) => last,
+                _ => Substatus::InitialAssignment,
+            };
+        }
+        let returns = home.former.contains(&assignment.hub);
+        match readings.substatus_on_return {
+            SubstatusOnReturn::ReprovisionedToInitialAssignment if returns => {
+                Substatus::ReprovisionedToInitialAssignment
+            }
+            _ if assignment.migrate => Substatus::DeviceDataMigrated,
+            _ => Substatus::DeviceDataReset,
+        }
+    }
+
+    fn settle_down(&mut self, hub: Arc<str>, device_id: String) {
+        let mut former = Vec::new();
+        if let Some(home) = self.home.take() {
+            former = home.former;
+            if home.hub != hub && !former.contains(&home.hub) {
+                former.push(home.hub);
+            }
+        }
+        self.home = Some(Home { hub, device_id, former });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::SymmetricKey;
+
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODw==";
+
+    fn to(hub: &str, migrate: bool) -> Plan {
+        let key = SymmetricKey::from_base64(KEY).unwrap();
+        Plan {
+            group: Some("group".into()),
+            result: PlannedResult::Assign(Assignment {
+                hub: hub.into(),
+                device_id: "dev".to_owned(),
+                payload: None,
+                migrate,
+                keys: KeyPair { primary: key.derive("dev"), secondary: key.derive("other") },
+            }),
+        }
+    }
+
+    fn substatuses(readings: &Readings, plans: Vec<Plan>) -> Vec<Substatus> {
+        let ids = Ids::new();
+        let mut registration = Registration::new("dev".to_owned());
+        let one = |plan| {
+            registration.apply(plan, Timestamp::UNIX_EPOCH, readings, &ids);
+            registration.state().unwrap().substatus.unwrap()
+        };
+        plans.into_iter().map(one).collect()
+    }
+
+    #[test]
+    fn repeating_at_the_same_hub_stays_an_initial_assignment() {
+        let plans = vec![to("a", true), to("a", true), to("b", true), to("b", true)];
+        assert_eq!(
+            substatuses(&Readings::default(), plans.clone()),
+            [
+                Substatus::InitialAssignment,
+                Substatus::InitialAssignment,
+                Substatus::DeviceDataMigrated,
+                Substatus::InitialAssignment,
+            ]
+        );
+        let unchanged = Readings { substatus_on_repeat: SubstatusOnRepeat::Unchanged, ..Readings::default() };
+        assert_eq!(substatuses(&unchanged, plans)[3], Substatus::DeviceDataMigrated);
+    }
+
+    #[test]
+    fn coming_back_is_a_move_or_a_return_by_reading() {
+        let plans = vec![to("a", true), to("b", false), to("a", true)];
+        assert_eq!(
+            substatuses(&Readings::default(), plans.clone()),
+            [Substatus::InitialAssignment, Substatus::DeviceDataReset, Substatus::DeviceDataMigrated,]
+        );
+        let returning = Readings {
+            substatus_on_return: SubstatusOnReturn::ReprovisionedToInitialAssignment,
+            ..Readings::default()
+        };
+        assert_eq!(substatuses(&returning, plans)[2], Substatus::ReprovisionedToInitialAssignment);
+    }
+
+    #[test]
+    fn a_failure_in_between_does_not_forget_the_hub() {
+        let failure = Plan { group: None, result: PlannedResult::Fail { code: 400_208, message: "no hub" } };
+        let ids = Ids::new();
+        let mut registration = Registration::new("dev".to_owned());
+        let readings = Readings::default();
+        for plan in [to("a", true), failure] {
+            registration.apply(plan, Timestamp::UNIX_EPOCH, &readings, &ids);
+        }
+        let failed = registration.state().unwrap();
+        assert_eq!(failed.error_code, Some(400_208));
+        assert_eq!(failed.assigned_hub, None);
+
+        registration.apply(to("b", true), Timestamp::UNIX_EPOCH, &readings, &ids);
+        let moved = registration.state().unwrap();
+        assert_eq!(moved.substatus, Some(Substatus::DeviceDataMigrated));
+    }
+
+    #[test]
+    fn an_operation_settles_when_its_time_has_come_and_not_before() {
+        let ids = Ids::new();
+        let readings = Readings::default();
+        let mut registration = Registration::new("dev".to_owned());
+        let start = Moment { steady: Duration::from_secs(10), wall: Timestamp::UNIX_EPOCH };
+        let operation = registration.start(start, Duration::from_secs(3), to("a", true), &ids);
+
+        registration.settle(Duration::from_millis(12_999), &readings, &ids);
+        assert!(registration.is_assigning());
+        assert_eq!(registration.state().unwrap().assigned_hub, None);
+
+        registration.settle(Duration::from_secs(13), &readings, &ids);
+        assert!(!registration.is_assigning());
+        let state = registration.state().unwrap();
+        assert_eq!(state.assigned_hub.as_deref(), Some("a"));
+        assert_eq!(state.last_updated_date_time_utc, "1970-01-01T00:00:03.0000000Z");
+        assert!(registration.remembers(&operation));
+        assert!(!registration.remembers("4.unknown"));
+    }
+
+    #[test]
+    fn a_deleted_record_leaves_the_identity_at_the_hub() {
+        let ids = Ids::new();
+        let key = SymmetricKey::from_base64(KEY).unwrap();
+        let mut registration = Registration::new("dev".to_owned());
+        registration.apply(to("a", true), Timestamp::UNIX_EPOCH, &Readings::default(), &ids);
+        registration.forget();
+        assert!(!registration.exists());
+        assert!(registration.state().is_none());
+        assert!(registration.hub_accepts(&key.derive("dev").to_base64()));
+        assert!(registration.hub_accepts(&key.derive("other").to_base64()));
+        assert!(!registration.hub_accepts(&key.to_base64()));
+    }
+}

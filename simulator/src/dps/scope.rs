@@ -1,0 +1,269 @@
+//! One DPS instance: its hubs, enrollments, registrations and counters.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::allocation::Allocation;
+use super::refusal::Refusal;
+use super::registration::Registration;
+use super::throttle::Rate;
+use super::token::Token;
+use crate::config::{self, DeletedGroup, KeyDerivedFrom, Readings, ReprovisionPolicy};
+use crate::keys::{KeyPair, KeySlot, SymmetricKey};
+use crate::ledger::{EnrollmentKind, KeyUsed};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const POLL_SPAN: Duration = Duration::from_secs(10);
+/// Poll counters are swept when there are more than this, and twice what the last sweep left.
+const SWEEP_ABOVE: usize = 1_024;
+
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub hubs: Vec<Arc<str>>,
+    pub groups: Vec<Group>,
+    /// By registration id in lower case.
+    pub individuals: HashMap<String, Individual>,
+    /// By registration id in lower case.
+    pub registrations: HashMap<String, Registration>,
+    /// Register calls and status lookups.
+    pub registering: Rate,
+    polling: HashMap<String, Rate>,
+    sweep_at: usize,
+}
+
+/// What groups and individual enrollments have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Enrollment {
+    pub enabled: bool,
+    pub allocation: Allocation,
+    pub reprovision: ReprovisionPolicy,
+}
+
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub id: Arc<str>,
+    pub keys: KeyPair,
+    pub enrollment: Enrollment,
+    /// Kept for one thing only: to tell its keys from keys that never were.
+    pub deleted: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Individual {
+    /// None: disabled, and applies to whoever comes through a group.
+    pub keys: Option<KeyPair>,
+    pub device_id: Option<String>,
+    pub enrollment: Enrollment,
+}
+
+/// A token that was verified, and what follows from its enrollment.
+pub(crate) struct Verified {
+    pub enrollment: Enrollment,
+    pub group: Option<Arc<str>>,
+    pub key: KeyUsed,
+    /// What the hub will take from the device.
+    pub device_keys: KeyPair,
+    /// The device id, where the enrollment sets one.
+    pub device_id: Option<String>,
+}
+
+impl Scope {
+    pub fn of(config: &config::IdScope, readings: &Readings) -> Self {
+        let groups = config.enrollment_groups.iter().map(Group::of).collect();
+        let individuals = config
+            .individual_enrollments
+            .iter()
+            .map(|entry| (entry.registration_id.to_ascii_lowercase(), Individual::of(entry)))
+            .collect();
+        Self {
+            hubs: config.hubs.iter().map(|hub| hub.as_str().into()).collect(),
+            groups,
+            individuals,
+            registrations: HashMap::new(),
+            registering: Rate::new(readings.throttle_window, MINUTE),
+            polling: HashMap::new(),
+            sweep_at: SWEEP_ABOVE,
+        }
+    }
+
+    /// The poll counter of a device; those that no longer matter are dropped now and then.
+    pub fn polling(&mut self, device: &str, now: Duration, readings: &Readings) -> &mut Rate {
+        if self.polling.len() > self.sweep_at {
+            self.polling.retain(|_, rate| !rate.is_idle(now));
+            self.sweep_at = SWEEP_ABOVE.max(self.polling.len() * 2);
+        }
+        self.polling
+            .entry(device.to_ascii_lowercase())
+            .or_insert_with(|| Rate::new(readings.throttle_window, POLL_SPAN))
+    }
+
+    /// Forgets what was counted so far, as if the scope had been idle for long.
+    pub fn reset_counters(&mut self, readings: &Readings) {
+        self.registering = Rate::new(readings.throttle_window, MINUTE);
+        self.polling.clear();
+    }
+
+    pub fn group(&mut self, id: &str) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| *group.id == *id && !group.deleted)
+    }
+
+    pub fn registration(&mut self, id: &str) -> Option<&mut Registration> {
+        self.registrations.get_mut(&id.to_ascii_lowercase())
+    }
+
+    pub fn linked_hub(&self, name: &str) -> Option<Arc<str>> {
+        self.hubs.iter().find(|hub| ***hub == *name).cloned()
+    }
+
+    /// Switches a device's individual enrollment; without keys of its own a device is shut out by
+    /// an entry that does nothing else, and let in again by removing that.
+    pub fn set_device_enabled(&mut self, id: &str, enabled: bool) {
+        let id = id.to_ascii_lowercase();
+        match self.individuals.get_mut(&id) {
+            Some(entry) if entry.keys.is_some() => entry.enrollment.enabled = enabled,
+            _ if enabled => {
+                self.individuals.remove(&id);
+            }
+            _ => {
+                self.individuals.insert(id, Individual::disabled());
+            }
+        }
+    }
+
+    /// Finds the enrollment whose key signed the token.
+    pub fn verify(
+        &self,
+        registration_id: &str,
+        token: &Token<'_>,
+        readings: &Readings,
+    ) -> Result<Verified, Refusal> {
+        let individual = self.individuals.get(&registration_id.to_ascii_lowercase());
+        if let Some((entry, keys)) = individual.and_then(|e| Some((e, e.keys.as_ref()?))) {
+            return match signer(keys, token) {
+                Some(slot) => Ok(entry.verified(registration_id, keys, slot)),
+                None => Err(Refusal::WRONG_KEY),
+            };
+        }
+        let hashed_id = match readings.key_derived_from {
+            KeyDerivedFrom::AsSent => registration_id.to_owned(),
+            KeyDerivedFrom::LowerCase => registration_id.to_ascii_lowercase(),
+        };
+        let mut verified = self.verify_by_group(&hashed_id, token, readings)?;
+        if individual.is_some() {
+            verified.enrollment.enabled = false;
+        }
+        Ok(verified)
+    }
+
+    fn verify_by_group(
+        &self,
+        hashed_id: &str,
+        token: &Token<'_>,
+        readings: &Readings,
+    ) -> Result<Verified, Refusal> {
+        for group in self.groups.iter().filter(|group| !group.deleted) {
+            let device_keys = group.keys.derive(hashed_id);
+            if let Some(slot) = signer(&device_keys, token) {
+                return Ok(group.verified(device_keys, slot));
+            }
+        }
+        Err(self.refuse(hashed_id, token, readings))
+    }
+
+    /// Finds out what is wrong with a token that no enrollment's key has signed.
+    fn refuse(&self, hashed_id: &str, token: &Token<'_>, readings: &Readings) -> Refusal {
+        for group in &self.groups {
+            let device_keys = group.keys.derive(hashed_id);
+            if group.deleted && signer(&device_keys, token).is_some() {
+                return match readings.deleted_group {
+                    DeletedGroup::NotFound => Refusal::NotFound("Enrollment not found."),
+                    DeletedGroup::Unauthorized => Refusal::WRONG_KEY,
+                };
+            }
+            if signer(&device_keys.derive(hashed_id), token).is_some() {
+                return Refusal::Unauthorized(readings.doubly_derived_key);
+            }
+        }
+        Refusal::WRONG_KEY
+    }
+}
+
+impl Group {
+    fn of(config: &config::EnrollmentGroup) -> Self {
+        Self {
+            id: config.id.as_str().into(),
+            keys: KeyPair { primary: config.primary_key.clone(), secondary: config.secondary_key.clone() },
+            enrollment: Enrollment {
+                enabled: config.enabled,
+                allocation: Allocation::of(
+                    config.allocation_policy,
+                    config.hub.as_deref(),
+                    config.webhook.as_ref(),
+                ),
+                reprovision: config.reprovision_policy,
+            },
+            deleted: false,
+        }
+    }
+
+    fn verified(&self, device_keys: KeyPair, slot: KeySlot) -> Verified {
+        Verified {
+            enrollment: self.enrollment.clone(),
+            group: Some(Arc::clone(&self.id)),
+            key: KeyUsed { kind: EnrollmentKind::Group, enrollment: self.id.to_string(), slot },
+            device_keys,
+            device_id: None,
+        }
+    }
+}
+
+impl Individual {
+    fn of(config: &config::IndividualEnrollment) -> Self {
+        let keys = config.primary_key.as_ref().zip(config.secondary_key.as_ref());
+        let copy = |(primary, secondary): (&SymmetricKey, &SymmetricKey)| KeyPair {
+            primary: primary.clone(),
+            secondary: secondary.clone(),
+        };
+        Self {
+            keys: keys.map(copy),
+            device_id: config.device_id.clone(),
+            enrollment: Enrollment {
+                enabled: config.enabled,
+                allocation: Allocation::of(
+                    config.allocation_policy,
+                    config.hub.as_deref(),
+                    config.webhook.as_ref(),
+                ),
+                reprovision: config.reprovision_policy,
+            },
+        }
+    }
+
+    /// An entry that only shuts a device out.
+    pub fn disabled() -> Self {
+        Self {
+            keys: None,
+            device_id: None,
+            enrollment: Enrollment {
+                enabled: false,
+                allocation: Allocation::Hashed,
+                reprovision: ReprovisionPolicy::default(),
+            },
+        }
+    }
+
+    fn verified(&self, registration_id: &str, keys: &KeyPair, slot: KeySlot) -> Verified {
+        Verified {
+            enrollment: self.enrollment.clone(),
+            group: None,
+            key: KeyUsed { kind: EnrollmentKind::Individual, enrollment: registration_id.to_owned(), slot },
+            device_keys: keys.clone(),
+            device_id: self.device_id.clone(),
+        }
+    }
+}
+
+fn signer(keys: &KeyPair, token: &Token<'_>) -> Option<KeySlot> {
+    keys.slots().into_iter().find(|(_, key)| token.is_signed_by(key)).map(|(slot, _)| slot)
+}

@@ -1,0 +1,316 @@
+//! How DPS answers: checks in their order, then register, poll or lookup.
+
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::call::{Call, Reply};
+use super::refusal::Refusal;
+use super::route::{OperationKind, Route, query_parameter};
+use super::scope::{Scope, Verified};
+use super::throttle::Throttled;
+use super::token::{Strictness, Token};
+use super::wire::{self, Operation, RegistrationState, RegistrationStatus};
+use crate::clock::Moment;
+use crate::config::{
+    Config, IdScopeCase, Location, Presence, Quotas, Readings, Unauthorized, UnknownIdScope, duration,
+};
+use crate::ids::Ids;
+use crate::ledger::{KeyUsed, Outcome};
+
+/// The part of the configuration that can be changed while the simulator runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Settings {
+    /// How long an operation is `assigning`.
+    #[serde(with = "duration")]
+    pub think_time: Duration,
+    /// Register answers 200 with the assignment instead of 202.
+    pub assign_at_once: bool,
+    /// The `Retry-After` of a 202; none leaves the header out.
+    #[serde(with = "duration::optional")]
+    pub retry_after: Option<Duration>,
+    pub quotas: Quotas,
+}
+
+/// A request as the service needs it.
+pub(crate) struct Request<'a> {
+    pub route: &'a Route,
+    pub query: &'a str,
+    pub host: Option<&'a str>,
+    pub authorization: Option<&'a [u8]>,
+    pub content_type: Option<&'a str>,
+    /// None if it was larger than [`wire::MAX_BODY`].
+    pub body: Option<&'a [u8]>,
+}
+
+/// An answer as DPS gives it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+    pub error_code: Option<u32>,
+    pub retry_after: Option<Duration>,
+    pub location: Option<String>,
+    pub outcome: Outcome,
+    pub key: Option<KeyUsed>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub readings: Readings,
+    pub ids: Ids,
+    api_versions: Vec<String>,
+    settings: RwLock<Settings>,
+    scopes: Vec<(String, Mutex<Scope>)>,
+}
+
+impl Service {
+    pub fn of(config: &Config) -> Self {
+        let scope = |scope: &crate::config::IdScope| {
+            let state = Scope::of(scope, &config.readings);
+            (scope.id_scope.clone(), Mutex::new(state))
+        };
+        Self {
+            readings: config.readings.clone(),
+            ids: Ids::new(),
+            api_versions: config.api_versions.clone(),
+            settings: RwLock::new(Settings {
+                think_time: config.think_time,
+                assign_at_once: config.assign_at_once,
+                retry_after: config.retry_after,
+                quotas: config.quotas,
+            }),
+            scopes: config.id_scopes.iter().map(scope).collect(),
+        }
+    }
+
+    pub fn settings(&self) -> Settings {
+        *self.settings.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn change_settings(&self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The id scope with exactly this id, locked.
+    pub fn scope(&self, id: &str) -> Option<MutexGuard<'_, Scope>> {
+        self.find_scope(|known| known == id)
+    }
+
+    /// Answers a request. Nothing here waits but for the id scope's lock, which is held for the
+    /// time of a few hashes.
+    pub fn answer(&self, request: &Request<'_>, now: Moment) -> Answer {
+        let mut key = None;
+        let mut answer = match self.carry_out(request, now, &mut key) {
+            Ok(reply) => self.accept(request, reply),
+            Err(refusal) => self.refuse(&refusal, now),
+        };
+        answer.key = key;
+        answer
+    }
+
+    fn carry_out(
+        &self,
+        request: &Request<'_>,
+        now: Moment,
+        key: &mut Option<KeyUsed>,
+    ) -> Result<Reply, Refusal> {
+        let (id_scope, registration_id) = addressed(request.route)?;
+        let version = query_parameter(request.query, "api-version");
+        if !version.is_some_and(|version| self.api_versions.iter().any(|known| known == version)) {
+            return Err(Refusal::UnknownApiVersion);
+        }
+        let Some(mut scope) = self.scope_in_path(id_scope) else {
+            return self.unknown_id_scope(request.route.kind, registration_id, now);
+        };
+        let settings = self.settings();
+        self.throttle(&mut scope, request.route, &settings.quotas, now)?;
+        let body = readable_body(request)?;
+        let verified = self.authenticate(&scope, id_scope, registration_id, request, now)?;
+        *key = Some(verified.key.clone());
+        let call = Call { registration_id, verified, readings: &self.readings, ids: &self.ids, now };
+        match (request.route.kind, &request.route.operation_id) {
+            (OperationKind::Register, _) => call.register(&mut scope, body, &settings),
+            (OperationKind::Poll, Some(operation)) => call.poll(&mut scope, operation),
+            _ => call.lookup(&mut scope, body),
+        }
+    }
+
+    fn throttle(
+        &self,
+        scope: &mut Scope,
+        route: &Route,
+        quotas: &Quotas,
+        now: Moment,
+    ) -> Result<(), Refusal> {
+        let admitted = match (&route.kind, &route.registration_id) {
+            (OperationKind::Poll, Some(device)) => scope
+                .polling(device, now.steady, &self.readings)
+                .admit(quotas.polls_per_ten_seconds, now.steady),
+            _ => scope.registering.admit(quotas.registrations_per_minute, now.steady),
+        };
+        admitted.map_err(|Throttled(wait)| {
+            let told = self.readings.throttle_retry_after == Presence::Present;
+            Refusal::Throttled(told.then_some(wait))
+        })
+    }
+
+    fn authenticate(
+        &self,
+        scope: &Scope,
+        id_scope: &str,
+        registration_id: &str,
+        request: &Request<'_>,
+        now: Moment,
+    ) -> Result<Verified, Refusal> {
+        let strictness = Strictness {
+            unescaped_signature: self.readings.unescaped_signature,
+            unknown_fields: self.readings.unknown_token_fields,
+        };
+        let token = request
+            .authorization
+            .and_then(|header| std::str::from_utf8(header).ok())
+            .and_then(|header| Token::read(header, strictness).ok())
+            .ok_or(Refusal::Unauthorized(self.readings.missing_token))?;
+        if !token.is_for(id_scope, registration_id) || !token.has_device_policy() {
+            return Err(Refusal::Unauthorized(Unauthorized::Code401002));
+        }
+        let tolerance = i64::try_from(self.readings.clock_tolerance.as_secs()).unwrap_or(i64::MAX);
+        if token.expiry.saturating_add(tolerance) <= now.wall.as_second() {
+            return Err(Refusal::Unauthorized(self.readings.expired_token));
+        }
+        scope.verify(registration_id, &token, &self.readings)
+    }
+
+    fn unknown_id_scope(
+        &self,
+        kind: OperationKind,
+        registration_id: &str,
+        now: Moment,
+    ) -> Result<Reply, Refusal> {
+        let refusal = Refusal::NotFound("Id scope not found.");
+        if self.readings.unknown_id_scope == UnknownIdScope::NotFound {
+            return Err(refusal);
+        }
+        let state = RegistrationState::failed(registration_id, &refusal, now.wall, &self.ids);
+        match kind {
+            OperationKind::Lookup => Ok(Reply::Record(state)),
+            _ => Ok(Reply::Settled(self.ids.operation(), state)),
+        }
+    }
+
+    fn accept(&self, request: &Request<'_>, reply: Reply) -> Answer {
+        let (status, outcome, error_code, body) = match &reply {
+            Reply::Assigning(operation_id) => {
+                let outcome = match request.route.kind {
+                    OperationKind::Register => Outcome::Started,
+                    _ => Outcome::Assigning,
+                };
+                let body = wire::json(&Operation {
+                    operation_id,
+                    status: RegistrationStatus::Assigning,
+                    registration_state: None,
+                });
+                (202, outcome, None, body)
+            }
+            Reply::Settled(operation_id, state) => {
+                let body = wire::json(&Operation {
+                    operation_id,
+                    status: state.status,
+                    registration_state: Some(state),
+                });
+                (200, state.status.into(), state.error_code, body)
+            }
+            Reply::Record(state) => (200, state.status.into(), state.error_code, wire::json(state)),
+        };
+        let in_progress = status == 202;
+        Answer {
+            status,
+            body,
+            error_code,
+            retry_after: self.settings().retry_after.filter(|_| in_progress),
+            location: in_progress.then(|| self.location(request)).flatten(),
+            outcome,
+            key: None,
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, now: Moment) -> Answer {
+        let (outcome, retry_after) = match refusal {
+            // Less than a second would read as "at once".
+            Refusal::Throttled(wait) => {
+                (Outcome::Throttled, wait.map(|wait| wait.max(Duration::from_secs(1))))
+            }
+            _ => (Outcome::Refused, None),
+        };
+        Answer {
+            status: refusal.status(),
+            body: refusal.body(now.wall, &self.ids),
+            error_code: Some(refusal.code()),
+            retry_after,
+            location: None,
+            outcome,
+            key: None,
+        }
+    }
+
+    /// `Location` as DPS sends it: it points at the register call, not at the operation.
+    fn location(&self, request: &Request<'_>) -> Option<String> {
+        let (id_scope, registration_id) = addressed(request.route).ok()?;
+        let id = percent_encoding::utf8_percent_encode(registration_id, percent_encoding::NON_ALPHANUMERIC);
+        let path = format!("/{id_scope}/registrations/{id}/register");
+        match self.readings.location {
+            Location::Absolute => Some(format!("https://{}{path}", request.host?)),
+            Location::Relative => Some(path),
+            Location::Absent => None,
+        }
+    }
+
+    fn scope_in_path(&self, id: &str) -> Option<MutexGuard<'_, Scope>> {
+        match self.readings.id_scope_case {
+            IdScopeCase::Exact => self.scope(id),
+            IdScopeCase::Ignored => self.find_scope(|known| known.eq_ignore_ascii_case(id)),
+        }
+    }
+
+    fn find_scope(&self, wanted: impl Fn(&str) -> bool) -> Option<MutexGuard<'_, Scope>> {
+        let (_, scope) = self.scopes.iter().find(|(known, _)| wanted(known))?;
+        Some(scope.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The id scope and registration that a call is about; other requests are refused here.
+fn addressed(route: &Route) -> Result<(&str, &str), Refusal> {
+    match (route.kind, &route.id_scope, &route.registration_id) {
+        (OperationKind::Other, ..) if route.known_path => Err(Refusal::MethodNotAllowed),
+        (OperationKind::Other, ..) => Err(Refusal::UnknownPath),
+        (_, Some(id_scope), Some(registration_id)) => Ok((id_scope, registration_id)),
+        _ => Err(Refusal::UnknownPath),
+    }
+}
+
+/// The body, where the call has one; clients also send one with a poll, where it means nothing.
+fn readable_body<'a>(request: &Request<'a>) -> Result<&'a [u8], Refusal> {
+    if request.route.kind == OperationKind::Poll {
+        return Ok(&[]);
+    }
+    let media_type = request.content_type.and_then(|value| value.split(';').next());
+    if !media_type.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/json")) {
+        return Err(Refusal::UnsupportedMediaType);
+    }
+    request.body.ok_or(Refusal::BadRequest("The request is larger than 96 KB."))
+}
+
+impl From<RegistrationStatus> for Outcome {
+    fn from(status: RegistrationStatus) -> Self {
+        match status {
+            RegistrationStatus::Unassigned => Self::Unassigned,
+            RegistrationStatus::Assigning => Self::Assigning,
+            RegistrationStatus::Assigned => Self::Assigned,
+            RegistrationStatus::Failed => Self::Failed,
+            RegistrationStatus::Disabled => Self::Disabled,
+        }
+    }
+}

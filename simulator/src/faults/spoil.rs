@@ -1,0 +1,295 @@
+//! Turning an answer of DPS into what a fault makes of it.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::{FaultAction, HugeOf, SlowFrom};
+use crate::dps::{OperationKind, RegistrationStatus, error_body};
+use crate::ids::Ids;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const HTML_PAGE: &str = "<!DOCTYPE html><html><head><title>Sign in</title></head>\
+    <body><h1>Welcome to the guest network</h1></body></html>";
+
+/// An answer as it is to be sent, and how.
+pub(crate) struct Spoiled {
+    pub response: Response<Bytes>,
+    pub delivery: Delivery,
+    /// The DPS error code that the fault brings, if it does.
+    pub error_code: Option<u32>,
+}
+
+/// What happens to the bytes of an answer.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Delivery {
+    Whole,
+    Late(Duration),
+    /// Only the first half of the body arrives, then the connection ends.
+    Truncated,
+    Slow(NonZeroU32, SlowFrom),
+    /// So many bytes of this kind instead of the body.
+    Fill(u64, u8),
+    /// White space for ever instead of the body.
+    Endless,
+    Reset,
+}
+
+/// Applies a fault. The true answer is there if DPS has carried the request out.
+pub(crate) fn spoil(
+    action: &FaultAction,
+    kind: OperationKind,
+    answer: Option<Response<Bytes>>,
+    now: Timestamp,
+    ids: &Ids,
+) -> Spoiled {
+    let mut response = stand_in(action, now, ids).or(answer).unwrap_or_default();
+    match action {
+        FaultAction::ContentType { value } => {
+            response.headers_mut().remove(CONTENT_TYPE);
+            set(response.headers_mut(), CONTENT_TYPE, value.as_deref());
+        }
+        FaultAction::Rewrite { operation, registration_state } => {
+            edit(&mut response, |body| {
+                merge(body, operation);
+                if let Some(state) = registration_state_in(body, kind) {
+                    merge(state, registration_state);
+                }
+            });
+        }
+        FaultAction::Assigning => keep_assigning(&mut response, kind),
+        FaultAction::Outcome { status, error_code, error_message } => {
+            end_as(&mut response, kind, *status, *error_code, error_message.as_deref());
+        }
+        _ => {}
+    }
+    let error_code = match action {
+        FaultAction::Status { error_code, .. } | FaultAction::Outcome { error_code, .. } => *error_code,
+        _ => None,
+    };
+    Spoiled { response, delivery: delivery(action), error_code }
+}
+
+/// What is answered in place of DPS, for the actions that do that.
+fn stand_in(action: &FaultAction, now: Timestamp, ids: &Ids) -> Option<Response<Bytes>> {
+    Some(match action {
+        FaultAction::Status { status, retry_after, error_code } => {
+            let mut response = bare(*status, Bytes::new());
+            set(response.headers_mut(), RETRY_AFTER, retry_after.as_deref());
+            if let Some(code) = error_code {
+                *response.body_mut() = error_body(*code, "Injected fault.", now, ids).into();
+                response.headers_mut().insert(CONTENT_TYPE, JSON);
+            }
+            response
+        }
+        FaultAction::Redirect { status, location } => {
+            let mut response = bare(*status, Bytes::new());
+            set(response.headers_mut(), LOCATION, Some(location));
+            response
+        }
+        FaultAction::Answer { status, headers, body } => {
+            let mut response = bare(*status, body.bytes().unwrap_or_default().into());
+            for (name, value) in headers {
+                if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+                    set(response.headers_mut(), name, Some(value));
+                }
+            }
+            response
+        }
+        FaultAction::Malformed => ok(JSON, r#"{"operationId":"5.0","status":"assi"#),
+        FaultAction::Html => ok(HeaderValue::from_static("text/html"), HTML_PAGE),
+        FaultAction::Huge { bytes, of: HugeOf::Header } => {
+            let filler = "a".repeat(usize::try_from(*bytes).unwrap_or(usize::MAX));
+            let mut response = ok(JSON, "");
+            set(response.headers_mut(), HeaderName::from_static("x-filler"), Some(&filler));
+            response
+        }
+        FaultAction::Huge { .. } | FaultAction::Endless => ok(JSON, ""),
+        _ => return None,
+    })
+}
+
+fn delivery(action: &FaultAction) -> Delivery {
+    match action {
+        FaultAction::Huge { bytes, of: HugeOf::Space } => Delivery::Fill(*bytes, b' '),
+        FaultAction::Huge { bytes, of: HugeOf::Nesting } => Delivery::Fill(*bytes, b'['),
+        FaultAction::Endless => Delivery::Endless,
+        FaultAction::Reset => Delivery::Reset,
+        FaultAction::Delay { time } => Delivery::Late(*time),
+        FaultAction::Truncated => Delivery::Truncated,
+        FaultAction::Slow { bytes_per_second, from } => Delivery::Slow(*bytes_per_second, *from),
+        _ => Delivery::Whole,
+    }
+}
+
+fn bare(status: u16, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+    response
+}
+
+fn ok(content_type: HeaderValue, body: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
+    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+        headers.insert(name, value);
+    }
+}
+
+fn keep_assigning(response: &mut Response<Bytes>, kind: OperationKind) {
+    if response.status() != StatusCode::OK {
+        return;
+    }
+    edit(response, |body| {
+        body.insert("status".to_owned(), json!(RegistrationStatus::Assigning));
+        match kind {
+            OperationKind::Lookup => {
+                for field in ["assignedHub", "deviceId", "substatus"] {
+                    body.remove(field);
+                }
+            }
+            _ => drop(body.remove("registrationState")),
+        }
+    });
+    if kind != OperationKind::Lookup {
+        *response.status_mut() = StatusCode::ACCEPTED;
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("3"));
+    }
+}
+
+fn end_as(
+    response: &mut Response<Bytes>,
+    kind: OperationKind,
+    status: RegistrationStatus,
+    code: Option<u32>,
+    message: Option<&str>,
+) {
+    if !response.status().is_success() {
+        return;
+    }
+    edit(response, |body| {
+        body.insert("status".to_owned(), json!(status));
+        if kind != OperationKind::Lookup {
+            body.entry("registrationState").or_insert_with(|| json!({}));
+        }
+        if let Some(state) = registration_state_in(body, kind) {
+            for field in ["assignedHub", "deviceId", "substatus", "payload"] {
+                state.remove(field);
+            }
+            state.insert("status".to_owned(), json!(status));
+            state.extend(code.map(|code| ("errorCode".to_owned(), json!(code))));
+            state.extend(message.map(|text| ("errorMessage".to_owned(), json!(text))));
+        }
+    });
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().remove(RETRY_AFTER);
+    response.headers_mut().remove(LOCATION);
+}
+
+/// Changes the body where it is a JSON object.
+fn edit(response: &mut Response<Bytes>, change: impl FnOnce(&mut Map<String, Value>)) {
+    if let Ok(Value::Object(mut body)) = serde_json::from_slice(response.body()) {
+        change(&mut body);
+        *response.body_mut() = Value::Object(body).to_string().into();
+    }
+}
+
+fn registration_state_in(
+    body: &mut Map<String, Value>,
+    kind: OperationKind,
+) -> Option<&mut Map<String, Value>> {
+    match kind {
+        OperationKind::Lookup => Some(body),
+        _ => body.get_mut("registrationState")?.as_object_mut(),
+    }
+}
+
+fn merge(into: &mut Map<String, Value>, fields: &Map<String, Value>) {
+    for (name, value) in fields {
+        match value {
+            Value::Null => drop(into.remove(name)),
+            value => drop(into.insert(name.clone(), value.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assigned() -> Response<Bytes> {
+        let body = r#"{"operationId":"4.a.b","status":"assigned","registrationState":
+            {"registrationId":"dev","assignedHub":"hub.example","deviceId":"dev","status":"assigned"}}"#;
+        ok(JSON, body)
+    }
+
+    fn spoiled(action: FaultAction, answer: Option<Response<Bytes>>) -> (StatusCode, Value, Spoiled) {
+        let spoiled = spoil(&action, OperationKind::Poll, answer, Timestamp::UNIX_EPOCH, &Ids::new());
+        let body = serde_json::from_slice(spoiled.response.body()).unwrap_or(Value::Null);
+        (spoiled.response.status(), body, spoiled)
+    }
+
+    #[test]
+    fn a_rewrite_replaces_and_removes_fields() {
+        let action = FaultAction::Rewrite {
+            operation: Map::from_iter([("status".to_owned(), json!("unheard-of"))]),
+            registration_state: Map::from_iter([
+                ("assignedHub".to_owned(), json!("evil.example")),
+                ("deviceId".to_owned(), Value::Null),
+            ]),
+        };
+        let (status, body, _) = spoiled(action, Some(assigned()));
+        assert_eq!(status, 200);
+        assert_eq!(body["status"], "unheard-of");
+        assert_eq!(body["registrationState"]["assignedHub"], "evil.example");
+        assert_eq!(body["registrationState"].get("deviceId"), None);
+    }
+
+    #[test]
+    fn assigning_for_ever_hides_what_was_assigned() {
+        let (status, body, _) = spoiled(FaultAction::Assigning, Some(assigned()));
+        assert_eq!(status, 202);
+        assert_eq!(body, json!({"operationId": "4.a.b", "status": "assigning"}));
+    }
+
+    #[test]
+    fn an_outcome_takes_the_hub_away_and_brings_its_error() {
+        let action = FaultAction::Outcome {
+            status: RegistrationStatus::Failed,
+            error_code: Some(400_207),
+            error_message: Some("Custom allocation failed with status code: 400".to_owned()),
+        };
+        let (status, body, spoiled) = spoiled(action, Some(assigned()));
+        assert_eq!(status, 200);
+        assert_eq!(body["status"], "failed");
+        assert_eq!(body["registrationState"]["errorCode"], 400_207);
+        assert_eq!(body["registrationState"].get("assignedHub"), None);
+        assert_eq!(spoiled.error_code, Some(400_207));
+    }
+
+    #[test]
+    fn an_error_status_has_a_body_only_with_a_code() {
+        let (status, body, with) = spoiled(FaultAction::throttled("soon"), None);
+        assert_eq!(status, 429);
+        assert_eq!(with.response.headers()[RETRY_AFTER], "soon");
+        assert_eq!(body["errorCode"], 429_001);
+        let (_, _, without) = spoiled(FaultAction::status(503), None);
+        assert!(without.response.body().is_empty());
+    }
+
+    #[test]
+    fn a_refusal_is_not_turned_into_a_success() {
+        let refused = || Some(bare(401, Bytes::new()));
+        let (status, ..) = spoiled(FaultAction::Assigning, refused());
+        assert_eq!(status, 401);
+    }
+}

@@ -1,0 +1,257 @@
+//! The ledger: every request that the simulator saw, and what became of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::dps::{OperationKind, Route};
+use crate::keys::KeySlot;
+
+/// One request. Holds no key, no token and no body.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerEntry {
+    /// Counts the requests in the order of their arrival, from 1, and never starts again.
+    pub sequence: u64,
+    /// When the request's head had arrived.
+    pub time: Timestamp,
+    pub method: String,
+    /// The path as sent, without its query.
+    pub path: String,
+    pub operation: OperationKind,
+    pub id_scope: Option<String>,
+    pub registration_id: Option<String>,
+    /// Whether an `Authorization` header came with it.
+    pub authorized: bool,
+    /// The enrollment key that verified the token.
+    pub key: Option<KeyUsed>,
+    /// The HTTP status that was answered; none as long as nothing was, or if nothing ever is.
+    pub status: Option<u16>,
+    /// The DPS error code that was answered, in an error body or in a failed registration.
+    pub error_code: Option<u32>,
+    /// The fault that was applied.
+    pub fault: Option<u64>,
+    pub outcome: Outcome,
+}
+
+/// What DPS made of a request, whatever a fault then made of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// Not decided yet: the request is still being read, or a fault holds it.
+    Pending,
+    /// The client went away before that.
+    Abandoned,
+    /// A registration was started.
+    Started,
+    /// The registration is going on.
+    Assigning,
+    Assigned,
+    Failed,
+    Disabled,
+    Unassigned,
+    Refused,
+    Throttled,
+    /// A fault was answered in its place; DPS did nothing.
+    Faulted,
+}
+
+/// The key that verified a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyUsed {
+    pub kind: EnrollmentKind,
+    /// The id of the group, or the registration id of the individual enrollment.
+    pub enrollment: String,
+    pub slot: KeySlot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EnrollmentKind {
+    Group,
+    Individual,
+}
+
+/// Counts that go on when entries are dropped or cleared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    pub register: u64,
+    pub poll: u64,
+    pub lookup: u64,
+    pub other: u64,
+    /// Answers by HTTP status.
+    pub by_status: BTreeMap<u16, u64>,
+    /// Entries that had to make room for newer ones.
+    pub dropped: u64,
+}
+
+/// What becomes known when a request is answered.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    pub status: Option<u16>,
+    pub error_code: Option<u32>,
+    pub key: Option<KeyUsed>,
+    pub fault: Option<u64>,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    entries: VecDeque<LedgerEntry>,
+    capacity: usize,
+    /// The sequence number of the next entry.
+    next: u64,
+    kinds: [u64; OperationKind::ALL.len()],
+    by_status: BTreeMap<u16, u64>,
+    dropped: u64,
+}
+
+impl Ledger {
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            capacity,
+            next: 1,
+            kinds: [0; OperationKind::ALL.len()],
+            by_status: BTreeMap::new(),
+            dropped: 0,
+        }
+    }
+
+    /// Enters a request that has just arrived and returns its sequence number.
+    pub fn open(
+        &mut self,
+        time: Timestamp,
+        method: String,
+        path: String,
+        authorized: bool,
+        route: &Route,
+    ) -> u64 {
+        let sequence = self.next;
+        self.next += 1;
+        self.kinds[route.kind as usize] += 1;
+        if self.entries.len() >= self.capacity {
+            self.entries.pop_front();
+            self.dropped += 1;
+        }
+        self.entries.push_back(LedgerEntry {
+            sequence,
+            time,
+            method,
+            path,
+            operation: route.kind,
+            id_scope: route.id_scope.clone(),
+            registration_id: route.registration_id.clone(),
+            authorized,
+            key: None,
+            status: None,
+            error_code: None,
+            fault: None,
+            outcome: Outcome::Pending,
+        });
+        sequence
+    }
+
+    /// Completes an entry, if it is still there.
+    pub fn close(&mut self, sequence: u64, closing: Closing) {
+        if let Some(status) = closing.status {
+            *self.by_status.entry(status).or_default() += 1;
+        }
+        let Some(entry) = self.find(sequence) else {
+            return;
+        };
+        entry.status = closing.status;
+        entry.error_code = closing.error_code;
+        entry.key = closing.key;
+        entry.fault = closing.fault;
+        entry.outcome = closing.outcome;
+    }
+
+    /// The entries after a sequence number.
+    pub fn since(&self, sequence: u64) -> impl Iterator<Item = &LedgerEntry> {
+        let skip = self.entries.partition_point(|entry| entry.sequence <= sequence);
+        self.entries.range(skip..)
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Forgets the entries; sequence numbers and totals go on.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    pub fn totals(&self) -> Totals {
+        let count = |kind: OperationKind| self.kinds[kind as usize];
+        Totals {
+            register: count(OperationKind::Register),
+            poll: count(OperationKind::Poll),
+            lookup: count(OperationKind::Lookup),
+            other: count(OperationKind::Other),
+            by_status: self.by_status.clone(),
+            dropped: self.dropped,
+        }
+    }
+
+    fn find(&mut self, sequence: u64) -> Option<&mut LedgerEntry> {
+        let first = self.entries.front()?.sequence;
+        let index = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        self.entries.get_mut(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    fn opened(ledger: &mut Ledger, path: &str) -> u64 {
+        let route = Route::of(&Method::PUT, path);
+        ledger.open(Timestamp::UNIX_EPOCH, "PUT".to_owned(), path.to_owned(), true, &route)
+    }
+
+    fn answered(status: u16) -> Closing {
+        Closing { status: Some(status), error_code: None, key: None, fault: None, outcome: Outcome::Started }
+    }
+
+    #[test]
+    fn a_request_is_seen_before_it_is_answered() {
+        let mut ledger = Ledger::new(10);
+        let sequence = opened(&mut ledger, "/s/registrations/d/register");
+        assert_eq!(ledger.since(0).next().unwrap().outcome, Outcome::Pending);
+        ledger.close(sequence, answered(202));
+        let entry = ledger.since(0).next().unwrap();
+        assert_eq!(entry.status, Some(202));
+        assert_eq!(entry.operation, OperationKind::Register);
+    }
+
+    #[test]
+    fn a_full_ledger_drops_its_oldest_entries_and_counts_them() {
+        let mut ledger = Ledger::new(2);
+        let first = opened(&mut ledger, "/s/registrations/a/register");
+        opened(&mut ledger, "/s/registrations/b/register");
+        opened(&mut ledger, "/s/registrations/c/register");
+        ledger.close(first, answered(202));
+        let sequences: Vec<u64> = ledger.since(0).map(|entry| entry.sequence).collect();
+        assert_eq!(sequences, [2, 3]);
+        assert_eq!(ledger.since(2).count(), 1);
+        let totals = ledger.totals();
+        assert_eq!((totals.register, totals.dropped), (3, 1));
+        assert_eq!(totals.by_status, BTreeMap::from([(202, 1)]));
+    }
+
+    #[test]
+    fn clearing_keeps_totals_and_sequence_numbers() {
+        let mut ledger = Ledger::new(10);
+        opened(&mut ledger, "/");
+        ledger.clear();
+        assert_eq!(ledger.len(), 0);
+        assert_eq!(ledger.totals().other, 1);
+        assert_eq!(opened(&mut ledger, "/"), 2);
+    }
+}

@@ -1,0 +1,56 @@
+//! A faithful simulator of the device API of Azure IoT Hub Device Provisioning Service (DPS).
+//!
+//! It serves register, poll and status lookup over TLS for symmetric-key enrollments, checks
+//! tokens as DPS does, throttles, allocates hubs, and keeps a ledger of every request. Faults can
+//! be injected. The binary `dps-simulator` runs it by itself; tests embed it:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use dps_simulator::{Config, EnrollmentGroup, IdScope, Simulator};
+//!
+//! let key = "c2ltdWxhdGVkLWdyb3VwLWtleS1vbmUh";
+//! let simulator = Simulator::start(Config {
+//!     id_scopes: vec![IdScope {
+//!         id_scope: "0ne00000001".to_owned(),
+//!         hubs: vec!["hub-a.azure-devices.net".to_owned()],
+//!         enrollment_groups: vec![EnrollmentGroup::new("fleet", key, key)?],
+//!         ..IdScope::default()
+//!     }],
+//!     ..Config::default()
+//! })
+//! .await?;
+//! let (url, ca) = (simulator.url(), simulator.ca_pem());
+//! // ... register devices at `url`, trusting `ca` ...
+//! assert!(simulator.ledger().is_empty());
+//! simulator.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod admin;
+mod clock;
+pub mod config;
+mod control;
+mod dps;
+mod faults;
+mod ids;
+mod keys;
+mod ledger;
+mod running;
+mod server;
+mod shared;
+mod tls;
+
+pub use config::{
+    AllocationPolicy, Config, ConfigError, EnrollmentGroup, IdScope, IndividualEnrollment, Quotas, Readings,
+    ReprovisionPolicy, Webhook, WebhookAnswer, WebhookRule,
+};
+pub use control::{Control, ControlError};
+pub use dps::{
+    OperationKind, RegistrationState, RegistrationStatus, Settings, Substatus, SymmetricKeyResult,
+};
+pub use faults::{ActiveFault, Fault, FaultAction, FaultError, HugeOf, RawBody, SlowFrom};
+pub use keys::{KeyError, KeySlot, SymmetricKey};
+pub use ledger::{EnrollmentKind, KeyUsed, LedgerEntry, Outcome, Totals};
+pub use running::{Error, Running, Simulator};
+pub use shared::Outage;

@@ -1,0 +1,127 @@
+//! Bodies of answers: whole ones, and those that faults ask for.
+
+use std::io;
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+const CHUNK: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(crate) enum AnswerBody {
+    Whole(Option<Bytes>),
+    /// Announces the whole length, sends this much and breaks off.
+    Truncated {
+        sent: Option<Bytes>,
+        announced: u64,
+        flushed: bool,
+    },
+    /// One byte after each pause.
+    Slow {
+        rest: Bytes,
+        pause: Duration,
+        sleep: Option<Pin<Box<Sleep>>>,
+    },
+    /// So many bytes, out of copies of a chunk.
+    Fill {
+        left: u64,
+        chunk: Bytes,
+    },
+    /// Copies of a chunk for ever.
+    Endless {
+        chunk: Bytes,
+    },
+}
+
+impl AnswerBody {
+    pub fn truncated(body: Bytes) -> Self {
+        let announced = body.len() as u64;
+        Self::Truncated { sent: Some(body.slice(..body.len() / 2)), announced, flushed: false }
+    }
+
+    pub fn slow(rest: Bytes, bytes_per_second: NonZeroU32) -> Self {
+        Self::Slow { rest, pause: pause(bytes_per_second), sleep: None }
+    }
+
+    pub fn fill(left: u64, byte: u8) -> Self {
+        Self::Fill { left, chunk: vec![byte; CHUNK].into() }
+    }
+
+    pub fn endless() -> Self {
+        Self::Endless { chunk: vec![b' '; CHUNK].into() }
+    }
+}
+
+/// The time between two bytes.
+pub(crate) fn pause(bytes_per_second: NonZeroU32) -> Duration {
+    Duration::from_secs(1) / bytes_per_second.get()
+}
+
+type NextFrame = Poll<Option<Result<Frame<Bytes>, io::Error>>>;
+
+fn data(bytes: Bytes) -> NextFrame {
+    Poll::Ready(Some(Ok(Frame::data(bytes))))
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> NextFrame {
+        match self.get_mut() {
+            Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Truncated { sent, flushed, .. } => {
+                if let Some(half) = sent.take() {
+                    return data(half);
+                }
+                if !*flushed {
+                    // Pending once, so that the half is on the wire before the connection ends.
+                    *flushed = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())))
+            }
+            Self::Slow { rest, pause, sleep } => {
+                if rest.is_empty() {
+                    return Poll::Ready(None);
+                }
+                let timer = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(*pause)));
+                ready!(timer.as_mut().poll(cx));
+                *sleep = None;
+                data(rest.split_to(1))
+            }
+            Self::Fill { left: 0, .. } => Poll::Ready(None),
+            Self::Fill { left, chunk } => {
+                let size = usize::try_from(*left).map_or(CHUNK, |left| left.min(CHUNK));
+                *left -= size as u64;
+                data(chunk.slice(..size))
+            }
+            Self::Endless { chunk } => data(chunk.clone()),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.as_ref().is_none_or(Bytes::is_empty),
+            Self::Slow { rest, .. } => rest.is_empty(),
+            Self::Fill { left, .. } => *left == 0,
+            Self::Truncated { .. } | Self::Endless { .. } => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Truncated { announced, .. } => SizeHint::with_exact(*announced),
+            Self::Slow { rest, .. } => SizeHint::with_exact(rest.len() as u64),
+            Self::Fill { left, .. } => SizeHint::with_exact(*left),
+            Self::Endless { .. } => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! One request and its answer: the ledger, the service, and the fault that hits it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use http::request::Parts;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+
+use super::body::{AnswerBody, pause};
+use super::line::Line;
+use crate::dps::{Answer, MAX_BODY, Request, Route};
+use crate::faults::{Delivery, Fault, FaultAction, SlowFrom, Spoiled, spoil};
+use crate::ledger::{Closing, KeyUsed, Outcome};
+use crate::shared::{Outage, Shared};
+
+/// The connection is to end without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("cut by a fault")]
+pub(crate) struct Cut;
+
+/// A request that has been read, with its open entry in the ledger.
+pub(crate) struct Exchange<'a> {
+    shared: &'a Shared,
+    line: &'a Line,
+    head: Parts,
+    route: Route,
+    /// None if it was larger than DPS takes.
+    body: Option<Bytes>,
+    entry: Entry<'a>,
+}
+
+impl<'a> Exchange<'a> {
+    /// Takes a request from its head to its answer.
+    pub async fn begin(
+        shared: &'a Shared,
+        line: &'a Line,
+        request: http::Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, Cut> {
+        let (head, body) = request.into_parts();
+        let route = Route::of(&head.method, head.uri.path());
+        let entry = Entry::open(shared, &head, &route);
+        let body = Limited::new(body, MAX_BODY).collect().await;
+        let body = body.ok().map(|body| body.to_bytes());
+        let exchange = Self { shared, line, head, route, body, entry };
+        exchange.outlast_outage().await?;
+        let fault = shared.faults().take(&exchange.route);
+        match fault {
+            None => Ok(exchange.answer()),
+            Some((id, fault)) => exchange.answer_with(id, fault).await,
+        }
+    }
+
+    fn answer(mut self) -> Response<AnswerBody> {
+        let answer = self.processed();
+        let closing = Closing {
+            status: Some(answer.status),
+            error_code: answer.error_code,
+            key: answer.key.clone(),
+            fault: None,
+            outcome: answer.outcome,
+        };
+        self.entry.close(closing);
+        let response = response(self.shared, answer).map(|body| AnswerBody::Whole(Some(body)));
+        self.finish(response)
+    }
+
+    async fn answer_with(mut self, id: u64, fault: Fault) -> Result<Response<AnswerBody>, Cut> {
+        if let (FaultAction::Delay { time }, false) = (&fault.action, fault.processed) {
+            tokio::time::sleep(*time).await;
+        }
+        let (mut outcome, mut key, mut error_code) = (Outcome::Faulted, None, None);
+        let mut answered = None;
+        if fault.processed || fault.action.needs_answer() {
+            let mut answer = self.processed();
+            (outcome, key, error_code) = (answer.outcome, answer.key.take(), answer.error_code);
+            answered = Some(response(self.shared, answer));
+        }
+        let now = self.shared.clock.now().wall;
+        let spoiled = spoil(&fault.action, self.route.kind, answered, now, &self.shared.service.ids);
+        let sent = spoiled.delivery != Delivery::Reset;
+        let true_answer = spoiled.error_code.is_none() && fault.action.needs_answer();
+        self.entry.close(Closing {
+            status: sent.then(|| spoiled.response.status().as_u16()),
+            error_code: if true_answer { error_code } else { spoiled.error_code },
+            key,
+            fault: Some(id),
+            outcome,
+        });
+        let response = self.deliver(spoiled, fault.processed).await?;
+        Ok(self.finish(response))
+    }
+
+    async fn deliver(&self, spoiled: Spoiled, processed: bool) -> Result<Response<AnswerBody>, Cut> {
+        let mut response = spoiled.response;
+        let body = std::mem::take(response.body_mut());
+        let body = match spoiled.delivery {
+            Delivery::Whole => AnswerBody::Whole(Some(body)),
+            Delivery::Late(time) => {
+                if processed {
+                    tokio::time::sleep(time).await;
+                }
+                AnswerBody::Whole(Some(body))
+            }
+            Delivery::Truncated => AnswerBody::truncated(body),
+            Delivery::Slow(rate, SlowFrom::Body) => AnswerBody::slow(body, rate),
+            Delivery::Slow(rate, SlowFrom::Head) => {
+                self.line.slow_down(pause(rate));
+                // The next answer is to come at full speed, so over another connection.
+                close(&mut response);
+                AnswerBody::Whole(Some(body))
+            }
+            Delivery::Fill(bytes, of) => AnswerBody::fill(bytes, of),
+            Delivery::Endless => AnswerBody::endless(),
+            Delivery::Reset => {
+                self.line.ask_for_reset();
+                return Err(Cut);
+            }
+        };
+        Ok(response.map(|_| body))
+    }
+
+    /// Lets DPS carry the request out.
+    fn processed(&self) -> Answer {
+        let headers = &self.head.headers;
+        let request = Request {
+            route: &self.route,
+            query: self.head.uri.query().unwrap_or_default(),
+            host: text(headers, HOST),
+            authorization: headers.get(AUTHORIZATION).map(HeaderValue::as_bytes),
+            content_type: text(headers, CONTENT_TYPE),
+            body: self.body.as_deref(),
+        };
+        self.shared.service.answer(&request, self.shared.clock.now())
+    }
+
+    fn finish(&self, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+        if self.body.is_none() {
+            // The rest of the request is still on the wire.
+            close(&mut response);
+        }
+        response
+    }
+
+    /// An outage also holds for connections that were open before it began.
+    async fn outlast_outage(&self) -> Result<(), Cut> {
+        match self.shared.outage() {
+            Outage::None => Ok(()),
+            Outage::Reset => {
+                self.line.ask_for_reset();
+                Err(Cut)
+            }
+            Outage::Silent => std::future::pending().await,
+        }
+    }
+}
+
+/// An open entry of the ledger; closes itself as abandoned when the client goes away.
+struct Entry<'a> {
+    shared: &'a Shared,
+    sequence: Option<u64>,
+}
+
+impl<'a> Entry<'a> {
+    fn open(shared: &'a Shared, head: &Parts, route: &Route) -> Self {
+        let sequence = shared.ledger().open(
+            shared.clock.now().wall,
+            head.method.to_string(),
+            head.uri.path().to_owned(),
+            head.headers.contains_key(AUTHORIZATION),
+            route,
+        );
+        shared.ledger_changed.notify_waiters();
+        Self { shared, sequence: Some(sequence) }
+    }
+
+    fn close(&mut self, closing: Closing) {
+        if let Some(sequence) = self.sequence.take() {
+            self.shared.ledger().close(sequence, closing);
+            self.shared.ledger_changed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        let key: Option<KeyUsed> = None;
+        let outcome = Outcome::Abandoned;
+        self.close(Closing { status: None, error_code: None, key, fault: None, outcome });
+    }
+}
+
+fn response(shared: &Shared, answer: Answer) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    insert(headers, HeaderName::from_static("x-ms-request-id"), &shared.service.ids.guid());
+    if let Some(code) = answer.error_code.filter(|_| answer.status >= 400) {
+        insert(headers, HeaderName::from_static("x-ms-error-code"), &code.to_string());
+    }
+    if let Some(wait) = answer.retry_after {
+        insert(headers, RETRY_AFTER, &whole_seconds(wait).to_string());
+    }
+    if let Some(location) = answer.location {
+        insert(headers, LOCATION, &location);
+    }
+    response
+}
+
+fn close(response: &mut Response<impl Sized>) {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// Rounded up, so that a client that waits as told does not come too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// Sets a header, unless the value has characters that no header can have.
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}

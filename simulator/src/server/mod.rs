@@ -1,0 +1,63 @@
+//! Sockets: accepting connections, and ending them when the simulator ends.
+
+mod body;
+pub(crate) mod device;
+mod exchange;
+mod line;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long open requests may take when the simulator is told to end.
+const GRACE: Duration = Duration::from_secs(1);
+/// The pause after a failure to accept, such as running out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Tells tasks that the simulator ends; also when the sender is gone.
+pub(crate) type Stop = watch::Receiver<bool>;
+
+/// Binds a listener, naming the address if that fails.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Hands every connection to a task of its own until told to stop; then waits a little for them.
+pub(crate) async fn accept<F>(listener: TcpListener, mut stop: Stop, serve: impl Fn(TcpStream, Stop) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = stop.changed() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    // Only a socket that is already gone refuses this.
+                    let _ = stream.set_nodelay(true);
+                    connections.spawn(serve(stream, stop.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    // Whatever is left is cut when the set is dropped.
+    let _ = tokio::time::timeout(GRACE, all).await;
+}

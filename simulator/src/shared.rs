@@ -1,0 +1,79 @@
+//! What all connections of one simulator share.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dps::Service;
+use crate::faults::Faults;
+use crate::ledger::Ledger;
+use crate::server::Stop;
+
+/// How the device endpoint fails as a whole, below HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outage {
+    #[default]
+    None,
+    /// Connections are reset.
+    Reset,
+    /// Connections are taken and nothing is ever said, not even in the TLS handshake.
+    Silent,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub clock: Clock,
+    pub service: Service,
+    /// Wakes those who wait for an entry of the ledger.
+    pub ledger_changed: Notify,
+    ledger: Mutex<Ledger>,
+    faults: Mutex<Faults>,
+    outage: watch::Sender<Outage>,
+}
+
+impl Shared {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            clock: Clock::start(),
+            service: Service::of(config),
+            ledger_changed: Notify::new(),
+            ledger: Mutex::new(Ledger::new(config.ledger_capacity)),
+            faults: Mutex::default(),
+            outage: watch::Sender::default(),
+        }
+    }
+
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        locked(&self.ledger)
+    }
+
+    pub fn faults(&self) -> MutexGuard<'_, Faults> {
+        locked(&self.faults)
+    }
+
+    pub fn outage(&self) -> Outage {
+        *self.outage.borrow()
+    }
+
+    pub fn set_outage(&self, outage: Outage) {
+        self.outage.send_replace(outage);
+    }
+
+    /// Waits until there is no more silence, or until the simulator ends.
+    pub async fn outage_ends(&self, mut stop: Stop) {
+        let mut outage = self.outage.subscribe();
+        tokio::select! {
+            _ = outage.wait_for(|outage| *outage != Outage::Silent) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+/// A panic elsewhere leaves our data whole: nothing is half-changed across a call that can panic.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

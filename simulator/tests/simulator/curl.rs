@@ -1,0 +1,85 @@
+//! The documented exchange, walked by curl against the binary.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::device::{self, HUB_A, SCOPE, device_key, in_an_hour, token};
+use crate::program::{Program, Scratch};
+
+const ID: &str = "my-symkey-device";
+
+struct Curl<'a> {
+    ca: &'a Path,
+    authorization: String,
+}
+
+impl Curl<'_> {
+    /// Status and body of one call.
+    async fn call(&self, arguments: &[&str]) -> (String, Value) {
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--max-time", "20", "--cacert"])
+            .arg(self.ca)
+            .args(["--header", &self.authorization, "--header", "Content-Type: application/json"])
+            .args(["--write-out", "\n%{http_code}"])
+            .args(arguments)
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let (body, status) = text.rsplit_once('\n').unwrap_or_else(|| panic!("{errors}"));
+        (status.to_owned(), serde_json::from_str(body).unwrap_or_else(|_| panic!("{body} {errors}")))
+    }
+}
+
+#[tokio::test]
+async fn curl_walks_the_documented_exchange_and_no_secret_is_logged() {
+    let scratch = Scratch::new("curl");
+    let program = Program::start(&scratch).await;
+    let ca = scratch.path().join("tls/ca.crt");
+    let token = token(SCOPE, ID, &device_key(ID), in_an_hour());
+    let curl = Curl { ca: &ca, authorization: format!("Authorization: {token}") };
+    let port = program.text("address").rsplit_once(':').unwrap().1;
+    let base = format!("https://localhost:{port}/{SCOPE}/registrations/{ID}");
+    let version = "api-version=2021-06-01";
+    let body = format!("{{\"registrationId\": \"{ID}\"}}");
+
+    let register = format!("{base}/register?{version}");
+    let (status, started) = curl.call(&["--request", "PUT", "--data", &body, &register]).await;
+    assert_eq!((status.as_str(), &started["status"]), ("202", &"assigning".into()));
+
+    let operation = started["operationId"].as_str().unwrap();
+    let (status, done) = curl.call(&[&format!("{base}/operations/{operation}?{version}")]).await;
+    assert_eq!((status.as_str(), &done["status"]), ("200", &"assigned".into()));
+    assert_eq!(done["registrationState"]["assignedHub"], HUB_A);
+    assert_eq!(done["registrationState"]["deviceId"], ID);
+
+    let (status, record) = curl.call(&["--data", &body, &format!("{base}?{version}")]).await;
+    assert_eq!((status.as_str(), &record), ("200", &done["registrationState"]));
+
+    let wrong = Curl { ca: &ca, authorization: curl.authorization.replace("se=", "se=1") };
+    let (status, refused) = wrong.call(&["--request", "PUT", "--data", &body, &register]).await;
+    assert_eq!((status.as_str(), &refused["errorCode"]), ("401", &401_002.into()));
+
+    let (_, log) = program.terminate().await;
+    let signature = token.split("sig=").nth(1).unwrap().split('&').next().unwrap();
+    for secret in [signature, &device::primary(), &device_key(ID).to_base64()] {
+        assert!(!log.contains(secret), "a secret is in the log");
+    }
+    assert!(!log.contains("SharedAccessSignature"));
+}
+
+#[tokio::test]
+async fn curl_refuses_the_simulator_without_its_ca() {
+    let scratch = Scratch::new("curl-ca");
+    let program = Program::start(&scratch).await;
+    let port = program.text("address").rsplit_once(':').unwrap().1;
+    let output = Command::new("curl")
+        .args(["--silent", "--max-time", "20", &format!("https://localhost:{port}/")])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(60), "curl's code for a certificate it cannot trust");
+}

@@ -1,0 +1,20 @@
+//! The simulator over real TLS, as devices and scripts meet it.
+
+#[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod change;
+#[cfg(test)]
+mod curl;
+#[cfg(test)]
+mod device;
+#[cfg(test)]
+mod enrollments;
+#[cfg(test)]
+mod exchange;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod program;
+#[cfg(test)]
+mod refusals;

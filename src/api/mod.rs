@@ -1,0 +1,14 @@
+//! What users write and read: the two kinds, their conditions and every name they may rely on.
+
+pub mod conditions;
+pub mod device;
+pub mod duration;
+pub mod integration;
+pub mod names;
+mod schema;
+pub mod shared;
+
+pub use schema::crds;
+
+#[cfg(test)]
+mod rules;

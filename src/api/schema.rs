@@ -1,0 +1,140 @@
+//! Schemas that several fields share, and the last touches that the derive cannot make.
+//! Every string, list and map is bounded, so that the API server can estimate what the rules cost.
+
+use kube::CustomResourceExt;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use super::device::ProvisionedDevice;
+use super::integration::DpsIntegration;
+
+/// Go-style durations without sign: `1h30m`, `500ms`. Keeps negative and overflowing values out.
+const DURATION_PATTERN: &str = r"^([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+$";
+const LABEL_VALUE_PATTERN: &str = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
+const RESERVED_DOMAINS_RULE: &str = "self.all(k, !k.matches('^([^/]*[.])?(kubernetes[.]io|k8s[.]io|dps-operator[.]io|argoproj[.]io|fluxcd[.]io|helm[.]sh|velero[.]io|servicebinding[.]io)/') || k in ['app.kubernetes.io/name','app.kubernetes.io/component','app.kubernetes.io/part-of','app.kubernetes.io/version'])";
+const RESERVED_DOMAINS_MESSAGE: &str = "keys under kubernetes.io, k8s.io, dps-operator.io, argoproj.io, fluxcd.io, helm.sh, velero.io and servicebinding.io are reserved, except app.kubernetes.io/name, component, part-of and version";
+const QUALIFIED_NAME_RULE: &str = "self.all(k, !format.qualifiedName().validate(k).hasValue())";
+const QUALIFIED_NAME_MESSAGE: &str = "keys must be qualified names: an optional DNS prefix and '/', then at most 63 letters, digits, '-', '_' or '.'";
+
+fn metadata_map(mut value: Value, values_are: &str) -> Schema {
+    value["type"] = json!("string");
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": value,
+        "description": format!("At most 16 {values_are}; keys of reserved domains are refused."),
+        "x-kubernetes-validations": [
+            {"rule": RESERVED_DOMAINS_RULE, "message": RESERVED_DOMAINS_MESSAGE},
+            {"rule": QUALIFIED_NAME_RULE, "message": QUALIFIED_NAME_MESSAGE},
+        ],
+    })
+}
+
+/// Labels that go onto a generated Secret.
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    metadata_map(json!({"maxLength": 63, "pattern": LABEL_VALUE_PATTERN}), "labels")
+}
+
+/// Annotations that go onto a generated Secret.
+pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    metadata_map(json!({"maxLength": 1024}), "annotations")
+}
+
+fn duration(rule: &str, message: &str) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 16,
+        "pattern": DURATION_PATTERN,
+        "x-kubernetes-validations": [{"rule": rule, "message": message}],
+    })
+}
+
+/// An interval of at least one hour.
+pub(super) fn reprovision_interval(_: &mut SchemaGenerator) -> Schema {
+    duration("duration(self) >= duration('1h')", "interval must be at least 1h")
+}
+
+/// An interval of at least ten minutes; zero turns the check off.
+pub(super) fn drift_check_interval(_: &mut SchemaGenerator) -> Schema {
+    duration(
+        "duration(self) == duration('0s') || duration(self) >= duration('10m')",
+        "interval must be 0s (off) or at least 10m",
+    )
+}
+
+/// Any JSON object, kept as it is. DPS takes only objects here.
+pub(super) fn payload(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
+}
+
+/// A label selector without its nested limits spelled out by the derive.
+pub(super) fn namespace_selector(_: &mut SchemaGenerator) -> Schema {
+    let text = json!({"type": "string", "maxLength": 63});
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "matchLabels": {"type": "object", "maxProperties": 16, "additionalProperties": text},
+            "matchExpressions": {
+                "type": "array", "maxItems": 16, "x-kubernetes-list-type": "atomic",
+                "items": {
+                    "type": "object",
+                    "required": ["key", "operator"],
+                    "properties": {
+                        "key": {"type": "string", "maxLength": 317},
+                        "operator": {"type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"]},
+                        "values": {"type": "array", "maxItems": 32, "items": text, "x-kubernetes-list-type": "atomic"},
+                    },
+                },
+            },
+        },
+    })
+}
+
+/// Both CRDs as they are committed under `crds/`: file name and document.
+///
+/// # Errors
+/// Only if a type cannot be serialised, which a test rules out.
+pub fn crds() -> Result<Vec<(String, Value)>, serde_json::Error> {
+    [serde_json::to_value(DpsIntegration::crd())?, serde_json::to_value(ProvisionedDevice::crd())?]
+        .into_iter()
+        .map(|mut crd| {
+            finish(&mut crd);
+            let name = crd["metadata"]["name"].as_str().unwrap_or_default();
+            Ok((format!("{name}.yaml"), crd))
+        })
+        .collect()
+}
+
+fn finish(crd: &mut Value) {
+    if let Some(versions) = crd["spec"]["versions"].as_array_mut() {
+        for version in versions {
+            let schema = &mut version["schema"]["openAPIV3Schema"];
+            strip_null(schema);
+            // Tells a new object from one we have seen, and lets kstatus report InProgress at once.
+            schema["properties"]["status"]["default"] = json!({"observedGeneration": -1});
+        }
+    }
+}
+
+/// An absent field and an explicit `null` mean the same here: without `nullable` the API server
+/// prunes the null, so the derive's `nullable` and the `null` in enums would only be noise.
+fn strip_null(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.remove("nullable");
+            if map.get("default").is_some_and(Value::is_null) {
+                map.remove("default");
+            }
+            if let Some(Value::Array(values)) = map.get_mut("enum") {
+                values.retain(|value| !value.is_null());
+            }
+            map.values_mut().for_each(strip_null);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_null),
+        _ => {}
+    }
+}

@@ -1,0 +1,122 @@
+//! Flags; each is an environment variable too.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Config;
+use crate::dps::host::{AllowedHosts, PatternError};
+
+/// Kubernetes operator for Azure IoT Device Provisioning Service.
+///
+/// Declare a DpsIntegration (one DPS instance and an enrollment group's key) and a
+/// ProvisionedDevice per device; each device gets its hub in status and its credentials in a Secret.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator against the cluster of the current kubeconfig or ServiceAccount.
+    Run(Box<RunArgs>),
+    /// Print the CustomResourceDefinitions: `dps-operator crds | kubectl apply --server-side -f -`.
+    Crds {
+        /// Write one file per kind into this folder instead.
+        #[arg(long)]
+        directory: Option<PathBuf>,
+    },
+}
+
+/// Settings of `run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Namespaces to watch, separated by commas; all when empty.
+    #[arg(long, env = "DPS_OPERATOR_WATCH_NAMESPACES", value_delimiter = ',')]
+    watch_namespaces: Vec<String>,
+    /// Registrations and lookups a minute for each id scope. Azure allows 1,000 per instance and
+    /// minute, shared with everything else that registers there.
+    #[arg(long, env = "DPS_OPERATOR_REGISTRATIONS_PER_MINUTE", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
+    registrations_per_minute: u32,
+    /// Hosts that may be called; `*.` stands for one label, a port other than 443 must be named.
+    #[arg(
+        long,
+        env = "DPS_OPERATOR_ALLOWED_DPS_HOSTS",
+        value_delimiter = ',',
+        default_value = "*.azure-devices-provisioning.net,*.azure-devices-provisioning.us,*.azure-devices-provisioning.cn"
+    )]
+    allowed_dps_hosts: Vec<String>,
+    /// Suffixes that an assigned hub must have.
+    #[arg(
+        long,
+        env = "DPS_OPERATOR_ALLOWED_HUB_SUFFIXES",
+        value_delimiter = ',',
+        default_value = ".azure-devices.net,.azure-devices.us,.azure-devices.cn"
+    )]
+    allowed_hub_suffixes: Vec<String>,
+    /// HTTP proxy for calls to DPS; the usual proxy variables are ignored.
+    #[arg(long, env = "DPS_OPERATOR_DPS_PROXY")]
+    dps_proxy: Option<String>,
+    /// DPS operations in flight.
+    #[arg(long, env = "DPS_OPERATOR_MAX_IN_FLIGHT", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    max_in_flight: u32,
+    /// error, warn, info, debug, trace, or a list of target=level.
+    #[arg(long, env = "DPS_OPERATOR_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Form of log lines.
+    #[arg(long, env = "DPS_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Context of the kubeconfig to use instead of its current one.
+    #[arg(long, env = "DPS_OPERATOR_CONTEXT")]
+    pub context: Option<String>,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A flag whose value makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFlag {
+    #[error("--allowed-dps-hosts: {0}")]
+    Hosts(#[from] PatternError),
+    #[error("--allowed-hub-suffixes: {0:?} is not a domain suffix such as .azure-devices.net")]
+    HubSuffix(String),
+}
+
+impl RunArgs {
+    /// Checks what clap cannot.
+    ///
+    /// # Errors
+    /// The first flag that makes no sense.
+    pub fn config(&self) -> Result<Config, BadFlag> {
+        let texts = |list: &[String]| -> Vec<String> {
+            list.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
+        };
+        let suffixes = texts(&self.allowed_hub_suffixes);
+        let labels = |suffix: &str| {
+            suffix
+                .split('.')
+                .all(|l| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+        };
+        if let Some(bad) = suffixes.iter().find(|suffix| !suffix.strip_prefix('.').is_some_and(labels)) {
+            return Err(BadFlag::HubSuffix(bad.clone()));
+        }
+        Ok(Config {
+            watch_namespaces: texts(&self.watch_namespaces),
+            registrations_per_minute: self.registrations_per_minute,
+            max_in_flight: self.max_in_flight,
+            allowed_dps_hosts: AllowedHosts::parse(
+                texts(&self.allowed_dps_hosts).iter().map(String::as_str),
+            )?,
+            allowed_hub_suffixes: suffixes.iter().map(|suffix| suffix.to_ascii_lowercase()).collect(),
+            dps_proxy: self.dps_proxy.clone(),
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! The operator's settings, checked.
+
+use std::sync::Arc;
+
+use crate::dps::host::AllowedHosts;
+
+/// What flags and environment variables come to.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Empty: all.
+    pub watch_namespaces: Vec<String>,
+    pub registrations_per_minute: u32,
+    pub max_in_flight: u32,
+    pub allowed_dps_hosts: AllowedHosts,
+    /// Lower case, each with its leading dot.
+    pub allowed_hub_suffixes: Arc<[String]>,
+    pub dps_proxy: Option<String>,
+}
+
+impl Config {
+    /// One watch for each entry; `None` is a watch over all namespaces.
+    pub fn namespaces(&self) -> Vec<Option<String>> {
+        if self.watch_namespaces.is_empty() {
+            vec![None]
+        } else {
+            self.watch_namespaces.iter().cloned().map(Some).collect()
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! What one device needs now. A chain of pure checks; the first that has something to say decides.
+
+use jiff::Timestamp;
+
+use super::facts::{Facts, FailedWork, Registered};
+use super::secret;
+use super::settings::Settings;
+use crate::api::conditions::Reason;
+use crate::api::device::ProvisionedDevice;
+use crate::controller::integration::{Ready, SlotKey};
+use crate::fleet::SecretSeen;
+use crate::fleet::hash::{self, Hash};
+
+/// Failures in a row before a device's own status speaks of a service that may be back in a moment.
+const QUIET_ATTEMPTS: u32 = 3;
+
+/// The integration as this device sees it.
+#[derive(Clone, Copy, Debug)]
+pub enum Integration<'a> {
+    /// There is none of that name. `told`: long enough to say so.
+    Missing {
+        told: bool,
+    },
+    /// It cannot be used now. `told`: long enough to say so.
+    NotReady {
+        told: bool,
+    },
+    Ready(&'a Ready),
+}
+
+/// Everything that a decision may depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot<'a> {
+    pub device: &'a ProvisionedDevice,
+    pub facts: &'a Facts,
+    pub integration: Integration<'a>,
+    pub secret: SecretSeen,
+    /// The Secret that the watch showed, or may not have shown, has been looked at.
+    pub secret_read: bool,
+    /// So many labelled Secrets are around that the watch's word does not count.
+    pub must_look: bool,
+    /// Another device has the better claim on the registration id.
+    pub duplicate: bool,
+    /// The device has waited so long for its turn that its status should say so.
+    pub waited_long: bool,
+    pub now: Timestamp,
+}
+
+/// One side effect, or none. After each the device is looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Nothing,
+    /// Register with DPS; needs a permit.
+    Register,
+    /// Look at the Secret that is there.
+    ReadSecret,
+    /// Create or mend the Secret from what is known.
+    WriteSecret,
+}
+
+/// What a condition says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub reason: Reason,
+    pub message: String,
+}
+
+/// What to do, what to say, and when to look again if nothing happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub step: Step,
+    /// `None` leaves the status as it is.
+    pub verdict: Option<Verdict>,
+    pub wake: Option<Timestamp>,
+}
+
+impl Decision {
+    fn rest() -> Self {
+        Self { step: Step::Nothing, verdict: None, wake: None }
+    }
+
+    fn say(reason: Reason, message: impl Into<String>) -> Self {
+        Self { step: Step::Nothing, verdict: Some(Verdict { reason, message: message.into() }), wake: None }
+    }
+
+    fn step(step: Step) -> Self {
+        Self { step, verdict: None, wake: None }
+    }
+}
+
+/// The one decision about a device.
+pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
+    if snapshot.device.metadata.deletion_timestamp.is_some() {
+        return Decision::rest();
+    }
+    let settings = match Settings::of(snapshot.device) {
+        Ok(settings) => settings,
+        Err(message) => return Decision::say(Reason::InvalidConfiguration, message),
+    };
+    if let Some(refused) = foreign_namespace(snapshot) {
+        return refused;
+    }
+    let ready = match snapshot.integration {
+        Integration::Missing { told } => return integration_missing(snapshot, told),
+        Integration::NotReady { told } => return integration_not_ready(snapshot, told),
+        Integration::Ready(ready) => ready,
+    };
+    let device = Considered { snapshot, settings: &settings, ready };
+    let checks = [
+        Considered::id_not_allowed,
+        Considered::secret_is_the_key,
+        Considered::duplicate,
+        Considered::secret_not_looked_at,
+        Considered::secret_to_restore,
+        Considered::registration,
+        Considered::secret_to_write,
+    ];
+    checks.iter().find_map(|check| check(&device)).unwrap_or_else(|| device.settled())
+}
+
+fn foreign_namespace(snapshot: &Snapshot<'_>) -> Option<Decision> {
+    let own = snapshot.device.metadata.namespace.as_deref();
+    let named = snapshot.device.spec.integration_ref.namespace.as_deref();
+    (named.is_some() && named != own).then(|| {
+        Decision::say(
+            Reason::ReferenceNotAllowed,
+            "spec.integrationRef.namespace names another namespace, and its integrations do not allow that.",
+        )
+    })
+}
+
+fn integration_missing(snapshot: &Snapshot<'_>, told: bool) -> Decision {
+    if told {
+        let name = &snapshot.device.spec.integration_ref.name;
+        Decision::say(
+            Reason::IntegrationNotFound,
+            format!(
+                "There is no DpsIntegration {name:?} in this namespace. Create it, or correct spec.integrationRef."
+            ),
+        )
+    } else {
+        Decision::rest()
+    }
+}
+
+/// Provisioned devices are left in peace, unless their Secret is gone and there is no key to
+/// render it anew.
+fn integration_not_ready(snapshot: &Snapshot<'_>, told: bool) -> Decision {
+    if snapshot.facts.provisioned() {
+        return match snapshot.secret {
+            SecretSeen::No => Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE),
+            SecretSeen::Version(_) => Decision::rest(),
+        };
+    }
+    if told {
+        let name = &snapshot.device.spec.integration_ref.name;
+        Decision::say(
+            Reason::IntegrationNotReady,
+            format!("DpsIntegration {name:?} is not ready; its conditions say why."),
+        )
+    } else {
+        Decision::rest()
+    }
+}
+
+const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone and the key that the device was registered with is not at hand; it is written again as soon as it is.";
+
+/// A device whose settings are valid and whose integration can be used.
+struct Considered<'a> {
+    snapshot: &'a Snapshot<'a>,
+    settings: &'a Settings<'a>,
+    ready: &'a Ready,
+}
+
+impl Considered<'_> {
+    fn registered(&self) -> Option<&Registered> {
+        self.snapshot.facts.registered.as_ref()
+    }
+
+    fn id_not_allowed(&self) -> Option<Decision> {
+        let id = self.settings.registration_id.as_str();
+        let namespace = self.snapshot.device.metadata.namespace.as_deref().unwrap_or_default();
+        (!self.ready.allows_id(id, namespace)).then(|| {
+            Decision::say(
+                Reason::ReferenceNotAllowed,
+                "The registration id begins with none of the integration's registrationIdPrefixes.",
+            )
+        })
+    }
+
+    fn secret_is_the_key(&self) -> Option<Decision> {
+        self.ready.key_secrets.contains(&self.settings.secret_name).then(|| {
+            Decision::say(
+                Reason::SecretConflict,
+                format!(
+                    "Secret {:?} holds the enrollment group's key; choose another spec.secret.name.",
+                    self.settings.secret_name
+                ),
+            )
+        })
+    }
+
+    fn duplicate(&self) -> Option<Decision> {
+        self.snapshot.duplicate.then(|| {
+            Decision::say(
+                Reason::DuplicateRegistrationId,
+                "Another ProvisionedDevice uses this registration id in the same id scope. Delete one of them.",
+            )
+        })
+    }
+
+    /// A Secret of our making may hold the whole answer: after a restore, a crash between two
+    /// writes, or a device deleted and created again.
+    fn secret_not_looked_at(&self) -> Option<Decision> {
+        let there = matches!(self.snapshot.secret, SecretSeen::Version(_)) || self.snapshot.must_look;
+        (self.registered().is_none() && there && !self.snapshot.secret_read)
+            .then(|| Decision::step(Step::ReadSecret))
+    }
+
+    /// A Secret that was deleted or edited is mended at once if the key it was made from is here.
+    fn secret_to_restore(&self) -> Option<Decision> {
+        let registered = self.registered()?;
+        let written = self.snapshot.facts.secret.as_ref()?;
+        let touched = self.snapshot.secret != SecretSeen::Version(written.version);
+        if !touched || self.key_of(registered).is_none() || payload_lost(registered) {
+            return None;
+        }
+        Some(self.write_secret())
+    }
+
+    fn registration(&self) -> Option<Decision> {
+        let why_not = self.why_register()?;
+        if self.snapshot.device.spec.suspend {
+            return Some(self.suspended());
+        }
+        if self.ready.suspended {
+            return Some(Decision::rest());
+        }
+        if let Some(waiting) = self.backing_off(FailedWork::Registration) {
+            return Some(waiting);
+        }
+        let mut register = Decision::step(Step::Register);
+        if self.snapshot.waited_long && !self.snapshot.facts.provisioned() {
+            register.verdict = Some(Verdict { reason: Reason::Queued, message: why_not.to_owned() });
+        }
+        Some(register)
+    }
+
+    /// What makes a registration necessary; `None` when nothing does.
+    fn why_register(&self) -> Option<&'static str> {
+        let waiting = "The device waits for its turn: DPS admits only so many registrations a minute.";
+        let Some(registered) = self.registered() else { return Some(waiting) };
+        let moved = registered.scope != self.ready.scope.as_str();
+        let changed = registered.hash.is_some_and(|hash| hash != self.registered_hash());
+        let other_key = registered.fingerprint != Some(self.ready.active.fingerprint);
+        let lost = payload_lost(registered) && self.secret_is_off(registered);
+        (moved || changed || other_key || lost).then_some(waiting)
+    }
+
+    fn secret_to_write(&self) -> Option<Decision> {
+        let registered = self.registered()?;
+        if !self.secret_is_off(registered) {
+            return None;
+        }
+        if self.key_of(registered).is_none() {
+            return Some(Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE));
+        }
+        Some(self.write_secret())
+    }
+
+    fn settled(&self) -> Decision {
+        if self.snapshot.device.spec.suspend {
+            return self.suspended();
+        }
+        let hub = self.registered().map_or("", |registered| registered.hub.as_str());
+        Decision::say(Reason::Provisioned, format!("Assigned to {hub}."))
+    }
+
+    fn suspended(&self) -> Decision {
+        Decision::say(Reason::Suspended, "spec.suspend is true: no DPS operation is started for this device.")
+    }
+
+    fn write_secret(&self) -> Decision {
+        self.backing_off(FailedWork::Secret).unwrap_or_else(|| Decision::step(Step::WriteSecret))
+    }
+
+    /// The same work failed and its wait is not over; a change of device or integration ends it.
+    fn backing_off(&self, work: FailedWork) -> Option<Decision> {
+        let failure = self.snapshot.facts.failure.as_ref().filter(|failure| failure.work == work)?;
+        let unchanged = Some(failure.generation) == self.snapshot.device.metadata.generation
+            && failure.epoch.is_none_or(|epoch| epoch == self.ready.epoch);
+        if !unchanged || failure.not_before <= self.snapshot.now {
+            return None;
+        }
+        let quiet = failure.reason == Reason::ServiceUnavailable && failure.attempts < QUIET_ATTEMPTS;
+        let verdict = Verdict { reason: failure.reason, message: failure.message.clone() };
+        Some(Decision {
+            step: Step::Nothing,
+            verdict: (!quiet).then_some(verdict),
+            wake: Some(failure.not_before),
+        })
+    }
+
+    fn secret_is_off(&self, registered: &Registered) -> bool {
+        let Some(written) = &self.snapshot.facts.secret else { return true };
+        let wanted = secret::rendered_hash(self.snapshot.device, self.settings, registered);
+        self.snapshot.secret != SecretSeen::Version(written.version)
+            || written.rendered.is_some_and(|rendered| rendered != wanted)
+    }
+
+    fn key_of(&self, registered: &Registered) -> Option<&SlotKey> {
+        self.ready.key(registered.fingerprint?)
+    }
+
+    fn registered_hash(&self) -> Hash {
+        registered_hash(self.settings, self.ready)
+    }
+}
+
+/// Hash of what would be registered now.
+pub fn registered_hash(settings: &Settings<'_>, ready: &Ready) -> Hash {
+    hash::registered(
+        ready.scope.as_str(),
+        settings.registration_id.as_str(),
+        settings.payload.map(hash::payload),
+    )
+}
+
+/// A payload was returned once, and only its hash is left.
+fn payload_lost(registered: &Registered) -> bool {
+    registered.returned_payload.as_ref().is_some_and(|payload| payload.json.is_none())
+}

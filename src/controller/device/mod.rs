@@ -1,0 +1,9 @@
+//! A device: what is known of it, what it needs, what is done, what is said.
+
+pub mod act;
+pub mod decide;
+pub mod facts;
+pub mod failure;
+pub mod secret;
+pub mod settings;
+pub mod status;

@@ -1,0 +1,170 @@
+//! The status of a device, from what is known and what was decided. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::decide::Verdict;
+use super::facts::{Facts, Failure};
+use crate::api::conditions::{ConditionStatus, ConditionType, Conditions, Reason};
+use crate::api::device::{
+    CredentialStatus, CredentialType, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus,
+};
+use crate::fleet::hash::Hash;
+use crate::fleet::retry;
+
+/// The status that should be written.
+pub fn render(
+    device: &ProvisionedDevice,
+    facts: &Facts,
+    verdict: &Verdict,
+    now: Timestamp,
+) -> ProvisionedDeviceStatus {
+    let before = device.status.clone().unwrap_or_default();
+    let registered = facts.registered.as_ref();
+    // What failed before and works again is no longer spoken of.
+    let failure = facts.failure.as_ref().filter(|failure| failure.reason == verdict.reason);
+    ProvisionedDeviceStatus {
+        observed_generation: device.metadata.generation,
+        conditions: conditions(&before.conditions, device, facts, verdict, now),
+        registration_id: registered.map(|r| r.registration_id.clone()),
+        id_scope: registered.map(|r| r.scope.clone()),
+        enrollment_group_id: registered.and_then(|r| r.enrollment_group.clone()),
+        assigned_hub: registered.map(|r| r.hub.clone()),
+        previous_hub: facts.previous_hub.clone(),
+        device_id: registered.map(|r| r.device_id.clone()),
+        assignment: registered.map(|r| r.assignment.clone()),
+        credential: registered.and_then(|r| {
+            let fingerprint = r.fingerprint?.to_string();
+            Some(CredentialStatus { kind: CredentialType::SymmetricKey, slot: r.slot, fingerprint })
+        }),
+        registered_hash: registered.and_then(|r| r.hash).map(Hash::shown).or(before.registered_hash),
+        secret: facts.secret.as_ref().map(|secret| SecretStatus {
+            name: secret.name.clone(),
+            resource_version: Some(secret.version.to_string()),
+            rendered_hash: secret.rendered.map(Hash::shown),
+        }),
+        binding: None,
+        returned_payload_hash: registered.and_then(|r| r.returned_payload.as_ref()).map(|p| p.hash.shown()),
+        last_registration_time: registered.and_then(|r| r.time).map(Time),
+        attempts: failure.map(|failure| i32::try_from(failure.attempts).unwrap_or(i32::MAX)),
+        last_error: failure.and_then(|failure| failure.error.clone()),
+        last_handled_reprovision_token: before.last_handled_reprovision_token,
+        last_handled_integration_token: before.last_handled_integration_token,
+        last_handled_reconcile_at: before.last_handled_reconcile_at,
+    }
+}
+
+/// True if writing would tell a reader nothing new: times, tracking ids and, between powers of two,
+/// the number of attempts do not count.
+pub fn is_equal(
+    written: Option<&ProvisionedDeviceStatus>,
+    wanted: &ProvisionedDeviceStatus,
+    failure: Option<&Failure>,
+) -> bool {
+    let Some(written) = written else { return false };
+    if failure.is_some_and(|failure| retry::is_recorded(failure.attempts))
+        && written.attempts != wanted.attempts
+    {
+        return false;
+    }
+    timeless(written) == timeless(wanted)
+}
+
+fn timeless(status: &ProvisionedDeviceStatus) -> ProvisionedDeviceStatus {
+    let mut status = status.clone();
+    status.attempts = None;
+    if let Some(error) = &mut status.last_error {
+        error.time = None;
+        error.tracking_id = None;
+    }
+    for condition in &mut status.conditions {
+        condition.last_transition_time = Time(Timestamp::UNIX_EPOCH);
+    }
+    status
+}
+
+fn conditions(
+    before: &[Condition],
+    device: &ProvisionedDevice,
+    facts: &Facts,
+    verdict: &Verdict,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let Verdict { reason, message } = verdict;
+    let mut conditions = Conditions::new(before, device.metadata.generation.unwrap_or(0), now);
+    let ready = ConditionStatus::from_bool(is_ready(*reason, facts.provisioned()));
+    conditions.set(ConditionType::Ready, ready, *reason, message);
+    let (status, why) = registered_condition(*reason, facts);
+    conditions.set(ConditionType::Registered, status, why, registered_message(why, message));
+    let (status, why) = secret_condition(*reason, facts);
+    conditions.set(ConditionType::SecretReady, status, why, secret_message(why, message));
+    conditions.set_progress(*reason, message);
+    conditions.finish()
+}
+
+/// The table of reasons: what a device that had its credentials keeps, and what it loses.
+fn is_ready(reason: Reason, provisioned: bool) -> bool {
+    match reason {
+        Reason::Provisioned => true,
+        Reason::Disabled
+        | Reason::EnrollmentNotFound
+        | Reason::DuplicateRegistrationId
+        | Reason::SecretConflict
+        | Reason::CredentialUnavailable
+        | Reason::SecretWriteFailed => false,
+        _ => provisioned,
+    }
+}
+
+fn registered_condition(reason: Reason, facts: &Facts) -> (ConditionStatus, Reason) {
+    if facts.registered.is_none() {
+        let why = if speaks_of_registration(reason) { reason } else { Reason::NeverRegistered };
+        return (ConditionStatus::False, why);
+    }
+    match reason {
+        Reason::IntegrationNotFound | Reason::ServiceUnavailable => (ConditionStatus::Unknown, reason),
+        _ if speaks_of_registration(reason) => (ConditionStatus::False, reason),
+        _ => (ConditionStatus::True, Reason::Registered),
+    }
+}
+
+fn speaks_of_registration(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ReferenceNotAllowed
+            | Reason::InvalidConfiguration
+            | Reason::AllocationFailed
+            | Reason::InvalidResponse
+            | Reason::Unauthorized
+            | Reason::Disabled
+            | Reason::EnrollmentNotFound
+            | Reason::DuplicateRegistrationId
+            | Reason::ServiceUnavailable
+    )
+}
+
+fn secret_condition(reason: Reason, facts: &Facts) -> (ConditionStatus, Reason) {
+    match reason {
+        Reason::SecretConflict | Reason::SecretWriteFailed | Reason::CredentialUnavailable => {
+            (ConditionStatus::False, reason)
+        }
+        _ if facts.secret.is_some() => (ConditionStatus::True, Reason::Written),
+        _ => (ConditionStatus::False, Reason::Missing),
+    }
+}
+
+fn registered_message(why: Reason, message: &str) -> &str {
+    match why {
+        Reason::Registered => "DPS has assigned the device to a hub.",
+        Reason::NeverRegistered => "The device was never registered.",
+        _ => message,
+    }
+}
+
+fn secret_message(why: Reason, message: &str) -> &str {
+    match why {
+        Reason::Written => "The Secret holds the device's credentials.",
+        Reason::Missing => "No Secret has been written.",
+        _ => message,
+    }
+}

@@ -1,0 +1,75 @@
+//! Integrations: from what a user wrote and the key that is there to something devices can be
+//! registered with.
+
+pub mod decide;
+pub mod status;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::api::integration::KeySlot;
+use crate::dps::client::DpsClient;
+use crate::dps::host::Endpoint;
+use crate::dps::ids::IdScope;
+use crate::dps::key::{Fingerprint, GroupKey};
+
+/// A key of the enrollment group and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotKey {
+    pub slot: KeySlot,
+    pub key: GroupKey,
+    pub fingerprint: Fingerprint,
+}
+
+/// An integration that devices can be registered with.
+#[derive(Clone)]
+pub struct Ready {
+    pub scope: IdScope,
+    pub endpoint: Endpoint,
+    pub client: DpsClient,
+    pub active: SlotKey,
+    pub other: Option<SlotKey>,
+    pub prefixes: Vec<String>,
+    /// Names of the Secrets that hold the group's keys; a device may not use them.
+    pub key_secrets: BTreeSet<String>,
+    pub suspended: bool,
+    /// Moves whenever anything above changes, so that failures of the past do not delay what may
+    /// have been mended.
+    pub epoch: u64,
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready")
+            .field("scope", &self.scope)
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ready {
+    /// The key with this fingerprint, if it is one of the present ones.
+    pub fn key(&self, fingerprint: Fingerprint) -> Option<&SlotKey> {
+        [Some(&self.active), self.other.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|key| key.fingerprint == fingerprint)
+    }
+
+    /// True if the id begins with one of the prefixes, or there are none.
+    pub fn allows_id(&self, id: &str, namespace: &str) -> bool {
+        self.prefixes.is_empty()
+            || self.prefixes.iter().any(|prefix| id.starts_with(&prefix.replace("{namespace}", namespace)))
+    }
+
+    /// True if devices cannot tell the two apart.
+    pub fn same_for_devices(&self, other: &Self) -> bool {
+        self.scope == other.scope
+            && self.endpoint == other.endpoint
+            && self.active == other.active
+            && self.other == other.other
+            && self.prefixes == other.prefixes
+            && self.key_secrets == other.key_secrets
+            && self.suspended == other.suspended
+    }
+}

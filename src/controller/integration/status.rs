@@ -1,0 +1,132 @@
+//! The status of an integration. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::SlotKey;
+use super::decide::Unusable;
+use crate::api::conditions::{ConditionStatus, ConditionType, Conditions, Reason};
+use crate::api::integration::{CredentialsStatus, DpsIntegration, DpsIntegrationStatus, KeySlot, KeyStatus};
+use crate::dps::key::Fingerprint;
+use crate::fleet::counts::Counts;
+
+/// What is known of an integration at this moment.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// `Err` when it cannot be used; otherwise its keys.
+    pub keys: Result<(&'a SlotKey, Option<&'a SlotKey>), &'a Unusable>,
+    pub suspended: bool,
+    /// DPS accepted the active key for the present scope.
+    pub accepted: bool,
+    /// What real traffic says is wrong: refused, unreachable, throttled.
+    pub trouble: Option<&'a Unusable>,
+    pub throttled_until: Option<Timestamp>,
+    /// `None` before every watch has been read in full: then the counters stay as they are.
+    pub counts: Option<&'a Counts>,
+}
+
+/// The status that should be written.
+pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> DpsIntegrationStatus {
+    let before = integration.status.clone().unwrap_or_default();
+    let generation = integration.metadata.generation.unwrap_or(0);
+    let mut conditions = Conditions::new(&before.conditions, generation, now);
+    let problem = view.keys.err().or(view.trouble);
+    let ready = ConditionStatus::from_bool(problem.is_none());
+    let (reason, message) = match problem {
+        Some(problem) => (problem.reason, problem.message.as_str()),
+        None if view.suspended => {
+            (Reason::Suspended, "spec.suspend is true: no DPS operation is started for its devices.")
+        }
+        None => (Reason::Available, "The configuration is valid and nothing is known to be wrong."),
+    };
+    conditions.set(ConditionType::Ready, ready, reason, message);
+    conditions.set_progress(reason, message);
+    let mut status = DpsIntegrationStatus {
+        observed_generation: Some(generation),
+        conditions: conditions.finish(),
+        accepted_id_scope: before
+            .accepted_id_scope
+            .or_else(|| view.accepted.then(|| integration.spec.id_scope.clone())),
+        credentials: credentials(view, before.credentials),
+        throttled_until: view.throttled_until.map(Time),
+        devices: before.devices,
+        hubs: before.hubs,
+        other_hubs: before.other_hubs,
+        failures: before.failures,
+        key_rotation: None,
+        last_handled_reprovision_token: before.last_handled_reprovision_token,
+        last_handled_reconcile_at: before.last_handled_reconcile_at,
+    };
+    if let Some(counts) = view.counts {
+        status.devices = Some(counts.devices.clone());
+        status.hubs.clone_from(&counts.hubs);
+        status.other_hubs = Some(counts.other_hubs);
+        status.failures.clone_from(&counts.failures);
+    }
+    status
+}
+
+/// Which part of a status differs from what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    None,
+    /// Only counters: may wait.
+    Counters,
+    Meaning,
+}
+
+pub fn difference(written: Option<&DpsIntegrationStatus>, wanted: &DpsIntegrationStatus) -> Difference {
+    let Some(written) = written else { return Difference::Meaning };
+    if timeless(written) == timeless(wanted) {
+        return Difference::None;
+    }
+    let without_counters = |status: &DpsIntegrationStatus| DpsIntegrationStatus {
+        devices: None,
+        hubs: Vec::new(),
+        other_hubs: None,
+        failures: Vec::new(),
+        ..timeless(status)
+    };
+    if without_counters(written) == without_counters(wanted) {
+        Difference::Counters
+    } else {
+        Difference::Meaning
+    }
+}
+
+fn timeless(status: &DpsIntegrationStatus) -> DpsIntegrationStatus {
+    let mut status = status.clone();
+    for condition in &mut status.conditions {
+        condition.last_transition_time = Time(Timestamp::UNIX_EPOCH);
+    }
+    status
+}
+
+fn credentials(view: &View<'_>, before: Option<CredentialsStatus>) -> Option<CredentialsStatus> {
+    // While a key cannot be read, what was known of it stays: it tells after a restart that DPS
+    // had accepted it.
+    let Ok((active, other)) = view.keys else { return before };
+    let of = |slot: KeySlot| {
+        let key = [Some(active), other].into_iter().flatten().find(|key| key.slot == slot);
+        key.map(|key| KeyStatus { fingerprint: key.fingerprint.to_string() })
+    };
+    Some(CredentialsStatus {
+        primary: of(KeySlot::Primary),
+        secondary: of(KeySlot::Secondary),
+        working: view.accepted.then_some(active.slot),
+    })
+}
+
+/// True if the status says that DPS accepted this very key for the present scope.
+pub fn was_accepted(integration: &DpsIntegration, active: &SlotKey) -> bool {
+    let Some(status) = &integration.status else { return false };
+    let Some(credentials) = &status.credentials else { return false };
+    let recorded = match active.slot {
+        KeySlot::Primary => &credentials.primary,
+        KeySlot::Secondary => &credentials.secondary,
+    };
+    let fingerprint = recorded.as_ref().and_then(|key| Fingerprint::parse(&key.fingerprint));
+    status.accepted_id_scope.as_ref() == Some(&integration.spec.id_scope)
+        && credentials.working == Some(active.slot)
+        && fingerprint == Some(active.fingerprint)
+}

@@ -1,0 +1,201 @@
+//! Everything that can go wrong between us and DPS, classified once.
+
+use std::time::Duration;
+
+/// Longest text of a DPS error that is kept.
+const MESSAGE_MAX: usize = 256;
+/// Runs of this many base64 characters could be a key or a signature.
+const SECRET_RUN: usize = 20;
+
+/// What DPS said when it refused, without anything that could be secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// HTTP status of the answer.
+    pub http_status: Option<u16>,
+    /// DPS's six-digit code.
+    pub code: Option<i32>,
+    /// Printable ASCII, at most 256 characters, long base64 runs replaced.
+    pub message: Option<String>,
+    pub tracking_id: Option<String>,
+    /// How far DPS's clock is ahead of ours in seconds, when it is more than five minutes off.
+    pub clock_skew: Option<i64>,
+}
+
+/// Why a host gave no HTTP answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    Dns,
+    Connect,
+    Tls,
+    Timeout,
+    /// The connection broke before a whole answer was there.
+    Broken,
+}
+
+impl Unreachable {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "its name cannot be resolved",
+            Self::Connect => "it cannot be connected to",
+            Self::Tls => "its TLS certificate is not trusted or the handshake failed",
+            Self::Timeout => "it did not answer in time",
+            Self::Broken => "the connection broke before the answer was complete",
+        }
+    }
+}
+
+/// What was wrong with an answer that came in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    TooLarge,
+    NotJson,
+    Redirect,
+    UnexpectedStatus,
+    NoOperationId,
+    NoHub,
+    HubHostname,
+    HubSuffix,
+    RegistrationId,
+    DeviceId,
+    PayloadTooLarge,
+}
+
+impl Invalid {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "the answer is larger than 256 KiB, or its headers than 16 KiB",
+            Self::NotJson => "the answer is not the JSON that DPS sends",
+            Self::Redirect => "the answer is a redirect, which is never followed",
+            Self::UnexpectedStatus => "the HTTP status is none that DPS uses here",
+            Self::NoOperationId => "the answer names no operation",
+            Self::NoHub => "the device is said to be assigned, but no hub or device id is named",
+            Self::HubHostname => "the assigned hub is not a plain host name",
+            Self::HubSuffix => "the assigned hub is not under an allowed suffix (--allowed-hub-suffixes)",
+            Self::RegistrationId => "the answer speaks of another registration id",
+            Self::DeviceId => "the answer names another device id",
+            Self::PayloadTooLarge => "the returned payload is larger than 32 KiB",
+        }
+    }
+}
+
+/// A call to DPS that did not end with an assignment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DpsError {
+    #[error("DPS cannot be reached: {}", .0.as_str())]
+    Unreachable(Unreachable),
+    #[error("DPS throttles")]
+    Throttled { retry_after: Option<Duration>, detail: Detail },
+    #[error("DPS answered with a server error")]
+    Server { retry_after: Option<Duration>, detail: Detail },
+    #[error("another operation for this registration is going on")]
+    Conflict(Detail),
+    #[error("the operation did not end within its time limit")]
+    Deadline,
+    #[error("DPS refused the credentials")]
+    Unauthorized(Detail),
+    #[error("DPS knows no such enrollment or registration")]
+    NotFound(Detail),
+    #[error("DPS refused the request")]
+    Rejected(Detail),
+    #[error("the enrollment is disabled")]
+    Disabled(Detail),
+    #[error("DPS could not assign a hub")]
+    AllocationFailed(Detail),
+    #[error("DPS gave an answer that cannot be accepted: {}", .0.as_str())]
+    InvalidResponse(Invalid),
+}
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryClass {
+    /// May pass by itself: 5 s doubling to 10 min.
+    Transient,
+    /// Somebody has to change something: 1 min doubling to 1 h.
+    Terminal,
+}
+
+impl DpsError {
+    /// The one place that decides how an error is retried.
+    pub fn class(&self) -> RetryClass {
+        match self {
+            Self::Unreachable(_)
+            | Self::Throttled { .. }
+            | Self::Server { .. }
+            | Self::Conflict(_)
+            | Self::Deadline => RetryClass::Transient,
+            Self::Unauthorized(_)
+            | Self::NotFound(_)
+            | Self::Rejected(_)
+            | Self::Disabled(_)
+            | Self::AllocationFailed(_)
+            | Self::InvalidResponse(_) => RetryClass::Terminal,
+        }
+    }
+
+    /// What DPS said, if it said anything.
+    pub fn detail(&self) -> Option<&Detail> {
+        match self {
+            Self::Throttled { detail, .. } | Self::Server { detail, .. } => Some(detail),
+            Self::Conflict(detail)
+            | Self::Unauthorized(detail)
+            | Self::NotFound(detail)
+            | Self::Rejected(detail)
+            | Self::Disabled(detail)
+            | Self::AllocationFailed(detail) => Some(detail),
+            Self::Unreachable(_) | Self::Deadline | Self::InvalidResponse(_) => None,
+        }
+    }
+
+    /// The wait that DPS itself asked for.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Throttled { retry_after, .. } | Self::Server { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// Makes a text from the other side safe to show: printable ASCII, short, without anything that
+/// looks like a key or a signature.
+pub fn clean(text: &str) -> String {
+    let mut shown = String::new();
+    let mut run = String::new();
+    let flush = |run: &mut String, shown: &mut String| {
+        if run.len() >= SECRET_RUN {
+            shown.push('…')
+        } else {
+            shown.push_str(run)
+        }
+        run.clear();
+    };
+    for c in text.chars().take(16 * MESSAGE_MAX) {
+        if c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=') {
+            run.push(c);
+        } else {
+            flush(&mut run, &mut shown);
+            if c == ' ' || c.is_ascii_graphic() {
+                shown.push(c);
+            }
+        }
+    }
+    flush(&mut run, &mut shown);
+    shown.chars().take(MESSAGE_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_or_signature_in_a_message_is_not_shown() {
+        let text = "bad sig 8VPprb8BiTkuVE0hBqHm/SVrzVpdD8VZcXugntdbhuU= for device-1\n\u{1b}[31m";
+        assert_eq!(clean(text), "bad sig … for device-1[31m");
+    }
+
+    #[test]
+    fn a_message_is_short_and_printable() {
+        let long = "ab ".repeat(1000);
+        assert_eq!(clean(&long).chars().count(), MESSAGE_MAX);
+        assert_eq!(clean("äöü\u{202e}x"), "x");
+    }
+}

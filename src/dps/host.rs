@@ -1,0 +1,157 @@
+//! Which hosts may be called. Whoever may write an integration chooses the host, so without this
+//! list they could have device tokens sent to a server of their own.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::ids::is_host_name;
+
+const HTTPS: u16 = 443;
+
+/// A host and port that the operator may call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    host: Box<str>,
+    port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            HTTPS => f.write_str(&self.host),
+            port => write!(f, "{}:{port}", self.host),
+        }
+    }
+}
+
+/// Why a host may not be called.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    #[error("the hostname is not a host name with an optional port")]
+    Malformed,
+    #[error("the host is not among those that the operator may call (--allowed-dps-hosts)")]
+    NotAllowed,
+}
+
+/// A bad value of `--allowed-dps-hosts`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a host pattern: use a host name, optionally with a port, or '*.' and a suffix")]
+pub struct PatternError(String);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pattern {
+    /// Without `*.`.
+    host: String,
+    wildcard: bool,
+    port: u16,
+}
+
+/// The list given by `--allowed-dps-hosts`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedHosts(Vec<Pattern>);
+
+impl AllowedHosts {
+    /// # Errors
+    /// The first pattern that is none.
+    pub fn parse<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
+        patterns
+            .into_iter()
+            .map(|text| parse_pattern(text).ok_or_else(|| PatternError(text.to_owned())))
+            .collect::<Result<Vec<_>, _>>()
+            .map(Self)
+    }
+
+    /// Normalises `hostname` (lower case, no trailing dot, port 443 unless named) and looks it up.
+    /// `*.` stands for exactly one label. IP addresses are allowed only when listed literally.
+    ///
+    /// # Errors
+    /// `Malformed` or `NotAllowed`.
+    pub fn check(&self, hostname: &str) -> Result<Endpoint, HostError> {
+        let (host, port) = split(hostname).ok_or(HostError::Malformed)?;
+        let allowed = self.0.iter().any(|pattern| pattern.port == port && pattern.matches(&host));
+        if allowed { Ok(Endpoint { host: host.into(), port }) } else { Err(HostError::NotAllowed) }
+    }
+}
+
+impl Pattern {
+    fn matches(&self, host: &str) -> bool {
+        if !self.wildcard {
+            return host == self.host;
+        }
+        host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == self.host)
+            && host.parse::<IpAddr>().is_err()
+    }
+}
+
+fn parse_pattern(text: &str) -> Option<Pattern> {
+    let (wildcard, rest) = match text.strip_prefix("*.") {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (host, port) = split(rest)?;
+    if wildcard && !is_host_name(&host) {
+        return None;
+    }
+    Some(Pattern { host, wildcard, port })
+}
+
+/// Host in normal form and port; `None` for anything that is not `host` or `host:port`.
+fn split(text: &str) -> Option<(String, u16)> {
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, port.parse::<u16>().ok().filter(|p| *p > 0)?),
+        None => (text, HTTPS),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let single_label =
+        !host.is_empty() && host.len() <= 63 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    (is_host_name(&host) || single_label).then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn defaults() -> AllowedHosts {
+        AllowedHosts::parse(["*.azure-devices-provisioning.net", "localhost:8443", "10.0.0.1:443"]).unwrap()
+    }
+
+    #[test]
+    fn listed_hosts_are_normalised_and_allowed() {
+        for (text, shown) in [
+            ("global.azure-devices-provisioning.net", "global.azure-devices-provisioning.net"),
+            ("GLOBAL.Azure-Devices-Provisioning.net.", "global.azure-devices-provisioning.net"),
+            ("my-dps.azure-devices-provisioning.net:443", "my-dps.azure-devices-provisioning.net"),
+            ("localhost:8443", "localhost:8443"),
+            ("10.0.0.1", "10.0.0.1"),
+        ] {
+            assert_eq!(defaults().check(text).map(|e| e.to_string()).as_deref(), Ok(shown), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_hosts_are_refused() {
+        for text in [
+            "azure-devices-provisioning.net",
+            "a.b.azure-devices-provisioning.net",
+            "global.azure-devices-provisioning.net:8443",
+            "global.azure-devices-provisioning.net.evil.example",
+            "localhost",
+            "localhost:443",
+            "10.0.0.2",
+            "169.254.169.254",
+        ] {
+            assert_eq!(defaults().check(text), Err(HostError::NotAllowed), "{text}");
+        }
+        for text in
+            ["", "a b", "user@global.azure-devices-provisioning.net", "x/y", "x:0", "x:70000", "[::1]:443"]
+        {
+            assert_eq!(defaults().check(text), Err(HostError::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_pattern_is_named() {
+        assert!(AllowedHosts::parse(["*.*.x"]).is_err());
+        assert!(AllowedHosts::parse(["https://x.y"]).unwrap_err().to_string().contains("https://x.y"));
+    }
+}

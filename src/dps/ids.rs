@@ -1,0 +1,173 @@
+//! Identifiers that have been checked once and can then be relied upon.
+
+use std::fmt;
+
+/// A text that is not a valid identifier; says which kind and what is allowed, never the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    #[error(
+        "registration ids are 1 to 128 lower-case letters, digits, '-', '.', '_' or ':' and begin and end with a letter or digit"
+    )]
+    RegistrationId,
+    #[error("id scopes are 1 to 64 letters and digits")]
+    IdScope,
+    #[error("the hub is not a plain host name")]
+    HubHostname,
+    #[error("the hub is not under an allowed suffix (--allowed-hub-suffixes)")]
+    HubSuffix,
+}
+
+/// The name of a registration within an id scope. Lower case only: ids are declared
+/// case-insensitive, yet the key derivation hashes bytes, so one spelling is used everywhere.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RegistrationId(Box<str>);
+
+impl RegistrationId {
+    pub const MAX: usize = 128;
+
+    /// # Errors
+    /// `InvalidId::RegistrationId` unless it matches `^[a-z0-9]([a-z0-9._:-]{0,126}[a-z0-9])?$`.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = text.as_bytes();
+        let ends_well = bytes.first().copied().is_some_and(alphanumeric)
+            && bytes.last().copied().is_some_and(alphanumeric);
+        let inner = bytes.iter().all(|b| alphanumeric(*b) || matches!(b, b'.' | b'_' | b':' | b'-'));
+        if bytes.len() <= Self::MAX && ends_well && inner {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidId::RegistrationId)
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The id scope of one DPS instance. Compared exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IdScope(Box<str>);
+
+impl IdScope {
+    /// # Errors
+    /// `InvalidId::IdScope` unless it is 1 to 64 letters and digits.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let valid = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        if valid { Ok(Self(text.into())) } else { Err(InvalidId::IdScope) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Host name of an IoT hub: labels of letters, digits and dashes under an allowed suffix, lower-cased.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HubHostname(Box<str>);
+
+impl HubHostname {
+    /// # Errors
+    /// `HubHostname` when it is no plain host name, `HubSuffix` when it is under none of `suffixes`
+    /// (each with its leading dot, lower case).
+    pub fn parse(text: &str, suffixes: &[String]) -> Result<Self, InvalidId> {
+        if !is_host_name(text) {
+            return Err(InvalidId::HubHostname);
+        }
+        let host = text.to_ascii_lowercase();
+        let allowed =
+            suffixes.iter().any(|suffix| host.len() > suffix.len() && host.ends_with(suffix.as_str()));
+        if allowed { Ok(Self(host.into())) } else { Err(InvalidId::HubSuffix) }
+    }
+
+    /// True for a text that could be a hub's name, whatever its suffix: nothing in it can break out
+    /// of a connection string.
+    pub fn is_plain(text: &str) -> bool {
+        is_host_name(text)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// DNS host name of at least two labels, without trailing dot; RFC 1123 letters, digits and dashes.
+pub(super) fn is_host_name(text: &str) -> bool {
+    let label_ok = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    text.len() <= 253 && text.contains('.') && text.split('.').all(label_ok)
+}
+
+impl fmt::Display for RegistrationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for IdScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for HubHostname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registration_ids_follow_the_pattern() {
+        let longest = "a".repeat(128);
+        for good in ["a", "truck-000001", "a.b_c:d-e", "0", &longest] {
+            assert!(RegistrationId::parse(good).is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(129);
+        for bad in ["", "-a", "a-", "A", "ä", "a b", "a/b", "a;b", "a\n", &too_long] {
+            assert_eq!(RegistrationId::parse(bad), Err(InvalidId::RegistrationId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn id_scopes_are_letters_and_digits() {
+        assert!(IdScope::parse("0ne00A1B2C3").is_ok());
+        for bad in ["", "0ne/..", "a b", "ä", &"a".repeat(65)] {
+            assert_eq!(IdScope::parse(bad), Err(InvalidId::IdScope), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hostile_hub_names_are_refused() {
+        let suffixes = [".azure-devices.net".to_owned()];
+        assert_eq!(
+            HubHostname::parse("Contoso-EU.azure-devices.net", &suffixes).unwrap().as_str(),
+            "contoso-eu.azure-devices.net"
+        );
+        let long = format!("{}.azure-devices.net", "a".repeat(10_000));
+        for bad in
+            ["evil.example", ".azure-devices.net", "azure-devices.net", "x.azure-devices.net.evil.example"]
+        {
+            assert!(HubHostname::parse(bad, &suffixes).is_err(), "{bad}");
+        }
+        for bad in [
+            "a;b.azure-devices.net",
+            "a\n.azure-devices.net",
+            "https://a.azure-devices.net",
+            &long,
+            "а.azure-devices.net",
+            "a..azure-devices.net",
+            "a.azure-devices.net:8883",
+            "-a.azure-devices.net",
+        ] {
+            assert_eq!(HubHostname::parse(bad, &suffixes), Err(InvalidId::HubHostname), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Enrollment group keys and the device keys derived from them. Both are wiped when dropped and
+//! show nothing in `Debug`.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::ids::RegistrationId;
+
+/// Sizes of enrollment keys in bytes ("How to use symmetric keys"; the service makes 64).
+const SIZES: std::ops::RangeInclusive<usize> = 16..=64;
+
+/// Why a text is not an enrollment group key. Never quotes the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    #[error("it is empty")]
+    Empty,
+    #[error("it is not base64")]
+    NotBase64,
+    #[error("it decodes to {0} bytes; enrollment keys have 16 to 64")]
+    Size(usize),
+}
+
+/// The primary or secondary key of an enrollment group.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GroupKey(Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for GroupKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GroupKey(…)")
+    }
+}
+
+impl GroupKey {
+    /// Reads the base64 text that the portal shows; surrounding white space is trimmed.
+    ///
+    /// # Errors
+    /// What is wrong with it, without quoting it.
+    pub fn parse(text: &[u8]) -> Result<Self, KeyError> {
+        let text = text.trim_ascii();
+        if text.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        let bytes = Zeroizing::new(STANDARD.decode(text).map_err(|_| KeyError::NotBase64)?);
+        if !SIZES.contains(&bytes.len()) {
+            return Err(KeyError::Size(bytes.len()));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// base64(HMAC-SHA256(group key, registration id)), as "Symmetric key attestation" defines it.
+    pub fn derive(&self, id: &RegistrationId) -> DeviceKey {
+        DeviceKey(Zeroizing::new(STANDARD.encode(hmac_sha256(&self.0, id.as_str().as_bytes()))))
+    }
+
+    /// Tells keys apart without revealing them: the first 8 bytes of SHA-256("dps-operator/v1" 0x00 key).
+    pub fn fingerprint(&self) -> Fingerprint {
+        let digest = Sha256::new_with_prefix(b"dps-operator/v1\0").chain_update(&*self.0).finalize();
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest[..8]);
+        Fingerprint(u64::from_be_bytes(first))
+    }
+}
+
+/// Identifies a group key; shown as 16 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(u64);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Fingerprint {
+    /// Reads what `Display` wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok().map(Self)).flatten()
+    }
+}
+
+/// A device's own key, base64. It authenticates the device to DPS and to its hub.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DeviceKey(Zeroizing<String>);
+
+impl fmt::Debug for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeviceKey(…)")
+    }
+}
+
+impl DeviceKey {
+    /// The base64 text, for the one place that has to show it: the device's Secret.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Signs a text with the decoded key; base64.
+    pub(super) fn sign(&self, text: &[u8]) -> Zeroizing<String> {
+        let bytes = Zeroizing::new(STANDARD.decode(self.0.as_bytes()).unwrap_or_default());
+        Zeroizing::new(STANDARD.encode(hmac_sha256(&bytes, text)))
+    }
+}
+
+#[cfg(test)]
+impl DeviceKey {
+    /// A key as published vectors give it.
+    pub(super) fn for_test(base64: &str) -> Self {
+        Self(Zeroizing::new(base64.to_owned()))
+    }
+}
+
+fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
+    // HMAC takes keys of any length, so this cannot fail; an empty tag would only be refused by DPS.
+    let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(key) else { return [0; 32] };
+    mac.update(message);
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUBLISHED_KEY: &str =
+        "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==";
+
+    #[test]
+    fn the_published_derivation_vector_holds() {
+        let id = RegistrationId::parse("sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6").unwrap();
+        let key = GroupKey::parse(PUBLISHED_KEY.as_bytes()).unwrap();
+        assert_eq!(key.derive(&id).reveal(), "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=");
+    }
+
+    #[test]
+    fn white_space_around_a_key_is_trimmed_and_changes_nothing() {
+        let padded = format!(" {PUBLISHED_KEY}\r\n");
+        assert_eq!(GroupKey::parse(padded.as_bytes()), GroupKey::parse(PUBLISHED_KEY.as_bytes()));
+    }
+
+    #[test]
+    fn what_is_not_a_key_is_refused_with_its_reason() {
+        assert_eq!(GroupKey::parse(b" \n"), Err(KeyError::Empty));
+        assert_eq!(GroupKey::parse(b"not base64!"), Err(KeyError::NotBase64));
+        assert_eq!(GroupKey::parse(STANDARD.encode([1; 15]).as_bytes()), Err(KeyError::Size(15)));
+        assert_eq!(GroupKey::parse(STANDARD.encode([1; 65]).as_bytes()), Err(KeyError::Size(65)));
+        assert!(GroupKey::parse(STANDARD.encode([1; 16]).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_fingerprint_survives_a_round_trip_and_tells_keys_apart() {
+        let key = GroupKey::parse(PUBLISHED_KEY.as_bytes()).unwrap();
+        let other = GroupKey::parse(STANDARD.encode([1; 32]).as_bytes()).unwrap();
+        let shown = key.fingerprint().to_string();
+        assert_eq!(shown.len(), 16);
+        assert_eq!(Fingerprint::parse(&shown), Some(key.fingerprint()));
+        assert_ne!(key.fingerprint(), other.fingerprint());
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_a_key() {
+        let key = GroupKey::parse(PUBLISHED_KEY.as_bytes()).unwrap();
+        let device = key.derive(&RegistrationId::parse("a").unwrap());
+        assert_eq!(format!("{key:?} {device:?}"), "GroupKey(…) DeviceKey(…)");
+    }
+}

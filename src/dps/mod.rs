@@ -1,0 +1,11 @@
+//! Azure's device provisioning protocol. Knows nothing of Kubernetes.
+
+pub mod client;
+pub mod error;
+pub mod host;
+pub mod ids;
+pub mod key;
+pub mod queue;
+mod retry_after;
+pub mod sas;
+pub mod wire;

@@ -1,0 +1,60 @@
+//! Bodies as they travel. Names and shapes: `specification/deviceprovisioningservices/data-plane`
+//! in Azure/azure-rest-api-specs. Every field of an answer is optional there; unknown ones are ignored.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Generally available, used by Microsoft's C client and by IoT Edge.
+pub const API_VERSION: &str = "2021-06-01";
+
+/// Body of register and of the registration status lookup.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceRegistration<'a> {
+    pub registration_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<&'a Map<String, Value>>,
+}
+
+/// Answer to register and to polls.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Operation {
+    pub operation_id: Option<String>,
+    pub status: Option<String>,
+    pub registration_state: Option<RegistrationState>,
+}
+
+/// Where a registration stands; the bare answer to a lookup.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrationState {
+    pub registration_id: Option<String>,
+    pub created_date_time_utc: Option<String>,
+    pub last_updated_date_time_utc: Option<String>,
+    pub assigned_hub: Option<String>,
+    pub device_id: Option<String>,
+    pub status: Option<String>,
+    pub substatus: Option<String>,
+    pub error_code: Option<i32>,
+    pub error_message: Option<String>,
+    pub etag: Option<String>,
+    pub payload: Option<Value>,
+    pub symmetric_key: Option<SymmetricKeyResult>,
+}
+
+/// Which enrollment group admitted the device.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SymmetricKeyResult {
+    pub enrollment_group_id: Option<String>,
+}
+
+/// Body of an answer that is not success.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorBody {
+    pub error_code: Option<i32>,
+    pub tracking_id: Option<String>,
+    pub message: Option<String>,
+}

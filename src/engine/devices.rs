@@ -1,0 +1,308 @@
+//! One look at one device: gather what is known, decide, start the side effect.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::work::{Effect, Work};
+use super::{Engine, Message};
+use crate::clock;
+use crate::controller::device::decide::{Decision, Integration, Snapshot, Step, Verdict, decide};
+use crate::controller::device::{act, status};
+use crate::controller::integration::Ready;
+use crate::dps::queue::Permit;
+use crate::fleet::hash;
+use crate::fleet::record::{Record, version};
+use crate::fleet::{self, DeviceId, SecretSeen};
+
+/// A device that waits this long for its turn is told so.
+const LONG_WAIT: Duration = Duration::from_secs(5 * 60);
+/// Devices are told of a missing or unusable integration after this time,
+const TELL_AFTER: Duration = Duration::from_secs(30);
+/// and not faster than this one after the other: 50 a second.
+const TELL_INTERVAL: Duration = Duration::from_millis(20);
+/// A watch that does not bring the object we conflicted with is not waited for any longer.
+const STALE_WAIT: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Looks at a device.
+    pub(super) fn step(&mut self, id: DeviceId) {
+        let Some(record) = self.fleet.get(id) else { return };
+        if self.is_settled(id, record) {
+            self.settle(id);
+            return;
+        }
+        let Some(work) = self.work.get(&id) else {
+            self.read_device(id);
+            return;
+        };
+        if work.task.is_some() {
+            // Its effect looks at the device again.
+            return;
+        }
+        if work.stale {
+            self.read_device(id);
+            return;
+        }
+        let decision = self.decide(id, work);
+        self.carry_out(id, decision);
+    }
+
+    /// Gathers: everything comes from memory.
+    fn decide(&self, id: DeviceId, work: &Work) -> Decision {
+        let now = clock::now();
+        let long = |since: Instant| since + LONG_WAIT <= now.mono;
+        decide(&Snapshot {
+            device: &work.device,
+            facts: &work.facts,
+            integration: self.integration_of(id, now.mono),
+            secret: self.fleet.secret(id),
+            secret_read: work.secret_read,
+            must_look: self.fleet.must_look_for_secrets(),
+            duplicate: self.is_duplicate(id),
+            waited_long: work.waiting_since.is_some_and(long),
+            now: now.wall,
+        })
+    }
+
+    fn carry_out(&mut self, id: DeviceId, decision: Decision) {
+        let now = clock::now();
+        if let Some(wake) = decision.wake {
+            let wait = Duration::try_from(wake.duration_since(now.wall)).unwrap_or_default();
+            self.runner.sleep_until(id, now.mono + wait);
+        }
+        if let Some(verdict) = &decision.verdict
+            && self.say(id, verdict)
+        {
+            return;
+        }
+        match decision.step {
+            Step::Nothing => self.rest(id, now.mono),
+            Step::Register => self.ask_to_register(id, now.mono),
+            Step::ReadSecret => self.spawn_secret_read(id),
+            Step::WriteSecret => self.spawn_secret_write(id),
+        }
+    }
+
+    /// Writes the status if it differs; true if a write was started.
+    fn say(&mut self, id: DeviceId, verdict: &Verdict) -> bool {
+        let Some(work) = self.work.get_mut(&id) else { return false };
+        let wanted = status::render(&work.device, &work.facts, verdict, clock::now().wall);
+        if status::is_equal(work.device.status.as_ref(), &wanted, work.facts.failure.as_ref()) {
+            return false;
+        }
+        work.tried = Some(version(work.device.metadata.resource_version.as_deref()));
+        let (device, writer) = (work.device.clone(), self.writer.clone());
+        self.spawn(id, async move {
+            let result = writer.replace_status(&*device, &wanted).await;
+            Effect::StatusWritten { status: Box::new(wanted), result }
+        });
+        true
+    }
+
+    /// Nothing to do now: either it is settled, or something will wake it.
+    fn rest(&mut self, id: DeviceId, now: Instant) {
+        if self.fleet.get(id).is_some_and(|record| self.is_settled(id, record)) {
+            self.settle(id);
+            return;
+        }
+        let waits = !matches!(self.integration_of(id, now), Integration::Ready(_));
+        let told = self.tell_at.get(&id).is_some_and(|at| *at <= now);
+        if waits && !told {
+            self.plan_to_tell(id, now);
+        }
+    }
+
+    fn settle(&mut self, id: DeviceId) {
+        self.drop_work(id);
+        let now = clock::now().mono;
+        if matches!(self.integration_of(id, now), Integration::Missing { told: false }) {
+            self.plan_to_tell(id, now);
+        }
+    }
+
+    /// Sets the time at which a device may be told that its integration cannot be used.
+    fn plan_to_tell(&mut self, id: DeviceId, now: Instant) {
+        let since =
+            self.fleet.get(id).and_then(|record| self.unusable_since(record.integration)).unwrap_or(now);
+        let at = *self.tell_at.entry(id).or_insert_with(|| {
+            let at = (since + TELL_AFTER).max(self.next_tell);
+            self.next_tell = at + TELL_INTERVAL;
+            at
+        });
+        self.runner.sleep_until(id, at);
+    }
+
+    /// True if the index alone shows that there is nothing to do.
+    fn is_settled(&self, id: DeviceId, record: &Record) -> bool {
+        if record.deleting {
+            return true;
+        }
+        let Some(settled) = record.settled else { return false };
+        if self.work.get(&id).is_some_and(|work| work.task.is_some()) {
+            return false;
+        }
+        let whole = record.secret_seen == settled.secret_version;
+        match self.integration_of(id, clock::now().mono) {
+            Integration::Missing { told } => !told,
+            Integration::NotReady { .. } => record.secret_seen > 0,
+            Integration::Ready(ready) => {
+                let wanted = hash::registered(ready.scope.as_str(), record.registration_id(), record.payload);
+                whole
+                    && settled.fingerprint == Some(ready.active.fingerprint)
+                    && settled.registered.is_none_or(|registered| registered == wanted)
+                    && ready.allows_id(record.registration_id(), self.fleet.names.text(record.namespace))
+            }
+        }
+    }
+
+    /// The integration as this device sees it.
+    fn integration_of(&self, id: DeviceId, now: Instant) -> Integration<'_> {
+        let told = self.tell_at.get(&id).is_some_and(|at| *at <= now);
+        let integration = self.fleet.get(id).and_then(|record| self.integrations.get(&record.integration));
+        match integration {
+            Some(integration) if integration.object.is_some() => match integration.ready() {
+                Some(ready) => Integration::Ready(ready),
+                None => Integration::NotReady { told },
+            },
+            _ => Integration::Missing { told },
+        }
+    }
+
+    /// True if another device has the better claim on the registration id: same id scope, and an
+    /// integration that DPS has accepted.
+    fn is_duplicate(&self, id: DeviceId) -> bool {
+        let Some(record) = self.fleet.get(id) else { return false };
+        let Some(own) = self.accepted_scope(record) else { return false };
+        self.fleet.holders(record.registration_id()).into_iter().filter(|other| *other != id).any(|other| {
+            self.fleet.get(other).is_some_and(|other| {
+                !other.deleting && self.accepted_scope(other) == Some(own) && fleet::precedes(other, record)
+            })
+        })
+    }
+
+    fn accepted_scope(&self, record: &Record) -> Option<&str> {
+        let integration = self.integrations.get(&record.integration)?;
+        integration.ready().filter(|_| integration.accepted).map(|ready| ready.scope.as_str())
+    }
+
+    fn ask_to_register(&mut self, id: DeviceId, now: Instant) {
+        let Some(record) = self.fleet.get(id) else { return };
+        let tenant = record.integration.index();
+        let Some(work) = self.work.get_mut(&id) else { return };
+        if let Some(permit) = work.permit {
+            self.spawn_registration(id, permit);
+            return;
+        }
+        if work.waiting_since.is_none() && self.queue.enqueue(tenant, id) {
+            work.waiting_since = Some(now);
+        }
+        if let Some(since) = work.waiting_since.filter(|since| *since + LONG_WAIT > now) {
+            self.runner.sleep_until(id, since + LONG_WAIT);
+        }
+    }
+
+    /// A permit has come: used at once, or given back.
+    pub(super) fn granted(&mut self, permit: Permit) {
+        let id = permit.waiter;
+        let expected = self.fleet.get(id).is_some_and(|record| record.integration.index() == permit.tenant);
+        match self
+            .work
+            .get_mut(&id)
+            .filter(|work| expected && work.waiting_since.is_some() && work.permit.is_none())
+        {
+            Some(work) => {
+                work.waiting_since = None;
+                work.permit = Some(permit);
+                self.step(id);
+                self.return_unused(id);
+            }
+            None => self.queue.unused(permit),
+        }
+    }
+
+    /// A device that no longer wants to register gives its permit back. One whose side effect is in
+    /// flight keeps it.
+    fn return_unused(&mut self, id: DeviceId) {
+        if let Some(work) = self.work.get_mut(&id)
+            && work.task.is_none()
+            && let Some(permit) = work.permit.take()
+        {
+            self.queue.unused(permit);
+        }
+    }
+
+    fn ready_of(&self, id: DeviceId) -> Option<Arc<Ready>> {
+        let record = self.fleet.get(id)?;
+        self.integrations.get(&record.integration)?.shared()
+    }
+
+    fn spawn_registration(&mut self, id: DeviceId, permit: Permit) {
+        let (Some(ready), Some(work)) = (self.ready_of(id), self.work.get(&id)) else { return };
+        let device = work.device.clone();
+        debug!(namespace = device.metadata.namespace, device = device.metadata.name, "registering");
+        self.spawn(id, async move {
+            let result = act::register(&device, &ready).await.map(Box::new);
+            Effect::Registered { permit, epoch: ready.epoch, result }
+        });
+    }
+
+    fn spawn_secret_read(&mut self, id: DeviceId) {
+        let (Some(record), writer) = (self.fleet.get(id), self.writer.clone()) else { return };
+        let (namespace, name) = (self.fleet.names.text(record.namespace).to_owned(), record.secret_name());
+        self.spawn(id, async move {
+            Effect::SecretRead(writer.read_secret(&namespace, &name).await.map(|secret| secret.map(Box::new)))
+        });
+    }
+
+    fn spawn_secret_write(&mut self, id: DeviceId) {
+        let Some(ready) = self.ready_of(id) else { return };
+        let exists = matches!(self.fleet.secret(id), SecretSeen::Version(_));
+        let writer = self.writer.clone();
+        let Some(work) = self.work.get_mut(&id) else { return };
+        let Some(registered) = work.facts.registered.clone() else { return };
+        let (device, found) = (work.device.clone(), work.found.take());
+        self.spawn(id, async move {
+            Effect::SecretWritten(
+                act::write_secret(&writer, &device, &registered, &ready, (exists, found)).await,
+            )
+        });
+    }
+
+    /// Reads an object that is not kept, or whose copy is out of date.
+    fn read_device(&mut self, id: DeviceId) {
+        let Some(record) = self.fleet.get(id) else { return };
+        if !self.reading.insert(id) {
+            return;
+        }
+        let (namespace, name, uid) =
+            (self.fleet.names.text(record.namespace).to_owned(), record.name.to_string(), record.uid);
+        let (writer, sender) = (self.writer.clone(), self.sender.clone());
+        tokio::spawn(async move {
+            let read = writer.read_device(&namespace, &name).await.map(|device| device.map(Box::new));
+            // The loop is gone only when the process ends.
+            let _ = sender.send(Message::Effect(id, uid, Effect::DeviceRead(read))).await;
+        });
+    }
+
+    fn spawn(&mut self, id: DeviceId, effect: impl Future<Output = Effect> + Send + 'static) {
+        let (Some(record), Some(work)) = (self.fleet.get(id), self.work.get_mut(&id)) else { return };
+        let (uid, sender) = (record.uid, self.sender.clone());
+        let task = tokio::spawn(async move {
+            let effect = effect.await;
+            // The loop is gone only when the process ends.
+            let _ = sender.send(Message::Effect(id, uid, effect)).await;
+        });
+        work.task = Some(task.abort_handle());
+    }
+
+    /// The API server did not take a write of this version: the watch brings another one.
+    pub(super) fn wait_for_watch(&mut self, id: DeviceId) {
+        if let Some(work) = self.work.get_mut(&id) {
+            work.stale = true;
+            self.runner.sleep_until(id, clock::now().mono + STALE_WAIT);
+        }
+    }
+}

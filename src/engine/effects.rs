@@ -1,0 +1,241 @@
+//! What side effects brought is taken in as facts; then the device is looked at again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use tracing::{debug, info, warn};
+
+use super::Engine;
+use super::work::{Effect, Work};
+use crate::api::conditions::{self, ConditionType, Reason};
+use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
+use crate::clock;
+use crate::controller::device::act::SecretTrouble;
+use crate::controller::device::facts::{FailedWork, NewFailure, Registered, WrittenSecret};
+use crate::controller::device::failure;
+use crate::controller::device::secret::{expected_hash, read_back};
+use crate::dps::error::{DpsError, RetryClass};
+use crate::dps::queue::Permit;
+use crate::fleet::record::{Uid, version};
+use crate::fleet::{DeviceId, retry, uid_of};
+use crate::kube_io::error::ApiError;
+
+impl Engine {
+    pub(super) fn effect(&mut self, id: DeviceId, uid: Uid, effect: Effect) {
+        if self.fleet.get(id).is_none_or(|record| record.uid != uid) {
+            // The device is gone; permits were returned when its work was dropped.
+            return;
+        }
+        if let Effect::DeviceRead(read) = effect {
+            self.device_read(id, read);
+            return;
+        }
+        let Some(work) = self.work.get_mut(&id) else { return };
+        work.task = None;
+        match effect {
+            Effect::DeviceRead(_) => {}
+            Effect::Registered { permit, epoch, result } => self.registered(id, permit, epoch, result),
+            Effect::SecretRead(read) => self.secret_was_read(id, read),
+            Effect::SecretWritten(result) => self.secret_written(id, result),
+            Effect::StatusWritten { status, result } => self.status_written(id, *status, result),
+        }
+    }
+
+    fn device_read(&mut self, id: DeviceId, read: Result<Option<Box<ProvisionedDevice>>, ApiError>) {
+        self.reading.remove(&id);
+        match read {
+            Ok(Some(device)) => {
+                let known = self.fleet.get(id).map(|record| record.uid);
+                if known != Some(uid_of(&device)) {
+                    // Another object of the same name: the watch brings it, with everything around it.
+                    return;
+                }
+                self.fleet.upsert(&device, expected_hash(&device), self.progress.epoch());
+                match self.work.get_mut(&id) {
+                    Some(work) => {
+                        work.device = Arc::new(*device);
+                        work.stale = false;
+                    }
+                    None => {
+                        self.work.insert(id, Work::new(*device));
+                    }
+                }
+                self.runner.wake(id);
+            }
+            // The watch tells of its end.
+            Ok(None) => {}
+            Err(error) => self.unanswered(id, &error),
+        }
+    }
+
+    fn registered(
+        &mut self,
+        id: DeviceId,
+        permit: Permit,
+        epoch: u64,
+        result: Result<Box<Registered>, DpsError>,
+    ) {
+        let now = clock::now();
+        self.dps_answered(id, permit, result.as_ref().err());
+        let Some(record) = self.fleet.get_mut(id) else { return };
+        let Some(work) = self.work.get_mut(&id) else { return };
+        work.permit = None;
+        match result {
+            Ok(registered) => {
+                record.registered = true;
+                work.facts.register(*registered);
+            }
+            Err(error) => {
+                let failure = NewFailure {
+                    work: FailedWork::Registration,
+                    reason: failure::reason(&error),
+                    message: failure::message(&error),
+                    error: Some(failure::last_error(&error, now.wall)),
+                    at_least: error.retry_after(),
+                    generation: work.device.metadata.generation.unwrap_or(0),
+                    epoch,
+                };
+                debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
+                work.facts.fail(failure, record.uid.seed(), now.wall);
+            }
+        }
+        self.runner.wake(id);
+    }
+
+    fn secret_was_read(&mut self, id: DeviceId, read: Result<Option<Box<Secret>>, ApiError>) {
+        let scope = self.fleet.get(id).and_then(|record| self.integrations.get(&record.integration));
+        let scope =
+            scope.and_then(|integration| integration.ready()).map(|ready| ready.scope.as_str().to_owned());
+        let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.work.get_mut(&id)) else { return };
+        let secret = match read {
+            Ok(secret) => secret,
+            Err(error) => return self.unanswered(id, &error),
+        };
+        work.secret_read = true;
+        match secret {
+            Some(secret) => {
+                let seen = version(secret.metadata.resource_version.as_deref());
+                record.secret_seen = record.secret_seen.max(seen);
+                if work.facts.registered.is_none() {
+                    let scope = scope.unwrap_or_default();
+                    work.facts.registered =
+                        read_back(&secret, &work.device, &scope, record.registration_id());
+                    record.registered = work.facts.registered.is_some();
+                }
+                work.found = Some(*secret);
+            }
+            None => record.secret_seen = 0,
+        }
+        self.runner.wake(id);
+    }
+
+    fn secret_written(&mut self, id: DeviceId, result: Result<WrittenSecret, SecretTrouble>) {
+        let epoch = self.epoch_of(id);
+        let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.work.get_mut(&id)) else { return };
+        let (reason, message) = match result {
+            Ok(written) => {
+                record.secret_seen = record.secret_seen.max(written.version);
+                work.facts.secret = Some(written);
+                work.facts.failure =
+                    work.facts.failure.take().filter(|failure| failure.work != FailedWork::Secret);
+                work.unanswered = 0;
+                return self.runner.wake(id);
+            }
+            // Nothing is restored in a namespace that is going away; its end comes by the watch.
+            Err(SecretTrouble::Terminating) => return,
+            Err(SecretTrouble::Unavailable) => return self.unanswered(id, &ApiError::Unavailable),
+            Err(SecretTrouble::Foreign(why)) => (Reason::SecretConflict, why.to_owned()),
+            Err(SecretTrouble::Refused(why)) => (Reason::SecretWriteFailed, why),
+        };
+        let failure = NewFailure {
+            work: FailedWork::Secret,
+            reason,
+            message,
+            error: None,
+            at_least: None,
+            generation: work.device.metadata.generation.unwrap_or(0),
+            epoch,
+        };
+        work.facts.fail(failure, record.uid.seed(), clock::now().wall);
+        self.runner.wake(id);
+    }
+
+    fn status_written(
+        &mut self,
+        id: DeviceId,
+        status: ProvisionedDeviceStatus,
+        result: Result<u64, ApiError>,
+    ) {
+        match result {
+            Ok(written) => {
+                let Some(work) = self.work.get_mut(&id) else { return };
+                work.unanswered = 0;
+                let mut device = (*work.device).clone();
+                device.metadata.resource_version = Some(written.to_string());
+                log(&device, &status);
+                device.status = Some(status);
+                let newer = self.fleet.get(id).is_some_and(|record| record.resource_version > written);
+                if newer {
+                    // The watch was faster and knows more.
+                    return self.wait_for_watch(id);
+                }
+                self.fleet.upsert(&device, expected_hash(&device), self.progress.epoch());
+                work.device = Arc::new(device);
+                self.counters.touch();
+                self.runner.wake(id);
+            }
+            Err(ApiError::Conflict) if self.already_newer(id) => self.runner.wake(id),
+            // Changed by somebody else, or gone: the watch tells.
+            Err(ApiError::Conflict | ApiError::NotFound) => self.wait_for_watch(id),
+            Err(error) => self.unanswered(id, &error),
+        }
+    }
+
+    /// The watch brought a newer object while a write was under way.
+    fn already_newer(&self, id: DeviceId) -> bool {
+        let held = self.work.get(&id).map(|work| version(work.device.metadata.resource_version.as_deref()));
+        let tried = self.work.get(&id).and_then(|work| work.tried);
+        held > tried
+    }
+
+    /// The API server did not do what it was asked; nothing is told to the user, since the next
+    /// answer may be minutes away and the status could not be written anyway.
+    fn unanswered(&mut self, id: DeviceId, error: &ApiError) {
+        let Some(record) = self.fleet.get(id) else { return };
+        let attempts = self.work.get_mut(&id).map_or(1, |work| {
+            work.unanswered += 1;
+            work.unanswered
+        });
+        if *error != ApiError::Unavailable && attempts == 1 {
+            warn!(device = &*record.name, %error, "the API server refused a request; is the operator's RBAC complete?");
+        }
+        let wait: Duration = retry::wait(RetryClass::Transient, attempts, record.uid.seed());
+        self.runner.sleep_until(id, clock::now().mono + wait);
+    }
+
+    fn epoch_of(&self, id: DeviceId) -> u64 {
+        let integration = self.fleet.get(id).and_then(|record| self.integrations.get(&record.integration));
+        integration.map_or(0, |integration| integration.epoch)
+    }
+}
+
+/// One line for each transition that a person would want to know of.
+fn log(device: &ProvisionedDevice, status: &ProvisionedDeviceStatus) {
+    let before = device
+        .status
+        .as_ref()
+        .and_then(|status| conditions::reason_of(&status.conditions, ConditionType::Ready));
+    let after = conditions::reason_of(&status.conditions, ConditionType::Ready);
+    let moved = device.status.as_ref().and_then(|status| status.assigned_hub.as_ref())
+        != status.assigned_hub.as_ref();
+    if before != after || moved {
+        info!(
+            namespace = device.metadata.namespace,
+            device = device.metadata.name,
+            reason = after.map(Reason::as_str),
+            hub = status.assigned_hub,
+            "device"
+        );
+    }
+}

@@ -1,0 +1,191 @@
+//! The loop: watches tell what changed, devices are looked at one after the other, side effects run
+//! beside it and report back. One task owns all state, so nothing is locked and nothing races.
+
+mod devices;
+mod effects;
+mod integrations;
+mod watches;
+mod work;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::core::PartialObjectMeta;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::info;
+
+use self::integrations::{Clients, Integration};
+use self::watches::Progress;
+use self::work::{Effect, Work};
+use crate::api::device::ProvisionedDevice;
+use crate::api::integration::DpsIntegration;
+use crate::clock;
+use crate::config::Config;
+use crate::dps::queue::DpsQueue;
+use crate::fleet::intern::Sym;
+use crate::fleet::record::Uid;
+use crate::fleet::referred::{Reference, Referred};
+use crate::fleet::{DeviceId, Fleet};
+use crate::kube_io::error::ApiError;
+use crate::kube_io::refs::Refs;
+use crate::kube_io::watch::Seen;
+use crate::kube_io::write::Writer;
+use crate::runner::Runner;
+
+/// Messages that may wait for the loop; a full channel slows the watches down, which is right.
+const MESSAGES: usize = 1024;
+/// What is in flight at a shutdown gets this long.
+const GRACE: Duration = Duration::from_secs(8);
+/// Looks in a row before messages are served again.
+const BATCH: usize = 256;
+
+/// Everything that wakes the loop. `usize` names the watch: its place in `Config::namespaces`.
+pub(crate) enum Message {
+    Integration(usize, Seen<DpsIntegration>),
+    Referred(Reference, Seen<Referred>),
+    Device(usize, Seen<ProvisionedDevice>),
+    Secret(usize, Seen<PartialObjectMeta<Secret>>),
+    Effect(DeviceId, Uid, Effect),
+    IntegrationWritten(Sym, Result<u64, ApiError>),
+}
+
+/// All state of the operator.
+pub struct Engine {
+    config: Arc<Config>,
+    client: Client,
+    writer: Writer,
+    sender: Sender<Message>,
+    fleet: Fleet,
+    runner: Runner,
+    queue: DpsQueue,
+    work: HashMap<DeviceId, Work>,
+    /// Settled devices that are being read again.
+    reading: HashSet<DeviceId>,
+    /// When a device may be told that its integration is missing or not ready.
+    tell_at: HashMap<DeviceId, Instant>,
+    next_tell: Instant,
+    integrations: HashMap<Sym, Integration>,
+    referred: HashMap<Reference, Referred>,
+    refs: Refs<Message>,
+    clients: Clients,
+    progress: Progress,
+    counters: integrations::Counters,
+    draining: bool,
+}
+
+/// Runs until `stop` turns true, then ends what is in flight.
+pub async fn run(config: Arc<Config>, client: Client, mut stop: watch::Receiver<bool>) {
+    let (sender, mut messages) = channel(MESSAGES);
+    let mut engine = Engine::new(config, client, sender);
+    engine.start();
+    let mut deadline = None;
+    loop {
+        engine.look(clock::now().mono);
+        if engine.draining && !engine.busy() {
+            break;
+        }
+        let now = clock::now().mono;
+        let wake =
+            engine.next_wake(now).into_iter().chain(deadline).min().unwrap_or(now + Duration::from_secs(60));
+        tokio::select! {
+            message = messages.recv() => engine.take_all(message, &mut messages),
+            () = sleep_until(wake) => {
+                if deadline.is_some_and(|deadline| deadline <= clock::now().mono) {
+                    break;
+                }
+            }
+            changed = stop.changed(), if !engine.draining => {
+                if changed.is_err() || *stop.borrow() {
+                    info!("stopping: what is in flight is finished, nothing new is started");
+                    engine.draining = true;
+                    deadline = Some(clock::now().mono + GRACE);
+                }
+            }
+        }
+    }
+}
+
+impl Engine {
+    fn new(config: Arc<Config>, client: Client, sender: Sender<Message>) -> Self {
+        let refs = Refs::new(client.clone(), sender.clone(), Message::Referred);
+        let now = clock::now().mono;
+        Self {
+            queue: DpsQueue::new(config.registrations_per_minute, config.max_in_flight),
+            writer: Writer::new(client.clone()),
+            clients: Clients::new(config.clone()),
+            progress: Progress::new(config.namespaces().len()),
+            counters: integrations::Counters::default(),
+            fleet: Fleet::default(),
+            runner: Runner::default(),
+            work: HashMap::new(),
+            reading: HashSet::new(),
+            tell_at: HashMap::new(),
+            next_tell: now,
+            integrations: HashMap::new(),
+            referred: HashMap::new(),
+            refs,
+            config,
+            client,
+            sender,
+            draining: false,
+        }
+    }
+
+    fn take_all(&mut self, first: Option<Message>, messages: &mut Receiver<Message>) {
+        let mut next = first;
+        for _ in 0..MESSAGES {
+            let Some(message) = next else { return };
+            self.take(message);
+            next = messages.try_recv().ok();
+        }
+        if let Some(message) = next {
+            self.take(message);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Integration(watch, seen) => self.integration_seen(watch, seen),
+            Message::Referred(reference, seen) => self.referred_seen(reference, seen),
+            Message::Device(watch, seen) => self.device_seen(watch, seen),
+            Message::Secret(watch, seen) => self.secret_seen(watch, seen),
+            Message::Effect(id, uid, effect) => self.effect(id, uid, effect),
+            Message::IntegrationWritten(integration, result) => self.integration_written(integration, result),
+        }
+    }
+
+    /// Looks at what is ready, hands out permits, writes integrations' statuses.
+    fn look(&mut self, now: Instant) {
+        if !self.progress.running() {
+            self.flush_integrations(now);
+            return;
+        }
+        for _ in 0..BATCH {
+            let Some(id) = self.runner.next(now) else { break };
+            self.step(id);
+        }
+        while !self.draining
+            && let Some(permit) = self.queue.poll(now)
+        {
+            self.granted(permit);
+        }
+        self.flush_integrations(now);
+    }
+
+    fn next_wake(&self, now: Instant) -> Option<Instant> {
+        let devices = self.runner.next_due().filter(|_| self.progress.running());
+        let ready = self.runner.has_ready().then_some(now).filter(|_| self.progress.running());
+        let permits = self.queue.next_at().filter(|_| !self.draining && self.progress.running());
+        [ready, devices, permits, self.next_flush()].into_iter().flatten().min()
+    }
+
+    /// Something is in flight that a shutdown should wait for.
+    fn busy(&self) -> bool {
+        self.work.values().any(|work| work.task.is_some()) || self.integrations.values().any(|i| i.writing)
+    }
+}

@@ -1,0 +1,334 @@
+//! What watches tell, and the order in which they are started: integrations, then what they refer
+//! to, then devices and Secrets. Nothing is decided and nothing counted before all are in.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
+use tracing::info;
+
+use super::work::Work;
+use super::{Engine, Message};
+use crate::api::device::ProvisionedDevice;
+use crate::api::integration::DpsIntegration;
+use crate::api::names;
+use crate::controller::device::secret::expected_hash;
+use crate::controller::integration::decide::references;
+use crate::fleet::record::version;
+use crate::fleet::referred::{Reference, Referred};
+use crate::fleet::{Change, DeviceId, uid_of};
+use crate::kube_io::watch::{self, Scope, Seen};
+
+/// How far the first reading of everything has come.
+#[derive(Debug)]
+pub(super) struct Progress {
+    phase: Phase,
+    watches: usize,
+    integrations: HashSet<usize>,
+    devices: HashSet<usize>,
+    secrets: HashSet<usize>,
+    /// Number of the current list of devices, over all watches.
+    epoch: u32,
+    /// Epoch in which each watch's list began.
+    listing: Vec<u32>,
+    /// Integrations seen in the list that is being read, by watch.
+    listed_integrations: Vec<HashSet<String>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Integrations,
+    References,
+    Devices,
+    Running,
+}
+
+impl Progress {
+    pub(super) fn new(watches: usize) -> Self {
+        Self {
+            phase: Phase::Integrations,
+            watches,
+            integrations: HashSet::new(),
+            devices: HashSet::new(),
+            secrets: HashSet::new(),
+            epoch: 0,
+            listing: vec![0; watches],
+            listed_integrations: vec![HashSet::new(); watches],
+        }
+    }
+
+    /// Number of the current list of devices.
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    pub(super) fn running(&self) -> bool {
+        self.phase == Phase::Running
+    }
+}
+
+impl Engine {
+    pub(super) fn start(&self) {
+        for (watch, namespace) in self.config.namespaces().into_iter().enumerate() {
+            let scope = Scope { namespace, ..Scope::default() };
+            let wrap = move |seen| Message::Integration(watch, seen);
+            tokio::spawn(watch::run::<DpsIntegration, _>(
+                self.client.clone(),
+                scope,
+                self.sender.clone(),
+                wrap,
+            ));
+        }
+    }
+
+    fn start_devices(&self) {
+        for (watch, namespace) in self.config.namespaces().into_iter().enumerate() {
+            let scope = Scope { namespace: namespace.clone(), ..Scope::default() };
+            let wrap = move |seen| Message::Device(watch, seen);
+            tokio::spawn(watch::run::<ProvisionedDevice, _>(
+                self.client.clone(),
+                scope,
+                self.sender.clone(),
+                wrap,
+            ));
+            let labels = Some(format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
+            let scope = Scope { namespace, labels, ..Scope::default() };
+            let wrap = move |seen| Message::Secret(watch, seen);
+            tokio::spawn(watch::run::<PartialObjectMeta<Secret>, _>(
+                self.client.clone(),
+                scope,
+                self.sender.clone(),
+                wrap,
+            ));
+        }
+    }
+
+    /// Goes on to the next phase when the present one is complete.
+    fn advance(&mut self) {
+        let progress = &mut self.progress;
+        let done = match progress.phase {
+            Phase::Integrations => progress.integrations.len() == progress.watches,
+            Phase::References => !self.referred.values().any(|referred| matches!(referred, Referred::Unread)),
+            Phase::Devices => {
+                progress.devices.len() == progress.watches && progress.secrets.len() == progress.watches
+            }
+            Phase::Running => false,
+        };
+        if !done {
+            return;
+        }
+        progress.phase = match progress.phase {
+            Phase::Integrations => Phase::References,
+            Phase::References => Phase::Devices,
+            Phase::Devices | Phase::Running => Phase::Running,
+        };
+        match progress.phase {
+            Phase::References => {
+                self.watch_references();
+                self.advance();
+            }
+            Phase::Devices => self.start_devices(),
+            Phase::Running => {
+                info!(
+                    devices = self.fleet.len(),
+                    integrations = self.integrations.len(),
+                    "every watch has been read; running"
+                );
+                let all: Vec<DeviceId> = self.fleet.iter().map(|(id, _)| id).collect();
+                all.into_iter().for_each(|id| self.runner.wake(id));
+                self.counters.touch();
+            }
+            Phase::Integrations => {}
+        }
+    }
+
+    pub(super) fn integration_seen(&mut self, watch: usize, seen: Seen<DpsIntegration>) {
+        match seen {
+            Seen::Listing => self.progress.listed_integrations[watch].clear(),
+            Seen::Present(integration) => {
+                let key = key_of(&integration);
+                self.progress.listed_integrations[watch].insert(key.clone());
+                self.integration_changed(&key, Some(integration));
+            }
+            Seen::Gone(integration) => self.integration_changed(&key_of(&integration), None),
+            Seen::Listed => {
+                self.progress.integrations.insert(watch);
+                self.forget_unlisted_integrations(watch);
+                self.advance();
+            }
+            Seen::Forbidden => {}
+        }
+        if self.progress.phase != Phase::Integrations {
+            self.watch_references();
+        }
+    }
+
+    fn forget_unlisted_integrations(&mut self, watch: usize) {
+        let namespace = self.config.namespaces().get(watch).cloned().flatten();
+        let listed = std::mem::take(&mut self.progress.listed_integrations[watch]);
+        let gone: Vec<String> = self
+            .integrations
+            .iter()
+            .filter(|(_, integration)| integration.object.is_some())
+            .map(|(sym, _)| self.fleet.names.text(*sym).to_owned())
+            .filter(|key| namespace.as_deref().is_none_or(|only| key.split('/').next() == Some(only)))
+            .filter(|key| !listed.contains(key))
+            .collect();
+        gone.iter().for_each(|key| self.integration_changed(key, None));
+    }
+
+    /// Watches exactly the Secrets and ConfigMaps that integrations refer to now.
+    fn watch_references(&mut self) {
+        let mut wanted = BTreeSet::new();
+        for integration in self.integrations.values().filter_map(|integration| integration.object.as_ref()) {
+            wanted.extend(references(&integration.namespace().unwrap_or_default(), &integration.spec));
+        }
+        for reference in &wanted {
+            self.referred.entry(reference.clone()).or_insert(Referred::Unread);
+        }
+        for unwanted in self.refs.watch_exactly(&wanted) {
+            self.referred.remove(&unwanted);
+        }
+    }
+
+    pub(super) fn referred_seen(&mut self, reference: Reference, seen: Seen<Referred>) {
+        let Some(known) = self.referred.get_mut(&reference) else { return };
+        match seen {
+            Seen::Listing => return,
+            Seen::Present(referred) => *known = referred,
+            Seen::Gone(_) => *known = Referred::Missing,
+            Seen::Forbidden => *known = Referred::Forbidden,
+            // A list that ends without the object says that there is none.
+            Seen::Listed if matches!(known, Referred::Unread | Referred::Forbidden) => {
+                *known = Referred::Missing
+            }
+            Seen::Listed => return,
+        }
+        self.evaluate_users_of(&reference);
+        if self.progress.phase == Phase::References {
+            self.advance();
+        }
+    }
+
+    pub(super) fn device_seen(&mut self, watch: usize, seen: Seen<ProvisionedDevice>) {
+        match seen {
+            Seen::Listing => {
+                self.progress.epoch += 1;
+                self.progress.listing[watch] = self.progress.epoch;
+            }
+            Seen::Present(device) => self.device_changed(device),
+            Seen::Gone(device) => {
+                let (namespace, name) = (device.namespace().unwrap_or_default(), device.name_any());
+                let id = self.fleet.find(&namespace, &name);
+                let uid = uid_of(&device);
+                if let Some(id) = id.filter(|id| self.fleet.get(*id).is_some_and(|record| record.uid == uid))
+                {
+                    self.device_gone(id);
+                }
+            }
+            Seen::Listed => {
+                let namespace = self.config.namespaces().get(watch).cloned().flatten();
+                let unseen = self.fleet.unseen(self.progress.listing[watch], namespace.as_deref());
+                unseen.into_iter().for_each(|id| self.device_gone(id));
+                self.progress.devices.insert(watch);
+                self.advance();
+            }
+            Seen::Forbidden => {}
+        }
+    }
+
+    fn device_changed(&mut self, device: ProvisionedDevice) {
+        let (id, change) = self.fleet.upsert(&device, expected_hash(&device), self.progress.epoch);
+        match change {
+            Change::Known => return,
+            Change::Replaced => self.drop_work(id),
+            Change::New | Change::Changed => {}
+        }
+        self.counters.touch();
+        let unsettled = self.fleet.get(id).is_some_and(|record| record.settled.is_none());
+        match self.work.get_mut(&id) {
+            // What we know goes further than what the status says.
+            Some(work) => {
+                work.device = Arc::new(device);
+                work.stale = false;
+            }
+            None if unsettled => {
+                self.work.insert(id, Work::new(device));
+            }
+            None => {}
+        }
+        self.runner.wake(id);
+    }
+
+    pub(super) fn device_gone(&mut self, id: DeviceId) {
+        self.drop_work(id);
+        self.runner.forget(id);
+        self.counters.touch();
+        if let Some(record) = self.fleet.remove(id) {
+            // Whoever lost against it may be the rightful holder of the id now.
+            let others = self.fleet.holders(record.registration_id());
+            others.into_iter().for_each(|other| self.runner.wake(other));
+        }
+    }
+
+    /// Ends what goes on for a device that is gone or has been replaced.
+    pub(super) fn drop_work(&mut self, id: DeviceId) {
+        self.tell_at.remove(&id);
+        self.reading.remove(&id);
+        if let Some(work) = self.work.remove(&id) {
+            if let Some(task) = &work.task {
+                task.abort();
+            }
+            if let Some(permit) = work.permit {
+                self.queue.unused(permit);
+            }
+        }
+    }
+
+    pub(super) fn secret_seen(&mut self, watch: usize, seen: Seen<PartialObjectMeta<Secret>>) {
+        let only = self.config.namespaces().get(watch).cloned().flatten();
+        let changed = match seen {
+            Seen::Listing => {
+                self.fleet.begin_secret_list(only.as_deref());
+                None
+            }
+            Seen::Present(secret) => {
+                let (namespace, name, device, version) = secret_parts(&secret);
+                self.fleet.secret_seen(&namespace, &name, device.as_deref(), version)
+            }
+            Seen::Gone(secret) => {
+                let (namespace, name, device, version) = secret_parts(&secret);
+                self.fleet.secret_gone(&namespace, &name, device.as_deref(), version)
+            }
+            Seen::Listed => {
+                let unlisted = self.fleet.end_secret_list(only.as_deref());
+                unlisted.into_iter().for_each(|id| self.runner.wake(id));
+                self.progress.secrets.insert(watch);
+                self.advance();
+                None
+            }
+            Seen::Forbidden => None,
+        };
+        if let Some(id) = changed {
+            if let Some(work) = self.work.get_mut(&id) {
+                work.found = None;
+                work.secret_read = false;
+            }
+            self.runner.wake(id);
+        }
+    }
+}
+
+fn key_of(integration: &DpsIntegration) -> String {
+    format!("{}/{}", integration.namespace().unwrap_or_default(), integration.name_any())
+}
+
+/// Namespace, name, the device that the annotation names if it is one of the same namespace, version.
+fn secret_parts(secret: &PartialObjectMeta<Secret>) -> (String, String, Option<String>, u64) {
+    let namespace = secret.namespace().unwrap_or_default();
+    let named = secret.annotations().get(names::DEVICE).and_then(|text| text.split_once('/'));
+    let device = named.filter(|(of, _)| *of == namespace).map(|(_, device)| device.to_owned());
+    (namespace, secret.name_any(), device, version(secret.metadata.resource_version.as_deref()))
+}

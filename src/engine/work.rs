@@ -1,0 +1,67 @@
+//! What is kept of a device only while there is work to do for it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
+use crate::controller::device::act::SecretTrouble;
+use crate::controller::device::facts::{Facts, Registered, WrittenSecret};
+use crate::dps::error::DpsError;
+use crate::dps::queue::Permit;
+use crate::fleet::uid_of;
+use crate::kube_io::error::ApiError;
+
+/// A device with work to do: the object, what is known beyond it, and what goes on.
+#[derive(Debug)]
+pub struct Work {
+    pub device: Arc<ProvisionedDevice>,
+    pub facts: Facts,
+    /// The side effect in flight; at most one.
+    pub task: Option<AbortHandle>,
+    /// Queued for a permit since then.
+    pub waiting_since: Option<Instant>,
+    pub permit: Option<Permit>,
+    /// The Secret has been looked at.
+    pub secret_read: bool,
+    /// The Secret that was looked at, until it is used.
+    pub found: Option<Secret>,
+    /// Our copy of the object is out of date; a watch event will bring the new one.
+    pub stale: bool,
+    /// The API server did not answer, this many times in a row.
+    pub unanswered: u32,
+    /// resourceVersion that the last status write was made against.
+    pub tried: Option<u64>,
+}
+
+impl Work {
+    pub fn new(device: ProvisionedDevice) -> Self {
+        let seed = uid_of(&device).seed();
+        let generation = device.metadata.generation.unwrap_or(0);
+        let facts = device.status.as_ref().map(|status| Facts::from_status(status, generation, seed));
+        Self {
+            facts: facts.unwrap_or_default(),
+            device: Arc::new(device),
+            task: None,
+            waiting_since: None,
+            permit: None,
+            secret_read: false,
+            found: None,
+            stale: false,
+            unanswered: 0,
+            tried: None,
+        }
+    }
+}
+
+/// What a side effect brought.
+#[derive(Debug)]
+pub enum Effect {
+    DeviceRead(Result<Option<Box<ProvisionedDevice>>, ApiError>),
+    Registered { permit: Permit, epoch: u64, result: Result<Box<Registered>, DpsError> },
+    SecretRead(Result<Option<Box<Secret>>, ApiError>),
+    SecretWritten(Result<WrittenSecret, SecretTrouble>),
+    StatusWritten { status: Box<ProvisionedDeviceStatus>, result: Result<u64, ApiError> },
+}

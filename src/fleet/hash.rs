@@ -1,0 +1,83 @@
+//! Hashes that tell whether something settled still holds. They cover settings, never rendered
+//! bytes, so that an upgrade that would render differently touches nothing.
+
+use sha2::{Digest, Sha256};
+
+/// Version in front of every hash we write. A hash of another version is recomputed and adopted.
+const VERSION: &str = "v1";
+
+/// 64 bits of SHA-256 over parts that cannot run into each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hash(u64);
+
+impl Hash {
+    pub fn of<'a>(what: &str, parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut digest = Sha256::new_with_prefix(what.as_bytes());
+        for part in parts {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest.finalize()[..8]);
+        Self(u64::from_be_bytes(first))
+    }
+
+    pub fn bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// As it stands in status and annotations: `v1:` and 16 hex digits.
+    pub fn shown(self) -> String {
+        format!("{VERSION}:{:016x}", self.0)
+    }
+
+    /// Reads `shown`; `None` for another version.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix(VERSION)?.strip_prefix(':')?;
+        (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok().map(Self)).flatten()
+    }
+}
+
+/// What was registered: id scope, registration id, effective payload, nothing else.
+pub fn registered(scope: &str, registration_id: &str, payload: Option<Hash>) -> Hash {
+    let payload = payload.map(Hash::bytes);
+    let payload = payload.as_ref().map_or(&[][..], |bytes| &bytes[..]);
+    Hash::of("registered", [scope.as_bytes(), registration_id.as_bytes(), payload])
+}
+
+/// A payload. `serde_json` keeps object keys sorted, so equal objects have equal hashes.
+pub fn payload(payload: &serde_json::Map<String, serde_json::Value>) -> Hash {
+    // A map of JSON values always serialises; an empty text only means "register once more".
+    Hash::of("payload", [serde_json::to_vec(payload).unwrap_or_default().as_slice()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_hash_survives_a_round_trip_and_other_versions_are_not_read() {
+        let hash = Hash::of("x", [b"a".as_slice()]);
+        assert_eq!(Hash::parse(&hash.shown()), Some(hash));
+        assert_eq!(Hash::parse("v2:0000000000000000"), None);
+        assert_eq!(Hash::parse("v1:xyz"), None);
+    }
+
+    #[test]
+    fn parts_cannot_run_into_each_other() {
+        assert_ne!(registered("ab", "c", None), registered("a", "bc", None));
+        assert_ne!(Hash::of("x", [b"".as_slice(), b"a"]), Hash::of("x", [b"a".as_slice(), b""]));
+    }
+
+    #[test]
+    fn the_order_of_keys_in_a_payload_does_not_matter() {
+        let (a, b) = (json!({"x": 1, "y": {"b": 1, "a": 2}}), json!({"y": {"a": 2, "b": 1}, "x": 1}));
+        assert_eq!(payload(a.as_object().unwrap()), payload(b.as_object().unwrap()));
+        assert_ne!(payload(a.as_object().unwrap()), payload(json!({}).as_object().unwrap()));
+    }
+}

@@ -1,0 +1,317 @@
+//! The pure in-memory index of all devices: who they are, what settles them, who shares a
+//! registration id. No client, no clock, no async.
+
+pub mod counts;
+pub mod hash;
+pub mod intern;
+pub mod record;
+pub mod referred;
+pub mod retry;
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use self::hash::Hash;
+use self::intern::{Interner, Sym};
+use self::record::{Record, Uid};
+use crate::api::device::ProvisionedDevice;
+
+/// A device's place in the slab; reused after the device is gone.
+pub type DeviceId = u32;
+
+/// Labelled Secrets that no device names are remembered up to this number (16 bytes each); beyond
+/// it every new device looks for its Secret before it registers.
+const UNCLAIMED_MAX: usize = 100_000;
+
+/// What an event about a device amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    New,
+    /// Same name, another object.
+    Replaced,
+    Changed,
+    /// What we already know, for example our own write coming back.
+    Known,
+}
+
+/// What is known of a device's Secret before anything is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretSeen {
+    /// The watch shows it with this resourceVersion.
+    Version(u64),
+    /// The watch does not show it. Never proof of absence.
+    No,
+}
+
+/// All devices.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    pub names: Interner,
+    records: Vec<Option<Record>>,
+    free: Vec<DeviceId>,
+    by_name: HashTable<DeviceId>,
+    by_registration: HashTable<DeviceId>,
+    hasher: RandomState,
+    /// Hash of namespace and name of a labelled Secret that no device names -> resourceVersion.
+    unclaimed: HashMap<u64, u64>,
+    unclaimed_overflow: bool,
+    /// Names seen in the lists of Secrets that are being read, by the namespace that the list is
+    /// limited to.
+    listed_secrets: HashMap<Option<Sym>, HashSet<u64>>,
+}
+
+impl Fleet {
+    pub fn get(&self, id: DeviceId) -> Option<&Record> {
+        self.records.get(id as usize).and_then(Option::as_ref)
+    }
+
+    pub fn get_mut(&mut self, id: DeviceId) -> Option<&mut Record> {
+        self.records.get_mut(id as usize).and_then(Option::as_mut)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (DeviceId, &Record)> {
+        (0..).zip(&self.records).filter_map(|(id, record)| Some((id, record.as_ref()?)))
+    }
+
+    pub fn len(&self) -> usize {
+        self.records.len() - self.free.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn find(&self, namespace: &str, name: &str) -> Option<DeviceId> {
+        let namespace = self.names.get(namespace)?;
+        self.find_sym(namespace, name)
+    }
+
+    fn find_sym(&self, namespace: Sym, name: &str) -> Option<DeviceId> {
+        self.by_name
+            .find(self.name_hash(namespace, name), |id| {
+                self.get(*id).is_some_and(|record| record.namespace == namespace && &*record.name == name)
+            })
+            .copied()
+    }
+
+    /// Takes in a device as a watch or our own write shows it.
+    pub fn upsert(
+        &mut self,
+        device: &ProvisionedDevice,
+        rendered: Option<Hash>,
+        epoch: u32,
+    ) -> (DeviceId, Change) {
+        let mut record = Record::from_device(device, rendered, &mut self.names, epoch);
+        let Some(id) = self.find_sym(record.namespace, &record.name) else {
+            record.secret_seen = self.claim(&record);
+            return (self.insert(record), Change::New);
+        };
+        let Some(old) = self.get_mut(id) else { return (id, Change::Known) };
+        if old.uid == record.uid && record.resource_version <= old.resource_version {
+            old.epoch = epoch;
+            return (id, Change::Known);
+        }
+        let change = if old.uid == record.uid { Change::Changed } else { Change::Replaced };
+        record.secret_seen = old.secret_seen;
+        if old.secret_name() != record.secret_name() {
+            record.secret_seen = self.claim(&record);
+        }
+        self.unindex_registration(id);
+        self.records[id as usize] = Some(record);
+        self.index_registration(id);
+        (id, change)
+    }
+
+    fn insert(&mut self, record: Record) -> DeviceId {
+        let hash = self.name_hash(record.namespace, &record.name);
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.records[id as usize] = Some(record);
+                id
+            }
+            None => {
+                self.records.push(Some(record));
+                DeviceId::try_from(self.records.len() - 1).unwrap_or(DeviceId::MAX)
+            }
+        };
+        let (records, hasher) = (&self.records, &self.hasher);
+        self.by_name.insert_unique(hash, id, |id| match records.get(*id as usize) {
+            Some(Some(record)) => hasher.hash_one((record.namespace, &*record.name)),
+            _ => 0,
+        });
+        self.index_registration(id);
+        id
+    }
+
+    /// Forgets a device. Its Secret, if the watch showed one, is remembered as nobody's.
+    pub fn remove(&mut self, id: DeviceId) -> Option<Record> {
+        let record = self.get(id)?;
+        let hash = self.name_hash(record.namespace, &record.name);
+        self.unindex_registration(id);
+        if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == id) {
+            entry.remove();
+        }
+        let record = self.records[id as usize].take()?;
+        self.free.push(id);
+        if record.secret_seen > 0 {
+            self.remember_unclaimed(record.namespace, &record.secret_name(), record.secret_seen);
+        }
+        Some(record)
+    }
+
+    /// Devices of one integration.
+    pub fn of_integration(&self, integration: Sym) -> Vec<DeviceId> {
+        self.iter().filter(|(_, record)| record.integration == integration).map(|(id, _)| id).collect()
+    }
+
+    /// All devices with this registration id, in whatever id scope.
+    pub fn holders(&self, registration_id: &str) -> Vec<DeviceId> {
+        self.by_registration
+            .iter_hash(self.hasher.hash_one(registration_id))
+            .copied()
+            .filter(|id| self.get(*id).is_some_and(|record| record.registration_id() == registration_id))
+            .collect()
+    }
+
+    /// Takes in what the watch shows of a labelled Secret. Returns the device that names it, if its
+    /// version is news to us.
+    pub fn secret_seen(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        device: Option<&str>,
+        version: u64,
+    ) -> Option<DeviceId> {
+        let listed = self.names.intern(namespace);
+        let hash = self.name_hash(listed, name);
+        for scope in [None, Some(listed)] {
+            self.listed_secrets.get_mut(&scope).map(|names| names.insert(hash));
+        }
+        let owner = device.and_then(|device| self.find(namespace, device));
+        let Some(record) = owner.and_then(|id| self.get_mut(id)).filter(|r| r.is_secret_name(name)) else {
+            self.remember_unclaimed(listed, name, version);
+            return None;
+        };
+        let news = version > record.secret_seen;
+        record.secret_seen = record.secret_seen.max(version);
+        owner.filter(|_| news)
+    }
+
+    /// A list of Secrets begins.
+    pub fn begin_secret_list(&mut self, namespace: Option<&str>) {
+        let namespace = namespace.map(|namespace| self.names.intern(namespace));
+        self.listed_secrets.insert(namespace, HashSet::new());
+    }
+
+    /// A list of Secrets ends: devices whose Secret was known and is not in it. It vanished while no
+    /// watch was there to see it.
+    pub fn end_secret_list(&mut self, namespace: Option<&str>) -> Vec<DeviceId> {
+        let wanted = namespace.map(|namespace| self.names.intern(namespace));
+        let listed = self.listed_secrets.remove(&wanted).unwrap_or_default();
+        let (records, hasher) = (&mut self.records, &self.hasher);
+        let mut gone = Vec::new();
+        for (id, record) in (0..).zip(records).filter_map(|(id, record)| Some((id, record.as_mut()?))) {
+            let here = wanted.is_none_or(|only| only == record.namespace);
+            let hash = hasher.hash_one((record.namespace, record.secret_name().as_str()));
+            if here && record.secret_seen > 0 && !listed.contains(&hash) {
+                record.secret_seen = 0;
+                gone.push(id);
+            }
+        }
+        gone
+    }
+
+    /// The watch says that a labelled Secret is gone, or has lost its label.
+    pub fn secret_gone(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        device: Option<&str>,
+        version: u64,
+    ) -> Option<DeviceId> {
+        let hash = self.names.get(namespace).map(|namespace| self.name_hash(namespace, name))?;
+        self.unclaimed.remove(&hash);
+        let id = device.and_then(|device| self.find(namespace, device))?;
+        let record = self.get_mut(id).filter(|record| record.is_secret_name(name))?;
+        if version < record.secret_seen {
+            return None;
+        }
+        record.secret_seen = 0;
+        Some(id)
+    }
+
+    /// What is known of a device's Secret.
+    pub fn secret(&self, id: DeviceId) -> SecretSeen {
+        match self.get(id).map_or(0, |record| record.secret_seen) {
+            0 => SecretSeen::No,
+            version => SecretSeen::Version(version),
+        }
+    }
+
+    /// True when there are so many foreign labelled Secrets that a device's own may have been lost
+    /// among them.
+    pub fn must_look_for_secrets(&self) -> bool {
+        self.unclaimed_overflow
+    }
+
+    /// Devices not seen since re-list `epoch` began, in `namespace` if the watch is limited to one.
+    pub fn unseen(&self, epoch: u32, namespace: Option<&str>) -> Vec<DeviceId> {
+        let wanted = namespace.map(|namespace| self.names.get(namespace));
+        self.iter()
+            .filter(|(_, record)| {
+                wanted.is_none_or(|only| only == Some(record.namespace)) && record.epoch < epoch
+            })
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    fn claim(&mut self, record: &Record) -> u64 {
+        let hash = self.name_hash(record.namespace, &record.secret_name());
+        self.unclaimed.remove(&hash).unwrap_or(0)
+    }
+
+    fn remember_unclaimed(&mut self, namespace: Sym, name: &str, version: u64) {
+        let hash = self.name_hash(namespace, name);
+        if self.unclaimed.len() < UNCLAIMED_MAX || self.unclaimed.contains_key(&hash) {
+            self.unclaimed.insert(hash, version);
+        } else {
+            self.unclaimed_overflow = true;
+        }
+    }
+
+    fn name_hash(&self, namespace: Sym, name: &str) -> u64 {
+        self.hasher.hash_one((namespace, name))
+    }
+
+    fn index_registration(&mut self, id: DeviceId) {
+        let (records, hasher) = (&self.records, &self.hasher);
+        let hash_of = |id: &DeviceId| match records.get(*id as usize) {
+            Some(Some(record)) => hasher.hash_one(record.registration_id()),
+            _ => 0,
+        };
+        self.by_registration.insert_unique(hash_of(&id), id, hash_of);
+    }
+
+    fn unindex_registration(&mut self, id: DeviceId) {
+        let Some(hash) = self.get(id).map(|record| self.hasher.hash_one(record.registration_id())) else {
+            return;
+        };
+        if let Ok(entry) = self.by_registration.find_entry(hash, |other| *other == id) {
+            entry.remove();
+        }
+    }
+}
+
+/// Who may use a registration id that several devices claim: the one already registered, then the
+/// oldest, then by uid.
+pub fn precedes(a: &Record, b: &Record) -> bool {
+    let key = |record: &Record| (!record.registered, record.created, record.uid);
+    key(a) < key(b)
+}
+
+/// Uid of a device as the index keeps it.
+pub fn uid_of(device: &ProvisionedDevice) -> Uid {
+    Uid::parse(device.metadata.uid.as_deref().unwrap_or_default())
+}

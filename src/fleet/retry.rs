@@ -1,0 +1,62 @@
+//! How long to wait after a failure (docs/conditions.md, retry classes).
+
+use std::time::Duration;
+
+use crate::api::conditions::Reason;
+use crate::dps::error::RetryClass;
+
+/// How failures for a reason are retried.
+pub fn class_of(reason: Reason) -> RetryClass {
+    match reason {
+        Reason::ServiceUnavailable | Reason::SecretWriteFailed | Reason::CredentialUnavailable => {
+            RetryClass::Transient
+        }
+        _ => RetryClass::Terminal,
+    }
+}
+
+/// The wait after failure number `attempts`: 5 s doubling to 10 min for what may pass, 1 min
+/// doubling to 1 h for what somebody has to mend; up to a quarter is added, spread by `seed` so
+/// that a fleet does not retry in step and a restart computes the same.
+pub fn wait(class: RetryClass, attempts: u32, seed: u64) -> Duration {
+    let (first, cap) = match class {
+        RetryClass::Transient => (Duration::from_secs(5), Duration::from_secs(600)),
+        RetryClass::Terminal => (Duration::from_secs(60), Duration::from_secs(3600)),
+    };
+    let doubled = first.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(cap);
+    let share = u32::try_from((seed ^ u64::from(attempts).wrapping_mul(0x9e37_79b9)) % 1000).unwrap_or(0);
+    doubled + doubled / 4 * share / 1000
+}
+
+/// Attempts are recorded in status at 1, 2, 4, 8 and so on.
+pub fn is_recorded(attempts: u32) -> bool {
+    attempts.is_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_their_cap_and_never_gain_more_than_a_quarter() {
+        for (class, first, cap) in [(RetryClass::Transient, 5, 600), (RetryClass::Terminal, 60, 3600)] {
+            for attempts in 1..40_u32 {
+                let base = (first << (attempts - 1).min(20)).min(cap);
+                for seed in [0, 1, 999, u64::MAX] {
+                    let got = wait(class, attempts, seed).as_secs_f64();
+                    assert!(
+                        got >= f64::from(base) && got <= f64::from(base) * 1.25,
+                        "{class:?} {attempts} {got}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn seeds_spread_the_fleet() {
+        let waits: std::collections::BTreeSet<_> =
+            (0..100).map(|seed| wait(RetryClass::Transient, 3, seed * 7919)).collect();
+        assert!(waits.len() > 50);
+    }
+}

@@ -1,0 +1,7 @@
+//! Everything that talks to the API server.
+
+pub mod client;
+pub mod error;
+pub mod refs;
+pub mod watch;
+pub mod write;

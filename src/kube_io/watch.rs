@@ -1,0 +1,169 @@
+//! One task for each watch, with its own back-off: a watch that fails never delays another.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kube::api::Api;
+use kube::core::DeserializeGuard;
+use kube::{Client, Resource, ResourceExt};
+use kube_runtime::watcher::{self, Event, watcher};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::Sender;
+use tracing::{debug, warn};
+
+use super::client::WATCH_TIMEOUT;
+
+/// Small pages cost little and halve what a re-list needs in memory.
+const PAGE_SIZE: u32 = 100;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A single failure is weather: a CRD upgrade ends every watch and an API server that restarts
+/// answers 429 for a while. From this many on somebody may have to look.
+const WORTH_A_WARNING: u32 = 5;
+
+/// Where to watch and what.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// `None`: all namespaces.
+    pub namespace: Option<String>,
+    pub labels: Option<String>,
+    pub name: Option<String>,
+}
+
+impl Scope {
+    fn config(&self) -> watcher::Config {
+        let timeout = u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(200);
+        let mut config = watcher::Config::default().timeout(timeout).page_size(PAGE_SIZE);
+        if let Some(labels) = &self.labels {
+            config = config.labels(labels);
+        }
+        if let Some(name) = &self.name {
+            config = config.fields(&format!("metadata.name={name}"));
+        }
+        config
+    }
+
+    fn api<K>(&self, client: Client) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        }
+    }
+}
+
+/// What a watch has to tell.
+pub enum Seen<K> {
+    /// A list begins; what is not seen before `Listed` is gone.
+    Listing,
+    /// An object of the list, or a change.
+    Present(K),
+    Gone(K),
+    Listed,
+    /// The API server refuses the watch (403).
+    Forbidden,
+}
+
+/// Watches for as long as somebody listens. Objects that cannot be read are skipped and logged:
+/// one bad object never harms another.
+pub async fn run<K, M>(client: Client, scope: Scope, sender: Sender<M>, wrap: impl Fn(Seen<K>) -> M)
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let kind = K::kind(&());
+    let api: Api<DeserializeGuard<K>> = scope.api::<DeserializeGuard<K>>(client);
+    let mut events = std::pin::pin!(watcher(api, scope.config()));
+    let mut failures = 0_u32;
+    loop {
+        let seen = match events.next().await {
+            Some(Ok(event)) => {
+                failures = 0;
+                present(event, &kind)
+            }
+            Some(Err(error)) => {
+                failures += 1;
+                report(&kind, &error, failures);
+                let forbidden = is_forbidden(&error);
+                if forbidden && sender.send(wrap(Seen::Forbidden)).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(wait(failures)).await;
+                None
+            }
+            None => return,
+        };
+        if let Some(seen) = seen
+            && sender.send(wrap(seen)).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn present<K>(event: Event<DeserializeGuard<K>>, kind: &str) -> Option<Seen<K>>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let readable = |guard: DeserializeGuard<K>| match guard.0 {
+        Ok(mut object) => {
+            // Three quarters of an object's memory, and nobody reads them.
+            object.managed_fields_mut().clear();
+            Some(object)
+        }
+        Err(invalid) => {
+            let meta = &invalid.metadata;
+            warn!(
+                kind,
+                namespace = meta.namespace,
+                name = meta.name,
+                "an object cannot be read and is skipped; is the CRD older or newer than the operator?"
+            );
+            None
+        }
+    };
+    match event {
+        Event::Init => Some(Seen::Listing),
+        Event::InitApply(guard) | Event::Apply(guard) => readable(guard).map(Seen::Present),
+        Event::Delete(guard) => readable(guard).map(Seen::Gone),
+        Event::InitDone => Some(Seen::Listed),
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) => {
+            status.code == 403
+        }
+        WatchFailed(kube::Error::Api(status)) => status.code == 403,
+        WatchError(status) => status.code == 403,
+        _ => false,
+    }
+}
+
+fn report(kind: &str, error: &watcher::Error, failures: u32) {
+    // The text of a watch error carries no object.
+    let text = error.to_string();
+    if failures == WORTH_A_WARNING || is_forbidden(error) {
+        warn!(
+            kind,
+            failures,
+            error = text,
+            "the watch does not come up; check that the CRDs are installed and the RBAC rules allow list and watch"
+        );
+    } else {
+        debug!(kind, failures, error = text, "a watch ended and is started again");
+    }
+}
+
+fn wait(failures: u32) -> Duration {
+    FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST_WAIT)
+}

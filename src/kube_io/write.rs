@@ -1,0 +1,130 @@
+//! Writes: a Secret by POST or a guarded patch, a status by the smallest PUT that is safe.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, Resource};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::error::ApiError;
+use crate::api::device::ProvisionedDevice;
+use crate::api::names::FIELD_MANAGER;
+use crate::fleet::record;
+
+/// Writes in flight. More only adds latency: the API server is saturated near this number.
+const SLOTS: usize = 16;
+
+/// All writes of the operator go through here.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    slots: Arc<Semaphore>,
+}
+
+/// Of a written object only the version is of interest.
+#[derive(Deserialize)]
+struct Written {
+    metadata: WrittenMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenMeta {
+    resource_version: Option<String>,
+}
+
+impl Written {
+    fn version(&self) -> u64 {
+        record::version(self.metadata.resource_version.as_deref())
+    }
+}
+
+impl Writer {
+    pub fn new(client: Client) -> Self {
+        Self { client, slots: Arc::new(Semaphore::new(SLOTS)) }
+    }
+
+    /// Reads a device whose object is not kept in memory.
+    ///
+    /// # Errors
+    /// As classified; `Ok(None)` when it is gone.
+    pub async fn read_device(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ProvisionedDevice>, ApiError> {
+        let api: Api<ProvisionedDevice> = Api::namespaced(self.client.clone(), namespace);
+        api.get_opt(name).await.map_err(|error| ApiError::from(&error))
+    }
+
+    /// # Errors
+    /// As classified; `Ok(None)` when there is none.
+    pub async fn read_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        api.get_opt(name).await.map_err(|error| ApiError::from(&error))
+    }
+
+    /// Creates a Secret and returns its version.
+    ///
+    /// # Errors
+    /// `Conflict` when one of that name exists.
+    pub async fn create_secret(&self, namespace: &str, secret: &Secret) -> Result<u64, ApiError> {
+        let _slot = self.slots.acquire().await;
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let created = api.create(&params, secret).await.map_err(|error| ApiError::from(&error))?;
+        Ok(record::version(created.metadata.resource_version.as_deref()))
+    }
+
+    /// Applies a strategic merge patch, which must carry uid and resourceVersion, and returns the
+    /// Secret's new version.
+    ///
+    /// # Errors
+    /// `Conflict` when the Secret is not the one that was looked at; `NotFound` when it is gone.
+    pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &Value) -> Result<u64, ApiError> {
+        let _slot = self.slots.acquire().await;
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patched = api
+            .patch(name, &params, &Patch::Strategic(patch))
+            .await
+            .map_err(|error| ApiError::from(&error))?;
+        Ok(record::version(patched.metadata.resource_version.as_deref()))
+    }
+
+    /// Replaces the whole status of exactly this version of exactly this object: a PUT of the
+    /// subresource that carries nothing but identity and status. It is the cheapest form that
+    /// cannot land on another object of the same name (docs/design.md). Returns the new version.
+    ///
+    /// # Errors
+    /// `Conflict` when the object has changed or is another one; `NotFound` when it is gone.
+    pub async fn replace_status<K>(&self, object: &K, status: &impl Serialize) -> Result<u64, ApiError>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let _slot = self.slots.acquire().await;
+        let meta = object.meta();
+        let name = meta.name.as_deref().unwrap_or_default();
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {
+                "name": name,
+                "namespace": meta.namespace,
+                "uid": meta.uid,
+                "resourceVersion": meta.resource_version,
+            },
+            "status": status,
+        });
+        let url = K::url_path(&(), meta.namespace.as_deref());
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let request = kube::core::Request::new(url)
+            .replace_subresource("status", name, &params, body.to_string().into_bytes())
+            .map_err(|_| ApiError::Invalid("the request".to_owned()))?;
+        let written: Written = self.client.request(request).await.map_err(|error| ApiError::from(&error))?;
+        Ok(written.version())
+    }
+}

@@ -1,0 +1,24 @@
+//! The operator's binary: the TLS provider comes first, then everything else.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use dps_operator::{app, cli::Cli};
+
+/// Gives memory back after a re-list, which the system's allocator does not (docs/design.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Two libraries speak TLS here, and each would otherwise guess a provider of its own.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return ExitCode::FAILURE;
+    }
+    match app::main(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            app::report(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Which device is looked at next, and when the others are due. Pure.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use tokio::time::Instant;
+
+use crate::fleet::DeviceId;
+
+/// Ready devices in the order in which they became ready, and the times at which others will be.
+#[derive(Debug, Default)]
+pub struct Runner {
+    ready: VecDeque<DeviceId>,
+    queued: HashSet<DeviceId>,
+    due: BTreeSet<(Instant, DeviceId)>,
+    due_at: HashMap<DeviceId, Instant>,
+}
+
+impl Runner {
+    /// Looks at a device as soon as possible; once, however often it is woken.
+    pub fn wake(&mut self, id: DeviceId) {
+        if self.queued.insert(id) {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Looks at a device at `at`, instead of any time set before.
+    pub fn sleep_until(&mut self, id: DeviceId, at: Instant) {
+        self.forget_due(id);
+        self.due.insert((at, id));
+        self.due_at.insert(id, at);
+    }
+
+    /// Drops everything about a device.
+    pub fn forget(&mut self, id: DeviceId) {
+        self.forget_due(id);
+        if self.queued.remove(&id) {
+            self.ready.retain(|other| *other != id);
+        }
+    }
+
+    /// The next device to look at. What was due for it is over: whoever looks sets the next time.
+    pub fn next(&mut self, now: Instant) -> Option<DeviceId> {
+        while let Some((at, id)) = self.due.first().copied()
+            && at <= now
+        {
+            self.forget_due(id);
+            self.wake(id);
+        }
+        let id = self.ready.pop_front()?;
+        self.queued.remove(&id);
+        self.forget_due(id);
+        Some(id)
+    }
+
+    /// True while `next` has a device to give.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// When the next device is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    fn forget_due(&mut self, id: DeviceId) {
+        if let Some(at) = self.due_at.remove(&id) {
+            self.due.remove(&(at, id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_device_that_is_woken_twice_is_looked_at_once() {
+        let (mut runner, now) = (Runner::default(), Instant::now());
+        runner.wake(1);
+        runner.wake(2);
+        runner.wake(1);
+        assert_eq!([runner.next(now), runner.next(now), runner.next(now)], [Some(1), Some(2), None]);
+    }
+
+    #[test]
+    fn a_look_replaces_the_time_that_was_set_before() {
+        let (mut runner, now) = (Runner::default(), Instant::now());
+        let later = now + Duration::from_secs(60);
+        runner.sleep_until(1, later);
+        runner.sleep_until(1, now);
+        assert_eq!(runner.next(now), Some(1));
+        assert_eq!((runner.next(later), runner.next_due()), (None, None));
+        runner.sleep_until(1, later);
+        runner.wake(1);
+        assert_eq!(runner.next(now), Some(1));
+        assert_eq!(runner.next(later), None);
+    }
+
+    #[test]
+    fn a_forgotten_device_is_not_looked_at() {
+        let (mut runner, now) = (Runner::default(), Instant::now());
+        runner.wake(1);
+        runner.sleep_until(1, now);
+        runner.forget(1);
+        assert_eq!(runner.next(now), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! What operators of the operator see.
+
+pub mod logging;
