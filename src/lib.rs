@@ -12,3 +12,6 @@ pub mod fleet;
 pub mod kube_io;
 pub mod runner;
 pub mod telemetry;
+
+#[cfg(test)]
+mod architecture;

@@ -122,23 +122,23 @@ async fn serve(config: Config, ready_file: Option<&Path>) -> Result<(), CliError
     Ok(())
 }
 
+/// The file first, so that whoever has read the line finds it.
 fn announce(running: &Running, ready_file: Option<&Path>) -> Result<(), CliError> {
-    let ca_file = running.ca_file().map(Path::display);
-    let (url, ca) = (running.url(), ca_file.map(|file| file.to_string()));
+    let ca = running.ca_file().map(|file| file.display().to_string());
     let admin = running.admin_address().map(|address| address.to_string());
+    if let Some(file) = ready_file {
+        let address = running.address().to_string();
+        let text = json!({"address": address, "adminAddress": admin, "caFile": ca}).to_string();
+        write_at_once(file, &text).map_err(|source| CliError::ReadyFile { file: file.to_owned(), source })?;
+    }
     writeln!(
         io::stdout(),
-        "ready: devices at {url}, admin API at http://{}, CA in {}",
+        "ready: devices at {}, admin API at http://{}, CA in {}",
+        running.url(),
         admin.as_deref().unwrap_or("-"),
         ca.as_deref().unwrap_or("-"),
     )
-    .map_err(CliError::Output)?;
-    let Some(file) = ready_file else {
-        return Ok(());
-    };
-    let address = running.address().to_string();
-    let text = json!({"address": address, "adminAddress": admin, "caFile": ca}).to_string();
-    write_at_once(file, &text).map_err(|source| CliError::ReadyFile { file: file.to_owned(), source })
+    .map_err(CliError::Output)
 }
 
 /// Whoever waits for the file never sees a part of it.

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue};
-use http::{HeaderMap, Method, StatusCode};
-use jiff::Timestamp;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Method, StatusCode};
 use reqwest::tls::Version;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::error::{Detail, DpsError, Invalid, Unreachable, clean};
+use super::answer::{self, Answer, Assignment, success};
+use super::error::{Detail, DpsError, Invalid, Unreachable};
 use super::host::Endpoint;
-use super::ids::{HubHostname, IdScope, InvalidId, RegistrationId};
+use super::ids::{IdScope, RegistrationId};
 use super::key::DeviceKey;
-use super::wire::{API_VERSION, DeviceRegistration, ErrorBody, Operation, RegistrationState};
+use super::wire::{API_VERSION, DeviceRegistration, Operation, RegistrationState};
 use super::{retry_after, sas};
 use crate::clock;
 
@@ -28,9 +28,6 @@ const SHORTEST_POLL_INTERVAL: Duration = Duration::from_secs(1);
 const POLL_FAILURES: u32 = 3;
 const BODY_MAX: usize = 256 * 1024;
 const HEADERS_MAX: usize = 16 * 1024;
-const RETURNED_PAYLOAD_MAX: usize = 32 * 1024;
-/// A clock further off than this is worth a word, and one retry with DPS's own time.
-const SKEW_NOTICED: i64 = 5 * 60;
 
 /// A certificate bundle or proxy that no client can be made from.
 #[derive(Debug, thiserror::Error)]
@@ -57,28 +54,6 @@ pub struct Identity<'a> {
     pub scope: &'a IdScope,
     pub id: &'a RegistrationId,
     pub key: &'a DeviceKey,
-}
-
-/// A device's place as DPS reports it; hub and ids have been checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assignment {
-    pub hub: HubHostname,
-    /// Equals the registration id but for ASCII case.
-    pub device_id: String,
-    pub substatus: Option<String>,
-    pub etag: Option<String>,
-    pub created_time: Option<String>,
-    pub last_updated_time: Option<String>,
-    pub enrollment_group: Option<String>,
-    /// What custom allocation returned, at most 32 KiB as JSON.
-    pub payload: Option<Map<String, Value>>,
-}
-
-/// A whole answer within the limits.
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Vec<u8>,
 }
 
 impl DpsClient {
@@ -138,7 +113,7 @@ impl DpsClient {
         let mut operation_id = operation.operation_id.take();
         let mut failures = 0;
         loop {
-            if let Some(outcome) = self.outcome(identity.id, operation) {
+            if let Some(outcome) = answer::outcome(identity.id, operation, &self.hub_suffixes) {
                 return outcome;
             }
             let id = operation_id.as_deref().ok_or(DpsError::InvalidResponse(Invalid::NoOperationId))?;
@@ -176,7 +151,7 @@ impl DpsClient {
         let state = success::<RegistrationState>(&answer)?;
         let operation =
             Operation { status: state.status.clone(), registration_state: Some(state), operation_id: None };
-        self.outcome(identity.id, operation).unwrap_or_else(|| Err(DpsError::NotFound(Detail::default())))
+        answer::outcome(identity.id, operation, &self.hub_suffixes).unwrap_or_else(|| Err(DpsError::NotFound(Detail::default())))
     }
 
     /// Sends with a fresh token. When DPS refuses it and its clock is far from ours, once more with
@@ -191,7 +166,7 @@ impl DpsClient {
     ) -> Result<(Answer, i64), DpsError> {
         let now = clock::now().wall.as_second();
         let answer = self.send(identity, &method, url, body, now + skew).await?;
-        let off = clock_skew(&answer.headers);
+        let off = answer::clock_skew(&answer);
         match off {
             Some(off) if answer.status == StatusCode::UNAUTHORIZED && skew == 0 => {
                 Ok((self.send(identity, &method, url, body, now + off).await?, off))
@@ -226,62 +201,6 @@ impl DpsClient {
         read(response).await
     }
 
-    /// What a terminal status means; `None` while the operation goes on. `unassigned` and unknown
-    /// statuses are polled until the deadline, as three of Microsoft's clients do.
-    fn outcome(&self, id: &RegistrationId, operation: Operation) -> Option<Result<Assignment, DpsError>> {
-        let state = operation.registration_state.unwrap_or_default();
-        let status = operation.status.as_deref().or(state.status.as_deref());
-        match status {
-            Some("assigned") => Some(self.assignment(id, state)),
-            Some("failed") => Some(Err(failed(state))),
-            Some("disabled") => Some(Err(DpsError::Disabled(state_detail(&state)))),
-            _ => None,
-        }
-    }
-
-    fn assignment(&self, id: &RegistrationId, state: RegistrationState) -> Result<Assignment, DpsError> {
-        let invalid = |what| Err(DpsError::InvalidResponse(what));
-        if state.registration_id.as_deref().is_some_and(|said| !said.eq_ignore_ascii_case(id.as_str())) {
-            return invalid(Invalid::RegistrationId);
-        }
-        let (Some(hub), Some(device_id)) = (state.assigned_hub, state.device_id) else {
-            return invalid(Invalid::NoHub);
-        };
-        if !device_id.eq_ignore_ascii_case(id.as_str()) {
-            return invalid(Invalid::DeviceId);
-        }
-        let hub = HubHostname::parse(&hub, &self.hub_suffixes).map_err(|error| match error {
-            InvalidId::HubSuffix => DpsError::InvalidResponse(Invalid::HubSuffix),
-            _ => DpsError::InvalidResponse(Invalid::HubHostname),
-        })?;
-        let payload = match state.payload {
-            Some(Value::Object(map)) => Some(map),
-            _ => None,
-        };
-        if payload.as_ref().is_some_and(|map| json_size(map) > RETURNED_PAYLOAD_MAX) {
-            return invalid(Invalid::PayloadTooLarge);
-        }
-        let text = |value: Option<String>| value.map(|text| clean_token(&text));
-        Ok(Assignment {
-            hub,
-            device_id,
-            substatus: text(state.substatus),
-            etag: text(state.etag),
-            created_time: text(state.created_date_time_utc),
-            last_updated_time: text(state.last_updated_date_time_utc),
-            enrollment_group: text(state.symmetric_key.and_then(|key| key.enrollment_group_id)),
-            payload,
-        })
-    }
-}
-
-fn json_size(map: &Map<String, Value>) -> usize {
-    serde_json::to_vec(map).map_or(usize::MAX, |bytes| bytes.len())
-}
-
-/// Printable ASCII, at most 128 characters: for ids, times and enums that DPS chooses.
-fn clean_token(text: &str) -> String {
-    text.chars().filter(char::is_ascii_graphic).take(128).collect()
 }
 
 fn registration_url(identity: Identity<'_>) -> String {
@@ -316,7 +235,7 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, DpsError> {
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer { status, headers, body })
+    Ok(Answer { status, headers, body, at: clock::now().wall })
 }
 
 /// reqwest's errors carry URLs and sources; only the kind goes on.
@@ -338,72 +257,9 @@ fn unreachable_kind(error: &reqwest::Error) -> Unreachable {
     if error.is_connect() { Unreachable::Connect } else { Unreachable::Broken }
 }
 
-/// The answer's JSON, or the error that its status stands for.
-fn success<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, DpsError> {
-    match answer.status {
-        StatusCode::OK | StatusCode::ACCEPTED => {
-            serde_json::from_slice(&answer.body).map_err(|_| DpsError::InvalidResponse(Invalid::NotJson))
-        }
-        status => Err(refusal(status, answer)),
-    }
-}
-
-fn refusal(status: StatusCode, answer: &Answer) -> DpsError {
-    let detail = error_detail(answer);
-    let retry_after = retry_after::parse(&answer.headers, clock::now().wall);
-    match status.as_u16() {
-        401 => DpsError::Unauthorized(detail),
-        404 => DpsError::NotFound(detail),
-        409 | 412 => DpsError::Conflict(detail),
-        429 => DpsError::Throttled { retry_after, detail },
-        400..=499 => DpsError::Rejected(detail),
-        500..=599 => DpsError::Server { retry_after, detail },
-        300..=399 => DpsError::InvalidResponse(Invalid::Redirect),
-        _ => DpsError::InvalidResponse(Invalid::UnexpectedStatus),
-    }
-}
-
-fn error_detail(answer: &Answer) -> Detail {
-    let body: ErrorBody = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let header = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let code = body.error_code.or_else(|| header("x-ms-error-code").and_then(|text| text.parse().ok()));
-    let tracking = body.tracking_id.filter(|id| !id.is_empty());
-    Detail {
-        http_status: Some(answer.status.as_u16()),
-        code,
-        message: body.message.as_deref().map(clean).filter(|message| !message.is_empty()),
-        tracking_id: tracking.as_deref().or_else(|| header("x-ms-request-id")).map(clean_token),
-        clock_skew: clock_skew(&answer.headers),
-    }
-}
-
-fn state_detail(state: &RegistrationState) -> Detail {
-    Detail {
-        http_status: Some(200),
-        code: state.error_code,
-        message: state.error_message.as_deref().map(clean).filter(|message| !message.is_empty()),
-        ..Detail::default()
-    }
-}
-
-/// A registration that ended as `failed`; the codes are those seen in public, most of them from
-/// the allocation.
-fn failed(state: RegistrationState) -> DpsError {
-    let detail = state_detail(&state);
-    match state.error_code {
-        Some(code) if (401_000..402_000).contains(&code) => DpsError::Unauthorized(detail),
-        Some(code) if (404_000..405_000).contains(&code) => DpsError::NotFound(detail),
-        Some(code) if (409_000..410_000).contains(&code) => DpsError::Conflict(detail),
-        Some(code) if code >= 500_000 => DpsError::Server { retry_after: None, detail },
-        // A service-side transport failure is reported without a code of its own.
-        None | Some(0) => DpsError::Server { retry_after: None, detail },
-        Some(_) => DpsError::AllocationFailed(detail),
-    }
-}
-
 /// How long to wait before the next poll. DPS's own word counts; the floor applies without one.
 fn next_poll(answer: &Answer, first: bool) -> Duration {
-    match retry_after::parse(&answer.headers, clock::now().wall) {
+    match retry_after::parse(&answer.headers, answer.at) {
         Some(asked) if first => asked,
         Some(asked) => asked.max(SHORTEST_POLL_INTERVAL),
         None => POLL_INTERVAL,
@@ -422,11 +278,4 @@ fn after_failed_poll(error: DpsError, failures: u32) -> Result<Duration, DpsErro
         };
     }
     Ok(error.retry_after().unwrap_or(POLL_INTERVAL * failures).max(POLL_INTERVAL))
-}
-
-/// Seconds that the answer's `Date` is ahead of our clock, when that is more than five minutes.
-fn clock_skew(headers: &HeaderMap) -> Option<i64> {
-    let date: Timestamp = retry_after::date(headers.get(DATE)?.to_str().ok()?)?;
-    let off = date.as_second() - clock::now().wall.as_second();
-    (off.abs() > SKEW_NOTICED).then_some(off)
 }

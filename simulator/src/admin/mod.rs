@@ -3,7 +3,6 @@
 mod api;
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -12,14 +11,13 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::control::Control;
 use crate::server::Stop;
 
 const MAX_BODY: usize = 1024 * 1024;
-const HEADER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Serves one connection of the admin API.
 pub(crate) async fn serve(control: Control, stream: TcpStream, mut stop: Stop) {
@@ -27,10 +25,7 @@ pub(crate) async fn serve(control: Control, stream: TcpStream, mut stop: Stop) {
         let control = control.clone();
         async move { Ok::<_, Infallible>(handle(&control, request).await) }
     });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT)
-        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
         ended = &mut connection => ended,
         _ = stop.changed() => {

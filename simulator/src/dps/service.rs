@@ -13,9 +13,7 @@ use super::throttle::Throttled;
 use super::token::{Strictness, Token};
 use super::wire::{self, Operation, RegistrationState, RegistrationStatus};
 use crate::clock::Moment;
-use crate::config::{
-    Config, IdScopeCase, Location, Presence, Quotas, Readings, Unauthorized, UnknownIdScope, duration,
-};
+use crate::config::{Config, IdScopeCase, Location, Presence, Quotas, Readings, UnknownIdScope, duration};
 use crate::ids::Ids;
 use crate::ledger::{KeyUsed, Outcome};
 
@@ -175,7 +173,7 @@ impl Service {
             .and_then(|header| Token::read(header, strictness).ok())
             .ok_or(Refusal::Unauthorized(self.readings.missing_token))?;
         if !token.is_for(id_scope, registration_id) || !token.has_device_policy() {
-            return Err(Refusal::Unauthorized(Unauthorized::Code401002));
+            return Err(Refusal::WRONG_KEY);
         }
         let tolerance = i64::try_from(self.readings.clock_tolerance.as_secs()).unwrap_or(i64::MAX);
         if token.expiry.saturating_add(tolerance) <= now.wall.as_second() {

@@ -18,7 +18,7 @@ use crate::dps::{OperationKind, RegistrationStatus};
 
 pub use registry::ActiveFault;
 pub(crate) use registry::Faults;
-pub(crate) use spoil::{Delivery, Spoiled, spoil};
+pub(crate) use spoil::{Circumstances, Delivery, Spoiled, spoil};
 
 /// A fault: whom it hits, how often, and what it does.
 ///

@@ -40,15 +40,23 @@ pub(crate) enum Delivery {
     Reset,
 }
 
+/// What an answer needs to know besides the fault.
+pub(crate) struct Circumstances<'a> {
+    pub kind: OperationKind,
+    pub now: Timestamp,
+    pub ids: &'a Ids,
+    /// What a 202 says in seconds, if anything.
+    pub retry_after: Option<u64>,
+}
+
 /// Applies a fault. The true answer is there if DPS has carried the request out.
 pub(crate) fn spoil(
     action: &FaultAction,
-    kind: OperationKind,
     answer: Option<Response<Bytes>>,
-    now: Timestamp,
-    ids: &Ids,
+    at: &Circumstances<'_>,
 ) -> Spoiled {
-    let mut response = stand_in(action, now, ids).or(answer).unwrap_or_default();
+    let kind = at.kind;
+    let mut response = stand_in(action, at.now, at.ids).or(answer).unwrap_or_default();
     match action {
         FaultAction::ContentType { value } => {
             response.headers_mut().remove(CONTENT_TYPE);
@@ -62,7 +70,7 @@ pub(crate) fn spoil(
                 }
             });
         }
-        FaultAction::Assigning => keep_assigning(&mut response, kind),
+        FaultAction::Assigning => keep_assigning(&mut response, kind, at.retry_after),
         FaultAction::Outcome { status, error_code, error_message } => {
             end_as(&mut response, kind, *status, *error_code, error_message.as_deref());
         }
@@ -145,7 +153,7 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
     }
 }
 
-fn keep_assigning(response: &mut Response<Bytes>, kind: OperationKind) {
+fn keep_assigning(response: &mut Response<Bytes>, kind: OperationKind, retry_after: Option<u64>) {
     if response.status() != StatusCode::OK {
         return;
     }
@@ -162,7 +170,8 @@ fn keep_assigning(response: &mut Response<Bytes>, kind: OperationKind) {
     });
     if kind != OperationKind::Lookup {
         *response.status_mut() = StatusCode::ACCEPTED;
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("3"));
+        let headers = response.headers_mut();
+        headers.extend(retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
     }
 }
 
@@ -233,7 +242,13 @@ mod tests {
     }
 
     fn spoiled(action: FaultAction, answer: Option<Response<Bytes>>) -> (StatusCode, Value, Spoiled) {
-        let spoiled = spoil(&action, OperationKind::Poll, answer, Timestamp::UNIX_EPOCH, &Ids::new());
+        let at = Circumstances {
+            kind: OperationKind::Poll,
+            now: Timestamp::UNIX_EPOCH,
+            ids: &Ids::new(),
+            retry_after: Some(7),
+        };
+        let spoiled = spoil(&action, answer, &at);
         let body = serde_json::from_slice(spoiled.response.body()).unwrap_or(Value::Null);
         (spoiled.response.status(), body, spoiled)
     }
@@ -256,8 +271,9 @@ mod tests {
 
     #[test]
     fn assigning_for_ever_hides_what_was_assigned() {
-        let (status, body, _) = spoiled(FaultAction::Assigning, Some(assigned()));
+        let (status, body, spoiled) = spoiled(FaultAction::Assigning, Some(assigned()));
         assert_eq!(status, 202);
+        assert_eq!(spoiled.response.headers()[RETRY_AFTER], "7");
         assert_eq!(body, json!({"operationId": "4.a.b", "status": "assigning"}));
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -15,7 +15,6 @@ use super::line::{Line, Paced};
 use crate::shared::{Outage, Shared};
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-const HEADER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Serves one connection of a device.
 pub(crate) async fn serve(shared: Arc<Shared>, tls: TlsAcceptor, stream: TcpStream, mut stop: Stop) {
@@ -41,10 +40,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, tls: TlsAcceptor, stream: TcpStre
         let (shared, line) = (Arc::clone(&shared), Arc::clone(&line));
         async move { Exchange::begin(&shared, &line, request).await }
     });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT)
-        .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&line))), service);
+    let mut connection =
+        http1::Builder::new().serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&line))), service);
     let ended = tokio::select! {
         ended = &mut connection => ended,
         _ = stop.changed() => {

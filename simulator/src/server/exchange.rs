@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use super::body::{AnswerBody, pause};
 use super::line::Line;
 use crate::dps::{Answer, MAX_BODY, Request, Route};
-use crate::faults::{Delivery, Fault, FaultAction, SlowFrom, Spoiled, spoil};
+use crate::faults::{Circumstances, Delivery, Fault, FaultAction, SlowFrom, Spoiled, spoil};
 use crate::ledger::{Closing, KeyUsed, Outcome};
 use crate::shared::{Outage, Shared};
 
@@ -80,8 +80,14 @@ impl<'a> Exchange<'a> {
             (outcome, key, error_code) = (answer.outcome, answer.key.take(), answer.error_code);
             answered = Some(response(self.shared, answer));
         }
-        let now = self.shared.clock.now().wall;
-        let spoiled = spoil(&fault.action, self.route.kind, answered, now, &self.shared.service.ids);
+        let service = &self.shared.service;
+        let at = Circumstances {
+            kind: self.route.kind,
+            now: self.shared.clock.now().wall,
+            ids: &service.ids,
+            retry_after: service.settings().retry_after.map(whole_seconds),
+        };
+        let spoiled = spoil(&fault.action, answered, &at);
         let sent = spoiled.delivery != Delivery::Reset;
         let true_answer = spoiled.error_code.is_none() && fault.action.needs_answer();
         self.entry.close(Closing {

@@ -80,16 +80,7 @@ impl Program {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let line = tokio::time::timeout(Duration::from_secs(20), output.read_line(&mut announced));
         line.await.expect("it says in time that it is ready").unwrap();
-        // The file is written right after the line.
-        let ready = tokio::time::timeout(Duration::from_secs(20), async {
-            loop {
-                match std::fs::read_to_string(&ready_file) {
-                    Ok(text) => break serde_json::from_str(&text).expect("never half a file"),
-                    Err(_) => tokio::task::yield_now().await,
-                }
-            }
-        });
-        let ready = ready.await.unwrap();
+        let ready = serde_json::from_slice(&std::fs::read(ready_file).unwrap()).unwrap();
         Self { child, log, announced, ready }
     }
 

@@ -9,7 +9,7 @@ use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{AssignmentStatus, LastError, ProvisionedDeviceStatus};
 use crate::api::integration::KeySlot;
 use crate::api::shared::Payload;
-use crate::dps::client::Assignment;
+use crate::dps::answer::Assignment;
 use crate::dps::ids::{HubHostname, IdScope, RegistrationId};
 use crate::dps::key::Fingerprint;
 use crate::fleet::hash::{self, Hash};

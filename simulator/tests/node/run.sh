@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Lets Microsoft's device client for Node.js register at the simulator.
+# usage: run.sh [path of a built dps-simulator; target/debug/dps-simulator unless given]
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+binary=$(realpath -m "${1:-$here/../../../target/debug/dps-simulator}")
+if [[ ! -x $binary ]]; then
+  echo "$binary is not there; build it with: cargo build -p dps-simulator" >&2
+  exit 2
+fi
+
+cd "$here"
+lock=$(sha256sum < package-lock.json)
+if [[ ! -f node_modules/.lock || $(< node_modules/.lock) != "$lock" ]]; then
+  npm ci --no-audit --no-fund
+  printf '%s\n' "$lock" > node_modules/.lock
+fi
+
+work=$(mktemp -d)
+pid=
+finish() {
+  if [[ -n $pid ]]; then
+    kill "$pid" 2> /dev/null || true
+    wait "$pid" 2> /dev/null || true
+  fi
+  rm -rf "$work"
+}
+trap finish EXIT
+
+key() { head -c 64 /dev/urandom | base64 -w 0; }
+DPS_FLEET_KEY=$(key) DPS_FLEET_SECONDARY_KEY=$(key) DPS_SITE_KEY=$(key) DPS_CLOSED_KEY=$(key)
+export DPS_FLEET_KEY DPS_FLEET_SECONDARY_KEY DPS_SITE_KEY DPS_CLOSED_KEY
+
+cat > "$work/simulator.yaml" << YAML
+tls:
+  directory: $work/tls
+thinkTime: 0
+retryAfter: 1s
+idScopes:
+  - idScope: 0ne00000001
+    hubs: [hub-a.azure-devices.net, hub-b.azure-devices.net]
+    enrollmentGroups:
+      - id: fleet
+        primaryKey: $DPS_FLEET_KEY
+        secondaryKey: $DPS_FLEET_SECONDARY_KEY
+        allocationPolicy: static
+        hub: hub-a.azure-devices.net
+      - id: by-site
+        primaryKey: $DPS_SITE_KEY
+        secondaryKey: $(key)
+        allocationPolicy: custom
+        webhook:
+          field: site
+          rules:
+            - value: north
+              hub: hub-b.azure-devices.net
+              payload: { region: north, interval: 30 }
+      - id: closed
+        primaryKey: $DPS_CLOSED_KEY
+        secondaryKey: $(key)
+        enabled: false
+YAML
+
+# The program says one line when it is ready; reading it from a pipe waits exactly so long.
+mkfifo "$work/said"
+"$binary" --config "$work/simulator.yaml" --listen 127.0.0.1:0 --admin 127.0.0.1:0 \
+  --ready-file "$work/ready.json" > "$work/said" &
+pid=$!
+if ! read -r -t 30 < "$work/said"; then
+  echo "the simulator did not become ready" >&2
+  exit 1
+fi
+
+field() { node -p "JSON.parse(fs.readFileSync('$work/ready.json', 'utf8')).$1"; }
+address=$(field address)
+DPS_PORT=${address##*:} DPS_ADMIN=$(field adminAddress) DPS_CA_FILE=$(field caFile)
+export DPS_PORT DPS_ADMIN DPS_CA_FILE
+
+status=0
+node --test || status=$?
+exit "$status"

@@ -1,0 +1,12 @@
+//! The operator's binary against a real Kubernetes control plane and the DPS simulator.
+//!
+//! All tests of a run share one control plane; each has a namespace, a simulator and an operator of
+//! its own ([`world::World`]). Nothing here reads the operator's types: what is asserted is what a
+//! user sees with kubectl.
+
+#[cfg(test)]
+mod first_registration;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,1 @@
+//! The operator ends and comes back.

@@ -1,0 +1,187 @@
+//! A test's world: a namespace of its own on the shared control plane, a simulator of its own, an
+//! operator of its own with the rights it ships with.
+
+pub mod control_plane;
+pub mod manifests;
+pub mod objects;
+pub mod operator;
+pub mod witness;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dps_dev::{ControlPlane, Guarded};
+use dps_simulator::config::Quotas;
+use dps_simulator::{Config, EnrollmentGroup, IdScope, Running, Simulator};
+use kube::Client;
+use serde_json::{Value, json};
+
+pub use self::manifests::merged;
+pub use self::objects::{Condition, Kind, condition, ready_reason};
+
+pub const SCOPE: &str = "0ne00A1B2C3";
+pub const GROUP: &str = "fleet";
+pub const HUBS: [&str; 2] = ["hub-a.azure-devices.net", "hub-b.azure-devices.net"];
+pub const INTEGRATION: &str = "factory";
+/// The data key under which integrations look for the group's primary key.
+pub const PRIMARY: &str = "primaryKey";
+/// What the simulator knows as the group's keys, and two that it does not know.
+pub const PRIMARY_KEY: &str = "cHJpbWFyeS1rZXktb2YtdGhlLWZsZWV0LWluLXRoZS1vcGVyYXRvci10ZXN0cy0wMDAwMDAwMDE=";
+pub const SECONDARY_KEY: &str = "c2Vjb25kYXJ5LWtleS1vZi10aGUtZmxlZXQtaW4tdGhlLW9wZXJhdG9yLXRlc3RzLTAwMDAwMDI=";
+pub const WRONG_KEY: &str = "d3Jvbmcta2V5LXRoYXQtbm8tZW5yb2xsbWVudC1oYXMtaW4tdGhlLW9wZXJhdG9yLXRlc3RzLTM=";
+
+/// Long enough for a machine that compiles meanwhile; nobody waits for it but a failing test.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const POLL: Duration = Duration::from_millis(40);
+
+pub struct World {
+    pub namespace: String,
+    pub client: Client,
+    pub dps: Running,
+    control_plane: &'static ControlPlane,
+    operator: Option<Guarded>,
+    arguments: Vec<String>,
+    log: PathBuf,
+}
+
+/// How a world differs from the usual one.
+pub struct Setup {
+    pub simulator: Config,
+    /// Further arguments of the operator.
+    pub arguments: Vec<String>,
+    pub control_plane: Option<&'static ControlPlane>,
+    pub namespace: Option<String>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { simulator: simulator(), arguments: Vec::new(), control_plane: None, namespace: None }
+    }
+}
+
+/// A simulator that answers at once, has no quota, and one group with two hubs.
+pub fn simulator() -> Config {
+    let group = EnrollmentGroup::new(GROUP, PRIMARY_KEY, SECONDARY_KEY).expect("the keys are valid");
+    Config {
+        think_time: Duration::ZERO,
+        retry_after: Some(Duration::ZERO),
+        quotas: Quotas { registrations_per_minute: None, polls_per_ten_seconds: None },
+        id_scopes: vec![IdScope {
+            id_scope: SCOPE.to_owned(),
+            hubs: HUBS.map(str::to_owned).to_vec(),
+            enrollment_groups: vec![group],
+            ..IdScope::default()
+        }],
+        ..Config::default()
+    }
+}
+
+impl World {
+    /// Everything runs and no integration exists yet.
+    pub async fn empty() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    /// Everything runs and integration `factory` is there with the right key.
+    pub async fn start() -> Self {
+        let world = Self::empty().await;
+        world.integration(INTEGRATION).await;
+        world
+    }
+
+    /// Everything runs; the operator, too.
+    pub async fn with(setup: Setup) -> Self {
+        let mut world = Self::without_operator(setup).await;
+        world.start_operator().await;
+        world
+    }
+
+    /// Everything runs but the operator.
+    pub async fn without_operator(setup: Setup) -> Self {
+        let control_plane = match setup.control_plane {
+            Some(control_plane) => control_plane,
+            None => control_plane::shared().await,
+        };
+        let namespace = setup.namespace.unwrap_or_else(control_plane::fresh_namespace);
+        let dps = Simulator::start(setup.simulator).await.expect("the simulator starts");
+        let log = control_plane.logs_dir().join(format!("operator-{namespace}.log"));
+        let client = control_plane::client(control_plane.admin_kubeconfig()).await;
+        let arguments = setup.arguments;
+        let world = Self { namespace, client, dps, control_plane, operator: None, arguments, log };
+        world.furnish().await;
+        world
+    }
+
+    /// The namespace, the operator's account in it, and the simulator's CA for integrations.
+    async fn furnish(&self) {
+        self.create(Kind::Namespace, json!({"metadata": {"name": self.namespace}})).await;
+        self.create(Kind::ServiceAccount, json!({"metadata": {"name": operator::ACCOUNT}})).await;
+        let account = json!({"kind": "ServiceAccount", "name": operator::ACCOUNT, "namespace": self.namespace});
+        let role = json!({
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "dps-operator",
+        });
+        let binding = json!({"metadata": {"name": "operator"}, "roleRef": role, "subjects": [account]});
+        self.create(Kind::RoleBinding, binding).await;
+        self.publish_ca().await;
+    }
+
+    /// Puts the present simulator's CA where integrations look for it.
+    pub async fn publish_ca(&self) {
+        let ca = json!({"metadata": {"name": "simulator-ca"}, "data": {"ca.crt": self.dps.ca_pem()}});
+        self.create(Kind::ConfigMap, ca).await;
+    }
+
+    /// Creates the key Secret and an integration that uses it.
+    pub async fn integration(&self, name: &str) -> Value {
+        self.integration_with(name, json!({})).await
+    }
+
+    /// The same with a merge patch on the usual spec.
+    pub async fn integration_with(&self, name: &str, spec: Value) -> Value {
+        self.group_key(&format!("{name}-key"), PRIMARY_KEY).await;
+        self.integration_without_key(name, spec).await
+    }
+
+    /// An integration whose key Secret `<name>-key` the test provides, or does not.
+    pub async fn integration_without_key(&self, name: &str, spec: Value) -> Value {
+        self.create(Kind::Integration, manifests::integration(name, self.host(), spec)).await
+    }
+
+    /// Creates a Secret with a group's primary key.
+    pub async fn group_key(&self, secret: &str, key: &str) -> Value {
+        self.create(Kind::Secret, manifests::secret(secret, &[(PRIMARY, key)])).await
+    }
+
+    /// Replaces the key in such a Secret.
+    pub async fn change_group_key(&self, secret: &str, key: &str) {
+        let data = manifests::secret(secret, &[(PRIMARY, key)])["data"].clone();
+        self.patch(Kind::Secret, secret, json!({"data": data})).await;
+    }
+
+    pub async fn device(&self, name: &str) -> Value {
+        self.device_with(name, json!({})).await
+    }
+
+    /// A device with a merge patch on the usual spec.
+    pub async fn device_with(&self, name: &str, spec: Value) -> Value {
+        self.create(Kind::Device, manifests::device(name, spec)).await
+    }
+
+    /// `prefix-1` to `prefix-count`; returns their names.
+    pub async fn devices(&self, prefix: &str, count: usize) -> Vec<String> {
+        let names: Vec<String> = (1..=count).map(|number| format!("{prefix}-{number}")).collect();
+        for name in &names {
+            self.device(name).await;
+        }
+        names
+    }
+
+    /// Host and port of the simulator, as integrations name it.
+    pub fn host(&self) -> String {
+        format!("localhost:{}", self.dps.address().port())
+    }
+
+    pub fn control_plane(&self) -> &'static ControlPlane {
+        self.control_plane
+    }
+}

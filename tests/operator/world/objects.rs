@@ -1,0 +1,224 @@
+//! Objects of the test's namespace: made, read, changed, and waited for.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::{PATIENCE, POLL, World};
+
+/// The kinds that tests touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Device,
+    Integration,
+    Secret,
+    ConfigMap,
+    ServiceAccount,
+    RoleBinding,
+    Namespace,
+}
+
+impl Kind {
+    fn resource(self) -> ApiResource {
+        let (group, version, kind, plural) = match self {
+            Self::Device => ("dps-operator.io", "v1alpha1", "ProvisionedDevice", "provisioneddevices"),
+            Self::Integration => ("dps-operator.io", "v1alpha1", "DpsIntegration", "dpsintegrations"),
+            Self::Secret => ("", "v1", "Secret", "secrets"),
+            Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
+            Self::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
+            Self::RoleBinding => ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
+            Self::Namespace => ("", "v1", "Namespace", "namespaces"),
+        };
+        let api_version =
+            if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version,
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+        }
+    }
+}
+
+/// One condition of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub status: String,
+    pub reason: String,
+    pub message: String,
+}
+
+impl Condition {
+    pub fn is_true(&self) -> bool {
+        self.status == "True"
+    }
+}
+
+/// The condition of this type; none if the object has it not.
+pub fn condition(object: &Value, kind: &str) -> Option<Condition> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    let found = conditions.iter().find(|condition| condition["type"] == kind)?;
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    Some(Condition { status: text("status"), reason: text("reason"), message: text("message") })
+}
+
+/// The reason of `Ready`; empty before the first status.
+pub fn ready_reason(object: &Value) -> String {
+    condition(object, "Ready").map(|ready| ready.reason).unwrap_or_default()
+}
+
+/// Whether `Ready` is true and speaks of the present spec.
+pub fn is_ready(object: &Value) -> bool {
+    is_observed(object) && condition(object, "Ready").is_some_and(|ready| ready.is_true())
+}
+
+pub fn is_observed(object: &Value) -> bool {
+    object["status"]["observedGeneration"] == object["metadata"]["generation"]
+}
+
+pub fn uid(object: &Value) -> &str {
+    object["metadata"]["uid"].as_str().unwrap_or_default()
+}
+
+/// What tells one state of an object from every other.
+pub fn identity(object: &Value) -> (String, String) {
+    let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    (uid(object).to_owned(), version.to_owned())
+}
+
+impl World {
+    pub fn api(&self, kind: Kind) -> Api<DynamicObject> {
+        let resource = kind.resource();
+        match kind {
+            Kind::Namespace => Api::all_with(self.client.clone(), &resource),
+            _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
+        }
+    }
+
+    pub async fn create(&self, kind: Kind, manifest: Value) -> Value {
+        self.try_create(kind, manifest).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub async fn try_create(&self, kind: Kind, mut manifest: Value) -> Result<Value, kube::Error> {
+        let resource = kind.resource();
+        manifest["apiVersion"] = json!(resource.api_version);
+        manifest["kind"] = json!(resource.kind);
+        let object: DynamicObject = serde_json::from_value(manifest).expect("the manifest is an object");
+        self.api(kind).create(&PostParams::default(), &object).await.map(value)
+    }
+
+    pub async fn find(&self, kind: Kind, name: &str) -> Option<Value> {
+        self.api(kind).get_opt(name).await.unwrap_or_else(|error| panic!("{kind:?} {name}: {error}")).map(value)
+    }
+
+    pub async fn get(&self, kind: Kind, name: &str) -> Value {
+        self.find(kind, name).await.unwrap_or_else(|| panic!("{kind:?} {name} does not exist"))
+    }
+
+    pub async fn list(&self, kind: Kind) -> Vec<Value> {
+        let list = self.api(kind).list(&ListParams::default()).await;
+        list.unwrap_or_else(|error| panic!("{kind:?}: {error}")).items.into_iter().map(value).collect()
+    }
+
+    /// Secrets that the operator wrote, by its label.
+    pub async fn generated_secrets(&self) -> Vec<Value> {
+        let secrets = self.list(Kind::Secret).await;
+        let label = "app.kubernetes.io/managed-by";
+        secrets.into_iter().filter(|s| s["metadata"]["labels"][label] == "dps-operator").collect()
+    }
+
+    /// Applies a JSON merge patch.
+    pub async fn patch(&self, kind: Kind, name: &str, patch: Value) -> Value {
+        let patched = self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        value(patched.unwrap_or_else(|error| panic!("{kind:?} {name}: {error}")))
+    }
+
+    pub async fn delete(&self, kind: Kind, name: &str) {
+        let deleted = self.api(kind).delete(name, &DeleteParams::default()).await;
+        deleted.unwrap_or_else(|error| panic!("{kind:?} {name}: {error}"));
+    }
+
+    /// Waits until the object is there and as it should be; returns it.
+    pub async fn wait(&self, kind: Kind, name: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let object = self.find(kind, name).await;
+            if let Some(object) = object.as_ref().filter(|object| fits(object)) {
+                return object.clone();
+            }
+            if Instant::now() >= deadline {
+                let shown = object.unwrap_or_else(|| json!("does not exist"));
+                self.give_up(&format!("{kind:?} {name} never became: {what}"), &shown);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    pub async fn wait_gone(&self, kind: Kind, name: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(object) = self.find(kind, name).await {
+            if Instant::now() >= deadline {
+                self.give_up(&format!("{kind:?} {name} was never gone"), &object);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until the device is Ready for its present spec.
+    pub async fn wait_ready(&self, device: &str) -> Value {
+        self.wait(Kind::Device, device, "Ready", is_ready).await
+    }
+
+    /// Waits until so many devices exist and all of them are Ready; returns them.
+    pub async fn wait_all_ready(&self, count: usize) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let devices = self.list(Kind::Device).await;
+            let ready = devices.iter().filter(|device| is_ready(device)).count();
+            if devices.len() == count && ready == count {
+                return devices;
+            }
+            if Instant::now() >= deadline {
+                let lagging: Vec<&Value> = devices.iter().filter(|device| !is_ready(device)).take(3).collect();
+                self.give_up(&format!("{ready} of {count} devices became Ready"), &json!(lagging));
+            }
+            tokio::time::sleep(POLL * 5).await;
+        }
+    }
+
+    /// Waits until `Ready` of a device has this reason for its present spec.
+    pub async fn wait_reason(&self, device: &str, reason: &str) -> Value {
+        let fits = |object: &Value| is_observed(object) && ready_reason(object) == reason;
+        self.wait(Kind::Device, device, reason, fits).await
+    }
+
+    /// The same for an integration.
+    pub async fn wait_integration(&self, name: &str, reason: &str) -> Value {
+        let fits = |object: &Value| is_observed(object) && ready_reason(object) == reason;
+        self.wait(Kind::Integration, name, reason, fits).await
+    }
+
+    /// The data of a Secret as text.
+    pub async fn secret(&self, name: &str) -> BTreeMap<String, String> {
+        data(&self.get(Kind::Secret, name).await)
+    }
+}
+
+fn value(object: DynamicObject) -> Value {
+    serde_json::to_value(object).expect("an object is JSON")
+}
+
+/// The data of a Secret as text.
+pub fn data(secret: &Value) -> BTreeMap<String, String> {
+    let entries = secret["data"].as_object().into_iter().flatten();
+    let text = |value: &Value| {
+        let bytes = STANDARD.decode(value.as_str().unwrap_or_default()).expect("data is base64");
+        String::from_utf8(bytes).expect("data is text")
+    };
+    entries.map(|(key, value)| (key.clone(), text(value))).collect()
+}

@@ -1,0 +1,69 @@
+//! The operator's process: started, ended, killed, listened to.
+
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use dps_dev::{Error, Guarded, Signal};
+
+use super::World;
+
+/// Its ServiceAccount, in the test's namespace.
+pub const ACCOUNT: &str = "dps-operator";
+const LAST_LINES: usize = 60;
+const SHUTDOWN: Duration = Duration::from_secs(20);
+
+impl World {
+    /// Starts it with the rights of its account and at the most talkative log level.
+    pub async fn start_operator(&mut self) {
+        assert!(self.operator.is_none(), "the operator runs already");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));
+        command
+            .args(["run", "--log-level", "trace"])
+            .args(["--watch-namespaces", &self.namespace])
+            .args(["--allowed-dps-hosts", &self.host()])
+            // The bucket of the id scope is tested where it is the subject; here it would only be in the way.
+            .args(["--registrations-per-minute", "6000"])
+            .args(&self.arguments);
+        let (log, control_plane, namespace) = (self.log.clone(), self.control_plane, self.namespace.clone());
+        let started = tokio::task::block_in_place(|| -> Result<Guarded, Error> {
+            let kubeconfig = control_plane.service_account_kubeconfig(&namespace, ACCOUNT)?;
+            Ok(Guarded::spawn(command.env("KUBECONFIG", kubeconfig), &log)?)
+        });
+        self.operator = Some(started.expect("the operator starts"));
+    }
+
+    /// SIGTERM; waits for its end.
+    pub async fn stop_operator(&mut self) -> ExitStatus {
+        let mut operator = self.operator.take().expect("the operator runs");
+        tokio::task::block_in_place(|| operator.terminate(SHUTDOWN)).expect("the operator can be ended")
+    }
+
+    /// SIGTERM only; the caller waits.
+    pub fn ask_operator_to_end(&mut self) -> Guarded {
+        let mut operator = self.operator.take().expect("the operator runs");
+        tokio::task::block_in_place(|| operator.signal(Signal::Terminate)).expect("it can be signalled");
+        operator
+    }
+
+    /// SIGKILL.
+    pub async fn kill_operator(&mut self) {
+        let mut operator = self.operator.take().expect("the operator runs");
+        tokio::task::block_in_place(|| operator.kill()).expect("the operator can be killed");
+    }
+
+    pub async fn restart_operator(&mut self) {
+        self.stop_operator().await;
+        self.start_operator().await;
+    }
+
+    /// Everything that all operators of this world have logged.
+    pub fn operator_log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    pub fn operator_log_tail(&self) -> String {
+        let log = self.operator_log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    }
+}
