@@ -7,3 +7,6 @@ pub mod failure;
 pub mod secret;
 pub mod settings;
 pub mod status;
+
+#[cfg(test)]
+mod tests;

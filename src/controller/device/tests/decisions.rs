@@ -1,0 +1,259 @@
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+use super::{NOW, Situation, device, group_key, provisioned};
+use crate::api::conditions::Reason;
+use crate::controller::device::decide::{Decision, Integration, Step};
+use crate::controller::device::facts::{FailedWork, NewFailure, ReturnedPayload, later};
+use crate::fleet::SecretSeen;
+
+fn said(decision: &Decision) -> Option<Reason> {
+    decision.verdict.as_ref().map(|verdict| verdict.reason)
+}
+
+fn failure(work: FailedWork, reason: Reason) -> NewFailure {
+    NewFailure { work, reason, message: "m".to_owned(), error: None, at_least: None, generation: 1, epoch: 1 }
+}
+
+#[test]
+fn a_new_device_registers_without_a_word() {
+    let decision = Situation::new_device().decide();
+    assert_eq!((decision.step, said(&decision)), (Step::Register, None));
+}
+
+#[test]
+fn a_device_that_waits_long_for_its_turn_says_so_and_a_provisioned_one_does_not() {
+    let mut new = Situation { waited_long: true, ..Situation::new_device() };
+    assert_eq!((new.decide().step, said(&new.decide())), (Step::Register, Some(Reason::Queued)));
+    new = Situation { waited_long: true, ..Situation::settled_device() };
+    new.ready.active = group_key(2);
+    assert_eq!((new.decide().step, said(&new.decide())), (Step::Register, None));
+}
+
+#[test]
+fn after_the_registration_the_secret_and_then_the_status() {
+    let mut situation = Situation::settled_device();
+    situation.facts.secret = None;
+    situation.secret = SecretSeen::No;
+    assert_eq!(situation.decide().step, Step::WriteSecret);
+    let settled = Situation::settled_device().decide();
+    assert_eq!((settled.step, said(&settled)), (Step::Nothing, Some(Reason::Provisioned)));
+}
+
+#[test]
+fn a_device_that_is_being_deleted_is_left_alone() {
+    for mut situation in [Situation::new_device(), Situation::settled_device()] {
+        situation.device.metadata.deletion_timestamp = Some(Time(NOW));
+        situation.secret = SecretSeen::No;
+        let decision = situation.decide();
+        assert_eq!((decision.step, said(&decision)), (Step::Nothing, None));
+    }
+}
+
+#[test]
+fn a_deleted_or_edited_secret_is_mended_without_dps() {
+    for secret in [SecretSeen::No, SecretSeen::Version(99)] {
+        let situation = Situation { secret, ..Situation::settled_device() };
+        assert_eq!(situation.decide().step, Step::WriteSecret, "{secret:?}");
+    }
+}
+
+#[test]
+fn a_secret_is_mended_from_the_other_key_too_before_the_device_moves_to_the_active_one() {
+    let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    situation.ready.other = Some(situation.ready.active.clone());
+    situation.ready.active = group_key(2);
+    assert_eq!(situation.decide().step, Step::WriteSecret);
+    situation.secret = SecretSeen::Version(super::SECRET_VERSION);
+    assert_eq!(situation.decide().step, Step::Register);
+}
+
+#[test]
+fn a_secret_whose_key_is_gone_needs_a_registration() {
+    let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    situation.ready.active = group_key(2);
+    assert_eq!(situation.decide().step, Step::Register);
+    situation.device = device(json!({"suspend": true}));
+    assert_eq!(said(&situation.decide()), Some(Reason::Suspended));
+}
+
+#[test]
+fn a_returned_payload_that_was_lost_with_the_secret_is_fetched_again() {
+    let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    let registered = situation.facts.registered.as_mut().unwrap();
+    registered.returned_payload = Some(ReturnedPayload::new(json!({"a": 1}).as_object().unwrap()));
+    assert_eq!(situation.decide().step, Step::WriteSecret);
+    situation.facts.registered.as_mut().unwrap().returned_payload.as_mut().unwrap().json = None;
+    assert_eq!(situation.decide().step, Step::Register);
+}
+
+#[test]
+fn a_changed_payload_registers_and_changed_labels_only_rewrite_the_secret() {
+    let mut situation = Situation::settled_device();
+    situation.device = device(json!({"payload": {"site": "b"}}));
+    assert_eq!(situation.decide().step, Step::Register);
+    situation.device = device(json!({"secret": {"labels": {"a": "b"}}}));
+    assert_eq!(situation.decide().step, Step::WriteSecret);
+}
+
+#[test]
+fn hashes_of_another_version_are_no_reason_for_anything() {
+    let mut situation = Situation::settled_device();
+    situation.facts.registered.as_mut().unwrap().hash = None;
+    situation.facts.secret.as_mut().unwrap().rendered = None;
+    let decision = situation.decide();
+    assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::Provisioned)));
+}
+
+#[test]
+fn another_id_scope_or_key_registers() {
+    let mut situation = Situation::settled_device();
+    situation.facts.registered.as_mut().unwrap().scope = "0ne2".to_owned();
+    assert_eq!(situation.decide().step, Step::Register);
+    situation = Situation::settled_device();
+    situation.ready.active = group_key(2);
+    assert_eq!(situation.decide().step, Step::Register);
+}
+
+#[test]
+fn a_secret_that_is_there_is_looked_at_before_anything_is_registered() {
+    let mut situation = Situation { secret: SecretSeen::Version(3), ..Situation::new_device() };
+    assert_eq!(situation.decide().step, Step::ReadSecret);
+    situation.secret_read = true;
+    assert_eq!(situation.decide().step, Step::Register);
+    situation = Situation { must_look: true, ..Situation::new_device() };
+    assert_eq!(situation.decide().step, Step::ReadSecret);
+}
+
+#[test]
+fn what_was_read_back_from_a_secret_settles_the_device_without_dps() {
+    let mut situation = Situation { secret: SecretSeen::Version(3), secret_read: true, ..Situation::new_device() };
+    situation.facts.registered = provisioned(&situation.device, &situation.ready).registered;
+    assert_eq!(situation.decide().step, Step::WriteSecret);
+}
+
+#[test]
+fn suspended_devices_and_integrations_start_nothing_but_secrets_are_still_mended() {
+    let mut situation = Situation { device: device(json!({"suspend": true})), ..Situation::new_device() };
+    assert_eq!((situation.decide().step, said(&situation.decide())), (Step::Nothing, Some(Reason::Suspended)));
+    situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    situation.device = device(json!({"suspend": true}));
+    assert_eq!(situation.decide().step, Step::WriteSecret);
+
+    let mut situation = Situation::new_device();
+    situation.ready.suspended = true;
+    assert_eq!((situation.decide().step, said(&situation.decide())), (Step::Nothing, None));
+    let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    situation.ready.suspended = true;
+    assert_eq!(situation.decide().step, Step::WriteSecret);
+}
+
+#[test]
+fn a_missing_integration_is_spoken_of_after_a_while() {
+    for situation in [Situation::new_device(), Situation::settled_device()] {
+        let quiet = situation.decide_with(Integration::Missing { told: false });
+        assert_eq!((quiet.step, said(&quiet)), (Step::Nothing, None));
+        let told = situation.decide_with(Integration::Missing { told: true });
+        assert_eq!((told.step, said(&told)), (Step::Nothing, Some(Reason::IntegrationNotFound)));
+    }
+}
+
+#[test]
+fn an_integration_that_is_not_ready_leaves_provisioned_devices_in_peace_unless_their_secret_is_gone() {
+    let not_ready = Integration::NotReady { told: true };
+    assert_eq!(said(&Situation::new_device().decide_with(not_ready)), Some(Reason::IntegrationNotReady));
+    assert_eq!(said(&Situation::settled_device().decide_with(not_ready)), None);
+    let gone = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    assert_eq!(said(&gone.decide_with(not_ready)), Some(Reason::CredentialUnavailable));
+}
+
+#[test]
+fn references_ids_and_secret_names_that_are_not_allowed_are_refused() {
+    let mut foreign = Situation::new_device();
+    foreign.device.spec.integration_ref.namespace = Some("other".to_owned());
+    assert_eq!(said(&foreign.decide()), Some(Reason::ReferenceNotAllowed));
+    foreign.device.spec.integration_ref.namespace = Some("fleet".to_owned());
+    assert_eq!(foreign.decide().step, Step::Register);
+
+    let mut prefixed = Situation::new_device();
+    prefixed.ready.prefixes = vec!["{namespace}-".to_owned()];
+    assert_eq!(said(&prefixed.decide()), Some(Reason::ReferenceNotAllowed));
+    prefixed.device = device(json!({"registrationId": "fleet-1"}));
+    assert_eq!(prefixed.decide().step, Step::Register);
+
+    let key = Situation { device: device(json!({"secret": {"name": "factory-group-key"}})), ..Situation::new_device() };
+    assert_eq!((key.decide().step, said(&key.decide())), (Step::Nothing, Some(Reason::SecretConflict)));
+
+    let duplicate = Situation { duplicate: true, ..Situation::new_device() };
+    assert_eq!(said(&duplicate.decide()), Some(Reason::DuplicateRegistrationId));
+}
+
+#[test]
+fn what_cannot_be_honoured_yet_or_is_too_large_is_refused_and_never_ignored() {
+    let big = "x".repeat(70_000);
+    for spec in [
+        json!({"registration": {"onCreate": "LookupFirst"}}),
+        json!({"reprovision": {"policy": "Never"}}),
+        json!({"reprovision": {"policy": "Periodic", "interval": "2h"}}),
+        json!({"driftCheck": {"interval": "1h"}}),
+        json!({"secret": {"formats": [{"type": "Env"}]}}),
+        json!({"payload": {"big": big}}),
+    ] {
+        let situation = Situation { device: device(spec), ..Situation::new_device() };
+        let decision = situation.decide();
+        assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::InvalidConfiguration)));
+    }
+    for spec in [
+        json!({"registration": {"onCreate": "Register"}}),
+        json!({"reprovision": {"policy": "OnChange"}}),
+        json!({"driftCheck": {"interval": "0s"}}),
+        json!({"secret": {"formats": []}}),
+    ] {
+        let situation = Situation { device: device(spec.clone()), ..Situation::new_device() };
+        assert_eq!(situation.decide().step, Step::Register, "{spec}");
+    }
+    let mut token = Situation::new_device();
+    token.device.metadata.annotations =
+        Some([("dps-operator.io/reprovision-requested-at".to_owned(), "1".to_owned())].into());
+    assert_eq!(said(&token.decide()), Some(Reason::InvalidConfiguration));
+}
+
+#[test]
+fn a_failure_is_waited_out_and_spoken_of_unless_it_may_pass_in_a_moment() {
+    let mut situation = Situation::new_device();
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
+    let decision = situation.decide();
+    assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::Unauthorized)));
+    assert!(decision.wake.unwrap() >= later(NOW, Duration::from_secs(60)));
+
+    let mut situation = Situation::new_device();
+    for expected in [None, None, Some(Reason::ServiceUnavailable)] {
+        situation.facts.fail(failure(FailedWork::Registration, Reason::ServiceUnavailable), 0, NOW);
+        assert_eq!((situation.decide().step, said(&situation.decide())), (Step::Nothing, expected));
+    }
+}
+
+#[test]
+fn a_change_of_device_or_integration_ends_the_wait_at_once() {
+    let mut situation = Situation::new_device();
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
+    situation.ready.epoch = 2;
+    assert_eq!(situation.decide().step, Step::Register);
+    situation.ready.epoch = 1;
+    assert_eq!(situation.decide().step, Step::Nothing);
+    situation.device.metadata.generation = Some(2);
+    assert_eq!(situation.decide().step, Step::Register);
+}
+
+#[test]
+fn a_failed_registration_does_not_keep_a_secret_from_being_mended_nor_the_other_way_round() {
+    let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    situation.facts.fail(failure(FailedWork::Registration, Reason::ServiceUnavailable), 0, NOW);
+    assert_eq!(situation.decide().step, Step::WriteSecret);
+
+    situation.facts.fail(failure(FailedWork::Secret, Reason::SecretConflict), 0, NOW);
+    let decision = situation.decide();
+    assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::SecretConflict)));
+}

@@ -1,0 +1,73 @@
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{NOW, Situation, ready, registered};
+use crate::api::conditions::Reason;
+use crate::api::device::LastError;
+use crate::controller::device::decide::{Step, Verdict};
+use crate::controller::device::facts::{FailedWork, Facts, NewFailure, later};
+use crate::controller::device::status::render;
+
+fn refused(at_least: Option<Duration>) -> NewFailure {
+    NewFailure {
+        work: FailedWork::Registration,
+        reason: Reason::Unauthorized,
+        message: "refused".to_owned(),
+        error: Some(LastError { code: Some(401_002), time: Some(Time(NOW)), ..LastError::default() }),
+        at_least,
+        generation: 1,
+        epoch: 1,
+    }
+}
+
+#[test]
+fn a_move_to_another_hub_is_remembered() {
+    let situation = Situation::settled_device();
+    let mut facts = situation.facts.clone();
+    let mut moved = registered(&situation.device, &ready());
+    moved.hub = "hub-b.azure-devices.net".to_owned();
+    facts.register(moved.clone());
+    assert_eq!(facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
+    facts.register(moved);
+    assert_eq!(facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
+}
+
+#[test]
+fn failures_in_a_row_wait_longer_and_a_word_of_dps_is_a_minimum() {
+    let mut facts = Facts::default();
+    facts.fail(refused(None), 0, NOW);
+    facts.fail(refused(None), 0, NOW);
+    let twice = facts.failure.clone().unwrap();
+    assert_eq!(twice.attempts, 2);
+    assert!(twice.not_before >= later(NOW, Duration::from_secs(120)));
+    facts.fail(refused(Some(Duration::from_secs(3000))), 0, NOW);
+    assert!(facts.failure.unwrap().not_before >= later(NOW, Duration::from_secs(3000)));
+}
+
+#[test]
+fn a_restart_does_not_forget_how_long_to_wait() {
+    let mut situation = Situation::new_device();
+    situation.facts.fail(refused(None), 0, NOW);
+    let verdict = Verdict { reason: Reason::Unauthorized, message: "refused".to_owned() };
+    let written = render(&situation.device, &situation.facts, &verdict, NOW);
+    let restored = Facts::from_status(&written, 1, 0);
+    let (before, after) = (situation.facts.failure.as_ref().unwrap(), restored.failure.as_ref().unwrap());
+    assert_eq!((after.attempts, after.not_before, after.reason), (before.attempts, before.not_before, before.reason));
+    situation.facts = restored;
+    assert_eq!(situation.decide().step, Step::Nothing);
+    situation.device.metadata.generation = Some(2);
+    assert_eq!(situation.decide().step, Step::Register);
+}
+
+#[test]
+fn a_status_that_was_tampered_with_is_not_believed() {
+    let situation = Situation::settled_device();
+    let verdict = Verdict { reason: Reason::Provisioned, message: String::new() };
+    let good = render(&situation.device, &situation.facts, &verdict, NOW);
+    for (hub, device_id) in [("evil;x.azure-devices.net", "truck-1"), ("hub-a.azure-devices.net", "truck-2")] {
+        let mut status = good.clone();
+        (status.assigned_hub, status.device_id) = (Some(hub.to_owned()), Some(device_id.to_owned()));
+        assert_eq!(Facts::from_status(&status, 1, 0).registered, None, "{hub} {device_id}");
+    }
+}

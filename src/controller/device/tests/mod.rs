@@ -1,0 +1,151 @@
+//! Tables for everything that is decided about a device.
+
+mod decisions;
+mod facts;
+mod secrets;
+mod statuses;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::decide::{Decision, Integration, Snapshot, decide, registered_hash};
+use super::facts::{Facts, Registered, WrittenSecret};
+use super::secret::rendered_hash;
+use super::settings::Settings;
+use crate::api::device::{AssignmentStatus, ProvisionedDevice};
+use crate::api::integration::KeySlot;
+use crate::controller::integration::{Ready, SlotKey};
+use crate::dps::client::DpsClient;
+use crate::dps::host::AllowedHosts;
+use crate::dps::ids::IdScope;
+use crate::dps::key::GroupKey;
+use crate::fleet::SecretSeen;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+const SECRET_VERSION: u64 = 7;
+
+fn group_key(filler: u8) -> SlotKey {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode([filler; 32]);
+    let key = GroupKey::parse(text.as_bytes()).unwrap();
+    SlotKey { slot: KeySlot::Primary, fingerprint: key.fingerprint(), key }
+}
+
+fn ready() -> Ready {
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let suffixes: Arc<[String]> = Arc::from([".azure-devices.net".to_owned()]);
+    Ready {
+        scope: IdScope::parse("0ne1").unwrap(),
+        endpoint: AllowedHosts::parse(["x.example"]).unwrap().check("x.example").unwrap(),
+        client: DpsClient::new(None, None, suffixes).unwrap(),
+        active: group_key(1),
+        other: None,
+        prefixes: Vec::new(),
+        key_secrets: BTreeSet::from(["factory-group-key".to_owned()]),
+        suspended: false,
+        epoch: 1,
+    }
+}
+
+fn device(spec: serde_json::Value) -> ProvisionedDevice {
+    let mut spec = spec;
+    spec["integrationRef"] = json!({"name": "factory"});
+    serde_json::from_value(json!({
+        "apiVersion": "dps-operator.io/v1alpha1",
+        "kind": "ProvisionedDevice",
+        "metadata": {
+            "name": "truck-1", "namespace": "fleet", "generation": 1, "resourceVersion": "5",
+            "uid": "b1dafdfd-d634-4bfe-9061-804d9ded6ce8",
+        },
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+/// A device as it stands after a registration with the active key.
+fn registered(device: &ProvisionedDevice, ready: &Ready) -> Registered {
+    let settings = Settings::of(device).unwrap();
+    Registered {
+        scope: ready.scope.to_string(),
+        registration_id: settings.registration_id.to_string(),
+        hub: "hub-a.azure-devices.net".to_owned(),
+        device_id: settings.registration_id.to_string(),
+        assignment: AssignmentStatus { status: Some("assigned".to_owned()), ..AssignmentStatus::default() },
+        enrollment_group: Some("fleet".to_owned()),
+        slot: Some(KeySlot::Primary),
+        fingerprint: Some(ready.active.fingerprint),
+        hash: Some(registered_hash(&settings, ready)),
+        returned_payload: None,
+        time: Some(NOW),
+    }
+}
+
+/// Registered, and the Secret written.
+fn provisioned(device: &ProvisionedDevice, ready: &Ready) -> Facts {
+    let registered = registered(device, ready);
+    let rendered = rendered_hash(device, &Settings::of(device).unwrap(), &registered);
+    Facts {
+        secret: Some(WrittenSecret {
+            name: "truck-1-hub".to_owned(),
+            version: SECRET_VERSION,
+            rendered: Some(rendered),
+        }),
+        registered: Some(registered),
+        ..Facts::default()
+    }
+}
+
+/// A situation with everything in order; tests change one thing.
+struct Situation {
+    device: ProvisionedDevice,
+    facts: Facts,
+    ready: Ready,
+    secret: SecretSeen,
+    secret_read: bool,
+    must_look: bool,
+    duplicate: bool,
+    waited_long: bool,
+}
+
+impl Situation {
+    fn new_device() -> Self {
+        Self {
+            device: device(json!({})),
+            facts: Facts::default(),
+            ready: ready(),
+            secret: SecretSeen::No,
+            secret_read: false,
+            must_look: false,
+            duplicate: false,
+            waited_long: false,
+        }
+    }
+
+    fn settled_device() -> Self {
+        let new = Self::new_device();
+        let facts = provisioned(&new.device, &new.ready);
+        Self { facts, secret: SecretSeen::Version(SECRET_VERSION), ..new }
+    }
+
+    fn decide(&self) -> Decision {
+        self.decide_with(Integration::Ready(&self.ready))
+    }
+
+    fn decide_with(&self, integration: Integration<'_>) -> Decision {
+        decide(&Snapshot {
+            device: &self.device,
+            facts: &self.facts,
+            integration,
+            secret: self.secret,
+            secret_read: self.secret_read,
+            must_look: self.must_look,
+            duplicate: self.duplicate,
+            waited_long: self.waited_long,
+            now: NOW,
+        })
+    }
+}

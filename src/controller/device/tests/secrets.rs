@@ -1,0 +1,218 @@
+use k8s_openapi::api::core::v1::Secret;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{device, ready, registered};
+use crate::api::device::ProvisionedDevice;
+use crate::controller::device::secret::{Desired, Judgement, read_back, render};
+use crate::controller::device::settings::Settings;
+
+fn desired_of(device: &ProvisionedDevice) -> Desired {
+    let ready = ready();
+    let settings = Settings::of(device).unwrap();
+    let key = ready.active.key.derive(&settings.registration_id);
+    render(device, &settings, &registered(device, &ready), &key)
+}
+
+fn text(secret: &Secret, key: &str) -> Option<String> {
+    let bytes = &secret.data.as_ref()?.get(key)?.0;
+    Some(String::from_utf8(bytes.clone()).unwrap())
+}
+
+/// A Secret as the API server returns it, changed by a JSON merge.
+fn existing(desired: &Desired, change: &Value) -> Secret {
+    fn merge(base: &mut Value, change: &Value) {
+        match change {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    if value.is_null() {
+                        base.as_object_mut().unwrap().remove(key);
+                    } else {
+                        merge(&mut base[key], value);
+                    }
+                }
+            }
+            other => *base = other.clone(),
+        }
+    }
+    let mut object = serde_json::to_value(desired.object()).unwrap();
+    object["metadata"]["uid"] = json!("u1");
+    object["metadata"]["resourceVersion"] = json!("9");
+    merge(&mut object, change);
+    serde_json::from_value(object).unwrap()
+}
+
+fn patch(device: &ProvisionedDevice, change: &Value) -> Value {
+    let desired = desired_of(device);
+    match desired.judge(&existing(&desired, change)) {
+        Judgement::Patch(patch) => patch,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_foreign(change: &Value) -> bool {
+    let desired = desired_of(&device(json!({})));
+    matches!(desired.judge(&existing(&desired, change)), Judgement::Foreign(_))
+}
+
+#[test]
+fn the_secret_holds_the_standard_keys() {
+    let secret = desired_of(&device(json!({}))).object();
+    let key = text(&secret, "sharedAccessKey").unwrap();
+    assert_eq!(
+        text(&secret, "connectionString").unwrap(),
+        format!("HostName=hub-a.azure-devices.net;DeviceId=truck-1;SharedAccessKey={key}")
+    );
+    assert_eq!(text(&secret, "iotHubHostname").as_deref(), Some("hub-a.azure-devices.net"));
+    assert_eq!(text(&secret, "deviceId").as_deref(), Some("truck-1"));
+    assert_eq!(text(&secret, "registrationId").as_deref(), Some("truck-1"));
+    assert_eq!(text(&secret, "idScope").as_deref(), Some("0ne1"));
+    assert_eq!(secret.data.unwrap().len(), 6);
+    assert_eq!(secret.type_.as_deref(), Some("Opaque"));
+}
+
+#[test]
+fn keys_can_be_renamed_and_left_out_and_a_gateway_added() {
+    let secret = desired_of(&device(json!({"secret": {
+        "keys": {"connectionString": "conn", "idScope": ""}, "gatewayHostname": "gw.local",
+    }})))
+    .object();
+    assert!(text(&secret, "conn").unwrap().ends_with("=;GatewayHostName=gw.local"));
+    assert_eq!((text(&secret, "connectionString"), text(&secret, "idScope")), (None, None));
+}
+
+#[test]
+fn a_retained_secret_has_no_owner() {
+    let retained = desired_of(&device(json!({"secret": {"deletionPolicy": "Retain"}}))).object();
+    assert_eq!(retained.metadata.owner_references, None);
+    let owned = desired_of(&device(json!({}))).object().metadata.owner_references.unwrap();
+    assert_eq!((owned[0].controller, owned[0].block_owner_deletion), (Some(true), Some(false)));
+}
+
+#[test]
+fn names_too_long_for_a_label_stand_in_annotations_only() {
+    let mut long = device(json!({}));
+    long.metadata.name = Some("t".repeat(100));
+    let secret = desired_of(&long).object();
+    assert!(!secret.metadata.labels.unwrap().contains_key("dps-operator.io/device"));
+    assert!(secret.metadata.annotations.unwrap()["dps-operator.io/device"].ends_with("ttt"));
+}
+
+#[test]
+fn a_secret_that_is_as_it_should_be_is_not_written() {
+    let desired = desired_of(&device(json!({})));
+    assert_eq!(desired.judge(&existing(&desired, &json!({}))), Judgement::Equal);
+    // What others add is theirs.
+    let others = json!({"data": {"theirs": "eA=="}, "metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"}}});
+    assert_eq!(desired.judge(&existing(&desired, &others)), Judgement::Equal);
+}
+
+#[test]
+fn a_patch_carries_only_what_differs_and_both_guards() {
+    let edited = patch(&device(json!({})), &json!({"data": {"deviceId": "eA=="}}));
+    assert_eq!(
+        edited,
+        json!({"metadata": {"uid": "u1", "resourceVersion": "9"}, "data": {"deviceId": "dHJ1Y2stMQ=="}})
+    );
+}
+
+#[test]
+fn keys_that_are_no_longer_ours_are_removed_and_keys_of_others_stay() {
+    let stale = json!({
+        "data": {"old": "eA==", "theirs": "eA=="},
+        "metadata": {"annotations": {"dps-operator.io/managed-keys": "old,gone"}},
+    });
+    let data = patch(&device(json!({})), &stale)["data"].clone();
+    assert_eq!(data, json!({"old": null}));
+}
+
+#[test]
+fn a_missing_owner_is_added_back_and_an_extinct_one_replaced() {
+    let missing = patch(&device(json!({})), &json!({"metadata": {"ownerReferences": null}}));
+    assert_eq!(missing["metadata"]["ownerReferences"][0]["uid"], "b1dafdfd-d634-4bfe-9061-804d9ded6ce8");
+    let extinct = json!({"metadata": {"ownerReferences": [{
+        "apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDevice", "name": "truck-1",
+        "uid": "extinct", "controller": true,
+    }]}});
+    let owners = patch(&device(json!({})), &extinct)["metadata"]["ownerReferences"].clone();
+    assert_eq!(owners[0], json!({"$patch": "delete", "uid": "extinct"}));
+    assert_eq!(owners[1]["uid"], "b1dafdfd-d634-4bfe-9061-804d9ded6ce8");
+    let retained = device(json!({"secret": {"deletionPolicy": "Retain"}}));
+    let toggled = patch(&retained, &json!({"metadata": {"ownerReferences": [{
+        "apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDevice", "name": "truck-1",
+        "uid": "b1dafdfd-d634-4bfe-9061-804d9ded6ce8", "controller": true,
+    }]}}));
+    assert_eq!(toggled["metadata"]["ownerReferences"][0]["$patch"], "delete");
+}
+
+#[test]
+fn what_is_not_ours_is_never_touched() {
+    let stranger = json!([{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "x", "controller": true}]);
+    let other_device = json!([{
+        "apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDevice", "name": "truck-2",
+        "uid": "x", "controller": true,
+    }]);
+    let unowned = |change: Value| {
+        let mut change = change;
+        change["metadata"]["ownerReferences"] = json!([]);
+        change
+    };
+    for change in [
+        json!({"type": "kubernetes.io/tls"}),
+        json!({"metadata": {"ownerReferences": stranger}}),
+        json!({"metadata": {"ownerReferences": other_device}}),
+        unowned(json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "helm"}}})),
+        unowned(json!({"metadata": {"annotations": {"dps-operator.io/device": "fleet/truck-2"}}})),
+        unowned(json!({"metadata": {"annotations": {"dps-operator.io/device": "other/truck-1"}}})),
+        unowned(json!({"metadata": {"annotations": {"dps-operator.io/registration": "0ne1/truck-2"}}})),
+        unowned(json!({"metadata": {"labels": null, "annotations": null}})),
+        json!({"immutable": true, "data": {"deviceId": "eA=="}}),
+    ] {
+        assert!(is_foreign(&change), "{change}");
+    }
+}
+
+#[test]
+fn a_secret_that_its_owner_offers_is_taken_over_unless_another_object_controls_it() {
+    let offered = json!({"metadata": {
+        "labels": null, "ownerReferences": [], "annotations": {"dps-operator.io/device": "x/y", "dps-operator.io/adopt": "true"},
+    }});
+    assert!(patch(&device(json!({})), &offered)["metadata"]["labels"].is_object());
+    let controlled = json!({"metadata": {
+        "annotations": {"dps-operator.io/adopt": "true"},
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "x", "controller": true}],
+    }});
+    assert!(is_foreign(&controlled));
+}
+
+#[test]
+fn our_label_taken_away_is_put_back_while_the_device_owns_the_secret() {
+    let unlabelled = patch(&device(json!({})), &json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}));
+    assert_eq!(unlabelled["metadata"]["labels"], json!({"app.kubernetes.io/managed-by": "dps-operator"}));
+}
+
+#[test]
+fn what_a_secret_tells_equals_what_it_was_written_from() {
+    let device = device(json!({"payload": {"site": "a"}}));
+    let desired = desired_of(&device);
+    let secret = existing(&desired, &json!({}));
+    assert_eq!(read_back(&secret, &device, "0ne1", "truck-1"), Some(registered(&device, &ready())));
+    assert_eq!(read_back(&secret, &device, "0ne2", "truck-1"), None);
+    let forged = json!({"metadata": {"annotations": {
+        "dps-operator.io/assignment": r#"{"hub":"evil;x.azure-devices.net","deviceId":"truck-1"}"#,
+    }}});
+    assert_eq!(read_back(&existing(&desired, &forged), &device, "0ne1", "truck-1"), None);
+}
+
+proptest! {
+    #[test]
+    fn no_annotation_makes_us_panic_or_believe_a_hostile_hub(text in ".{0,200}", hub in ".{0,60}") {
+        let device = device(json!({}));
+        let desired = desired_of(&device);
+        for annotation in [text, json!({"hub": hub, "deviceId": "truck-1"}).to_string()] {
+            let change = json!({"metadata": {"annotations": {"dps-operator.io/assignment": annotation}}});
+            let read = read_back(&existing(&desired, &change), &device, "0ne1", "truck-1");
+            prop_assert!(read.is_none_or(|read| read.hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')));
+        }
+    }
+}

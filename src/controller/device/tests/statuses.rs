@@ -1,0 +1,106 @@
+use jiff::Timestamp;
+
+use super::{NOW, Situation};
+use crate::api::conditions::{ConditionType, Reason, find, is_true};
+use crate::api::device::ProvisionedDeviceStatus;
+use crate::controller::device::decide::Verdict;
+use crate::controller::device::facts::{Facts, FailedWork, NewFailure};
+use crate::controller::device::status::{is_equal, render};
+
+fn status(situation: &Situation, reason: Reason) -> ProvisionedDeviceStatus {
+    render(&situation.device, &situation.facts, &Verdict { reason, message: "m".to_owned() }, NOW)
+}
+
+/// Status of Ready, then of Registered, then which of the two progress conditions is set.
+fn shape(status: &ProvisionedDeviceStatus) -> (String, String, Option<&'static str>) {
+    let of = |kind| find(&status.conditions, kind).unwrap().status.clone();
+    let progress = ["Reconciling", "Stalled"].into_iter().find(|kind| status.conditions.iter().any(|c| c.type_ == *kind));
+    (of(ConditionType::Ready), of(ConditionType::Registered), progress)
+}
+
+#[test]
+fn the_table_of_reasons_holds() {
+    const R: Option<&str> = Some("Reconciling");
+    const S: Option<&str> = Some("Stalled");
+    let (new, settled) = (Situation::new_device(), Situation::settled_device());
+    // reason; Ready when new; Ready and Registered when provisioned; progress
+    let table = [
+        (Reason::Queued, "False", "True", "True", R),
+        (Reason::Registering, "False", "True", "True", R),
+        (Reason::IntegrationNotFound, "False", "True", "Unknown", R),
+        (Reason::IntegrationNotReady, "False", "True", "True", R),
+        (Reason::ServiceUnavailable, "False", "True", "Unknown", R),
+        (Reason::ReferenceNotAllowed, "False", "True", "False", S),
+        (Reason::InvalidConfiguration, "False", "True", "False", S),
+        (Reason::AllocationFailed, "False", "True", "False", S),
+        (Reason::InvalidResponse, "False", "True", "False", S),
+        (Reason::Unauthorized, "False", "True", "False", S),
+        (Reason::Disabled, "False", "False", "False", S),
+        (Reason::EnrollmentNotFound, "False", "False", "False", S),
+        (Reason::DuplicateRegistrationId, "False", "False", "False", S),
+        (Reason::SecretConflict, "False", "False", "True", S),
+        (Reason::CredentialUnavailable, "False", "False", "True", R),
+        (Reason::SecretWriteFailed, "False", "False", "True", R),
+        (Reason::Suspended, "False", "True", "True", None),
+        (Reason::Provisioned, "True", "True", "True", None),
+    ];
+    for (reason, ready_new, ready, registered, progress) in table {
+        let fresh = status(&new, reason);
+        assert_eq!((shape(&fresh).0.as_str(), shape(&fresh).2), (ready_new, progress), "{reason:?}");
+        assert_eq!(shape(&status(&settled, reason)), (ready.to_owned(), registered.to_owned(), progress), "{reason:?}");
+    }
+}
+
+#[test]
+fn the_generation_moves_with_every_write_also_on_failure() {
+    let mut situation = Situation::new_device();
+    situation.device.metadata.generation = Some(4);
+    let status = status(&situation, Reason::Unauthorized);
+    assert_eq!(status.observed_generation, Some(4));
+    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(4)));
+}
+
+#[test]
+fn what_was_written_is_read_back_as_it_was_known() {
+    let situation = Situation::settled_device();
+    let written = status(&situation, Reason::Provisioned);
+    assert!(is_true(&written.conditions, ConditionType::SecretReady));
+    assert_eq!(Facts::from_status(&written, 1, 0), situation.facts);
+}
+
+#[test]
+fn a_status_that_says_nothing_new_is_not_written() {
+    let mut situation = Situation::settled_device();
+    let written = status(&situation, Reason::Provisioned);
+    situation.device.status = Some(written.clone());
+    let later = Timestamp::from_second(1000).unwrap();
+    let verdict = Verdict { reason: Reason::Provisioned, message: "m".to_owned() };
+    let again = render(&situation.device, &situation.facts, &verdict, later);
+    assert!(is_equal(Some(&written), &again, None));
+    assert!(!is_equal(None, &again, None));
+    assert!(!is_equal(Some(&written), &status(&situation, Reason::Suspended), None));
+}
+
+#[test]
+fn attempts_are_written_at_powers_of_two_only() {
+    let mut situation = Situation::new_device();
+    let mut writes = Vec::new();
+    for attempt in 1..=16_u32 {
+        let failure = NewFailure {
+            work: FailedWork::Registration,
+            reason: Reason::Disabled,
+            message: "m".to_owned(),
+            error: None,
+            at_least: None,
+            generation: 1,
+            epoch: 1,
+        };
+        situation.facts.fail(failure, 0, NOW);
+        let wanted = status(&situation, Reason::Disabled);
+        if !is_equal(situation.device.status.as_ref(), &wanted, situation.facts.failure.as_ref()) {
+            situation.device.status = Some(wanted);
+            writes.push(attempt);
+        }
+    }
+    assert_eq!(writes, [1, 2, 4, 8, 16]);
+}
