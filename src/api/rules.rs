@@ -1,1 +1,171 @@
+//! The rules of both CRDs, run by a CEL evaluator: what is admitted, what is refused, and the
+//! message a user reads. `tests/manifests` asks the real API server the same.
 
+use kube::core::cel::Validator;
+use serde_json::{Value, json};
+
+fn schema(kind: &str) -> Value {
+    let (_, crd) = super::crds().unwrap().into_iter().find(|(_, crd)| crd["spec"]["names"]["kind"] == kind).unwrap();
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+fn merged(base: &Value, change: &Value) -> Value {
+    let mut merged = base.clone();
+    for (key, value) in change.as_object().unwrap() {
+        merged[key] = if value.is_object() && merged[key].is_object() { self::merged(&merged[key], value) } else { value.clone() };
+    }
+    merged
+}
+
+fn refusals(kind: &str, object: &Value, old: Option<&Value>) -> String {
+    match Validator::new().validate(&schema(kind), object, old) {
+        Ok(()) => String::new(),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+fn device(change: Value) -> Value {
+    let base = json!({
+        "apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDevice",
+        "metadata": {"name": "truck-1"},
+        "spec": {"integrationRef": {"kind": "DpsIntegration", "name": "factory"}},
+    });
+    merged(&base, &change)
+}
+
+fn integration(change: Value) -> Value {
+    let base = json!({
+        "apiVersion": "dps-operator.io/v1alpha1", "kind": "DpsIntegration",
+        "metadata": {"name": "factory"},
+        "spec": {
+            "idScope": "0ne1", "hostname": "global.azure-devices-provisioning.net",
+            "attestation": {"symmetricKey": {"primaryKeyRef": {"name": "k", "key": "primaryKey"}}},
+        },
+    });
+    merged(&base, &change)
+}
+
+#[track_caller]
+fn admitted(kind: &str, object: &Value) {
+    assert_eq!(refusals(kind, object, None), "", "{object}");
+}
+
+#[track_caller]
+fn refused(kind: &str, object: &Value, message: &str) {
+    let said = refusals(kind, object, None);
+    assert!(said.contains(message), "{object} said {said:?}");
+}
+
+#[test]
+fn names_that_are_too_long_for_an_id_or_a_secret_need_their_own() {
+    let named = |length: usize, spec: Value| device(json!({"metadata": {"name": "a".repeat(length)}, "spec": spec}));
+    admitted("ProvisionedDevice", &named(128, json!({})));
+    refused("ProvisionedDevice", &named(129, json!({})), "longer than the 128 characters");
+    admitted("ProvisionedDevice", &named(249, json!({"registrationId": "a"})));
+    refused("ProvisionedDevice", &named(250, json!({"registrationId": "a"})), "longer than the 253 characters");
+    admitted("ProvisionedDevice", &named(253, json!({"registrationId": "a", "secret": {"name": "s"}})));
+}
+
+#[test]
+fn the_effective_registration_id_is_immutable() {
+    let with = |id: Option<&str>| id.map_or_else(|| device(json!({})), |id| device(json!({"spec": {"registrationId": id}})));
+    let change = |from, to| refusals("ProvisionedDevice", &with(to), Some(&with(from)));
+    assert_eq!(change(None, Some("truck-1")), "");
+    assert_eq!(change(Some("truck-1"), None), "");
+    assert!(change(None, Some("other")).contains("immutable"));
+    assert!(change(Some("other"), None).contains("immutable"));
+    assert!(change(Some("a"), Some("b")).contains("immutable"));
+}
+
+#[test]
+fn reprovision_intervals_belong_to_periodic() {
+    let policy = |value: Value| device(json!({"spec": {"reprovision": value}}));
+    admitted("ProvisionedDevice", &policy(json!({"policy": "Periodic", "interval": "1h"})));
+    admitted("ProvisionedDevice", &policy(json!({"policy": "Never"})));
+    refused("ProvisionedDevice", &policy(json!({"policy": "Periodic"})), "interval is required with policy Periodic");
+    refused("ProvisionedDevice", &policy(json!({"policy": "Never", "interval": "2h"})), "not allowed otherwise");
+    refused("ProvisionedDevice", &policy(json!({"policy": "Periodic", "interval": "59m"})), "at least 1h");
+}
+
+#[test]
+fn drift_checks_are_off_or_at_least_ten_minutes_apart() {
+    let every = |interval: &str| device(json!({"spec": {"driftCheck": {"interval": interval}}}));
+    admitted("ProvisionedDevice", &every("0s"));
+    admitted("ProvisionedDevice", &every("10m"));
+    refused("ProvisionedDevice", &every("9m"), "0s (off) or at least 10m");
+}
+
+#[test]
+fn labels_and_annotations_of_reserved_domains_are_refused() {
+    for map in ["labels", "annotations"] {
+        let with = |key: &str| device(json!({"spec": {"secret": {map: {key: "x"}}}}));
+        for good in ["team", "example.com/team", "app.kubernetes.io/name", "notdps-operator.io/x", "kubernetes.io"] {
+            admitted("ProvisionedDevice", &with(good));
+        }
+        for bad in ["x.k8s.io/y", "meta.helm.sh/release-name", "app.kubernetes.io/managed-by", "dps-operator.io/device", "argoproj.io/x"] {
+            refused("ProvisionedDevice", &with(bad), "are reserved");
+        }
+        for bad in ["a b", "/kubernetes.io/x", "KUBERNETES.IO/x", ""] {
+            refused("ProvisionedDevice", &with(bad), "qualified names");
+        }
+    }
+}
+
+#[test]
+fn two_keys_of_the_secret_cannot_have_one_name() {
+    let keys = |value: Value| device(json!({"spec": {"secret": {"keys": value}}}));
+    admitted("ProvisionedDevice", &keys(json!({"connectionString": "conn"})));
+    admitted("ProvisionedDevice", &keys(json!({"idScope": "", "deviceId": ""})));
+    refused("ProvisionedDevice", &keys(json!({"connectionString": "deviceId"})), "the same name");
+    refused("ProvisionedDevice", &keys(json!({"connectionString": "x", "idScope": "x"})), "the same name");
+}
+
+#[test]
+fn only_one_of_the_edge_files_can_be_config_toml() {
+    let formats = |types: &[&str]| {
+        let list: Vec<_> = types.iter().map(|kind| json!({"type": kind})).collect();
+        device(json!({"spec": {"secret": {"formats": list}}}))
+    };
+    admitted("ProvisionedDevice", &formats(&["Env", "IotEdgeConfigToml"]));
+    refused("ProvisionedDevice", &formats(&["IotEdgeConfigToml", "IotEdgeDpsConfigToml"]), "choose one");
+}
+
+#[test]
+fn an_integration_has_exactly_one_kind_of_attestation() {
+    admitted("DpsIntegration", &integration(json!({})));
+    let mut none = integration(json!({}));
+    none["spec"]["attestation"] = json!({});
+    refused("DpsIntegration", &none, "exactly one kind of attestation");
+}
+
+#[test]
+fn the_id_scope_is_fixed_once_dps_has_accepted_it() {
+    let of = |scope: &str, accepted: Value| integration(json!({"spec": {"idScope": scope}, "status": accepted}));
+    let change = |old: Value, new: Value| refusals("DpsIntegration", &new, Some(&old));
+    let nothing = || json!({"observedGeneration": -1});
+    let accepted = || json!({"acceptedIdScope": "0ne1"});
+    assert_eq!(change(of("0ne1", nothing()), of("0ne2", nothing())), "");
+    assert!(change(of("0ne1", accepted()), of("0ne2", accepted())).contains("idScope is fixed"));
+    assert_eq!(change(of("0ne1", accepted()), of("0ne1", nothing())), "");
+}
+
+#[test]
+fn consent_to_other_namespaces_names_whom_and_which_ids() {
+    let allowed = |value: Value| integration(json!({"spec": {"allowedNamespaces": value}}));
+    let prefixes = json!(["{namespace}-"]);
+    admitted("DpsIntegration", &allowed(json!({"from": "Same"})));
+    admitted("DpsIntegration", &allowed(json!({"from": "All", "registrationIdPrefixes": [""]})));
+    admitted("DpsIntegration", &allowed(json!({"from": "Selector", "selector": {}, "registrationIdPrefixes": prefixes})));
+    refused("DpsIntegration", &allowed(json!({"from": "Selector", "registrationIdPrefixes": prefixes})), "selector is required");
+    refused("DpsIntegration", &allowed(json!({"from": "All", "selector": {}, "registrationIdPrefixes": prefixes})), "not allowed otherwise");
+    refused("DpsIntegration", &allowed(json!({"from": "All"})), "registrationIdPrefixes is required");
+}
+
+#[test]
+fn committed_crds_are_what_the_types_say() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
+    for (name, crd) in super::crds().unwrap() {
+        let committed = std::fs::read_to_string(folder.join(&name)).unwrap();
+        assert_eq!(committed, serde_saphyr::to_string(&crd).unwrap(), "run `make generate`: {name}");
+    }
+}

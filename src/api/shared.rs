@@ -93,7 +93,7 @@ pub enum FormatType {
 /// Other names for the standard keys of the Secret; an empty name leaves the key out.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[[self.?connectionString.orValue('connectionString'), self.?iotHubHostname.orValue('iotHubHostname'), self.?deviceId.orValue('deviceId'), self.?sharedAccessKey.orValue('sharedAccessKey'), self.?registrationId.orValue('registrationId'), self.?idScope.orValue('idScope'), self.?returnedPayload.orValue('returnedPayload')].filter(k, k != '')].all(l, l.all(k, l.indexOf(k) == l.lastIndexOf(k)))").message("two keys of the Secret would have the same name"))]
+#[x_kube(validation = Rule::new("[[has(self.connectionString) ? self.connectionString : 'connectionString', has(self.iotHubHostname) ? self.iotHubHostname : 'iotHubHostname', has(self.deviceId) ? self.deviceId : 'deviceId', has(self.sharedAccessKey) ? self.sharedAccessKey : 'sharedAccessKey', has(self.registrationId) ? self.registrationId : 'registrationId', has(self.idScope) ? self.idScope : 'idScope', has(self.returnedPayload) ? self.returnedPayload : 'returnedPayload'].filter(k, k != '')].all(l, l.all(k, l.indexOf(k) == l.lastIndexOf(k)))").message("two keys of the Secret would have the same name"))]
 pub struct SecretKeys {
     /// Replaces connectionString.
     #[serde(skip_serializing_if = "Option::is_none")]
