@@ -4,7 +4,7 @@ use std::io::Write;
 use clap::{Parser, Subcommand};
 use dps_dev::Assets;
 
-use crate::up;
+use crate::{demo, up};
 
 /// A local Kubernetes control plane: etcd, kube-apiserver and kube-controller-manager as plain
 /// processes, no containers.
@@ -22,6 +22,8 @@ pub struct Cli {
 enum Command {
     /// Start a control plane and keep it until Ctrl-C
     Up(up::Arguments),
+    /// Show the operator at work: five devices, a simulated DPS, nothing outside this machine
+    Demo(demo::Arguments),
     /// Print the folder with etcd, kube-apiserver, kube-controller-manager and kubectl
     Assets,
 }
@@ -30,6 +32,7 @@ impl Cli {
     pub fn run(self) -> Result<(), Box<dyn Error>> {
         match self.command {
             Command::Up(arguments) => up::run(arguments),
+            Command::Demo(arguments) => demo::run(arguments),
             Command::Assets => {
                 let assets = Assets::locate()?;
                 writeln!(std::io::stdout(), "{}", assets.folder().display())?;

@@ -1,6 +1,7 @@
 //! `dps-dev`: the local control plane from the command line.
 
 mod cli;
+mod demo;
 mod up;
 
 use std::error::Error;

@@ -23,6 +23,8 @@ const LONG_WAIT: Duration = Duration::from_secs(5 * 60);
 const TELL_AFTER: Duration = Duration::from_secs(30);
 /// and not faster than this one after the other: 50 a second.
 const TELL_INTERVAL: Duration = Duration::from_millis(20);
+/// Settled devices that are read again at a time.
+const READS: usize = 16;
 /// A watch that does not bring the object we conflicted with is not waited for any longer.
 const STALE_WAIT: Duration = Duration::from_secs(10);
 
@@ -35,7 +37,7 @@ impl Engine {
             return;
         }
         let Some(work) = self.work.get(&id) else {
-            self.read_device(id);
+            self.take_up(id);
             return;
         };
         if work.task.is_some() {
@@ -62,7 +64,7 @@ impl Engine {
             secret_read: work.secret_read,
             must_look: self.fleet.must_look_for_secrets(),
             duplicate: self.is_duplicate(id),
-            waited_long: work.waiting_since.is_some_and(long),
+            waited_long: self.waiting.get(&id).copied().is_some_and(long),
             now: now.wall,
         })
     }
@@ -188,19 +190,36 @@ impl Engine {
         integration.ready().filter(|_| integration.accepted).map(|ready| ready.scope.as_str())
     }
 
-    fn ask_to_register(&mut self, id: DeviceId, now: Instant) {
+    /// A settled device has to do with something again. If that is a registration, it queues first
+    /// and is read when its turn has come: a changed key concerns a whole fleet at once.
+    fn take_up(&mut self, id: DeviceId) {
         let Some(record) = self.fleet.get(id) else { return };
-        let tenant = record.integration.index();
-        let Some(work) = self.work.get_mut(&id) else { return };
-        if let Some(permit) = work.permit {
+        let now = clock::now().mono;
+        let Integration::Ready(ready) = self.integration_of(id, now) else { return self.read_device(id) };
+        let whole = record.settled.is_some_and(|settled| settled.secret_version == record.secret_seen);
+        if !whole || self.permits.contains_key(&id) {
+            return self.read_device(id);
+        }
+        if !ready.suspended {
+            self.enqueue(id, now);
+        }
+    }
+
+    fn ask_to_register(&mut self, id: DeviceId, now: Instant) {
+        if let Some(permit) = self.permits.get(&id).copied() {
             self.spawn_registration(id, permit);
             return;
         }
-        if work.waiting_since.is_none() && self.queue.enqueue(tenant, id) {
-            work.waiting_since = Some(now);
+        self.enqueue(id, now);
+        if let Some(since) = self.waiting.get(&id).filter(|since| **since + LONG_WAIT > now) {
+            self.runner.sleep_until(id, *since + LONG_WAIT);
         }
-        if let Some(since) = work.waiting_since.filter(|since| *since + LONG_WAIT > now) {
-            self.runner.sleep_until(id, since + LONG_WAIT);
+    }
+
+    fn enqueue(&mut self, id: DeviceId, now: Instant) {
+        let Some(tenant) = self.fleet.get(id).map(|record| record.integration.index()) else { return };
+        if !self.waiting.contains_key(&id) && self.queue.enqueue(tenant, id) {
+            self.waiting.insert(id, now);
         }
     }
 
@@ -208,28 +227,21 @@ impl Engine {
     pub(super) fn granted(&mut self, permit: Permit) {
         let id = permit.waiter;
         let expected = self.fleet.get(id).is_some_and(|record| record.integration.index() == permit.tenant);
-        match self
-            .work
-            .get_mut(&id)
-            .filter(|work| expected && work.waiting_since.is_some() && work.permit.is_none())
-        {
-            Some(work) => {
-                work.waiting_since = None;
-                work.permit = Some(permit);
-                self.step(id);
-                self.return_unused(id);
-            }
-            None => self.queue.unused(permit),
+        if !expected || self.waiting.remove(&id).is_none() || self.permits.contains_key(&id) {
+            self.queue.unused(permit);
+            return;
         }
+        self.permits.insert(id, permit);
+        self.step(id);
+        self.return_unused(id);
     }
 
-    /// A device that no longer wants to register gives its permit back. One whose side effect is in
-    /// flight keeps it.
-    fn return_unused(&mut self, id: DeviceId) {
-        if let Some(work) = self.work.get_mut(&id)
-            && work.task.is_none()
-            && let Some(permit) = work.permit.take()
-        {
+    /// A device that no longer wants to register gives its permit back. One that is being read or
+    /// whose side effect is in flight keeps it.
+    pub(super) fn return_unused(&mut self, id: DeviceId) {
+        let read = self.reading.contains(&id) || self.to_read.contains(&id);
+        let busy = read || self.work.get(&id).is_some_and(|work| work.task.is_some());
+        if !busy && let Some(permit) = self.permits.remove(&id) {
             self.queue.unused(permit);
         }
     }
@@ -271,12 +283,17 @@ impl Engine {
         });
     }
 
-    /// Reads an object that is not kept, or whose copy is out of date.
+    /// Reads an object that is not kept, or whose copy is out of date; a few at a time.
     fn read_device(&mut self, id: DeviceId) {
-        let Some(record) = self.fleet.get(id) else { return };
-        if !self.reading.insert(id) {
+        if self.reading.contains(&id) {
             return;
         }
+        if self.reading.len() >= READS {
+            self.to_read.push_back(id);
+            return;
+        }
+        let Some(record) = self.fleet.get(id) else { return };
+        self.reading.insert(id);
         let (namespace, name, uid) =
             (self.fleet.names.text(record.namespace).to_owned(), record.name.to_string(), record.uid);
         let (writer, sender) = (self.writer.clone(), self.sender.clone());
@@ -285,6 +302,15 @@ impl Engine {
             // The loop is gone only when the process ends.
             let _ = sender.send(Message::Effect(id, uid, Effect::DeviceRead(read))).await;
         });
+    }
+
+    /// A read has ended: the next devices in line are looked at, and read if they still have to be.
+    pub(super) fn read_next(&mut self) {
+        while self.reading.len() < READS
+            && let Some(next) = self.to_read.pop_front()
+        {
+            self.step(next);
+        }
     }
 
     fn spawn(&mut self, id: DeviceId, effect: impl Future<Output = Effect> + Send + 'static) {

@@ -23,6 +23,10 @@ use crate::kube_io::error::ApiError;
 
 impl Engine {
     pub(super) fn effect(&mut self, id: DeviceId, uid: Uid, effect: Effect) {
+        if matches!(effect, Effect::DeviceRead(_)) {
+            self.reading.remove(&id);
+            self.read_next();
+        }
         if self.fleet.get(id).is_none_or(|record| record.uid != uid) {
             // The device is gone; permits were returned when its work was dropped.
             return;
@@ -43,13 +47,12 @@ impl Engine {
     }
 
     fn device_read(&mut self, id: DeviceId, read: Result<Option<Box<ProvisionedDevice>>, ApiError>) {
-        self.reading.remove(&id);
         match read {
             Ok(Some(device)) => {
                 let known = self.fleet.get(id).map(|record| record.uid);
                 if known != Some(uid_of(&device)) {
                     // Another object of the same name: the watch brings it, with everything around it.
-                    return;
+                    return self.return_unused(id);
                 }
                 self.fleet.upsert(&device, expected_hash(&device), self.progress.epoch());
                 match self.work.get_mut(&id) {
@@ -58,15 +61,16 @@ impl Engine {
                         work.stale = false;
                     }
                     None => {
-                        self.work.insert(id, Work::new(*device));
+                        self.work.insert(id, Box::new(Work::new(*device)));
                     }
                 }
-                self.runner.wake(id);
+                self.step(id);
             }
             // The watch tells of its end.
             Ok(None) => {}
             Err(error) => self.unanswered(id, &error),
         }
+        self.return_unused(id);
     }
 
     fn registered(
@@ -77,10 +81,10 @@ impl Engine {
         result: Result<Box<Registered>, DpsError>,
     ) {
         let now = clock::now();
+        self.permits.remove(&id);
         self.dps_answered(id, permit, result.as_ref().err());
         let Some(record) = self.fleet.get_mut(id) else { return };
         let Some(work) = self.work.get_mut(&id) else { return };
-        work.permit = None;
         match result {
             Ok(registered) => {
                 record.registered = true;
@@ -117,12 +121,10 @@ impl Engine {
             Some(secret) => {
                 let seen = version(secret.metadata.resource_version.as_deref());
                 record.secret_seen = record.secret_seen.max(seen);
-                if work.facts.registered.is_none() {
-                    let scope = scope.unwrap_or_default();
-                    work.facts.registered =
-                        read_back(&secret, &work.device, &scope, record.registration_id());
-                    record.registered = work.facts.registered.is_some();
-                }
+                let told =
+                    read_back(&secret, &work.device, &scope.unwrap_or_default(), record.registration_id());
+                work.facts.recall(told);
+                record.registered = work.facts.registered.is_some();
                 work.found = Some(*secret);
             }
             None => record.secret_seen = 0,
@@ -178,7 +180,7 @@ impl Engine {
                 let newer = self.fleet.get(id).is_some_and(|record| record.resource_version > written);
                 if newer {
                     // The watch was faster and knows more.
-                    return self.wait_for_watch(id);
+                    return self.runner.wake(id);
                 }
                 self.fleet.upsert(&device, expected_hash(&device), self.progress.epoch());
                 work.device = Arc::new(device);

@@ -208,9 +208,7 @@ impl Engine {
     /// Those who wait for a permit wait for the integration now.
     fn leave_queue(&mut self, sym: Sym) {
         for waiter in self.queue.dismiss(sym.index()) {
-            if let Some(work) = self.work.get_mut(&waiter) {
-                work.waiting_since = None;
-            }
+            self.waiting.remove(&waiter);
         }
         self.wake_devices(sym);
     }
@@ -235,7 +233,7 @@ impl Engine {
         }
         let narrow = self.queue.narrow(permit.tenant);
         let Some(integration) = self.integrations.get_mut(&sym) else { return };
-        let was = (integration.accepted, integration.trouble.is_some());
+        let was = integration.spoken_of();
         match error {
             None | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_)) => {
                 integration.accepted = true;
@@ -243,7 +241,7 @@ impl Engine {
             }
             Some(error) => integration.note_trouble(error, narrow),
         }
-        integration.dirty |= was != (integration.accepted, integration.trouble.is_some());
+        integration.dirty |= was != integration.spoken_of();
     }
 
     /// When statuses have to be looked at again if nothing else happens.
@@ -345,6 +343,11 @@ impl Engine {
 }
 
 impl Integration {
+    /// What DPS's answers may change about the status.
+    fn spoken_of(&self) -> (bool, Option<Reason>) {
+        (self.accepted, self.trouble.as_ref().map(|(_, trouble)| trouble.reason))
+    }
+
     /// The first failure of its kind is kept, so that repeating it writes nothing.
     fn note_trouble(&mut self, error: &DpsError, narrow: Option<Narrow>) {
         let reason = match (error, narrow) {

@@ -7,7 +7,7 @@ mod integrations;
 mod watches;
 mod work;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
 use crate::clock;
 use crate::config::Config;
-use crate::dps::queue::DpsQueue;
+use crate::dps::queue::{DpsQueue, Permit};
 use crate::fleet::intern::Sym;
 use crate::fleet::record::Uid;
 use crate::fleet::referred::{Reference, Referred};
@@ -63,9 +63,14 @@ pub struct Engine {
     fleet: Fleet,
     runner: Runner,
     queue: DpsQueue,
-    work: HashMap<DeviceId, Work>,
-    /// Settled devices that are being read again.
+    /// Boxed: the map stays as large as it once was, and most devices need no work most of the time.
+    work: HashMap<DeviceId, Box<Work>>,
+    /// Devices that are being read again, and those that wait for that.
     reading: HashSet<DeviceId>,
+    to_read: VecDeque<DeviceId>,
+    /// Devices in the queue for a permit, since when; and those that hold one.
+    waiting: HashMap<DeviceId, Instant>,
+    permits: HashMap<DeviceId, Permit>,
     /// When a device may be told that its integration is missing or not ready.
     tell_at: HashMap<DeviceId, Instant>,
     next_tell: Instant,
@@ -86,7 +91,7 @@ pub async fn run(config: Arc<Config>, client: Client, mut stop: watch::Receiver<
     let mut deadline = None;
     loop {
         engine.look(clock::now().mono);
-        if engine.draining && !engine.busy() {
+        if engine.draining && !engine.busy() && !engine.runner.has_ready() {
             break;
         }
         let now = clock::now().mono;
@@ -124,6 +129,9 @@ impl Engine {
             runner: Runner::default(),
             work: HashMap::new(),
             reading: HashSet::new(),
+            to_read: VecDeque::new(),
+            waiting: HashMap::new(),
+            permits: HashMap::new(),
             tell_at: HashMap::new(),
             next_tell: now,
             integrations: HashMap::new(),

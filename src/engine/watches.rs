@@ -33,6 +33,8 @@ pub(super) struct Progress {
     epoch: u32,
     /// Epoch in which each watch's list began.
     listing: Vec<u32>,
+    /// References whose list has begun and has not shown the object yet.
+    relisted: HashSet<Reference>,
     /// Integrations seen in the list that is being read, by watch.
     listed_integrations: Vec<HashSet<String>>,
 }
@@ -55,6 +57,7 @@ impl Progress {
             secrets: HashSet::new(),
             epoch: 0,
             listing: vec![0; watches],
+            relisted: HashSet::new(),
             listed_integrations: vec![HashSet::new(); watches],
         }
     }
@@ -196,16 +199,18 @@ impl Engine {
     pub(super) fn referred_seen(&mut self, reference: Reference, seen: Seen<Referred>) {
         let Some(known) = self.referred.get_mut(&reference) else { return };
         match seen {
-            Seen::Listing => return,
+            Seen::Listing => {
+                self.progress.relisted.insert(reference);
+                return;
+            }
             Seen::Present(referred) => *known = referred,
             Seen::Gone(_) => *known = Referred::Missing,
             Seen::Forbidden => *known = Referred::Forbidden,
             // A list that ends without the object says that there is none.
-            Seen::Listed if matches!(known, Referred::Unread | Referred::Forbidden) => {
-                *known = Referred::Missing
-            }
+            Seen::Listed if self.progress.relisted.contains(&reference) => *known = Referred::Missing,
             Seen::Listed => return,
         }
+        self.progress.relisted.remove(&reference);
         self.evaluate_users_of(&reference);
         if self.progress.phase == Phase::References {
             self.advance();
@@ -255,7 +260,7 @@ impl Engine {
                 work.stale = false;
             }
             None if unsettled => {
-                self.work.insert(id, Work::new(device));
+                self.work.insert(id, Box::new(Work::new(device)));
             }
             None => {}
         }
@@ -276,14 +281,14 @@ impl Engine {
     /// Ends what goes on for a device that is gone or has been replaced.
     pub(super) fn drop_work(&mut self, id: DeviceId) {
         self.tell_at.remove(&id);
-        self.reading.remove(&id);
+        self.waiting.remove(&id);
         if let Some(work) = self.work.remove(&id) {
             if let Some(task) = &work.task {
                 task.abort();
             }
-            if let Some(permit) = work.permit {
-                self.queue.unused(permit);
-            }
+        }
+        if let Some(permit) = self.permits.remove(&id) {
+            self.queue.unused(permit);
         }
     }
 

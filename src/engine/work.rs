@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::controller::device::act::SecretTrouble;
@@ -21,9 +20,6 @@ pub struct Work {
     pub facts: Facts,
     /// The side effect in flight; at most one.
     pub task: Option<AbortHandle>,
-    /// Queued for a permit since then.
-    pub waiting_since: Option<Instant>,
-    pub permit: Option<Permit>,
     /// The Secret has been looked at.
     pub secret_read: bool,
     /// The Secret that was looked at, until it is used.
@@ -45,8 +41,6 @@ impl Work {
             facts: facts.unwrap_or_default(),
             device: Arc::new(device),
             task: None,
-            waiting_since: None,
-            permit: None,
             secret_read: false,
             found: None,
             stale: false,

@@ -7,6 +7,10 @@
 #[cfg(test)]
 mod first_registration;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod world;
+#[cfg(test)]
+mod wrong_key;

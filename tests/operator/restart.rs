@@ -1,1 +1,134 @@
-//! The operator ends and comes back.
+//! The operator ends, in good order or not, and comes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::world::objects::data;
+use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
+
+const FLEET: usize = 50;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_with_settled_devices_calls_nobody_and_writes_nothing() {
+    let mut world = World::start().await;
+    world.devices("truck", FLEET).await;
+    world.wait_all_ready(FLEET).await;
+    world.wait_counters(INTEGRATION, |devices| devices["ready"] == FLEET).await;
+    assert!(world.stop_operator().await.success());
+    // It is counted when every device has been looked at, so its counters tell when that was.
+    world.integration("witness").await;
+    let before = world.mark();
+
+    world.start_operator().await;
+
+    world.wait_counters("witness", |devices| devices["total"] == 0).await;
+    assert_eq!(world.ledger_since(before), []);
+    let writes = world.writes_since(before);
+    assert_eq!(writes.keys().collect::<Vec<_>>(), ["update dpsintegrations/status"], "{writes:?}");
+    let integrations: BTreeSet<String> = world
+        .events_since(before)
+        .into_iter()
+        .filter(|event| event.request.verb == "update")
+        .map(|event| event.name)
+        .collect();
+    assert_eq!(integrations, BTreeSet::from(["witness".to_owned()]));
+    assert_eq!(world.gets_since(before), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_failed_waits_on_after_a_restart() {
+    let mut world = World::start().await;
+    world.dps.set_device_enabled(SCOPE, "truck-1", false).unwrap();
+    world.device("truck-1").await;
+    world.wait_reason("truck-1", "Disabled").await;
+    assert_eq!(world.registers(), 1);
+    let before = world.mark();
+
+    world.restart_operator().await;
+    world.device("truck-2").await;
+
+    world.wait_ready("truck-2").await;
+    let asked: BTreeSet<_> =
+        world.ledger_since(before).into_iter().filter_map(|entry| entry.registration_id).collect();
+    assert_eq!(asked, BTreeSet::from(["truck-2".to_owned()]));
+    assert_eq!(condition(&world.get(Kind::Device, "truck-1").await, "Stalled").unwrap().reason, "Disabled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_at_any_moment_of_registrations_lead_to_the_same_end() {
+    const DEVICES: usize = 30;
+    let mut world = World::start().await;
+    world.dps.set_think_time(Duration::from_millis(500));
+    world.devices("truck", DEVICES).await;
+
+    for requests in [1, 2, 9, 25, 60] {
+        let start = world.dps.totals().register + world.dps.totals().poll;
+        world
+            .wait_ledger(&format!("{requests} more requests"), |_| {
+                let totals = world.dps.totals();
+                totals.register + totals.poll >= start + requests
+            })
+            .await;
+        world.kill_operator().await;
+        world.start_operator().await;
+    }
+
+    world.wait_all_ready(DEVICES).await;
+    let secrets = world.generated_secrets().await;
+    assert_eq!(secrets.len(), DEVICES);
+    for secret in &secrets {
+        let values = data(secret);
+        assert!(world.dps.accepts_device_key(SCOPE, &values["deviceId"], &values["sharedAccessKey"]));
+    }
+    let mut registers: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in world.ledger().into_iter().filter(|entry| entry.method == "PUT") {
+        *registers.entry(entry.registration_id.unwrap()).or_default() += 1;
+    }
+    // One, and one more for each kill that met it in flight; a conflict with itself may cost another.
+    assert!(registers.values().all(|count| *count <= 8), "{registers:?}");
+    world.assert_only_device_calls();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_between_secret_and_status_costs_no_call_to_dps() {
+    let mut world = World::start().await;
+    world.device("truck-1").await;
+    world.wait_ready("truck-1").await;
+    world.kill_operator().await;
+    let secret = world.get(Kind::Secret, "truck-1-hub").await;
+    world.forget_status("truck-1").await;
+    let before = world.mark();
+
+    world.start_operator().await;
+
+    let device = world.wait_ready("truck-1").await;
+    assert_eq!(world.ledger_since(before), []);
+    assert!(device["status"]["assignedHub"].is_string());
+    assert_eq!(world.get(Kind::Secret, "truck-1-hub").await["data"], secret["data"]);
+    assert_eq!(world.writes_since(before).get("create secrets"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changed_while_the_operator_was_away_is_done_when_it_returns() {
+    let mut world = World::start().await;
+    world.devices("truck", 4).await;
+    world.wait_all_ready(4).await;
+    assert!(world.stop_operator().await.success());
+    world.delete(Kind::Secret, "truck-1-hub").await;
+    world.patch(Kind::Secret, "truck-2-hub", json!({"data": {"deviceId": "bWUK"}})).await;
+    world.delete(Kind::Device, "truck-3").await;
+    world.device("truck-5").await;
+    let before = world.mark();
+
+    world.start_operator().await;
+
+    world.wait_ready("truck-5").await;
+    world.wait(Kind::Secret, "truck-1-hub", "restored", |_| true).await;
+    world.wait(Kind::Secret, "truck-2-hub", "mended", |s| data(s)["deviceId"] == "truck-2").await;
+    world.wait_gone(Kind::Secret, "truck-3-hub").await;
+    let asked: BTreeSet<_> =
+        world.ledger_since(before).into_iter().filter_map(|entry| entry.registration_id).collect();
+    assert_eq!(asked, BTreeSet::from(["truck-5".to_owned()]));
+}

@@ -11,6 +11,7 @@ use crate::control::{Control, ControlError};
 use crate::dps::{Settings, query_parameter};
 use crate::faults::{Fault, FaultError};
 use crate::keys::SymmetricKey;
+use crate::ledger::LedgerEntry;
 use crate::shared::Outage;
 
 /// Why an admin call was refused.
@@ -84,6 +85,11 @@ struct DeviceKey {
     id_scope: String,
     registration_id: String,
     key: String,
+}
+
+#[derive(Serialize)]
+struct Entries {
+    entries: Vec<LedgerEntry>,
 }
 
 type Answered = Result<Option<Vec<u8>>, ApiError>;
@@ -177,7 +183,7 @@ fn ledger(control: &Control, query: &str) -> Answered {
         None => 0,
         Some(text) => text.parse().map_err(|_| ApiError::Since)?,
     };
-    reply(&json!({"entries": control.ledger_since(since)}))
+    reply(&Entries { entries: control.ledger_since(since) })
 }
 
 fn clear_fault(control: &Control, id: &str) -> Answered {

@@ -150,8 +150,8 @@ async fn what_is_not_there_cannot_be_changed() {
 #[tokio::test]
 async fn a_test_can_wait_for_a_request_to_be_seen_and_answered() {
     let simulator = device::start(device::config()).await;
-    let control = simulator.control();
-    let assigned = tokio::spawn(async move { control.wait_for(0, |e| e.outcome == Outcome::Assigned).await });
+    let assigned = device::seen(simulator.control(), |entry| entry.outcome == Outcome::Assigned);
+    let assigned = tokio::spawn(assigned);
     Device::connect(&simulator, "dev").await.provision().await;
     let entry = assigned.await.unwrap();
     assert_eq!((entry.operation, entry.sequence), (OperationKind::Poll, 2));

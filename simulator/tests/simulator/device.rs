@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use dps_simulator::{Config, EnrollmentGroup, IdScope, Running, Simulator, SymmetricKey};
+use dps_simulator::{
+    Config, Control, EnrollmentGroup, IdScope, LedgerEntry, Running, Simulator, SymmetricKey,
+};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
@@ -224,6 +226,11 @@ impl Device {
         }
         request.body(Full::new(Bytes::from(body))).unwrap()
     }
+}
+
+/// Waits for an entry of the ledger, but not for ever.
+pub async fn seen(control: Control, fits: impl Fn(&LedgerEntry) -> bool) -> LedgerEntry {
+    tokio::time::timeout(Duration::from_secs(20), control.wait_for(0, fits)).await.unwrap()
 }
 
 /// Status and code of a refusal, which its header must repeat.

@@ -76,10 +76,10 @@ async fn a_request_that_is_held_is_in_the_ledger_and_abandoned_when_the_client_g
     let hold = FaultAction::Delay { time: Duration::from_secs(3600) };
     let (simulator, mut device) = with(Fault::global(hold)).await;
     let client = tokio::spawn(async move { device.register().await });
-    let held = simulator.wait_for(0, |entry| entry.operation == OperationKind::Register).await;
+    let held = device::seen(simulator.control(), |entry| entry.operation == OperationKind::Register).await;
     assert_eq!((held.outcome, held.status), (Outcome::Pending, None));
     client.abort();
-    simulator.wait_for(0, |entry| entry.outcome == Outcome::Abandoned).await;
+    device::seen(simulator.control(), |entry| entry.outcome == Outcome::Abandoned).await;
     assert_eq!(simulator.registration(SCOPE, "dev"), None);
 }
 
@@ -88,7 +88,7 @@ async fn an_answer_that_is_held_back_has_been_processed() {
     let hold = FaultAction::Delay { time: Duration::from_secs(3600) };
     let (simulator, mut device) = with(Fault::global(hold).after_processing()).await;
     tokio::spawn(async move { device.register().await });
-    simulator.wait_for(0, |entry| entry.outcome == Outcome::Started).await;
+    device::seen(simulator.control(), |entry| entry.outcome == Outcome::Started).await;
     assert!(simulator.registration(SCOPE, "dev").is_some());
 }
 

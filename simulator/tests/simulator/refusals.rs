@@ -59,6 +59,17 @@ async fn a_missing_malformed_expired_or_foreign_token_is_unauthorized() {
 }
 
 #[tokio::test]
+async fn a_token_that_this_device_signed_for_something_else_is_unauthorized() {
+    let own_key = device_key("dev");
+    let for_another = Some(token(SCOPE, "other", &own_key, in_an_hour()));
+    assert_eq!(refused(|d| d.authorization = for_another).await, (401, 401_002));
+    let for_elsewhere = Some(token("0ne99999999", "dev", &own_key, in_an_hour()));
+    assert_eq!(refused(|d| d.authorization = for_elsewhere).await, (401, 401_002));
+    let by_owner = token(SCOPE, "dev", &own_key, in_an_hour()).replace("skn=registration", "skn=owner");
+    assert_eq!(refused(|d| d.authorization = Some(by_owner)).await, (401, 401_002));
+}
+
+#[tokio::test]
 async fn a_clock_tolerance_takes_tokens_that_just_expired() {
     let tolerant = Readings { clock_tolerance: Duration::from_secs(300), ..Readings::default() };
     let simulator = reading(tolerant).await;

@@ -213,8 +213,11 @@ impl Considered<'_> {
     /// writes, or a device deleted and created again.
     fn secret_not_looked_at(&self) -> Option<Decision> {
         let there = matches!(self.snapshot.secret, SecretSeen::Version(_)) || self.snapshot.must_look;
-        (self.registered().is_none() && there && !self.snapshot.secret_read)
-            .then(|| Decision::step(Step::ReadSecret))
+        let of_use = match self.registered() {
+            None => there,
+            Some(registered) => there && payload_lost(registered) && self.secret_is_off(registered),
+        };
+        (of_use && !self.snapshot.secret_read).then(|| Decision::step(Step::ReadSecret))
     }
 
     /// A Secret that was deleted or edited is mended at once if the key it was made from is here.

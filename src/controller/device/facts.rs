@@ -100,6 +100,23 @@ impl Facts {
         self.registered.is_some() && self.secret.is_some()
     }
 
+    /// Takes in what the Secret tells: everything, or only the returned payload, of which the status
+    /// keeps no more than the hash.
+    pub fn recall(&mut self, told: Option<Registered>) {
+        match &mut self.registered {
+            None => self.registered = told,
+            Some(registered) => {
+                let payload = told.and_then(|told| told.returned_payload);
+                let lost = registered.returned_payload.as_mut().filter(|known| known.json.is_none());
+                if let (Some(lost), Some(payload)) = (lost, payload)
+                    && lost.hash == payload.hash
+                {
+                    *lost = payload;
+                }
+            }
+        }
+    }
+
     /// Takes in what DPS answered.
     pub fn register(&mut self, registered: Registered) {
         let before = self.registered.take();

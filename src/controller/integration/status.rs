@@ -96,6 +96,8 @@ pub fn difference(written: Option<&DpsIntegrationStatus>, wanted: &DpsIntegratio
 
 fn timeless(status: &DpsIntegrationStatus) -> DpsIntegrationStatus {
     let mut status = status.clone();
+    // That DPS throttles is worth a write, each new date is not.
+    status.throttled_until = status.throttled_until.map(|_| Time(Timestamp::UNIX_EPOCH));
     for condition in &mut status.conditions {
         condition.last_transition_time = Time(Timestamp::UNIX_EPOCH);
     }

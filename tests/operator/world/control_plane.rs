@@ -8,6 +8,8 @@ use dps_dev::{ControlPlane, Options};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use super::operator::ACCOUNTS;
+
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Statics are never dropped, and need not be: the processes end with this one.
@@ -27,6 +29,7 @@ pub fn start() -> ControlPlane {
         ControlPlane::start(Options { crds, ..Options::default() }).expect("the control plane starts");
     let rbac = std::fs::read_to_string(Path::new(REPOSITORY).join("dev/rbac.yaml"));
     control_plane.apply(&rbac.expect("dev/rbac.yaml can be read")).expect("dev/rbac.yaml can be applied");
+    control_plane.kubectl_ok(&["create", "namespace", ACCOUNTS]).expect("a namespace can be made");
     control_plane
 }
 

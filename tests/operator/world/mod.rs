@@ -27,7 +27,8 @@ pub const INTEGRATION: &str = "factory";
 pub const PRIMARY: &str = "primaryKey";
 /// What the simulator knows as the group's keys, and two that it does not know.
 pub const PRIMARY_KEY: &str = "cHJpbWFyeS1rZXktb2YtdGhlLWZsZWV0LWluLXRoZS1vcGVyYXRvci10ZXN0cy0wMDAwMDAwMDE=";
-pub const SECONDARY_KEY: &str = "c2Vjb25kYXJ5LWtleS1vZi10aGUtZmxlZXQtaW4tdGhlLW9wZXJhdG9yLXRlc3RzLTAwMDAwMDI=";
+pub const SECONDARY_KEY: &str =
+    "c2Vjb25kYXJ5LWtleS1vZi10aGUtZmxlZXQtaW4tdGhlLW9wZXJhdG9yLXRlc3RzLTAwMDAwMDI=";
 pub const WRONG_KEY: &str = "d3Jvbmcta2V5LXRoYXQtbm8tZW5yb2xsbWVudC1oYXMtaW4tdGhlLW9wZXJhdG9yLXRlc3RzLTM=";
 
 /// Long enough for a machine that compiles meanwhile; nobody waits for it but a failing test.
@@ -112,17 +113,26 @@ impl World {
         world
     }
 
-    /// The namespace, the operator's account in it, and the simulator's CA for integrations.
-    async fn furnish(&self) {
+    /// The namespace, the simulator's CA in it, and what the operator may do there. Its account
+    /// lives elsewhere, so that it outlives the namespace.
+    pub async fn furnish(&self) {
         self.create(Kind::Namespace, json!({"metadata": {"name": self.namespace}})).await;
-        self.create(Kind::ServiceAccount, json!({"metadata": {"name": operator::ACCOUNT}})).await;
-        let account = json!({"kind": "ServiceAccount", "name": operator::ACCOUNT, "namespace": self.namespace});
+        let account = json!({"metadata": {"name": self.namespace, "namespace": operator::ACCOUNTS}});
+        // It is there already when the namespace is made a second time.
+        let _ = self.try_create(Kind::Account, account).await;
+        self.allow_operator().await;
+        self.publish_ca().await;
+    }
+
+    /// Gives the operator its rights in the namespace.
+    pub async fn allow_operator(&self) {
+        let account =
+            json!({"kind": "ServiceAccount", "name": self.namespace, "namespace": operator::ACCOUNTS});
         let role = json!({
             "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "dps-operator",
         });
         let binding = json!({"metadata": {"name": "operator"}, "roleRef": role, "subjects": [account]});
         self.create(Kind::RoleBinding, binding).await;
-        self.publish_ca().await;
     }
 
     /// Puts the present simulator's CA where integrations look for it.

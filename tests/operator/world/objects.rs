@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use super::operator::ACCOUNTS;
 use super::{PATIENCE, POLL, World};
 
 /// The kinds that tests touch.
@@ -17,7 +18,8 @@ pub enum Kind {
     Integration,
     Secret,
     ConfigMap,
-    ServiceAccount,
+    /// An operator's ServiceAccount.
+    Account,
     RoleBinding,
     Namespace,
 }
@@ -29,12 +31,11 @@ impl Kind {
             Self::Integration => ("dps-operator.io", "v1alpha1", "DpsIntegration", "dpsintegrations"),
             Self::Secret => ("", "v1", "Secret", "secrets"),
             Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
-            Self::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
+            Self::Account => ("", "v1", "ServiceAccount", "serviceaccounts"),
             Self::RoleBinding => ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
             Self::Namespace => ("", "v1", "Namespace", "namespaces"),
         };
-        let api_version =
-            if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         ApiResource {
             group: group.to_owned(),
             version: version.to_owned(),
@@ -96,6 +97,7 @@ impl World {
         let resource = kind.resource();
         match kind {
             Kind::Namespace => Api::all_with(self.client.clone(), &resource),
+            Kind::Account => Api::namespaced_with(self.client.clone(), ACCOUNTS, &resource),
             _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
         }
     }
@@ -113,7 +115,11 @@ impl World {
     }
 
     pub async fn find(&self, kind: Kind, name: &str) -> Option<Value> {
-        self.api(kind).get_opt(name).await.unwrap_or_else(|error| panic!("{kind:?} {name}: {error}")).map(value)
+        self.api(kind)
+            .get_opt(name)
+            .await
+            .unwrap_or_else(|error| panic!("{kind:?} {name}: {error}"))
+            .map(value)
     }
 
     pub async fn get(&self, kind: Kind, name: &str) -> Value {
@@ -134,8 +140,12 @@ impl World {
 
     /// Applies a JSON merge patch.
     pub async fn patch(&self, kind: Kind, name: &str, patch: Value) -> Value {
-        let patched = self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        value(patched.unwrap_or_else(|error| panic!("{kind:?} {name}: {error}")))
+        let patched = self.try_patch(kind, name, patch).await;
+        patched.unwrap_or_else(|error| panic!("{kind:?} {name}: {error}"))
+    }
+
+    pub async fn try_patch(&self, kind: Kind, name: &str, patch: Value) -> Result<Value, kube::Error> {
+        self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(value)
     }
 
     pub async fn delete(&self, kind: Kind, name: &str) {
@@ -184,7 +194,8 @@ impl World {
                 return devices;
             }
             if Instant::now() >= deadline {
-                let lagging: Vec<&Value> = devices.iter().filter(|device| !is_ready(device)).take(3).collect();
+                let lagging: Vec<&Value> =
+                    devices.iter().filter(|device| !is_ready(device)).take(3).collect();
                 self.give_up(&format!("{ready} of {count} devices became Ready"), &json!(lagging));
             }
             tokio::time::sleep(POLL * 5).await;
@@ -201,6 +212,18 @@ impl World {
     pub async fn wait_integration(&self, name: &str, reason: &str) -> Value {
         let fits = |object: &Value| is_observed(object) && ready_reason(object) == reason;
         self.wait(Kind::Integration, name, reason, fits).await
+    }
+
+    /// Waits until an integration's device counters are as they should be.
+    pub async fn wait_counters(&self, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        self.wait(Kind::Integration, name, "counted", |object| fits(&object["status"]["devices"])).await
+    }
+
+    /// Removes a device's status, as a backup does or a crash before it was written.
+    pub async fn forget_status(&self, device: &str) {
+        let patch = Patch::Merge(json!({"status": null}));
+        let patched = self.api(Kind::Device).patch_status(device, &PatchParams::default(), &patch).await;
+        patched.unwrap_or_else(|error| panic!("{device}: {error}"));
     }
 
     /// The data of a Secret as text.

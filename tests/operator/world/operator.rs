@@ -7,8 +7,8 @@ use dps_dev::{Error, Guarded, Signal};
 
 use super::World;
 
-/// Its ServiceAccount, in the test's namespace.
-pub const ACCOUNT: &str = "dps-operator";
+/// Namespace of the operators' ServiceAccounts; each is named after the namespace it works in.
+pub const ACCOUNTS: &str = "operators";
 const LAST_LINES: usize = 60;
 const SHUTDOWN: Duration = Duration::from_secs(20);
 
@@ -26,7 +26,7 @@ impl World {
             .args(&self.arguments);
         let (log, control_plane, namespace) = (self.log.clone(), self.control_plane, self.namespace.clone());
         let started = tokio::task::block_in_place(|| -> Result<Guarded, Error> {
-            let kubeconfig = control_plane.service_account_kubeconfig(&namespace, ACCOUNT)?;
+            let kubeconfig = control_plane.service_account_kubeconfig(ACCOUNTS, &namespace)?;
             Ok(Guarded::spawn(command.env("KUBECONFIG", kubeconfig), &log)?)
         });
         self.operator = Some(started.expect("the operator starts"));
@@ -56,6 +56,11 @@ impl World {
         self.start_operator().await;
     }
 
+    /// Whether it has not ended by itself.
+    pub fn operator_runs(&mut self) -> bool {
+        self.operator.as_mut().is_some_and(Guarded::is_running)
+    }
+
     /// Everything that all operators of this world have logged.
     pub fn operator_log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
@@ -63,7 +68,9 @@ impl World {
 
     pub fn operator_log_tail(&self) -> String {
         let log = self.operator_log();
-        let lines: Vec<&str> = log.lines().collect();
+        // What libraries say at this level would hide it.
+        let own = |line: &&str| line.contains(" dps_operator") || !line.contains("Z ");
+        let lines: Vec<&str> = log.lines().filter(own).collect();
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use dps_dev::audit::{Event, Events, Request};
+use dps_dev::audit::Event;
 use dps_simulator::{LedgerEntry, OperationKind};
 use serde_json::Value;
 
-use super::operator::ACCOUNT;
+use super::operator::ACCOUNTS;
 use super::{PATIENCE, POLL, World};
 
 /// A moment in both records.
@@ -64,7 +64,7 @@ impl World {
     /// Requests of the operator's ServiceAccount, each once, in their order.
     pub fn audit(&self) -> Vec<Event> {
         let log = std::fs::read_to_string(self.control_plane.audit_log()).unwrap_or_default();
-        let user = format!("\"system:serviceaccount:{}:{ACCOUNT}\"", self.namespace);
+        let user = format!("\"system:serviceaccount:{ACCOUNTS}:{}\"", self.namespace);
         // The log holds every test's requests: only ours are worth parsing. The last line may be half written.
         let complete = log.rfind('\n').map_or("", |end| &log[..end]);
         let mine = complete.lines().filter(|line| line.contains(&user));
@@ -72,23 +72,25 @@ impl World {
         events.filter(|event| event.stage == "ResponseComplete").collect()
     }
 
-    /// How often the operator asked for what since then, reading and watching left out.
-    pub fn writes_since(&self, mark: Mark) -> BTreeMap<String, usize> {
-        let later = Events(self.audit().split_off(mark.requests));
-        let mut counts = BTreeMap::new();
-        for event in &later.0 {
-            *counts.entry(event.request.clone()).or_default() += 1;
-        }
-        counts
-            .into_iter()
-            .filter(|(request, _): &(Request, usize)| !["get", "list", "watch"].contains(&request.verb.as_str()))
-            .map(|(request, count)| (request.to_string(), count))
-            .collect()
+    /// The operator's requests to the API server since then.
+    pub fn events_since(&self, mark: Mark) -> Vec<Event> {
+        self.audit().split_off(mark.requests)
     }
 
-    /// How often the operator asked for single objects since then.
+    /// How often the operator wrote what since then, as `create secrets`.
+    pub fn writes_since(&self, mark: Mark) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for event in self.events_since(mark) {
+            if !["get", "list", "watch"].contains(&event.request.verb.as_str()) {
+                *counts.entry(event.request.to_string()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// How often the operator read single objects since then.
     pub fn gets_since(&self, mark: Mark) -> usize {
-        self.audit().split_off(mark.requests).iter().filter(|event| event.request.verb == "get").count()
+        self.events_since(mark).iter().filter(|event| event.request.verb == "get").count()
     }
 
     /// Fails the test with everything that could explain why.

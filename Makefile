@@ -1,0 +1,80 @@
+# The front door; `make` alone lists what there is.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# One after the other: nearly everything here is cargo, which uses all cores by itself.
+.NOTPARALLEL:
+
+# Devices in the benchmark: make bench-smoke N=5000
+N ?= 1000
+CACHE := $(or $(DPS_DEV_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dps-operator)
+DEBUG := $(or $(CARGO_TARGET_DIR),target)/debug
+
+.PHONY: help
+help: ## List what make can do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: need-cluster ## See the operator provision five devices, all on this machine (under a minute once built)
+	@cargo run -p dps-dev -- demo
+
+.PHONY: test
+test: need-cluster need-node ## Run all tests: the workspace's, then Microsoft's Node.js client against the simulator
+	dev/build-control-plane
+	cargo test --workspace --no-fail-fast
+	simulator/tests/node/run.sh $(DEBUG)/dps-simulator
+
+.PHONY: build
+build: need-cargo ## Build the programs
+	cargo build --workspace --bins
+
+.PHONY: up
+up: need-cluster ## Start a Kubernetes control plane with the CRDs and keep it until Ctrl-C
+	@cargo run -p dps-dev -- up --crds crds
+
+.PHONY: generate
+generate: need-cargo ## Write the generated files: the CRDs
+	cargo run -p dps-operator -- crds --directory crds
+
+.PHONY: check-generated
+check-generated: need-cargo ## Check that the generated files are up to date
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	cargo run -p dps-operator -- crds --directory "$$fresh"; \
+	diff -ru crds "$$fresh" || { echo "crds/ is out of date: run make generate and commit it" >&2; exit 1; }; \
+	echo "crds/ is up to date"
+
+.PHONY: lint
+lint: check-format clippy ## Check the format and run clippy, warnings denied
+
+.PHONY: check-format
+check-format: need-cargo
+	cargo fmt --all -- --check
+
+.PHONY: clippy
+clippy: need-cargo
+	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: deny
+deny: need-cargo ## Check the dependencies: licences, bans, sources (deny.toml)
+	dev/cargo-deny check --hide-inclusion-graph bans licenses sources
+
+.PHONY: ci
+ci: ## Do what CI does
+	.ci/run
+
+.PHONY: bench-smoke
+bench-smoke: need-cluster ## Measure N devices (default 1000) end to end: make bench-smoke N=5000
+	cargo bench --bench smoke -- --devices $(N)
+
+.PHONY: clean-cache
+clean-cache: ## Remove what was compiled outside the checkout; it is compiled again when needed
+	rm -rf "$(CACHE)"
+
+.PHONY: need-cargo need-cluster need-node
+need-cargo:
+	@dev/need cargo
+need-cluster:
+	@dev/need cargo go
+need-node:
+	@dev/need node npm curl

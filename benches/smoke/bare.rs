@@ -1,0 +1,111 @@
+//! The floor: a loop that makes the same two writes per device, and nothing else.
+
+use std::time::{Duration, Instant};
+
+use dps_operator::api::device::ProvisionedDevice;
+use dps_operator::kube_io::write::Writer;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams};
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::stage::{self, Stage};
+
+pub const NAMESPACE: &str = "bench-bare";
+const IN_FLIGHT: usize = 16;
+const WARM_UP: usize = 500;
+
+/// A fresh API server is slower; nothing is measured on one.
+pub async fn warm_up(stage: &Stage) -> Outcome<()> {
+    stage::create(&stage.client, NAMESPACE, 1_000_000, 1_000_000 + WARM_UP).await?;
+    write_all(stage, WARM_UP).await.map(drop)
+}
+
+/// Time for `devices` devices that are there already.
+pub async fn run(stage: &Stage, devices: usize) -> Outcome<Duration> {
+    stage::create(&stage.client, NAMESPACE, 0, devices).await?;
+    write_all(stage, devices).await
+}
+
+async fn write_all(stage: &Stage, devices: usize) -> Outcome<Duration> {
+    let api: Api<ProvisionedDevice> = Api::namespaced(stage.client.clone(), NAMESPACE);
+    let list = api.list(&ListParams::default()).await?.items;
+    let todo: Vec<_> = list.into_iter().filter(|d| d.status.as_ref().is_none_or(|s| s.assigned_hub.is_none())).collect();
+    if todo.len() != devices {
+        return Err(format!("{} devices to write, expected {devices}", todo.len()).into());
+    }
+    let writer = Writer::new(stage.client.clone());
+    let begun = Instant::now();
+    stream::iter(todo.iter().map(|device| write(&writer, device)))
+        .buffer_unordered(IN_FLIGHT)
+        .try_collect::<Vec<_>>()
+        .await?;
+    Ok(begun.elapsed())
+}
+
+async fn write(writer: &Writer, device: &ProvisionedDevice) -> Outcome<()> {
+    let name = device.metadata.name.clone().unwrap_or_default();
+    let version = writer.create_secret(NAMESPACE, &secret(&name, device)?).await?;
+    writer.replace_status(device, &status(&name, version)).await?;
+    Ok(())
+}
+
+/// As large as what the operator writes.
+fn secret(name: &str, device: &ProvisionedDevice) -> Outcome<Secret> {
+    let assignment = format!(
+        r#"{{"hub":"hub-0.azure-devices.net","deviceId":"{name}","status":"assigned","substatus":"initialAssignment","etag":"ImNiNGMwY2QzLWY3YTQtMGRlNC1hYWU3LTA2NDRiNWQ3NWJiOSI=","createdTime":"2026-11-23T00:05:09.7815573Z","lastUpdatedTime":"2026-11-23T00:05:12.7815573Z","enrollmentGroup":"fleet","slot":"Primary","time":"2026-11-23T00:05:12.784963984Z"}}"#
+    );
+    let key = "X4b/kD78ccdHTBrgBh80G65J3jlKHPrwLq6aysne9gA=";
+    Ok(serde_json::from_value(json!({
+        "metadata": {
+            "name": format!("{name}-hub"), "namespace": NAMESPACE,
+            "labels": {
+                "app.kubernetes.io/managed-by": "bench", "dps-operator.io/device": name, "dps-operator.io/integration": "factory",
+            },
+            "annotations": {
+                "dps-operator.io/assignment": assignment,
+                "dps-operator.io/credential-fingerprint": "f88f24dcd8654d82",
+                "dps-operator.io/device": format!("{NAMESPACE}/{name}"),
+                "dps-operator.io/integration": format!("{NAMESPACE}/factory"),
+                "dps-operator.io/managed-keys": "connectionString,deviceId,idScope,iotHubHostname,registrationId,sharedAccessKey",
+                "dps-operator.io/registered-hash": "v1:6c7137d203b744b1",
+                "dps-operator.io/registration": format!("0neBENCH/{name}"),
+                "dps-operator.io/rendered-hash": "v1:7d4076f01bb7f459",
+            },
+            "ownerReferences": [{
+                "apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDevice", "name": name,
+                "uid": device.metadata.uid, "controller": true, "blockOwnerDeletion": false,
+            }],
+        },
+        "type": "Opaque",
+        "stringData": {
+            "connectionString": format!("HostName=hub-0.azure-devices.net;DeviceId={name};SharedAccessKey={key}"),
+            "deviceId": name, "idScope": "0neBENCH", "iotHubHostname": "hub-0.azure-devices.net",
+            "registrationId": name, "sharedAccessKey": key,
+        },
+    }))?)
+}
+
+fn status(name: &str, version: u64) -> Value {
+    let condition = |kind: &str, reason: &str| {
+        json!({
+            "type": kind, "status": "True", "reason": reason, "message": "Assigned to hub-0.azure-devices.net.",
+            "observedGeneration": 1, "lastTransitionTime": "2026-11-23T00:05:12Z",
+        })
+    };
+    json!({
+        "observedGeneration": 1,
+        "conditions": [condition("Ready", "Provisioned"), condition("Registered", "Registered"), condition("SecretReady", "Written")],
+        "registrationId": name, "idScope": "0neBENCH", "enrollmentGroupId": "fleet",
+        "assignedHub": "hub-0.azure-devices.net", "deviceId": name,
+        "assignment": {
+            "status": "assigned", "substatus": "initialAssignment", "etag": "ImNiNGMwY2QzLWY3YTQtMGRlNC1hYWU3LTA2NDRiNWQ3NWJiOSI=",
+            "createdTime": "2026-11-23T00:05:09.7815573Z", "lastUpdatedTime": "2026-11-23T00:05:12.7815573Z",
+        },
+        "credential": {"type": "SymmetricKey", "slot": "Primary", "fingerprint": "f88f24dcd8654d82"},
+        "registeredHash": "v1:6c7137d203b744b1",
+        "secret": {"name": format!("{name}-hub"), "resourceVersion": version.to_string(), "renderedHash": "v1:7d4076f01bb7f459"},
+        "lastRegistrationTime": "2026-11-23T00:05:12Z",
+    })
+}

@@ -1,0 +1,129 @@
+//! The first measurement: what one run of the operator costs, beside a bare loop that makes the
+//! same two writes per device through the same client library.
+//!
+//! `make bench-smoke N=1000`, or `cargo bench --bench smoke -- --devices 1000 --grow-to 5000`.
+
+mod bare;
+mod stage;
+
+use std::error::Error;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use self::stage::{Stage, WATCHED};
+
+/// What can fail here ends the run.
+pub type Outcome<T> = Result<T, Box<dyn Error>>;
+
+#[derive(Debug, Parser)]
+struct Args {
+    /// Devices of the main measurement.
+    #[arg(long, default_value_t = 1000)]
+    devices: usize,
+    /// Goes on to this many devices for the slope of resident memory; 0 leaves that out.
+    #[arg(long, default_value_t = 0)]
+    grow_to: usize,
+    /// `cargo bench` passes this.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Outcome<()> {
+    // Whoever asked first has it installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let args = Args::parse();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&args))
+}
+
+fn say(text: &str) -> Outcome<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+async fn run(args: &Args) -> Outcome<()> {
+    let n = args.devices;
+    say("starting control plane and simulator…")?;
+    let mut stage = Stage::start().await?;
+    bare::warm_up(&stage).await?;
+
+    say(&format!("bare loop: {n} devices, the same two writes each, 16 in flight…"))?;
+    let bare = bare::run(&stage, n).await?;
+
+    say("first device of an idle operator…")?;
+    stage.start_operator()?;
+    let first = stage.first_device().await?;
+    let idle_kib = stage.resident_kib()?;
+    stage.stop_operator()?;
+
+    say(&format!("operator: {n} devices that are there before it starts…"))?;
+    stage.create_devices(0, n).await?;
+    stage.forget();
+    let begun = Instant::now();
+    stage.start_operator()?;
+    stage.wait_ready(n + 1).await?;
+    let taken = begun.elapsed();
+    let settled_kib = stage.resident_kib()?;
+    let requests = stage.requests()?;
+    let dps = stage.dps.control().totals();
+
+    say("restart with everything settled…")?;
+    stage.stop_operator()?;
+    stage.forget();
+    stage.start_operator()?;
+    let fence = stage.fence().await?;
+    let restart_requests = stage.requests()?;
+    let restart_dps = stage.dps.control().totals();
+    let restart_kib = stage.resident_kib()?;
+
+    say("\nresult")?;
+    say(&format!("  devices                        {n}"))?;
+    say(&format!("  bare loop                      {}", seconds(bare)))?;
+    say(&format!("  operator, start to last Ready  {}", seconds(taken)))?;
+    say(&format!("  ratio                          {:.2}", taken.as_secs_f64() / bare.as_secs_f64()))?;
+    say(&format!("  first device, apply to Ready   {} ms (no think time)", first.as_millis()))?;
+    say(&format!("  DPS calls per device           {:.3} register, {:.3} poll, {} lookup, {} other", per(dps.register, n), per(dps.poll, n), dps.lookup, dps.other))?;
+    say("  API server requests")?;
+    print_requests(&requests, n)?;
+    say(&format!("  resident memory                {idle_kib} KiB idle, {settled_kib} KiB with {n} settled, {restart_kib} KiB after a restart"))?;
+    say(&format!("  restart: DPS calls             {} (1 register and its polls are the fence device's)", restart_dps.register + restart_dps.poll + restart_dps.lookup))?;
+    say(&format!("  restart: ready to serve in     {}", seconds(fence)))?;
+    say("  restart: API server requests")?;
+    print_requests(&restart_requests, n)?;
+    if args.grow_to > n {
+        grow(&mut stage, n, args.grow_to, settled_kib).await?;
+    }
+    stage.stop_operator()
+}
+
+async fn grow(stage: &mut Stage, from: usize, to: usize, before_kib: u64) -> Outcome<()> {
+    say(&format!("growing to {to} devices…"))?;
+    stage.create_devices(from, to).await?;
+    stage.wait_ready(to + 2).await?;
+    let after_kib = stage.resident_kib()?;
+    let slope = |kib: u64, base: u64| (kib.saturating_sub(base) as f64) * 1024.0 / ((to - from) as f64);
+    say(&format!("  resident memory                {after_kib} KiB with {to}: {:.0} bytes a device while growing", slope(after_kib, before_kib)))?;
+    stage.stop_operator()?;
+    stage.start_operator()?;
+    stage.fence().await?;
+    let fresh_kib = stage.resident_kib()?;
+    say(&format!("  resident memory after restart  {fresh_kib} KiB with {to}"))
+}
+
+fn per(count: u64, n: usize) -> f64 {
+    count as f64 / n as f64
+}
+
+fn print_requests(requests: &std::collections::BTreeMap<String, usize>, n: usize) -> Outcome<()> {
+    let mut sum = 0;
+    for (what, count) in requests {
+        let watched = WATCHED.iter().any(|verb| what.starts_with(verb));
+        sum += if watched { 0 } else { *count };
+        say(&format!("    {what:<42} {count:>7}   {:.3} a device", *count as f64 / n as f64))?;
+    }
+    say(&format!("    {:<42} {sum:>7}   {:.3} a device", "besides list and watch", sum as f64 / n as f64))
+}

@@ -1,0 +1,208 @@
+//! What is measured on: control plane, simulator, operator, and the witnesses of both.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use dps_dev::audit::Tail;
+use dps_dev::{ControlPlane, Guarded, Options};
+use dps_operator::api::conditions::{ConditionType, is_true};
+use dps_operator::api::device::ProvisionedDevice;
+use dps_simulator::config::Quotas;
+use dps_simulator::{Config, EnrollmentGroup, IdScope, Running, Simulator};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use kube::Client;
+use kube::api::{Api, DynamicObject, ListParams, PostParams};
+use kube::core::ApiResource;
+use serde_json::{Value, json};
+
+use crate::Outcome;
+
+pub const NAMESPACE: &str = "bench";
+/// Requests that do not depend on the number of devices begin with these verbs.
+pub const WATCHED: &[&str] = &["list", "watch"];
+const KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAx";
+const ACCOUNT: &str = "operator";
+const IN_FLIGHT: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(600);
+
+pub struct Stage {
+    pub control_plane: ControlPlane,
+    pub dps: Running,
+    pub client: Client,
+    audit: Tail,
+    kubeconfig: PathBuf,
+    operator: Option<Guarded>,
+    starts: usize,
+}
+
+impl Stage {
+    pub async fn start() -> Outcome<Self> {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let control_plane =
+            ControlPlane::start(Options { crds: vec![root.join("crds")], durable: true, ..Options::default() })?;
+        control_plane.kubectl_ok(&["apply", "-f", &root.join("dev/rbac.yaml").display().to_string()])?;
+        let dps = Simulator::start(simulator()?).await?;
+        let config = kube::Config::from_custom_kubeconfig(
+            kube::config::Kubeconfig::read_from(control_plane.admin_kubeconfig())?,
+            &kube::config::KubeConfigOptions::default(),
+        )
+        .await?;
+        let client = Client::try_from(config)?;
+        control_plane.apply(&manifests(&dps).to_string())?;
+        let kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, ACCOUNT)?;
+        let audit = Tail::new(control_plane.audit_log());
+        Ok(Self { control_plane, dps, client, audit, kubeconfig, operator: None, starts: 0 })
+    }
+
+    pub fn devices(&self) -> Api<ProvisionedDevice> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    pub async fn create_devices(&self, from: usize, to: usize) -> Outcome<()> {
+        create(&self.client, NAMESPACE, from, to).await
+    }
+
+    /// With the rate limit out of the way.
+    pub fn start_operator(&mut self) -> Outcome<()> {
+        self.starts += 1;
+        let log = self.control_plane.logs_dir().join(format!("operator-{}.log", self.starts));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));
+        command.env("KUBECONFIG", &self.kubeconfig).args(["run", "--watch-namespaces", NAMESPACE]);
+        command.args(["--registrations-per-minute", "100000000", "--allowed-dps-hosts", &host(&self.dps)]);
+        self.operator = Some(Guarded::spawn(&command, &log)?);
+        Ok(())
+    }
+
+    pub fn stop_operator(&mut self) -> Outcome<()> {
+        if let Some(mut operator) = self.operator.take() {
+            operator.terminate(Duration::from_secs(15))?;
+        }
+        Ok(())
+    }
+
+    pub fn resident_kib(&self) -> Outcome<u64> {
+        Ok(self.operator.as_ref().ok_or("the operator is not running")?.resident_kib()?)
+    }
+
+    /// Counts from here.
+    pub fn forget(&mut self) {
+        self.dps.control().clear_ledger();
+        // What cannot be read now is read by the next call, which reports it.
+        let _ = self.audit.read();
+    }
+
+    /// The operator's requests since `forget`, by verb and resource.
+    pub fn requests(&mut self) -> Outcome<BTreeMap<String, usize>> {
+        let user = format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
+        let requests = self.audit.read()?.requests_by(&user);
+        Ok(requests.into_iter().map(|(request, count)| (request.to_string(), count)).collect())
+    }
+
+    /// Waits until this many devices are Ready, asking seldom enough not to be what is measured.
+    pub async fn wait_ready(&self, wanted: usize) -> Outcome<()> {
+        let begun = Instant::now();
+        loop {
+            let list = self.devices().list(&ListParams::default().match_any()).await?;
+            let ready = |device: &&ProvisionedDevice| {
+                device.status.as_ref().is_some_and(|status| is_true(&status.conditions, ConditionType::Ready))
+            };
+            let count = list.items.iter().filter(ready).count();
+            if count >= wanted {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("{count} of {wanted} devices are Ready; see {}", self.control_plane.logs_dir().display()).into());
+            }
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+    }
+
+    /// Time from the apply of a single device to Ready.
+    pub async fn first_device(&self) -> Outcome<Duration> {
+        self.one_device("first").await
+    }
+
+    /// A device created after a restart: when it is Ready, everything before it has been looked at.
+    pub async fn fence(&self) -> Outcome<Duration> {
+        self.one_device(&format!("fence-{}", self.starts)).await
+    }
+
+    async fn one_device(&self, name: &str) -> Outcome<Duration> {
+        let begun = Instant::now();
+        create_one(&self.client, NAMESPACE, name).await?;
+        while begun.elapsed() < PATIENCE {
+            let device = self.devices().get(name).await?;
+            if device.status.is_some_and(|status| is_true(&status.conditions, ConditionType::Ready)) {
+                return Ok(begun.elapsed());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Err(format!("device {name} did not become Ready").into())
+    }
+}
+
+fn simulator() -> Outcome<Config> {
+    let group = EnrollmentGroup::new("fleet", KEY, KEY)?;
+    Ok(Config {
+        think_time: Duration::ZERO,
+        retry_after: Some(Duration::ZERO),
+        quotas: Quotas { registrations_per_minute: None, polls_per_ten_seconds: None },
+        id_scopes: vec![IdScope {
+            id_scope: "0neBENCH".to_owned(),
+            hubs: (0..4).map(|hub| format!("hub-{hub}.azure-devices.net")).collect(),
+            enrollment_groups: vec![group],
+            ..IdScope::default()
+        }],
+        ..Config::default()
+    })
+}
+
+fn host(dps: &Running) -> String {
+    format!("localhost:{}", dps.address().port())
+}
+
+fn manifests(dps: &Running) -> Value {
+    let meta = |name: &str| json!({"name": name, "namespace": NAMESPACE});
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": crate::bare::NAMESPACE}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(ACCOUNT)},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": meta("operator"),
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "dps-operator"},
+            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
+        },
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("ca"), "data": {"ca.crt": dps.ca_pem()}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": meta("key"), "stringData": {"primaryKey": KEY}},
+        {
+            "apiVersion": "dps-operator.io/v1alpha1", "kind": "DpsIntegration", "metadata": meta("factory"),
+            "spec": {
+                "idScope": "0neBENCH", "hostname": host(dps), "caBundleRef": {"name": "ca"},
+                "attestation": {"symmetricKey": {"primaryKeyRef": {"name": "key"}}},
+            },
+        },
+    ]})
+}
+
+/// Devices `truck-<number>`.
+pub async fn create(client: &Client, namespace: &str, from: usize, to: usize) -> Outcome<()> {
+    stream::iter((from..to).map(|number| create_number(client, namespace, number)))
+        .buffer_unordered(IN_FLIGHT)
+        .try_collect::<Vec<_>>()
+        .await?;
+    Ok(())
+}
+
+async fn create_number(client: &Client, namespace: &str, number: usize) -> Outcome<()> {
+    create_one(client, namespace, &format!("truck-{number:06}")).await
+}
+
+async fn create_one(client: &Client, namespace: &str, name: &str) -> Outcome<()> {
+    let resource = ApiResource::erase::<ProvisionedDevice>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let device = DynamicObject::new(name, &resource).data(json!({"spec": {"integrationRef": {"name": "factory"}}}));
+    api.create(&PostParams::default(), &device).await?;
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! `dps-dev demo`: the operator at work, told in steps, on a control plane and a DPS of its own.
+
+mod binaries;
+mod failure;
+mod fleet;
+mod simulator;
+mod stage;
+mod stop;
+mod story;
+
+use std::error::Error;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use dps_dev::{Assets, ControlPlane, Options};
+
+use binaries::Binaries;
+use failure::Failure;
+use fleet::Device;
+use simulator::Simulator;
+use stage::Stage;
+use stop::Stop;
+use story::Story;
+
+/// Many times what it takes; a slow machine should not fail.
+const READY_TIMEOUT: &str = "60s";
+/// How often processes are looked after while somebody looks around.
+const LOOK_AFTER: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// End when the story is told [default: only without a terminal, or when CI=true]
+    #[arg(long)]
+    no_wait: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let wait = !arguments.no_wait && somebody_is_there();
+    let mut story = Story::begin()?;
+    let binaries = build(&mut story)?;
+    // Only now: until here Ctrl-C may simply end this process, nothing outlives it.
+    let stop = Stop::on_signals()?;
+    let control_plane = start_control_plane(&mut story, &stop)?;
+    let simulator = start_simulator(&mut story, &control_plane, &binaries)
+        .inspect_err(|_| control_plane.keep_directory())?;
+    let mut stage = Stage::new(control_plane, simulator, stop);
+    match play(&mut story, &mut stage, &binaries, wait) {
+        Ok(()) => {
+            stage.clear()?;
+            story.end()?;
+            Ok(())
+        }
+        Err(Failure::Interrupted) => {
+            stage.clear()?;
+            Err(Failure::Interrupted.into())
+        }
+        Err(failure) => Err(stage.explain(failure).into()),
+    }
+}
+
+/// Whether anybody could read the hints and press Ctrl-C.
+fn somebody_is_there() -> bool {
+    let ci = std::env::var("CI").is_ok_and(|ci| !ci.is_empty() && ci != "false");
+    !ci && io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// The checkout that this program was built from.
+fn checkout() -> PathBuf {
+    let dev = Path::new(env!("CARGO_MANIFEST_DIR"));
+    dev.parent().unwrap_or(dev).to_owned()
+}
+
+fn build(story: &mut Story) -> Result<Binaries, Failure> {
+    story.step("Build the operator, the simulator and, once, a Kubernetes control plane")?;
+    story.shown("cargo build -p dps-operator -p dps-simulator --bins")?;
+    let binaries = Binaries::build(&checkout())?;
+    story.shown("dev/build-control-plane")?;
+    Assets::locate()?;
+    story.done()?;
+    Ok(binaries)
+}
+
+fn start_control_plane(story: &mut Story, stop: &Stop) -> Result<ControlPlane, Failure> {
+    story.step("Start etcd, kube-apiserver and kube-controller-manager as plain processes")?;
+    let crds = vec![checkout().join("crds")];
+    let control_plane = ControlPlane::start(Options { crds, ..Options::default() })?;
+    stop.check()?;
+    story.line(&format!("{}, with the operator's CRDs installed", control_plane.url()))?;
+    story.done()?;
+    Ok(control_plane)
+}
+
+fn start_simulator(
+    story: &mut Story,
+    control_plane: &ControlPlane,
+    binaries: &Binaries,
+) -> Result<Simulator, Failure> {
+    story.step("Start a simulated Azure Device Provisioning Service")?;
+    let config = checkout().join("dev/demo/simulator.yaml");
+    let log = control_plane.logs_dir().join("simulator.log");
+    let simulator = Simulator::start(&binaries.simulator, &config, control_plane.directory(), &log)?;
+    story.line(&format!("https://{}, which takes 2 s to assign a device", simulator.host()))?;
+    story.done()?;
+    Ok(simulator)
+}
+
+fn play(story: &mut Story, stage: &mut Stage, binaries: &Binaries, wait: bool) -> Result<(), Failure> {
+    story.step("Start the operator, with the rights of its own ServiceAccount and no others")?;
+    stage.kubectl(story, "apply --server-side -f dev/rbac.yaml -f dev/demo/operator.yaml")?;
+    story.shown(&format!("dps-operator run --allowed-dps-hosts {}", stage.simulator.host()))?;
+    stage.start_operator(&binaries.operator)?;
+    story.done()?;
+
+    story.step("Declare an integration and five devices; only the address of DPS is changed for this")?;
+    declare(story, stage)?;
+    story.done()?;
+
+    story.step("Wait until the operator has registered every device and written its Secret")?;
+    let ready = format!("wait --for=condition=Ready dpsi,pdev --all -n fleet --timeout={READY_TIMEOUT}");
+    stage.kubectl_until_done(story, &ready)?;
+    story.done()?;
+
+    story.step("See where the devices are: the payload's site decided")?;
+    stage.kubectl(story, "get pdev -n fleet")?;
+    let devices = fleet::devices(&stage.control_plane)?;
+    story.done()?;
+
+    prove(story, stage, &devices)?;
+    overview(story, stage, devices.len())?;
+    match wait {
+        true => look_around(story, stage),
+        false => Ok(()),
+    }
+}
+
+fn declare(story: &mut Story, stage: &Stage) -> Result<(), Failure> {
+    stage.kubectl(story, "create namespace fleet")?;
+    let ca = format!("--from-file=ca.crt={}", stage.simulator.ca_file().display());
+    stage.control_plane.kubectl_ok(&["create", "configmap", fleet::CA_BUNDLE, "-n", "fleet", &ca])?;
+    let manifest = fleet::examples(&stage.control_plane, &checkout(), &stage.simulator.host())?;
+    story.shown("kubectl apply --server-side -n fleet -f examples/")?;
+    let manifest = manifest.to_string_lossy();
+    // A warning would be the first thing that a newcomer sees.
+    let arguments = ["apply", "--server-side", "--warnings-as-errors", "-n", "fleet", "-f", &manifest];
+    story.lines(&stage.control_plane.kubectl_ok(&arguments)?)?;
+    Ok(())
+}
+
+fn prove(story: &mut Story, stage: &Stage, devices: &[Device]) -> Result<(), Failure> {
+    story.step("Ask DPS whether it accepts the key in every Secret")?;
+    let width = devices.iter().map(|device| device.secret_name().len()).max().unwrap_or_default();
+    let mut first = None;
+    for device in devices {
+        let connection = fleet::connection_string(&stage.control_plane, device)?;
+        stage.check_key(device, &connection)?;
+        story.line(&format!("Secret {:width$}  key accepted for {}", device.secret_name(), device.id()))?;
+        first.get_or_insert((device, connection));
+    }
+    story.done()?;
+    let Some((device, connection)) = first else { return Err(Failure::NoDevices) };
+    story.step("Read what a device connects with (the key is masked here)")?;
+    story.shown(&device.connection_string_command())?;
+    story.line(&connection.masked())?;
+    story.done()?;
+    Ok(())
+}
+
+fn overview(story: &mut Story, stage: &mut Stage, devices: usize) -> Result<(), Failure> {
+    story.step("See the whole fleet in one line; its counters follow within ten seconds")?;
+    let counted = format!(
+        "wait --for=jsonpath={{.status.devices.ready}}={devices} dpsi/factory -n fleet --timeout={READY_TIMEOUT}"
+    );
+    stage.wait_quietly(&counted)?;
+    stage.kubectl(story, "get dpsi -n fleet")?;
+    story.done()?;
+    Ok(())
+}
+
+fn look_around(story: &mut Story, stage: &mut Stage) -> Result<(), Failure> {
+    let control_plane = &stage.control_plane;
+    story.invite(control_plane.admin_kubeconfig(), control_plane.assets().folder(), &stage.operator_log())?;
+    loop {
+        match stage.look_after() {
+            Err(Failure::Interrupted) => return Ok(()),
+            other => other?,
+        }
+        std::thread::sleep(LOOK_AFTER);
+    }
+}

@@ -1,0 +1,132 @@
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use dps_dev::{Guarded, eventually};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::failure::Failure;
+
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const QUOTED_LINES: usize = 20;
+
+/// A running `dps-simulator`.
+#[derive(Debug)]
+pub(super) struct Simulator {
+    process: Guarded,
+    ready: Ready,
+    ca_file: PathBuf,
+}
+
+/// What it writes into its ready file.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ready {
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    ca_file: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+struct Verdict {
+    accepted: bool,
+}
+
+impl Simulator {
+    /// Starts it on free ports, with the files it makes below `folder`.
+    pub(super) fn start(binary: &Path, config: &Path, folder: &Path, log: &Path) -> Result<Self, Failure> {
+        let ready_file = folder.join("simulator-ready.json");
+        let mut command = Command::new(binary);
+        command
+            .current_dir(folder)
+            .arg("--config")
+            .arg(config)
+            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ready-file"])
+            .arg(&ready_file);
+        let mut process = Guarded::spawn(&command, log)?;
+        let ready = eventually(READY_TIMEOUT, || match read_ready(&ready_file) {
+            None if process.is_running() => None,
+            answer => Some(answer),
+        });
+        match ready.flatten() {
+            Some(ready) => Ok(Self { ca_file: folder.join(&ready.ca_file), process, ready }),
+            None => Err(failure(&process, "did not become ready")),
+        }
+    }
+
+    /// `localhost:PORT`: its certificate is for that name.
+    pub(super) fn host(&self) -> String {
+        format!("localhost:{}", self.ready.address.port())
+    }
+
+    pub(super) fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    pub(super) fn check(&mut self) -> Result<(), Failure> {
+        match self.process.is_running() {
+            true => Ok(()),
+            false => Err(failure(&self.process, "has ended")),
+        }
+    }
+
+    /// Whether a device that is registered there may connect with `key`.
+    pub(super) fn accepts(&self, id_scope: &str, registration_id: &str, key: &str) -> Result<bool, Failure> {
+        let question = json!({ "idScope": id_scope, "registrationId": registration_id, "key": key });
+        let answer = post(self.ready.admin_address, "/v1/check-device-key", &question.to_string())?;
+        let verdict: Verdict =
+            serde_json::from_str(&answer).map_err(|error| Failure::Json("the simulator", error))?;
+        Ok(verdict.accepted)
+    }
+}
+
+fn failure(process: &Guarded, problem: &'static str) -> Failure {
+    Failure::Simulator { problem, log: process.log().to_owned(), tail: process.log_tail(QUOTED_LINES) }
+}
+
+/// `None` until the file is there and complete.
+fn read_ready(file: &Path) -> Option<Ready> {
+    serde_json::from_slice(&fs::read(file).ok()?).ok()
+}
+
+/// One request to a server on loopback. By hand and not with a program, because the arguments of
+/// a program can be read by everybody and the body holds a key.
+fn post(server: SocketAddr, path: &str, body: &str) -> Result<String, Failure> {
+    let mut stream = TcpStream::connect_timeout(&server, ANSWER_TIMEOUT)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    match body_of(&answer) {
+        Some(body) => Ok(body.to_owned()),
+        None => Err(Failure::Admin(answer.lines().next().unwrap_or_default().to_owned())),
+    }
+}
+
+/// The body of an answer with status 200.
+fn body_of(answer: &str) -> Option<&str> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then_some(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_that_is_ok_has_a_body() {
+        assert_eq!(body_of("HTTP/1.1 200 OK\r\nServer: x\r\n\r\n{}"), Some("{}"));
+        assert_eq!(body_of("HTTP/1.1 400 Bad Request\r\n\r\n{}"), None);
+        assert_eq!(body_of("HTTP/1.1 200 OK\r\n"), None);
+    }
+}
