@@ -69,7 +69,7 @@ async fn run(args: &Args) -> Outcome<()> {
     let taken = begun.elapsed();
     let settled_kib = stage.resident_kib()?;
     let requests = stage.requests()?;
-    let dps = stage.dps.control().totals();
+    let [register, poll, lookup, other] = stage.dps_calls();
 
     say("restart with everything settled…")?;
     stage.stop_operator()?;
@@ -77,7 +77,7 @@ async fn run(args: &Args) -> Outcome<()> {
     stage.start_operator()?;
     let fence = stage.fence().await?;
     let restart_requests = stage.requests()?;
-    let restart_dps = stage.dps.control().totals();
+    let restart_dps: u64 = stage.dps_calls().iter().sum();
     let restart_kib = stage.resident_kib()?;
 
     say("\nresult")?;
@@ -86,11 +86,11 @@ async fn run(args: &Args) -> Outcome<()> {
     say(&format!("  operator, start to last Ready  {}", seconds(taken)))?;
     say(&format!("  ratio                          {:.2}", taken.as_secs_f64() / bare.as_secs_f64()))?;
     say(&format!("  first device, apply to Ready   {} ms (no think time)", first.as_millis()))?;
-    say(&format!("  DPS calls per device           {:.3} register, {:.3} poll, {} lookup, {} other", per(dps.register, n), per(dps.poll, n), dps.lookup, dps.other))?;
+    say(&format!("  DPS calls per device           {:.3} register, {:.3} poll, {} lookup, {} other", per(register, n), per(poll, n), lookup, other))?;
     say("  API server requests")?;
     print_requests(&requests, n)?;
     say(&format!("  resident memory                {idle_kib} KiB idle, {settled_kib} KiB with {n} settled, {restart_kib} KiB after a restart"))?;
-    say(&format!("  restart: DPS calls             {} (1 register and its polls are the fence device's)", restart_dps.register + restart_dps.poll + restart_dps.lookup))?;
+    say(&format!("  restart: DPS calls             {} (register and poll of the one device created after it)", restart_dps))?;
     say(&format!("  restart: ready to serve in     {}", seconds(fence)))?;
     say("  restart: API server requests")?;
     print_requests(&restart_requests, n)?;

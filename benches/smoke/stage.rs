@@ -10,7 +10,7 @@ use dps_dev::{ControlPlane, Guarded, Options};
 use dps_operator::api::conditions::{ConditionType, is_true};
 use dps_operator::api::device::ProvisionedDevice;
 use dps_simulator::config::Quotas;
-use dps_simulator::{Config, EnrollmentGroup, IdScope, Running, Simulator};
+use dps_simulator::{Config, EnrollmentGroup, IdScope, Running, Simulator, Totals};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, PostParams};
@@ -32,6 +32,8 @@ pub struct Stage {
     pub dps: Running,
     pub client: Client,
     audit: Tail,
+    /// Totals of the simulator when counting began.
+    counted: Totals,
     kubeconfig: PathBuf,
     operator: Option<Guarded>,
     starts: usize,
@@ -53,7 +55,7 @@ impl Stage {
         control_plane.apply(&manifests(&dps).to_string())?;
         let kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, ACCOUNT)?;
         let audit = Tail::new(control_plane.audit_log());
-        Ok(Self { control_plane, dps, client, audit, kubeconfig, operator: None, starts: 0 })
+        Ok(Self { control_plane, dps, client, audit, counted: Totals::default(), kubeconfig, operator: None, starts: 0 })
     }
 
     pub fn devices(&self) -> Api<ProvisionedDevice> {
@@ -88,9 +90,15 @@ impl Stage {
 
     /// Counts from here.
     pub fn forget(&mut self) {
-        self.dps.control().clear_ledger();
+        self.counted = self.dps.control().totals();
         // What cannot be read now is read by the next call, which reports it.
         let _ = self.audit.read();
+    }
+
+    /// Calls to DPS since `forget`: register, poll, lookup, anything else.
+    pub fn dps_calls(&self) -> [u64; 4] {
+        let (now, then) = (self.dps.control().totals(), &self.counted);
+        [now.register - then.register, now.poll - then.poll, now.lookup - then.lookup, now.other - then.other]
     }
 
     /// The operator's requests since `forget`, by verb and resource.

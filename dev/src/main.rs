@@ -21,12 +21,17 @@ fn main() -> ExitCode {
 }
 
 fn report(error: &dyn Error) {
-    let mut text = format!("dps-dev: {error}");
+    // Without a stderr the exit code has to do.
+    let _ = writeln!(std::io::stderr(), "dps-dev: {}", chain(error));
+}
+
+/// An error and what caused it, in one line if each of them is one.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
         text.push_str(&format!(": {inner}"));
         cause = inner.source();
     }
-    // Without a stderr the exit code has to do.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    text
 }

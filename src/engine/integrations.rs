@@ -3,35 +3,27 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::info;
 
-use super::{Engine, Message};
-use crate::api::conditions::{self, ConditionType, Reason};
-use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
+use super::Engine;
+use crate::api::conditions::Reason;
+use crate::api::integration::DpsIntegration;
 use crate::clock;
 use crate::config::Config;
 use crate::controller::device::failure;
 use crate::controller::integration::decide::{Unusable, Usable, references, resolve};
-use crate::controller::integration::status::{self, Difference, View};
-use crate::controller::integration::{Ready, SlotKey};
+use crate::controller::integration::status::{self};
+use crate::controller::integration::Ready;
 use crate::dps::client::{ClientError, DpsClient};
-use crate::dps::error::{DpsError, RetryClass};
+use crate::dps::error::DpsError;
 use crate::dps::queue::{Narrow, Outcome, Permit};
-use crate::fleet::counts::{self, Counts};
 use crate::fleet::hash::Hash;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::version;
 use crate::fleet::referred::{Reference, Referred};
-use crate::fleet::{DeviceId, retry};
-use crate::kube_io::error::ApiError;
+use crate::fleet::DeviceId;
 
-/// Counters wait this long for more of the same,
-const COUNT_AFTER: Duration = Duration::from_secs(1);
-/// and are written at most this often.
-const COUNT_INTERVAL: Duration = Duration::from_secs(10);
 /// Refusals in a row before a key that worked is called wrong: one could concern one device only.
 const REFUSALS_THAT_COUNT: u32 = 3;
 
@@ -39,21 +31,21 @@ const REFUSALS_THAT_COUNT: u32 = 3;
 #[derive(Default)]
 pub(super) struct Integration {
     pub object: Option<Arc<DpsIntegration>>,
-    outcome: Option<Result<Arc<Ready>, Unusable>>,
-    share: Option<u32>,
-    unusable_since: Option<Instant>,
+    pub outcome: Option<Result<Arc<Ready>, Unusable>>,
+    pub share: Option<u32>,
+    pub unusable_since: Option<Instant>,
     /// DPS accepted the active key for the present scope.
     pub accepted: bool,
     /// What real traffic says is wrong.
-    trouble: Option<(Option<i32>, Unusable)>,
+    pub trouble: Option<(Option<i32>, Unusable)>,
     pub epoch: u64,
     /// A status write is in flight.
     pub writing: bool,
     /// Something other than counters may have changed.
-    dirty: bool,
-    counted_at: Option<Instant>,
-    unanswered: u32,
-    not_before: Option<Instant>,
+    pub dirty: bool,
+    pub counted_at: Option<Instant>,
+    pub unanswered: u32,
+    pub not_before: Option<Instant>,
 }
 
 impl Integration {
@@ -86,20 +78,6 @@ impl Clients {
         let client = DpsClient::new(ca_bundle, self.config.dps_proxy.as_deref(), suffixes)?;
         self.made.insert(key, client.clone());
         Ok(client)
-    }
-}
-
-/// When counters are taken.
-#[derive(Default)]
-pub(super) struct Counters {
-    changed_at: Option<Instant>,
-    last: HashMap<Sym, Counts>,
-}
-
-impl Counters {
-    /// Some device changed.
-    pub(super) fn touch(&mut self) {
-        self.changed_at.get_or_insert_with(|| clock::now().mono);
     }
 }
 
@@ -243,103 +221,6 @@ impl Engine {
         }
         integration.dirty |= was != integration.spoken_of();
     }
-
-    /// When statuses have to be looked at again if nothing else happens.
-    pub(super) fn next_flush(&self) -> Option<Instant> {
-        let count = self.counters.changed_at.filter(|_| self.progress.running()).map(|at| self.count_due(at));
-        let waiting = self.integrations.values().filter(|i| i.dirty && !i.writing).map(|i| i.not_before);
-        waiting.flatten().chain(count).min()
-    }
-
-    fn count_due(&self, changed_at: Instant) -> Instant {
-        let last = self.integrations.values().filter_map(|integration| integration.counted_at).max();
-        last.map_or(changed_at + COUNT_AFTER, |last| (last + COUNT_INTERVAL).max(changed_at + COUNT_AFTER))
-    }
-
-    pub(super) fn flush_integrations(&mut self, now: Instant) {
-        let due = self
-            .counters
-            .changed_at
-            .filter(|_| self.progress.running())
-            .is_some_and(|at| self.count_due(at) <= now);
-        if due {
-            self.counters.changed_at = None;
-            self.counters.last = counts::count(&self.fleet);
-            for integration in
-                self.integrations.values_mut().filter(|integration| integration.object.is_some())
-            {
-                integration.counted_at = Some(now);
-                integration.dirty = true;
-            }
-        }
-        let ready = |i: &Integration| i.dirty && !i.writing && i.not_before.is_none_or(|at| at <= now);
-        let dirty: Vec<Sym> =
-            self.integrations.iter().filter(|(_, i)| ready(i)).map(|(sym, _)| *sym).collect();
-        dirty.into_iter().for_each(|sym| self.write_integration(sym));
-    }
-
-    fn write_integration(&mut self, sym: Sym) {
-        let none = Counts::default();
-        let counted = self.counters.last.get(&sym).or(Some(&none)).filter(|_| self.progress.running());
-        let now = clock::now();
-        let throttled =
-            self.queue.paused_until(sym.index()).and_then(|at| at.checked_duration_since(now.mono));
-        let Some(integration) = self.integrations.get_mut(&sym) else { return };
-        integration.dirty = false;
-        let (Some(object), Some(outcome)) = (integration.object.clone(), &integration.outcome) else {
-            return;
-        };
-        let keys: Result<(&SlotKey, Option<&SlotKey>), &Unusable> =
-            outcome.as_ref().map(|ready| (&ready.active, ready.other.as_ref()));
-        let wanted = status::render(
-            &object,
-            &View {
-                suspended: object.spec.suspend,
-                accepted: integration.accepted && keys.is_ok(),
-                keys,
-                trouble: integration.trouble.as_ref().map(|(_, trouble)| trouble),
-                throttled_until: throttled.and_then(|wait| now.wall.checked_add(wait).ok()),
-                // Before the first count the counters stay as they are written.
-                counts: counted.filter(|_| integration.counted_at.is_some()),
-            },
-            now.wall,
-        );
-        if status::difference(object.status.as_ref(), &wanted) == Difference::None {
-            return;
-        }
-        log(&object, &wanted);
-        integration.writing = true;
-        let (writer, sender) = (self.writer.clone(), self.sender.clone());
-        let written = Arc::make_mut(integration.object.get_or_insert(object.clone()));
-        written.status = Some(wanted.clone());
-        tokio::spawn(async move {
-            let result = writer.replace_status(&*object, &wanted).await;
-            // The loop is gone only when the process ends.
-            let _ = sender.send(Message::IntegrationWritten(sym, result)).await;
-        });
-    }
-
-    pub(super) fn integration_written(&mut self, sym: Sym, result: Result<u64, ApiError>) {
-        let Some(integration) = self.integrations.get_mut(&sym) else { return };
-        integration.writing = false;
-        match result {
-            Ok(written) => {
-                integration.unanswered = 0;
-                integration.not_before = None;
-                if let Some(object) = &mut integration.object {
-                    Arc::make_mut(object).metadata.resource_version = Some(written.to_string());
-                }
-            }
-            // Changed by somebody else, or gone: the watch tells, and then it is written anew.
-            Err(ApiError::Conflict | ApiError::NotFound) => {}
-            Err(_) => {
-                integration.unanswered += 1;
-                let wait = retry::wait(RetryClass::Transient, integration.unanswered, u64::from(sym.index()));
-                integration.not_before = Some(clock::now().mono + wait);
-                integration.dirty = true;
-            }
-        }
-    }
 }
 
 impl Integration {
@@ -389,19 +270,5 @@ fn outcome(error: Option<&DpsError>) -> Outcome {
             | DpsError::Rejected(_)
             | DpsError::InvalidResponse(_),
         ) => Outcome::Neutral,
-    }
-}
-
-fn log(object: &DpsIntegration, status: &DpsIntegrationStatus) {
-    let reason =
-        |status: &DpsIntegrationStatus| conditions::reason_of(&status.conditions, ConditionType::Ready);
-    let after = reason(status);
-    if object.status.as_ref().and_then(reason) != after {
-        info!(
-            namespace = object.metadata.namespace,
-            integration = object.metadata.name,
-            reason = after.map(Reason::as_str),
-            "integration"
-        );
     }
 }

@@ -4,6 +4,7 @@
 mod devices;
 mod effects;
 mod integrations;
+mod reports;
 mod watches;
 mod work;
 
@@ -79,7 +80,7 @@ pub struct Engine {
     refs: Refs<Message>,
     clients: Clients,
     progress: Progress,
-    counters: integrations::Counters,
+    counters: reports::Counters,
     draining: bool,
 }
 
@@ -124,7 +125,7 @@ impl Engine {
             writer: Writer::new(client.clone()),
             clients: Clients::new(config.clone()),
             progress: Progress::new(config.namespaces().len()),
-            counters: integrations::Counters::default(),
+            counters: reports::Counters::default(),
             fleet: Fleet::default(),
             runner: Runner::default(),
             work: HashMap::new(),

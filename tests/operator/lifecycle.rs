@@ -85,6 +85,9 @@ async fn a_device_deleted_and_made_again_at_once_becomes_ready_and_never_stalls(
 async fn many_devices_deleted_and_made_again_in_the_middle_of_registrations_all_become_ready() {
     const DEVICES: usize = 12;
     let world = World::start().await;
+    // What is deleted while an integration is new has still spent one of its few first calls.
+    world.device("first").await;
+    world.wait_ready("first").await;
     world.dps.set_think_time(Duration::from_millis(300));
     let names = world.devices("truck", DEVICES).await;
 
@@ -97,7 +100,7 @@ async fn many_devices_deleted_and_made_again_in_the_middle_of_registrations_all_
         }
     }
 
-    for device in world.wait_all_ready(DEVICES).await {
+    for device in world.wait_all_ready(1 + DEVICES).await {
         let name = device["metadata"]["name"].as_str().unwrap();
         let owned = |secret: &Value| secret["metadata"]["ownerReferences"][0]["uid"] == uid(&device);
         let secret = world.wait(Kind::Secret, &format!("{name}-hub"), "owned by the last one", owned).await;

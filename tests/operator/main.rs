@@ -11,6 +11,10 @@ mod lifecycle;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod secret_conflicts;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod world;
 #[cfg(test)]
 mod wrong_key;

@@ -37,9 +37,9 @@ pub(super) enum Failure {
     Admin(String),
     #[error("DPS does not accept the key in the Secret {secret} of {device}")]
     KeyRefused { device: String, secret: String },
-    #[error("examples/devices.yaml declares no device: the demo needs at least one")]
-    NoDevices,
+    #[error("examples/devices.yaml declares no device {0}, which the demo shows")]
+    NoDevice(&'static str),
     /// With what somebody needs to find the cause.
     #[error("{failure}\n\nThe end of the operator's log:\n{tail}\n\nAll logs, kept: {}", logs.display())]
-    Explained { failure: Box<Failure>, tail: String, logs: PathBuf },
+    Explained { failure: String, tail: String, logs: PathBuf },
 }

@@ -23,8 +23,14 @@ struct List {
 /// A ProvisionedDevice, as far as it concerns the demo.
 #[derive(Debug, Deserialize)]
 pub(super) struct Device {
+    metadata: Metadata,
     spec: Spec,
     status: Status,
+}
+
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,6 +65,10 @@ struct SecretStatus {
 }
 
 impl Device {
+    pub(super) fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
     pub(super) fn id(&self) -> &str {
         &self.status.registration_id
     }
@@ -110,7 +120,7 @@ impl ConnectionString {
     pub(super) fn masked(&self) -> String {
         let begin: String = self.key.chars().take(SHOWN).collect();
         let length = self.key.chars().count();
-        format!("{}{begin}… ({length} characters){}", self.before, self.after)
+        format!("{}{begin}…({length} characters){}", self.before, self.after)
     }
 }
 
@@ -174,7 +184,7 @@ mod tests {
         let connection = ConnectionString::parse(text).unwrap();
 
         assert_eq!(connection.key(), "c2VjcmV0LWtleQ==");
-        let masked = "HostName=h;DeviceId=d;SharedAccessKey=c2Vj… (16 characters);GatewayHostName=g";
+        let masked = "HostName=h;DeviceId=d;SharedAccessKey=c2Vj…(16 characters);GatewayHostName=g";
         assert_eq!(connection.masked(), masked);
         assert_eq!(format!("{connection:?}"), masked);
     }

@@ -24,8 +24,10 @@ use stage::Stage;
 use stop::Stop;
 use story::Story;
 
-/// Many times what it takes; a slow machine should not fail.
+/// Many times what it takes, so that a slow machine does not fail.
 const READY_TIMEOUT: &str = "60s";
+/// The simplest of the examples.
+const SHOWN_DEVICE: &str = "press-01";
 /// How often processes are looked after while somebody looks around.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
 
@@ -42,21 +44,11 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let binaries = build(&mut story)?;
     // Only now: until here Ctrl-C may simply end this process, nothing outlives it.
     let stop = Stop::on_signals()?;
-    let control_plane = start_control_plane(&mut story, &stop)?;
-    let simulator = start_simulator(&mut story, &control_plane, &binaries)
-        .inspect_err(|_| control_plane.keep_directory())?;
-    let mut stage = Stage::new(control_plane, simulator, stop);
-    match play(&mut story, &mut stage, &binaries, wait) {
-        Ok(()) => {
-            stage.clear()?;
-            story.end()?;
-            Ok(())
-        }
-        Err(Failure::Interrupted) => {
-            stage.clear()?;
-            Err(Failure::Interrupted.into())
-        }
-        Err(failure) => Err(stage.explain(failure).into()),
+    match perform(&mut story, &binaries, &stop, wait) {
+        // Ctrl-C reaches kubectl, too: whatever failed after it, failed because of it.
+        Err(_) if stop.is_asked() => Err(Failure::Interrupted.into()),
+        Err(failure) => Err(failure.into()),
+        Ok(()) => Ok(story.end()?),
     }
 }
 
@@ -80,6 +72,18 @@ fn build(story: &mut Story) -> Result<Binaries, Failure> {
     Assets::locate()?;
     story.done()?;
     Ok(binaries)
+}
+
+fn perform(story: &mut Story, binaries: &Binaries, stop: &Stop, wait: bool) -> Result<(), Failure> {
+    let control_plane = start_control_plane(story, stop)?;
+    let simulator =
+        start_simulator(story, &control_plane, binaries).inspect_err(|_| control_plane.keep_directory())?;
+    let mut stage = Stage::new(control_plane, simulator, stop);
+    match play(story, &mut stage, binaries, wait) {
+        Err(failure) if !stop.is_asked() => Err(stage.explain(&failure)),
+        // Also when somebody pressed Ctrl-C everything ends in order.
+        outcome => stage.clear().and(outcome),
+    }
 }
 
 fn start_control_plane(story: &mut Story, stop: &Stop) -> Result<ControlPlane, Failure> {
@@ -113,7 +117,7 @@ fn play(story: &mut Story, stage: &mut Stage, binaries: &Binaries, wait: bool) -
     stage.start_operator(&binaries.operator)?;
     story.done()?;
 
-    story.step("Declare an integration and five devices; only the address of DPS is changed for this")?;
+    story.step("Declare an integration and five devices")?;
     declare(story, stage)?;
     story.done()?;
 
@@ -129,10 +133,7 @@ fn play(story: &mut Story, stage: &mut Stage, binaries: &Binaries, wait: bool) -
 
     prove(story, stage, &devices)?;
     overview(story, stage, devices.len())?;
-    match wait {
-        true => look_around(story, stage),
-        false => Ok(()),
-    }
+    if wait { look_around(story, stage) } else { Ok(()) }
 }
 
 fn declare(story: &mut Story, stage: &Stage) -> Result<(), Failure> {
@@ -145,30 +146,31 @@ fn declare(story: &mut Story, stage: &Stage) -> Result<(), Failure> {
     // A warning would be the first thing that a newcomer sees.
     let arguments = ["apply", "--server-side", "--warnings-as-errors", "-n", "fleet", "-f", &manifest];
     story.lines(&stage.control_plane.kubectl_ok(&arguments)?)?;
+    story.line("(with spec.hostname and spec.caBundleRef naming the simulator; nothing else is changed)")?;
     Ok(())
 }
 
 fn prove(story: &mut Story, stage: &Stage, devices: &[Device]) -> Result<(), Failure> {
-    story.step("Ask DPS whether it accepts the key in every Secret")?;
+    story.step("Ask the simulator whether it accepts the key in every Secret")?;
     let width = devices.iter().map(|device| device.secret_name().len()).max().unwrap_or_default();
-    let mut first = None;
     for device in devices {
         let connection = fleet::connection_string(&stage.control_plane, device)?;
         stage.check_key(device, &connection)?;
         story.line(&format!("Secret {:width$}  key accepted for {}", device.secret_name(), device.id()))?;
-        first.get_or_insert((device, connection));
     }
     story.done()?;
-    let Some((device, connection)) = first else { return Err(Failure::NoDevices) };
-    story.step("Read what a device connects with (the key is masked here)")?;
+    let Some(device) = devices.iter().find(|device| device.name() == SHOWN_DEVICE) else {
+        return Err(Failure::NoDevice(SHOWN_DEVICE));
+    };
+    story.step("Read what a device connects with (only here its key is masked)")?;
     story.shown(&device.connection_string_command())?;
-    story.line(&connection.masked())?;
+    story.line(&fleet::connection_string(&stage.control_plane, device)?.masked())?;
     story.done()?;
     Ok(())
 }
 
 fn overview(story: &mut Story, stage: &mut Stage, devices: usize) -> Result<(), Failure> {
-    story.step("See the whole fleet in one line; its counters follow within ten seconds")?;
+    story.step("See the fleet in one line; its counters are written every ten seconds at most")?;
     let counted = format!(
         "wait --for=jsonpath={{.status.devices.ready}}={devices} dpsi/factory -n fleet --timeout={READY_TIMEOUT}"
     );

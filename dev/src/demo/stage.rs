@@ -22,16 +22,16 @@ const QUOTED_LINES: usize = 20;
 
 /// What runs during the demo. Dropping it ends everything.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct Stage<'a> {
     // Fields are dropped in order: each goes before what it depends on.
     operator: Option<Guarded>,
     pub(super) simulator: Simulator,
     pub(super) control_plane: ControlPlane,
-    stop: Stop,
+    stop: &'a Stop,
 }
 
-impl Stage {
-    pub(super) fn new(control_plane: ControlPlane, simulator: Simulator, stop: Stop) -> Self {
+impl<'a> Stage<'a> {
+    pub(super) fn new(control_plane: ControlPlane, simulator: Simulator, stop: &'a Stop) -> Self {
         Self { operator: None, simulator, control_plane, stop }
     }
 
@@ -120,15 +120,15 @@ impl Stage {
     }
 
     /// Keeps the logs and adds to `failure` what the operator said last.
-    pub(super) fn explain(self, failure: Failure) -> Failure {
+    pub(super) fn explain(self, failure: &Failure) -> Failure {
         self.control_plane.keep_directory();
-        match &self.operator {
-            Some(operator) => Failure::Explained {
-                failure: Box::new(failure),
-                tail: operator.log_tail(QUOTED_LINES),
-                logs: self.control_plane.logs_dir(),
+        Failure::Explained {
+            failure: crate::chain(failure),
+            tail: match &self.operator {
+                Some(operator) => operator.log_tail(QUOTED_LINES),
+                None => "(it had not been started)".to_owned(),
             },
-            None => failure,
+            logs: self.control_plane.logs_dir(),
         }
     }
 }

@@ -19,8 +19,12 @@ impl Stop {
         Ok(Self(asked))
     }
 
+    pub(super) fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     pub(super) fn check(&self) -> Result<(), Failure> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.is_asked() {
             true => Err(Failure::Interrupted),
             false => Ok(()),
         }

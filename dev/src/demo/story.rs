@@ -60,7 +60,8 @@ impl Story {
         writeln!(out, "\n  # Suspend a device: it keeps what it has, and DPS is not called for it.")?;
         writeln!(
             out,
-            "  kubectl patch pdev oven-02 -n fleet --type merge -p '{{\"spec\":{{\"suspend\":true}}}}'"
+            "  kubectl patch pdev oven-02 -n fleet --type merge -p '{{\"spec\":{{\"suspend\":true}}}}'; \
+             kubectl get pdev -n fleet"
         )?;
         writeln!(out, "\n  # What else a device can say:")?;
         writeln!(out, "  kubectl explain pdev.spec")?;

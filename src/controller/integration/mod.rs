@@ -73,3 +73,6 @@ impl Ready {
             && self.suspended == other.suspended
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! Tables for what is decided and said about an integration.
+
+use std::collections::{BTreeMap, HashMap};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::decide::{Unusable, Usable, references, resolve};
+use super::status::{Difference, View, difference, render, was_accepted};
+use crate::api::conditions::{ConditionType, Reason, find, is_true, reason_of};
+use crate::api::integration::{DeviceCounts, DpsIntegration, KeySlot};
+use crate::dps::host::AllowedHosts;
+use crate::fleet::counts::Counts;
+use crate::fleet::referred::{Reference, Referred, ReferredKind};
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn integration(spec: Value) -> DpsIntegration {
+    let mut whole = json!({
+        "idScope": "0ne1", "hostname": "global.azure-devices-provisioning.net",
+        "attestation": {"symmetricKey": {"primaryKeyRef": {"name": "keys", "key": "primaryKey"}}},
+    });
+    for (key, value) in spec.as_object().unwrap() {
+        whole[key] = value.clone();
+    }
+    serde_json::from_value(json!({
+        "apiVersion": "dps-operator.io/v1alpha1", "kind": "DpsIntegration",
+        "metadata": {"name": "factory", "namespace": "fleet", "generation": 3}, "spec": whole,
+    }))
+    .unwrap()
+}
+
+fn both_keys(active: &str) -> Value {
+    json!({"attestation": {"symmetricKey": {
+        "primaryKeyRef": {"name": "keys", "key": "primaryKey"},
+        "secondaryKeyRef": {"name": "keys", "key": "secondaryKey"}, "active": active,
+    }}})
+}
+
+fn key(filler: u8) -> String {
+    STANDARD.encode([filler; 32])
+}
+
+fn present(data: &[(&str, &str)]) -> Referred {
+    let wiped = |(key, text): &(&str, &str)| ((*key).to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
+    Referred::Present { data: data.iter().map(wiped).collect::<BTreeMap<_, _>>(), generated: false }
+}
+
+fn good_keys() -> Referred {
+    present(&[("primaryKey", &key(1)), ("secondaryKey", &key(2))])
+}
+
+fn resolved(integration: &DpsIntegration, keys: Referred, ca: Referred) -> Result<Option<Usable>, Unusable> {
+    let allowed = AllowedHosts::parse(["*.azure-devices-provisioning.net"]).unwrap();
+    let reference = |kind, name: &str| Reference { kind, namespace: "fleet".to_owned(), name: name.to_owned() };
+    let known = HashMap::from([
+        (reference(ReferredKind::Secret, "keys"), keys),
+        (reference(ReferredKind::ConfigMap, "ca"), ca),
+    ]);
+    resolve(integration, &allowed, |reference| &known[reference])
+}
+
+fn refusal(spec: Value, keys: Referred, ca: Referred) -> (Reason, String) {
+    let Unusable { reason, message } = resolved(&integration(spec), keys, ca).unwrap_err();
+    (reason, message)
+}
+
+#[test]
+fn a_valid_integration_is_usable_with_the_active_key() {
+    let usable = resolved(&integration(json!({})), good_keys(), Referred::Missing).unwrap().unwrap();
+    assert_eq!((usable.active.slot, usable.other.is_some(), usable.share), (KeySlot::Primary, false, None));
+    assert_eq!(usable.key_secrets.into_iter().collect::<Vec<_>>(), ["keys"]);
+
+    let usable = resolved(&integration(both_keys("Secondary")), good_keys(), Referred::Missing).unwrap().unwrap();
+    assert_eq!((usable.active.slot, usable.other.unwrap().slot), (KeySlot::Secondary, KeySlot::Primary));
+
+    let limited = integration(json!({"rateLimit": {"registrationsPerMinute": 30}, "suspend": true}));
+    let usable = resolved(&limited, good_keys(), Referred::Missing).unwrap().unwrap();
+    assert_eq!((usable.share, usable.suspended), (Some(30), true));
+}
+
+#[test]
+fn what_is_wrong_with_a_key_is_said_without_the_key() {
+    let of = |keys| refusal(json!({}), keys, Referred::Missing);
+    for (keys, reason, says) in [
+        (Referred::Missing, Reason::KeySecretNotFound, "does not exist"),
+        (Referred::Forbidden, Reason::KeySecretNotFound, "may not be read"),
+        (present(&[("other", "x")]), Reason::KeySecretNotFound, "has no key \"primaryKey\""),
+        (present(&[("primaryKey", "")]), Reason::KeyInvalid, "it is empty"),
+        (present(&[("primaryKey", "not base64!")]), Reason::KeyInvalid, "it is not base64"),
+        (present(&[("primaryKey", "c2hvcnQ=")]), Reason::KeyInvalid, "decodes to 5 bytes"),
+    ] {
+        let (got, message) = of(keys);
+        assert_eq!(got, reason, "{message}");
+        assert!(message.contains(says) && !message.contains("not base64!") && !message.contains("c2hvcnQ="), "{message}");
+    }
+    let generated = Referred::Present { data: BTreeMap::new(), generated: true };
+    assert_eq!(of(generated).0, Reason::KeyInvalid);
+}
+
+#[test]
+fn nothing_is_decided_before_everything_has_been_read() {
+    assert!(resolved(&integration(json!({})), Referred::Unread, Referred::Missing).unwrap().is_none());
+    let with_ca = integration(json!({"caBundleRef": {"name": "ca", "key": "ca.crt"}}));
+    assert!(resolved(&with_ca, good_keys(), Referred::Unread).unwrap().is_none());
+    assert_eq!(references("fleet", &with_ca.spec).len(), 2);
+}
+
+#[test]
+fn ca_bundles_are_found_and_bounded() {
+    let spec = || json!({"caBundleRef": {"name": "ca", "key": "ca.crt"}});
+    assert_eq!(refusal(spec(), good_keys(), Referred::Missing).0, Reason::CaBundleNotFound);
+    assert_eq!(refusal(spec(), good_keys(), present(&[("other", "x")])).0, Reason::CaBundleNotFound);
+    let large = "x".repeat(256 * 1024 + 1);
+    assert_eq!(refusal(spec(), good_keys(), present(&[("ca.crt", &large)])).0, Reason::CaBundleInvalid);
+    let usable = resolved(&integration(spec()), good_keys(), present(&[("ca.crt", "pem")])).unwrap().unwrap();
+    assert_eq!(usable.ca_bundle.as_deref(), Some(b"pem".as_slice()));
+}
+
+#[test]
+fn hosts_outside_the_list_are_refused() {
+    let host = |name: &str| refusal(json!({"hostname": name}), good_keys(), Referred::Missing).0;
+    assert_eq!(host("evil.example"), Reason::HostNotAllowed);
+    assert_eq!(host("169.254.169.254"), Reason::HostNotAllowed);
+    assert_eq!(host("x:99999"), Reason::InvalidConfiguration);
+}
+
+#[test]
+fn what_cannot_be_honoured_yet_is_refused_and_never_ignored() {
+    for spec in [
+        json!({"allowedNamespaces": {"from": "All", "registrationIdPrefixes": [""]}}),
+        json!({"rollout": {"paused": true}}),
+        json!({"rollout": {"maxPerMinute": 5}}),
+        json!({"deviceDefaults": {"payload": {}}}),
+        json!({"deviceDefaults": {"registration": {"onCreate": "LookupFirst"}}}),
+        json!({"deviceDefaults": {"reprovision": {"policy": "Never"}}}),
+        json!({"deviceDefaults": {"driftCheck": {"interval": "24h"}}}),
+        json!({"deviceDefaults": {"secret": {"deletionPolicy": "Retain"}}}),
+        both_keys("Secondary").as_object().map(|_| json!({"attestation": {"symmetricKey": {
+            "primaryKeyRef": {"name": "keys", "key": "primaryKey"}, "active": "Secondary",
+        }}})).unwrap(),
+    ] {
+        assert_eq!(refusal(spec.clone(), good_keys(), Referred::Missing).0, Reason::InvalidConfiguration, "{spec}");
+    }
+    for spec in [
+        json!({"allowedNamespaces": {"from": "Same"}}),
+        json!({"rollout": {"paused": false}}),
+        json!({"deviceDefaults": {"registration": {"onCreate": "Register"}, "reprovision": {"policy": "OnChange"}}}),
+    ] {
+        assert!(resolved(&integration(spec.clone()), good_keys(), Referred::Missing).is_ok(), "{spec}");
+    }
+}
+
+fn view<'a>(usable: &'a Usable, counts: &'a Counts) -> View<'a> {
+    View {
+        keys: Ok((&usable.active, usable.other.as_ref())),
+        suspended: false,
+        accepted: true,
+        trouble: None,
+        throttled_until: None,
+        counts: Some(counts),
+    }
+}
+
+#[test]
+fn acceptance_is_remembered_for_exactly_this_key_and_scope() {
+    let mut integration = integration(both_keys("Primary"));
+    let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    assert!(!was_accepted(&integration, &usable.active));
+    let status = render(&integration, &view(&usable, &Counts::default()), NOW);
+    assert_eq!(status.accepted_id_scope.as_deref(), Some("0ne1"));
+    integration.status = Some(status);
+    assert!(was_accepted(&integration, &usable.active));
+    assert!(!was_accepted(&integration, usable.other.as_ref().unwrap()));
+    let changed = present(&[("primaryKey", &key(9)), ("secondaryKey", &key(2))]);
+    let other = resolved(&integration, changed, Referred::Missing).unwrap().unwrap();
+    assert!(!was_accepted(&integration, &other.active));
+}
+
+#[test]
+fn conditions_tell_the_worst_and_keep_what_is_known_of_the_keys() {
+    let mut integration = integration(json!({}));
+    let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    let counts = Counts::default();
+    let good = render(&integration, &view(&usable, &counts), NOW);
+    assert_eq!(reason_of(&good.conditions, ConditionType::Ready), Some(Reason::Available));
+    assert_eq!(good.observed_generation, Some(3));
+    integration.status = Some(good.clone());
+
+    let refused = Unusable::new(Reason::Unauthorized, "m");
+    let status = render(&integration, &View { trouble: Some(&refused), ..view(&usable, &counts) }, NOW);
+    assert!(is_true(&status.conditions, ConditionType::Stalled));
+    let missing = Unusable::new(Reason::KeySecretNotFound, "m");
+    let status = render(&integration, &View { keys: Err(&missing), accepted: false, ..view(&usable, &counts) }, NOW);
+    assert!(is_true(&status.conditions, ConditionType::Reconciling));
+    assert_eq!(status.credentials, good.credentials);
+    let status = render(&integration, &View { suspended: true, ..view(&usable, &counts) }, NOW);
+    let ready = find(&status.conditions, ConditionType::Ready).unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "Suspended"));
+}
+
+#[test]
+fn counters_alone_may_wait_and_new_dates_of_throttling_say_nothing_new() {
+    let integration = integration(json!({}));
+    let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    let (none, one) = (Counts::default(), Counts { devices: DeviceCounts { total: 1, ..DeviceCounts::default() }, ..Counts::default() });
+    let before = render(&integration, &view(&usable, &none), NOW);
+    assert_eq!(difference(Some(&before), &render(&integration, &view(&usable, &none), Timestamp::MAX)), Difference::None);
+    assert_eq!(difference(Some(&before), &render(&integration, &view(&usable, &one), NOW)), Difference::Counters);
+    assert_eq!(difference(None, &before), Difference::Meaning);
+    let throttled = |until| render(&integration, &View { throttled_until: Some(until), ..view(&usable, &none) }, NOW);
+    assert_eq!(difference(Some(&before), &throttled(NOW)), Difference::Meaning);
+    assert_eq!(difference(Some(&throttled(NOW)), &throttled(Timestamp::MAX)), Difference::None);
+}

@@ -1,0 +1,184 @@
+//! Secrets that are not ours are never touched.
+
+use serde_json::{Value, json};
+
+use crate::world::objects::{data, identity, is_ready, uid};
+use crate::world::{INTEGRATION, Kind, SCOPE, World, condition, manifests};
+
+/// Secrets that a user, another controller or another device left where ours should be.
+async fn foreign_secrets(world: &World) -> Vec<(&'static str, Value)> {
+    let owner = world.create(Kind::ConfigMap, json!({"metadata": {"name": "owner"}})).await;
+    let owner = json!([{
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid(&owner), "controller": true,
+    }]);
+    let other_device = json!({
+        "dps-operator.io/device": format!("{}/somebody-else", world.namespace),
+        "dps-operator.io/registration": format!("{SCOPE}/somebody-else"),
+    });
+    let ours = json!({"app.kubernetes.io/managed-by": "dps-operator"});
+    let secret = |name: &str, change: Value| {
+        manifests::merged(manifests::secret(&format!("{name}-hub"), &[("note", "not yours")]), change)
+    };
+    vec![
+        ("plain", secret("plain", json!({}))),
+        ("owned", secret("owned", json!({"metadata": {"ownerReferences": owner}}))),
+        ("typed", secret("typed", json!({"type": "example.com/other"}))),
+        ("forged", secret("forged", json!({"metadata": {"labels": ours}}))),
+        ("anothers", secret("anothers", json!({"metadata": {"labels": ours, "annotations": other_device}}))),
+        (
+            "owned-and-adopt",
+            secret(
+                "owned-and-adopt",
+                json!({"metadata": {"ownerReferences": owner, "annotations": {"dps-operator.io/adopt": "true"}}}),
+            ),
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_secret_of_the_same_name_is_never_touched_and_the_device_says_what_to_do() {
+    let mut world = World::start().await;
+    let mut before = Vec::new();
+    for (name, manifest) in foreign_secrets(&world).await {
+        before.push((name, world.create(Kind::Secret, manifest).await));
+    }
+
+    for (name, _) in &before {
+        world.device(name).await;
+    }
+
+    for (name, secret) in &before {
+        let device = world.wait_reason(name, "SecretConflict").await;
+        assert!(!condition(&device, "Ready").unwrap().is_true());
+        assert_eq!(condition(&device, "Stalled").unwrap().reason, "SecretConflict");
+        assert_eq!(condition(&device, "SecretReady").unwrap().reason, "SecretConflict");
+        assert!(condition(&device, "Ready").unwrap().message.contains("spec.secret.name"), "{name}");
+        assert_eq!(identity(&world.get(Kind::Secret, &format!("{name}-hub")).await), identity(secret));
+    }
+    let registered = world.registers();
+
+    // A restart looks again, and neither registers nor touches.
+    world.restart_operator().await;
+    world.device("witness").await;
+    world.wait_ready("witness").await;
+    for (name, secret) in &before {
+        world.wait_reason(name, "SecretConflict").await;
+        assert_eq!(
+            identity(&world.get(Kind::Secret, &format!("{name}-hub")).await),
+            identity(secret),
+            "{name}"
+        );
+    }
+    assert_eq!(world.registers(), registered + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conflict_is_resolved_when_the_user_deletes_the_secret_and_touches_the_device() {
+    let world = World::start().await;
+    world.create(Kind::Secret, manifests::secret("truck-1-hub", &[("note", "not yours")])).await;
+    world.device("truck-1").await;
+    world.wait_reason("truck-1", "SecretConflict").await;
+    let before = world.mark();
+
+    world.delete(Kind::Secret, "truck-1-hub").await;
+    let touched = json!({"spec": {"secret": {"labels": {"touched": "yes"}}}});
+    world.patch(Kind::Device, "truck-1", touched).await;
+
+    let device = world.wait_ready("truck-1").await;
+    assert!(condition(&device, "Stalled").is_none());
+    assert_eq!(world.secret("truck-1-hub").await["deviceId"], "truck-1");
+    assert_eq!(world.ledger_since(before), [], "it had been registered before the conflict was seen");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_asks_for_it_is_adopted_and_keeps_what_else_it_holds() {
+    let world = World::start().await;
+    let wish = json!({"metadata": {"annotations": {"dps-operator.io/adopt": "true"}}});
+    let manifest = manifests::secret("truck-1-hub", &[("note", "mine"), ("deviceId", "stale")]);
+    let secret = world.create(Kind::Secret, manifests::merged(manifest, wish)).await;
+
+    let device = world.device("truck-1").await;
+
+    world.wait_ready("truck-1").await;
+    let adopted = world.get(Kind::Secret, "truck-1-hub").await;
+    assert_eq!(uid(&adopted), uid(&secret));
+    assert_eq!(adopted["metadata"]["ownerReferences"][0]["uid"], uid(&device));
+    let values = data(&adopted);
+    assert_eq!((values["note"].as_str(), values["deviceId"].as_str()), ("mine", "truck-1"));
+    assert!(world.dps.accepts_device_key(SCOPE, "truck-1", &values["sharedAccessKey"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_cannot_take_the_secret_with_the_groups_key_even_if_that_asks_to_be_adopted() {
+    let world = World::start().await;
+    let wish = json!({"metadata": {"annotations": {"dps-operator.io/adopt": "true"}}});
+    let key = world.patch(Kind::Secret, "factory-key", wish).await;
+
+    world.device_with("thief", json!({"secret": {"name": "factory-key"}})).await;
+
+    let device = world.wait_reason("thief", "SecretConflict").await;
+    assert!(condition(&device, "Ready").unwrap().message.contains("factory-key"));
+    assert_eq!(identity(&world.get(Kind::Secret, "factory-key").await), identity(&key));
+    assert_eq!(world.ledger(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_devices_that_name_one_secret_the_first_keeps_it_in_peace() {
+    let world = World::start().await;
+    world.device_with("first", json!({"secret": {"name": "shared"}})).await;
+    world.wait_ready("first").await;
+    let secret = world.get(Kind::Secret, "shared").await;
+
+    world.device_with("second", json!({"secret": {"name": "shared"}})).await;
+
+    world.wait_reason("second", "SecretConflict").await;
+    world.device("witness").await;
+    world.wait_ready("witness").await;
+    assert_eq!(identity(&world.get(Kind::Secret, "shared").await), identity(&secret));
+    assert!(is_ready(&world.get(Kind::Device, "first").await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_immutable_secret_is_a_conflict_only_when_its_content_must_change() {
+    let world = World::start().await;
+    world.device("truck-1").await;
+    world.wait_ready("truck-1").await;
+    world.patch(Kind::Secret, "truck-1-hub", json!({"immutable": true})).await;
+
+    let labels = json!({"spec": {"secret": {"labels": {"tier": "edge"}}}});
+    world.patch(Kind::Device, "truck-1", labels).await;
+    world.wait_ready("truck-1").await;
+    let secret = world.get(Kind::Secret, "truck-1-hub").await;
+    assert_eq!(secret["metadata"]["labels"]["tier"], "edge", "labels of an immutable Secret may change");
+
+    let keys = json!({"spec": {"secret": {"keys": {"connectionString": "conn"}}}});
+    world.patch(Kind::Device, "truck-1", keys).await;
+    let device = world.wait_reason("truck-1", "SecretConflict").await;
+    assert!(condition(&device, "Ready").unwrap().message.contains("immutable"));
+    assert_eq!(data(&world.get(Kind::Secret, "truck-1-hub").await), data(&secret));
+
+    world.delete(Kind::Secret, "truck-1-hub").await;
+    let touched = json!({"spec": {"secret": {"labels": {"tier": "core"}}}});
+    world.patch(Kind::Device, "truck-1", touched).await;
+    world.wait_ready("truck-1").await;
+    assert!(world.secret("truck-1-hub").await.contains_key("conn"));
+    assert_eq!(world.registers(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_written_for_another_registration_is_not_read_as_an_answer() {
+    let world = World::start().await;
+    world.device_with("truck-1", json!({"secret": {"deletionPolicy": "Retain"}})).await;
+    world.wait_ready("truck-1").await;
+    let secret = world.get(Kind::Secret, "truck-1-hub").await;
+    world.delete(Kind::Device, "truck-1").await;
+    world.wait_gone(Kind::Device, "truck-1").await;
+
+    // The same name, another registration id: the credentials that lie there are not its own.
+    world.device_with("truck-1", json!({"registrationId": "sn-2"})).await;
+
+    world.wait_reason("truck-1", "SecretConflict").await;
+    assert_eq!(identity(&world.get(Kind::Secret, "truck-1-hub").await), identity(&secret));
+    assert!(world.dps.registration(SCOPE, "sn-2").is_some());
+    assert_eq!(world.get(Kind::Integration, INTEGRATION).await["status"]["acceptedIdScope"], SCOPE);
+}

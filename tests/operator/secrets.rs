@@ -1,0 +1,232 @@
+//! The generated Secret is kept as it should be, without asking DPS.
+
+use serde_json::{Value, json};
+
+use crate::world::objects::{data, identity, is_ready, uid};
+use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
+
+const SECRET: &str = "truck-1-hub";
+
+/// A world with the settled device `truck-1`.
+async fn settled(secret: Value) -> World {
+    let world = World::start().await;
+    world.device_with("truck-1", json!({"secret": secret})).await;
+    world.wait_ready("truck-1").await;
+    world
+}
+
+/// Waits until the device's status knows the Secret's present version: the repair is complete.
+async fn wait_recorded(world: &World) -> Value {
+    let deadline = std::time::Instant::now() + crate::world::PATIENCE;
+    loop {
+        let device = world.get(Kind::Device, "truck-1").await;
+        let secret = world.find(Kind::Secret, SECRET).await.unwrap_or_default();
+        let recorded = &device["status"]["secret"]["resourceVersion"];
+        if is_ready(&device) && recorded.is_string() && *recorded == secret["metadata"]["resourceVersion"] {
+            return secret;
+        }
+        if std::time::Instant::now() >= deadline {
+            world.give_up("the Secret's version was never recorded", &json!([device, secret]));
+        }
+        tokio::time::sleep(crate::world::POLL).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_secret_is_restored_without_calling_dps() {
+    let world = settled(json!({})).await;
+    let (written, before) = (world.get(Kind::Secret, SECRET).await, world.mark());
+
+    for _ in 0..3 {
+        let gone = wait_recorded(&world).await;
+        world.delete(Kind::Secret, SECRET).await;
+
+        world.wait(Kind::Secret, SECRET, "another one", |secret| uid(secret) != uid(&gone)).await;
+    }
+    let restored = wait_recorded(&world).await;
+    assert_eq!(restored["data"], written["data"]);
+    assert_eq!(restored["metadata"]["annotations"], written["metadata"]["annotations"]);
+    assert_eq!(restored["metadata"]["ownerReferences"], written["metadata"]["ownerReferences"]);
+    assert_eq!(world.ledger_since(before), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edited_emptied_or_unlabelled_secret_is_restored_without_calling_dps() {
+    let world = settled(json!({})).await;
+    let (written, before) = (world.get(Kind::Secret, SECRET).await, world.mark());
+    let edits = [
+        json!({"data": {"sharedAccessKey": "bWFuZ2xlZA=="}}),
+        json!({"data": {"connectionString": null}}),
+        json!({"data": null}),
+        json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}),
+        json!({"metadata": {"labels": null}}),
+        json!({"metadata": {"annotations": {"dps-operator.io/rendered-hash": "v1:0000000000000000"}}}),
+        json!({"metadata": {"annotations": {"dps-operator.io/assignment": "not json"}}}),
+        json!({"metadata": {"ownerReferences": null}}),
+    ];
+
+    for edit in edits {
+        world.patch(Kind::Secret, SECRET, edit.clone()).await;
+
+        let same = |secret: &Value| {
+            ["labels", "annotations", "ownerReferences"]
+                .iter()
+                .all(|part| secret["metadata"][part] == written["metadata"][part])
+                && secret["data"] == written["data"]
+                && uid(secret) == uid(&written)
+        };
+        world.wait(Kind::Secret, SECRET, &format!("as before {edit}"), same).await;
+        wait_recorded(&world).await;
+    }
+    assert_eq!(world.ledger_since(before), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_put_into_our_secret_stays() {
+    let world = settled(json!({})).await;
+    let friend = world.create(Kind::ConfigMap, json!({"metadata": {"name": "friend"}})).await;
+    let ours = world.get(Kind::Secret, SECRET).await["metadata"]["ownerReferences"][0].clone();
+    let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "friend", "uid": uid(&friend)});
+
+    let additions = json!({
+        "metadata": {
+            "labels": {"team": "logistics"},
+            "annotations": {"example.com/note": "hello"},
+            "ownerReferences": [ours, theirs],
+        },
+        "data": {"extra": "Z3Vlc3Q=", "deviceId": "bWFuZ2xlZA=="},
+    });
+    world.patch(Kind::Secret, SECRET, additions).await;
+
+    let mended = |secret: &Value| data(secret)["deviceId"] == "truck-1";
+    let secret = world.wait(Kind::Secret, SECRET, "mended", mended).await;
+    assert_eq!(data(&secret)["extra"], "guest");
+    assert_eq!(secret["metadata"]["labels"]["team"], "logistics");
+    assert_eq!(secret["metadata"]["annotations"]["example.com/note"], "hello");
+    assert_eq!(secret["metadata"]["ownerReferences"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_key_replaces_the_old_one_and_spares_those_of_others() {
+    let world = settled(json!({})).await;
+    world.patch(Kind::Secret, SECRET, json!({"data": {"extra": "Z3Vlc3Q="}})).await;
+    let before = world.mark();
+
+    let keys = json!({"connectionString": "conn", "idScope": ""});
+    world.patch(Kind::Device, "truck-1", json!({"spec": {"secret": {"keys": keys}}})).await;
+
+    world.wait_ready("truck-1").await;
+    let secret = world.get(Kind::Secret, SECRET).await;
+    let names: Vec<String> = data(&secret).into_keys().collect();
+    assert_eq!(names, ["conn", "deviceId", "extra", "iotHubHostname", "registrationId", "sharedAccessKey"]);
+    let managed = secret["metadata"]["annotations"]["dps-operator.io/managed-keys"].as_str().unwrap();
+    assert!(!managed.contains("extra") && !managed.contains("connectionString"), "{managed}");
+    assert_eq!(world.ledger_since(before), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_labels_annotations_and_gateway_rewrite_the_secret_without_calling_dps() {
+    let world = settled(json!({"labels": {"tier": "edge"}})).await;
+    let before = world.mark();
+
+    let changed = json!({
+        "labels": {"tier": "core"}, "annotations": {"example.com/a": "b"}, "gatewayHostname": "gw.local",
+    });
+    world.patch(Kind::Device, "truck-1", json!({"spec": {"secret": changed}})).await;
+
+    world.wait_ready("truck-1").await;
+    let secret = world.get(Kind::Secret, SECRET).await;
+    assert_eq!(secret["metadata"]["labels"]["tier"], "core");
+    assert_eq!(secret["metadata"]["annotations"]["example.com/a"], "b");
+    assert!(data(&secret)["connectionString"].ends_with(";GatewayHostName=gw.local"));
+    assert_eq!(world.ledger_since(before), []);
+    assert_eq!(world.writes_since(before).get("patch secrets"), Some(&1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retained_secret_outlives_its_device_and_serves_the_next_one_without_calling_dps() {
+    let world = settled(json!({"deletionPolicy": "Retain"})).await;
+    let secret = world.get(Kind::Secret, SECRET).await;
+    assert!(secret["metadata"]["ownerReferences"].is_null());
+    world.device("other").await;
+    world.wait_ready("other").await;
+
+    world.delete(Kind::Device, "truck-1").await;
+    world.delete(Kind::Device, "other").await;
+
+    world.wait_gone(Kind::Secret, "other-hub").await;
+    assert_eq!(identity(&world.get(Kind::Secret, SECRET).await), identity(&secret));
+    let before = world.mark();
+
+    world.device("truck-1").await;
+
+    let device = world.wait_ready("truck-1").await;
+    let taken = wait_recorded(&world).await;
+    assert_eq!(uid(&taken), uid(&secret));
+    assert_eq!(taken["data"], secret["data"]);
+    assert_eq!(taken["metadata"]["ownerReferences"][0]["uid"], uid(&device));
+    assert_eq!(device["status"]["assignedHub"].as_str().unwrap(), data(&secret)["iotHubHostname"]);
+    assert_eq!(world.ledger_since(before), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn toggling_the_deletion_policy_adds_and_removes_the_owner_and_nothing_else() {
+    let world = settled(json!({})).await;
+    let (written, before) = (world.get(Kind::Secret, SECRET).await, world.mark());
+
+    for (policy, owners) in [("Retain", 0), ("Delete", 1), ("Retain", 0)] {
+        let toggled = json!({"spec": {"secret": {"deletionPolicy": policy}}});
+        world.patch(Kind::Device, "truck-1", toggled).await;
+        world.wait_ready("truck-1").await;
+
+        let secret = wait_recorded(&world).await;
+        let present = secret["metadata"]["ownerReferences"].as_array().map_or(0, Vec::len);
+        assert_eq!(present, owners, "{policy}");
+        assert_eq!((uid(&secret), &secret["data"]), (uid(&written), &written["data"]));
+    }
+    assert_eq!(world.ledger_since(before), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_cannot_be_restored_for_lack_of_the_key_is_restored_when_the_key_is_back() {
+    let world = settled(json!({})).await;
+    let before = world.mark();
+    world.delete(Kind::Secret, "factory-key").await;
+    world.wait_integration(INTEGRATION, "KeySecretNotFound").await;
+    world.delete(Kind::Secret, SECRET).await;
+
+    let device = world.wait_reason("truck-1", "CredentialUnavailable").await;
+    assert!(!condition(&device, "Ready").unwrap().is_true());
+    assert_eq!(condition(&device, "Reconciling").unwrap().reason, "CredentialUnavailable");
+    assert_eq!(condition(&device, "SecretReady").unwrap().reason, "CredentialUnavailable");
+
+    world.group_key("factory-key", crate::world::PRIMARY_KEY).await;
+
+    world.wait_ready("truck-1").await;
+    let key = &world.secret(SECRET).await["sharedAccessKey"];
+    assert!(world.dps.accepts_device_key(SCOPE, "truck-1", key));
+    assert_eq!(world.ledger_since(before), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_returned_payload_that_was_lost_with_the_secret_is_fetched_by_registering() {
+    use dps_simulator::{AllocationPolicy, Webhook, WebhookAnswer};
+    let mut setup = crate::world::Setup::default();
+    let group = &mut setup.simulator.id_scopes[0].enrollment_groups[0];
+    let payload = json!({"topic": "eu"}).as_object().cloned();
+    let otherwise = Some(WebhookAnswer { hub: crate::world::HUBS[0].to_owned(), payload });
+    group.allocation_policy = AllocationPolicy::Custom;
+    group.webhook = Some(Webhook { field: "site".to_owned(), rules: Vec::new(), otherwise });
+    let mut world = World::with(setup).await;
+    world.integration(INTEGRATION).await;
+    world.device("truck-1").await;
+    world.wait_ready("truck-1").await;
+    // While it runs the operator may still remember the payload.
+    world.restart_operator().await;
+    world.delete(Kind::Secret, SECRET).await;
+
+    let secret = world.wait(Kind::Secret, SECRET, "whole", |s| data(s).contains_key("returnedPayload")).await;
+
+    assert_eq!(serde_json::from_str::<Value>(&data(&secret)["returnedPayload"]).unwrap()["topic"], "eu");
+    assert_eq!(world.registers(), 2);
+}
