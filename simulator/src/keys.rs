@@ -159,6 +159,10 @@ mod tests {
         assert!(!key.equals_base64(&key.derive("device").to_base64()));
         assert!(!key.equals_base64(&STANDARD.encode([7; 65])));
         assert!(!key.equals_base64("%%%"));
+        // HMAC fills keys up with zeros, so these two would sign alike.
+        let short = SymmetricKey::from_base64(&STANDARD.encode([7; 16])).unwrap();
+        let filled_up = [[7; 16], [0; 16]].concat();
+        assert!(!short.equals_base64(&STANDARD.encode(filled_up)));
     }
 
     #[test]

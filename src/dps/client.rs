@@ -246,15 +246,18 @@ fn unreachable_kind(error: &reqwest::Error) -> Unreachable {
     if error.is_dns() {
         return Unreachable::Dns;
     }
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = source {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return Unreachable::Tls;
-        }
-        source = cause.source();
+    if is_tls(error) {
+        return Unreachable::Tls;
     }
     if error.is_connect() { Unreachable::Connect } else { Unreachable::Broken }
+}
+
+/// A TLS error lies below I/O errors, which do not name what they wrap as their source.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(io) = error.downcast_ref::<std::io::Error>() {
+        return io.get_ref().is_some_and(|inner| is_tls(inner));
+    }
+    error.is::<rustls::Error>() || error.source().is_some_and(is_tls)
 }
 
 /// How long to wait before the next poll. DPS's own word counts; the floor applies without one.

@@ -10,3 +10,6 @@ pub mod queue;
 mod retry_after;
 pub mod sas;
 pub mod wire;
+
+#[cfg(test)]
+mod client_tests;

@@ -315,3 +315,6 @@ pub fn precedes(a: &Record, b: &Record) -> bool {
 pub fn uid_of(device: &ProvisionedDevice) -> Uid {
     Uid::parse(device.metadata.uid.as_deref().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

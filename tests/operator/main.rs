@@ -7,7 +7,11 @@
 #[cfg(test)]
 mod first_registration;
 #[cfg(test)]
+mod integrations;
+#[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod not_yet;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]

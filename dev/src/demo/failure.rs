@@ -29,7 +29,7 @@ pub(super) enum Failure {
     Simulator { problem: &'static str, log: PathBuf, tail: String },
     #[error("the operator has ended")]
     OperatorEnded,
-    #[error("kubectl {command} gave up:\n{said}\n\nThe devices:\n{devices}")]
+    #[error("kubectl {command} gave up:\n{said}\n\nMESSAGE says what is wrong:\n{devices}")]
     Wait { command: String, said: String, devices: String },
     #[error("the Secret of {device} is not as it should be: {problem}")]
     Secret { device: String, problem: &'static str },

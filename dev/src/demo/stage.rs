@@ -40,6 +40,14 @@ impl<'a> Stage<'a> {
         let kubeconfig = self.control_plane.service_account_kubeconfig(NAMESPACE, SERVICE_ACCOUNT)?;
         let mut command = Command::new(binary);
         command.args(["run", "--allowed-dps-hosts", &self.simulator.host()]).env("KUBECONFIG", kubeconfig);
+        // Everything is on this machine: a proxy, or a setting meant for another operator, would
+        // only be in the way.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy().to_ascii_uppercase();
+            if text.ends_with("_PROXY") || text.starts_with("DPS_OPERATOR_") {
+                command.env_remove(name);
+            }
+        }
         self.operator = Some(Guarded::spawn(&command, &self.operator_log())?);
         self.stop.check()
     }

@@ -1,5 +1,7 @@
 //! Faults, as a client meets them on the wire.
 
+use std::error::Error as _;
+use std::io;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -127,7 +129,9 @@ async fn a_truncated_answer_breaks_off_in_its_body() {
 #[tokio::test]
 async fn a_reset_leaves_no_answer_and_no_registration() {
     let (simulator, mut device) = with(Fault::global(FaultAction::Reset).times(1)).await;
-    assert!(try_register(&mut device).await.is_err());
+    let cut = try_register(&mut device).await.unwrap_err();
+    let cause = cut.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    assert_eq!(cause.map(io::Error::kind), Some(io::ErrorKind::ConnectionReset), "{cut:?}");
     let entry = &simulator.ledger()[0];
     assert_eq!((entry.status, entry.outcome), (None, Outcome::Faulted));
     assert_eq!(simulator.registration(SCOPE, "dev"), None);

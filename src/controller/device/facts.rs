@@ -195,7 +195,8 @@ impl Registered {
             fingerprint: Some(fingerprint),
             hash: Some(hash),
             returned_payload: assignment.payload.as_ref().map(ReturnedPayload::new),
-            time: Some(now),
+            // Whole seconds, as status shows it: what is read back has to equal what was written.
+            time: Timestamp::from_second(now.as_second()).ok(),
         }
     }
 }

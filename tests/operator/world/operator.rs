@@ -69,7 +69,7 @@ impl World {
     pub fn operator_log_tail(&self) -> String {
         let log = self.operator_log();
         // What libraries say at this level would hide it.
-        let own = |line: &&str| line.contains(" dps_operator") || !line.contains("Z ");
+        let own = |line: &&str| line.contains(" dps_operator") || line.contains("panicked");
         let lines: Vec<&str> = log.lines().filter(own).collect();
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }

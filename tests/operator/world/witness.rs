@@ -95,6 +95,10 @@ impl World {
 
     /// Fails the test with everything that could explain why.
     pub fn give_up(&self, what: &str, object: &Value) -> ! {
+        let mut object = object.clone();
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+        }
         let ledger = self.ledger();
         let tail: Vec<String> = ledger.iter().rev().take(30).rev().map(shown).collect();
         panic!(

@@ -1,0 +1,211 @@
+//! The client against a simulator over TLS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dps_simulator::config::Quotas;
+use dps_simulator::{
+    Config, EnrollmentGroup, Fault, FaultAction, HugeOf, IdScope as Scope, OperationKind, Running, Simulator,
+};
+use serde_json::{Value, json};
+
+use super::answer::Assignment;
+use super::client::{ClientError, DpsClient, Identity};
+use super::error::{DpsError, Invalid, Unreachable};
+use super::host::{AllowedHosts, Endpoint};
+use super::ids::{IdScope, RegistrationId};
+use super::key::GroupKey;
+
+const KEY: &str = "Y29tcG9uZW50LXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDE=";
+const OTHER_KEY: &str = "Y29tcG9uZW50LXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDI=";
+const SCOPE: &str = "0neTEST";
+
+async fn simulator() -> Running {
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = Config {
+        think_time: Duration::ZERO,
+        retry_after: Some(Duration::ZERO),
+        quotas: Quotas { registrations_per_minute: None, polls_per_ten_seconds: None },
+        id_scopes: vec![Scope {
+            id_scope: SCOPE.to_owned(),
+            hubs: vec!["hub-a.azure-devices.net".to_owned()],
+            enrollment_groups: vec![EnrollmentGroup::new("fleet", KEY, OTHER_KEY).unwrap()],
+            ..Scope::default()
+        }],
+        ..Config::default()
+    };
+    Simulator::start(config).await.unwrap()
+}
+
+fn client(ca: Option<&str>) -> Result<DpsClient, ClientError> {
+    DpsClient::new(ca.map(str::as_bytes), None, Arc::from([".azure-devices.net".to_owned()]))
+}
+
+fn endpoint(port: u16) -> Endpoint {
+    let host = format!("localhost:{port}");
+    AllowedHosts::parse([host.as_str()]).unwrap().check(&host).unwrap()
+}
+
+struct Device {
+    scope: &'static str,
+    id: &'static str,
+    key: &'static str,
+    payload: Value,
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Self { scope: SCOPE, id: "truck-1", key: KEY, payload: Value::Null }
+    }
+}
+
+impl Device {
+    async fn register(&self, dps: &Running) -> Result<Assignment, DpsError> {
+        self.register_at(dps.address().port(), &client(Some(dps.ca_pem())).unwrap()).await
+    }
+
+    async fn register_at(&self, port: u16, client: &DpsClient) -> Result<Assignment, DpsError> {
+        let (endpoint, scope) = (endpoint(port), IdScope::parse(self.scope).unwrap());
+        let id = RegistrationId::parse(self.id).unwrap();
+        let key = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
+        let identity = Identity { endpoint: &endpoint, scope: &scope, id: &id, key: &key };
+        client.register(identity, self.payload.as_object()).await
+    }
+
+    async fn lookup(&self, dps: &Running) -> Result<Assignment, DpsError> {
+        let (endpoint, scope) = (endpoint(dps.address().port()), IdScope::parse(self.scope).unwrap());
+        let id = RegistrationId::parse(self.id).unwrap();
+        let key = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
+        let identity = Identity { endpoint: &endpoint, scope: &scope, id: &id, key: &key };
+        client(Some(dps.ca_pem())).unwrap().lookup(identity).await
+    }
+}
+
+async fn register_under(fault: Fault) -> (Result<Assignment, DpsError>, Running) {
+    let dps = simulator().await;
+    dps.control().inject(fault).unwrap();
+    (Device::default().register(&dps).await, dps)
+}
+
+fn on_poll(action: FaultAction) -> Fault {
+    Fault::global(action).on(OperationKind::Poll)
+}
+
+#[tokio::test]
+async fn a_device_registers_and_is_found_again() {
+    let dps = simulator().await;
+    let device = Device { id: "aa:bb.c_d-1", ..Device::default() };
+    let assignment = device.register(&dps).await.unwrap();
+    assert_eq!((assignment.hub.as_str(), assignment.device_id.as_str()), ("hub-a.azure-devices.net", "aa:bb.c_d-1"));
+    assert_eq!(assignment.enrollment_group.as_deref(), Some("fleet"));
+    assert_eq!(device.lookup(&dps).await.unwrap().hub, assignment.hub);
+    let calls: Vec<_> = dps.control().ledger().iter().map(|entry| entry.operation).collect();
+    assert_eq!(calls, [OperationKind::Register, OperationKind::Poll, OperationKind::Lookup]);
+}
+
+#[tokio::test]
+async fn an_unknown_registration_scope_and_a_wrong_key_are_told_apart() {
+    let dps = simulator().await;
+    assert!(matches!(Device::default().lookup(&dps).await, Err(DpsError::NotFound(_))));
+    let elsewhere = Device { scope: "0neOTHER", ..Device::default() };
+    assert!(matches!(elsewhere.register(&dps).await, Err(DpsError::NotFound(d)) if d.code == Some(404_201)));
+    let wrong = Device { key: "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmc=", ..Device::default() };
+    let Err(DpsError::Unauthorized(detail)) = wrong.register(&dps).await else { panic!("not refused") };
+    assert_eq!((detail.http_status, detail.code), (Some(401), Some(401_002)));
+    assert!(detail.tracking_id.is_some_and(|id| !id.is_empty()));
+    assert!(Device { key: OTHER_KEY, ..Device::default() }.register(&dps).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_may_pass_while_polling_is_tried_again() {
+    for action in [FaultAction::status(503), FaultAction::throttled("0"), FaultAction::Reset, FaultAction::Truncated] {
+        let (result, dps) = register_under(on_poll(action.clone()).times(1)).await;
+        assert!(result.is_ok(), "{action:?}: {result:?}");
+        assert_eq!(dps.control().totals().register, 1, "{action:?}");
+    }
+}
+
+#[tokio::test]
+async fn polls_keep_their_distance_unless_dps_says_otherwise() {
+    let dps = simulator().await;
+    dps.control().set_retry_after(None);
+    dps.control().set_think_time(Duration::from_secs(3));
+    Device::default().register(&dps).await.unwrap();
+    let times: Vec<_> = dps.control().ledger().iter().map(|entry| entry.time).collect();
+    let apart = |pair: &[jiff::Timestamp]| pair[1].duration_since(pair[0]).as_secs_f64();
+    assert!(times.len() == 3 && times.windows(2).all(|pair| apart(pair) >= 1.95), "{times:?}");
+}
+
+#[tokio::test]
+async fn a_forgotten_operation_is_worth_a_fresh_registration() {
+    let (result, _dps) = register_under(on_poll(FaultAction::status(404))).await;
+    assert!(matches!(result, Err(DpsError::Conflict(_))), "{result:?}");
+}
+
+#[tokio::test]
+async fn refusals_keep_what_dps_said() {
+    let throttled = FaultAction::throttled("7");
+    let (result, _dps) = register_under(Fault::global(throttled)).await;
+    assert!(matches!(result, Err(DpsError::Throttled { retry_after: Some(wait), .. }) if wait == Duration::from_secs(7)));
+    let (result, _dps) = register_under(Fault::global(FaultAction::status(500))).await;
+    assert!(matches!(result, Err(DpsError::Server { .. })));
+    let (result, _dps) = register_under(Fault::global(FaultAction::status(409))).await;
+    assert!(matches!(result, Err(DpsError::Conflict(_))));
+}
+
+#[tokio::test]
+async fn answers_that_cannot_be_accepted_are_not() {
+    let state = |field: &str, value: &str| FaultAction::rewrite_state(field, json!(value));
+    for (action, why) in [
+        (FaultAction::Malformed, Invalid::NotJson),
+        (FaultAction::Html, Invalid::NotJson),
+        (FaultAction::json("[[[[[[[["), Invalid::NotJson),
+        (state("assignedHub", "evil.example"), Invalid::HubSuffix),
+        (state("assignedHub", "a;b.azure-devices.net"), Invalid::HubHostname),
+        (state("registrationId", "truck-2"), Invalid::RegistrationId),
+        (state("deviceId", "truck-2"), Invalid::DeviceId),
+        (FaultAction::Huge { bytes: 2 << 20, of: HugeOf::Space }, Invalid::TooLarge),
+        (FaultAction::Endless, Invalid::TooLarge),
+        (FaultAction::Huge { bytes: 20_000, of: HugeOf::Header }, Invalid::TooLarge),
+    ] {
+        let (result, _dps) = register_under(on_poll(action.clone())).await;
+        assert_eq!(result, Err(DpsError::InvalidResponse(why)), "{action:?}");
+    }
+    let (result, _dps) = register_under(on_poll(FaultAction::Huge { bytes: 200_000, of: HugeOf::Nesting })).await;
+    assert_eq!(result, Err(DpsError::InvalidResponse(Invalid::NotJson)));
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed_and_no_token_goes_elsewhere() {
+    let target = simulator().await;
+    for status in [301, 302, 307, 308] {
+        let location = format!("https://localhost:{}/x", target.address().port());
+        let (result, _dps) = register_under(Fault::global(FaultAction::Redirect { status, location })).await;
+        assert_eq!(result, Err(DpsError::InvalidResponse(Invalid::Redirect)), "{status}");
+    }
+    assert_eq!(target.control().ledger_len(), 0);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_or_a_closed_port_ends_the_call() {
+    let dps = simulator().await;
+    let untrusting = client(None).unwrap();
+    let port = dps.address().port();
+    let result = Device::default().register_at(port, &untrusting).await;
+    assert_eq!(result, Err(DpsError::Unreachable(Unreachable::Tls)));
+    assert_eq!(dps.control().ledger_len(), 0);
+    let trusting = client(Some(dps.ca_pem())).unwrap();
+    dps.shutdown().await;
+    let result = Device::default().register_at(port, &trusting).await;
+    assert_eq!(result, Err(DpsError::Unreachable(Unreachable::Connect)));
+}
+
+#[test]
+fn a_bundle_without_a_certificate_is_refused() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    assert!(matches!(client(Some("")), Err(ClientError::NoCertificate)));
+    assert!(matches!(client(Some("not pem")), Err(ClientError::NoCertificate)));
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert!(matches!(client(Some(broken)), Err(ClientError::BadCertificate)));
+}

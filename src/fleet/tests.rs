@@ -1,0 +1,201 @@
+use serde_json::{Value, json};
+
+use super::counts::count;
+use super::hash::Hash;
+use super::{Change, Fleet, SecretSeen, precedes};
+use crate::api::device::ProvisionedDevice;
+
+fn device(name: &str, uid: u8, version: u64, extra: &Value) -> ProvisionedDevice {
+    let mut object = json!({
+        "apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDevice",
+        "metadata": {
+            "name": name, "namespace": "fleet", "generation": 1, "resourceVersion": version.to_string(),
+            "uid": format!("00000000-0000-0000-0000-0000000000{uid:02x}"),
+        },
+        "spec": {"integrationRef": {"name": "factory"}},
+    });
+    for (key, value) in extra.as_object().unwrap() {
+        for (inner, value) in value.as_object().unwrap() {
+            object[key][inner] = value.clone();
+        }
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+fn add(fleet: &mut Fleet, name: &str, uid: u8) -> u32 {
+    fleet.upsert(&device(name, uid, 1, &json!({})), None, 1).0
+}
+
+fn status(ready: &str, reason: &str, hub: Option<&str>, progress: Option<&str>) -> Value {
+    let condition = |kind: &str, status: &str| {
+        json!({"type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    };
+    let mut conditions = vec![condition("Ready", ready)];
+    conditions.extend(progress.map(|kind| condition(kind, "True")));
+    let mut status = json!({"observedGeneration": 1, "conditions": conditions});
+    if let Some(hub) = hub {
+        status["assignedHub"] = json!(hub);
+    }
+    json!({"status": status})
+}
+
+#[test]
+fn events_are_new_changed_known_or_about_another_object() {
+    let mut fleet = Fleet::default();
+    let mut change = |uid, version| fleet.upsert(&device("a", uid, version, &json!({})), None, 1).1;
+    assert_eq!(change(1, 5), Change::New);
+    assert_eq!(change(1, 5), Change::Known);
+    assert_eq!(change(1, 4), Change::Known);
+    assert_eq!(change(1, 6), Change::Changed);
+    assert_eq!(change(2, 7), Change::Replaced);
+    assert_eq!(fleet.len(), 1);
+}
+
+#[test]
+fn places_are_used_again_and_names_lead_to_the_right_device() {
+    let mut fleet = Fleet::default();
+    let (a, b) = (add(&mut fleet, "a", 1), add(&mut fleet, "b", 2));
+    assert_eq!((fleet.find("fleet", "a"), fleet.find("fleet", "b"), fleet.find("other", "a")), (Some(a), Some(b), None));
+    fleet.remove(a);
+    assert_eq!((fleet.find("fleet", "a"), fleet.len()), (None, 1));
+    let c = add(&mut fleet, "c", 3);
+    assert_eq!((c, fleet.find("fleet", "c"), fleet.find("fleet", "b")), (a, Some(c), Some(b)));
+}
+
+#[test]
+fn devices_that_a_list_no_longer_shows_are_found() {
+    let mut fleet = Fleet::default();
+    let (a, b) = (add(&mut fleet, "a", 1), add(&mut fleet, "b", 2));
+    fleet.upsert(&device("a", 1, 1, &json!({})), None, 2);
+    assert_eq!(fleet.unseen(2, None), [b]);
+    assert_eq!(fleet.unseen(2, Some("other")), Vec::<u32>::new());
+    fleet.upsert(&device("b", 2, 1, &json!({})), None, 2);
+    assert_eq!((fleet.unseen(2, Some("fleet")), fleet.get(a).map(|r| r.epoch)), (Vec::new(), Some(2)));
+}
+
+#[test]
+fn the_secret_watch_tells_news_once_and_ignores_what_is_older() {
+    let mut fleet = Fleet::default();
+    let a = add(&mut fleet, "a", 1);
+    assert_eq!(fleet.secret_seen("fleet", "a-hub", Some("a"), 5), Some(a));
+    assert_eq!(fleet.secret_seen("fleet", "a-hub", Some("a"), 5), None);
+    assert_eq!(fleet.secret(a), SecretSeen::Version(5));
+    assert_eq!(fleet.secret_gone("fleet", "a-hub", Some("a"), 4), None);
+    assert_eq!(fleet.secret_gone("fleet", "a-hub", Some("a"), 6), Some(a));
+    assert_eq!(fleet.secret(a), SecretSeen::No);
+}
+
+#[test]
+fn a_secret_that_names_a_device_is_not_its_own_under_another_name() {
+    let mut fleet = Fleet::default();
+    let a = add(&mut fleet, "a", 1);
+    assert_eq!(fleet.secret_seen("fleet", "other", Some("a"), 5), None);
+    assert_eq!(fleet.secret(a), SecretSeen::No);
+}
+
+#[test]
+fn a_secret_that_was_there_before_its_device_is_found_by_it() {
+    let mut fleet = Fleet::default();
+    assert_eq!(fleet.secret_seen("fleet", "a-hub", Some("a"), 5), None);
+    let a = add(&mut fleet, "a", 1);
+    assert_eq!(fleet.secret(a), SecretSeen::Version(5));
+    // Retained after the device is gone, and found by the next of its name.
+    fleet.remove(a);
+    let again = add(&mut fleet, "a", 2);
+    assert_eq!(fleet.secret(again), SecretSeen::Version(5));
+}
+
+#[test]
+fn a_secret_that_vanished_while_no_watch_was_there_is_noticed_at_the_next_list() {
+    let mut fleet = Fleet::default();
+    let (a, b) = (add(&mut fleet, "a", 1), add(&mut fleet, "b", 2));
+    fleet.secret_seen("fleet", "a-hub", Some("a"), 5);
+    fleet.secret_seen("fleet", "b-hub", Some("b"), 6);
+    fleet.begin_secret_list(None);
+    fleet.secret_seen("fleet", "b-hub", Some("b"), 6);
+    assert_eq!(fleet.end_secret_list(None), [a]);
+    assert_eq!((fleet.secret(a), fleet.secret(b)), (SecretSeen::No, SecretSeen::Version(6)));
+    fleet.begin_secret_list(Some("other"));
+    assert_eq!(fleet.end_secret_list(Some("other")), Vec::<u32>::new());
+}
+
+#[test]
+fn forged_secrets_cost_bounded_memory() {
+    let mut fleet = Fleet::default();
+    for number in 0..super::UNCLAIMED_MAX + 10 {
+        fleet.secret_seen("fleet", &format!("forged-{number}"), Some("nobody"), 1);
+    }
+    assert_eq!(fleet.unclaimed.len(), super::UNCLAIMED_MAX);
+    assert!(fleet.must_look_for_secrets());
+}
+
+#[test]
+fn holders_of_a_registration_id_are_found_and_ordered() {
+    let mut fleet = Fleet::default();
+    let a = add(&mut fleet, "shared", 1);
+    let other = device("b", 2, 1, &json!({"spec": {"registrationId": "shared"}}));
+    let b = fleet.upsert(&other, None, 1).0;
+    let mut holders = fleet.holders("shared");
+    holders.sort_unstable();
+    assert_eq!(holders, [a, b]);
+    assert!(precedes(fleet.get(a).unwrap(), fleet.get(b).unwrap()));
+    fleet.get_mut(b).unwrap().registered = true;
+    assert!(precedes(fleet.get(b).unwrap(), fleet.get(a).unwrap()));
+    fleet.remove(a);
+    assert_eq!(fleet.holders("shared"), [b]);
+}
+
+#[test]
+fn a_record_is_settled_only_if_everything_in_its_status_holds() {
+    let hash = Hash::of("x", [b"".as_slice()]);
+    let mut object = device("a", 1, 1, &status("True", "Provisioned", Some("h"), None));
+    object.status.as_mut().unwrap().secret =
+        serde_json::from_value(json!({"name": "a-hub", "resourceVersion": "5", "renderedHash": hash.shown()})).unwrap();
+    let settled = |object: &ProvisionedDevice, rendered| {
+        let mut fleet = Fleet::default();
+        let id = fleet.upsert(object, rendered, 1).0;
+        fleet.get(id).unwrap().settled.is_some()
+    };
+    assert!(settled(&object, Some(hash)));
+    assert!(!settled(&object, None));
+    assert!(!settled(&object, Some(Hash::of("y", [b"".as_slice()]))));
+    let mut newer = object.clone();
+    newer.metadata.generation = Some(2);
+    assert!(!settled(&newer, Some(hash)));
+    let mut suspended = object.clone();
+    suspended.spec.suspend = true;
+    assert!(!settled(&suspended, Some(hash)));
+}
+
+#[test]
+fn counters_partition_the_fleet() {
+    let mut fleet = Fleet::default();
+    let mut put = |name: &str, uid, extra: &Value| fleet.upsert(&device(name, uid, 1, extra), None, 1).0;
+    put("ready", 1, &status("True", "Provisioned", Some("hub-a"), None));
+    put("moving", 2, &status("True", "ServiceUnavailable", Some("hub-a"), Some("Reconciling")));
+    put("failed", 3, &status("False", "Disabled", None, Some("Stalled")));
+    put("new", 4, &json!({}));
+    let mut suspended = status("True", "Suspended", Some("hub-b"), None);
+    suspended["spec"] = json!({"suspend": true});
+    put("suspended", 5, &suspended);
+    let factory = fleet.names.get("fleet/factory").unwrap();
+    let counts = &count(&fleet)[&factory];
+    let d = &counts.devices;
+    assert_eq!((d.total, d.ready, d.pending, d.failed, d.suspended, d.assigned), (5, 2, 1, 1, 1, 3));
+    let hubs: Vec<_> = counts.hubs.iter().map(|hub| (hub.hostname.as_str(), hub.devices)).collect();
+    assert_eq!(hubs, [("hub-a", 2), ("hub-b", 1)]);
+    let failures: Vec<_> = counts.failures.iter().map(|f| (f.reason.as_str(), f.devices)).collect();
+    assert_eq!(failures, [("Disabled", 1), ("ServiceUnavailable", 1)]);
+}
+
+#[test]
+fn only_the_fifty_largest_hubs_are_named() {
+    let mut fleet = Fleet::default();
+    for number in 0..60_u8 {
+        let hub = format!("hub-{number:02}");
+        fleet.upsert(&device(&hub, number, 1, &status("True", "Provisioned", Some(&hub), None)), None, 1);
+    }
+    let factory = fleet.names.get("fleet/factory").unwrap();
+    let counts = &count(&fleet)[&factory];
+    assert_eq!((counts.hubs.len(), counts.other_hubs), (50, 10));
+}
