@@ -26,8 +26,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Words that have no place in pure code: clients, clocks, tasks, logs.
-const IMPURE: &[&str] =
-    &["tokio::spawn", "tokio::sync", "async fn", ".await", "tracing::", "Timestamp::now", "Instant::now", "kube::Client", "reqwest"];
+const IMPURE: &[&str] = &[
+    "tokio::spawn",
+    "tokio::sync",
+    "async fn",
+    ".await",
+    "tracing::",
+    "Timestamp::now",
+    "Instant::now",
+    "kube::Client",
+    "reqwest",
+];
 
 const PURE: &[&str] = &[
     "api/",
@@ -60,7 +69,12 @@ fn sources() -> Vec<(String, String)> {
     files
         .into_iter()
         .map(|path| (path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), path))
-        .filter(|(name, _)| name.ends_with(".rs") && name != "architecture.rs" && !name.contains("tests") && name != "api/rules.rs")
+        .filter(|(name, _)| {
+            name.ends_with(".rs")
+                && name != "architecture.rs"
+                && !name.contains("tests")
+                && name != "api/rules.rs"
+        })
         .map(|(name, path)| (name, without_tests(&fs::read_to_string(path).unwrap())))
         .collect()
 }
@@ -73,7 +87,8 @@ fn without_tests(source: &str) -> String {
 fn uses(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     for part in source.split("crate::").skip(1) {
-        let path: String = part.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
+        let path: String =
+            part.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
         let inner = part[path.len()..].strip_prefix('{').and_then(|rest| rest.split('}').next());
         match inner.filter(|_| path.ends_with("::") || path.is_empty()) {
             Some(names) => found.extend(names.split(',').map(|name| format!("{path}{}", name.trim()))),
@@ -107,7 +122,9 @@ fn pure_modules_have_no_client_no_clock_no_task_and_no_log() {
     let mut wrong = Vec::new();
     for (file, source) in sources() {
         if PURE.iter().any(|prefix| file.starts_with(prefix)) {
-            wrong.extend(IMPURE.iter().filter(|word| source.contains(**word)).map(|word| format!("{file}: {word}")));
+            wrong.extend(
+                IMPURE.iter().filter(|word| source.contains(**word)).map(|word| format!("{file}: {word}")),
+            );
         }
     }
     assert_eq!(wrong, Vec::<String>::new());

@@ -31,7 +31,8 @@ pub async fn run(stage: &Stage, devices: usize) -> Outcome<Duration> {
 async fn write_all(stage: &Stage, devices: usize) -> Outcome<Duration> {
     let api: Api<ProvisionedDevice> = Api::namespaced(stage.client.clone(), NAMESPACE);
     let list = api.list(&ListParams::default()).await?.items;
-    let todo: Vec<_> = list.into_iter().filter(|d| d.status.as_ref().is_none_or(|s| s.assigned_hub.is_none())).collect();
+    let todo: Vec<_> =
+        list.into_iter().filter(|d| d.status.as_ref().is_none_or(|s| s.assigned_hub.is_none())).collect();
     if todo.len() != devices {
         return Err(format!("{} devices to write, expected {devices}", todo.len()).into());
     }

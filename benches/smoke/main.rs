@@ -86,11 +86,22 @@ async fn run(args: &Args) -> Outcome<()> {
     say(&format!("  operator, start to last Ready  {}", seconds(taken)))?;
     say(&format!("  ratio                          {:.2}", taken.as_secs_f64() / bare.as_secs_f64()))?;
     say(&format!("  first device, apply to Ready   {} ms (no think time)", first.as_millis()))?;
-    say(&format!("  DPS calls per device           {:.3} register, {:.3} poll, {} lookup, {} other", per(register, n), per(poll, n), lookup, other))?;
+    say(&format!(
+        "  DPS calls per device           {:.3} register, {:.3} poll, {} lookup, {} other",
+        per(register, n),
+        per(poll, n),
+        lookup,
+        other
+    ))?;
     say("  API server requests")?;
     print_requests(&requests, n)?;
-    say(&format!("  resident memory                {idle_kib} KiB idle, {settled_kib} KiB with {n} settled, {restart_kib} KiB after a restart"))?;
-    say(&format!("  restart: DPS calls             {} (register and poll of the one device created after it)", restart_dps))?;
+    say(&format!(
+        "  resident memory                {idle_kib} KiB idle, {settled_kib} KiB with {n} settled, {restart_kib} KiB after a restart"
+    ))?;
+    say(&format!(
+        "  restart: DPS calls             {} (register and poll of the one device created after it)",
+        restart_dps
+    ))?;
     say(&format!("  restart: ready to serve in     {}", seconds(fence)))?;
     say("  restart: API server requests")?;
     print_requests(&restart_requests, n)?;
@@ -106,7 +117,10 @@ async fn grow(stage: &mut Stage, from: usize, to: usize, before_kib: u64) -> Out
     stage.wait_ready(to + 2).await?;
     let after_kib = stage.resident_kib()?;
     let slope = |kib: u64, base: u64| (kib.saturating_sub(base) as f64) * 1024.0 / ((to - from) as f64);
-    say(&format!("  resident memory                {after_kib} KiB with {to}: {:.0} bytes a device while growing", slope(after_kib, before_kib)))?;
+    say(&format!(
+        "  resident memory                {after_kib} KiB with {to}: {:.0} bytes a device while growing",
+        slope(after_kib, before_kib)
+    ))?;
     stage.stop_operator()?;
     stage.start_operator()?;
     stage.fence().await?;

@@ -42,8 +42,11 @@ pub struct Stage {
 impl Stage {
     pub async fn start() -> Outcome<Self> {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let control_plane =
-            ControlPlane::start(Options { crds: vec![root.join("crds")], durable: true, ..Options::default() })?;
+        let control_plane = ControlPlane::start(Options {
+            crds: vec![root.join("crds")],
+            durable: true,
+            ..Options::default()
+        })?;
         control_plane.kubectl_ok(&["apply", "-f", &root.join("dev/rbac.yaml").display().to_string()])?;
         let dps = Simulator::start(simulator()?).await?;
         let config = kube::Config::from_custom_kubeconfig(
@@ -55,7 +58,17 @@ impl Stage {
         control_plane.apply(&manifests(&dps).to_string())?;
         let kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, ACCOUNT)?;
         let audit = Tail::new(control_plane.audit_log());
-        Ok(Self { control_plane, dps, client, audit, counted: Totals::default(), kubeconfig, operator: None, starts: 0 })
+        let counted = dps.control().totals();
+        Ok(Self {
+            control_plane,
+            dps,
+            client,
+            audit,
+            counted,
+            kubeconfig,
+            operator: None,
+            starts: 0,
+        })
     }
 
     pub fn devices(&self) -> Api<ProvisionedDevice> {
@@ -121,7 +134,11 @@ impl Stage {
                 return Ok(());
             }
             if begun.elapsed() > PATIENCE {
-                return Err(format!("{count} of {wanted} devices are Ready; see {}", self.control_plane.logs_dir().display()).into());
+                return Err(format!(
+                    "{count} of {wanted} devices are Ready; see {}",
+                    self.control_plane.logs_dir().display()
+                )
+                .into());
             }
             tokio::time::sleep(Duration::from_millis(150)).await;
         }
@@ -210,7 +227,8 @@ async fn create_number(client: &Client, namespace: &str, number: usize) -> Outco
 async fn create_one(client: &Client, namespace: &str, name: &str) -> Outcome<()> {
     let resource = ApiResource::erase::<ProvisionedDevice>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let device = DynamicObject::new(name, &resource).data(json!({"spec": {"integrationRef": {"name": "factory"}}}));
+    let device =
+        DynamicObject::new(name, &resource).data(json!({"spec": {"integrationRef": {"name": "factory"}}}));
     api.create(&PostParams::default(), &device).await?;
     Ok(())
 }

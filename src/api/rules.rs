@@ -5,14 +5,19 @@ use kube::core::cel::Validator;
 use serde_json::{Value, json};
 
 fn schema(kind: &str) -> Value {
-    let (_, crd) = super::crds().unwrap().into_iter().find(|(_, crd)| crd["spec"]["names"]["kind"] == kind).unwrap();
+    let (_, crd) =
+        super::crds().unwrap().into_iter().find(|(_, crd)| crd["spec"]["names"]["kind"] == kind).unwrap();
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
 
 fn merged(base: &Value, change: &Value) -> Value {
     let mut merged = base.clone();
     for (key, value) in change.as_object().unwrap() {
-        merged[key] = if value.is_object() && merged[key].is_object() { self::merged(&merged[key], value) } else { value.clone() };
+        merged[key] = if value.is_object() && merged[key].is_object() {
+            self::merged(&merged[key], value)
+        } else {
+            value.clone()
+        };
     }
     merged
 }
@@ -58,17 +63,24 @@ fn refused(kind: &str, object: &Value, message: &str) {
 
 #[test]
 fn names_that_are_too_long_for_an_id_or_a_secret_need_their_own() {
-    let named = |length: usize, spec: Value| device(json!({"metadata": {"name": "a".repeat(length)}, "spec": spec}));
+    let named =
+        |length: usize, spec: Value| device(json!({"metadata": {"name": "a".repeat(length)}, "spec": spec}));
     admitted("ProvisionedDevice", &named(128, json!({})));
     refused("ProvisionedDevice", &named(129, json!({})), "longer than the 128 characters");
     admitted("ProvisionedDevice", &named(249, json!({"registrationId": "a"})));
-    refused("ProvisionedDevice", &named(250, json!({"registrationId": "a"})), "longer than the 253 characters");
+    refused(
+        "ProvisionedDevice",
+        &named(250, json!({"registrationId": "a"})),
+        "longer than the 253 characters",
+    );
     admitted("ProvisionedDevice", &named(253, json!({"registrationId": "a", "secret": {"name": "s"}})));
 }
 
 #[test]
 fn the_effective_registration_id_is_immutable() {
-    let with = |id: Option<&str>| id.map_or_else(|| device(json!({})), |id| device(json!({"spec": {"registrationId": id}})));
+    let with = |id: Option<&str>| {
+        id.map_or_else(|| device(json!({})), |id| device(json!({"spec": {"registrationId": id}})))
+    };
     let change = |from, to| refusals("ProvisionedDevice", &with(to), Some(&with(from)));
     assert_eq!(change(None, Some("truck-1")), "");
     assert_eq!(change(Some("truck-1"), None), "");
@@ -82,8 +94,16 @@ fn reprovision_intervals_belong_to_periodic() {
     let policy = |value: Value| device(json!({"spec": {"reprovision": value}}));
     admitted("ProvisionedDevice", &policy(json!({"policy": "Periodic", "interval": "1h"})));
     admitted("ProvisionedDevice", &policy(json!({"policy": "Never"})));
-    refused("ProvisionedDevice", &policy(json!({"policy": "Periodic"})), "interval is required with policy Periodic");
-    refused("ProvisionedDevice", &policy(json!({"policy": "Never", "interval": "2h"})), "not allowed otherwise");
+    refused(
+        "ProvisionedDevice",
+        &policy(json!({"policy": "Periodic"})),
+        "interval is required with policy Periodic",
+    );
+    refused(
+        "ProvisionedDevice",
+        &policy(json!({"policy": "Never", "interval": "2h"})),
+        "not allowed otherwise",
+    );
     refused("ProvisionedDevice", &policy(json!({"policy": "Periodic", "interval": "59m"})), "at least 1h");
 }
 
@@ -99,10 +119,18 @@ fn drift_checks_are_off_or_at_least_ten_minutes_apart() {
 fn labels_and_annotations_of_reserved_domains_are_refused() {
     for map in ["labels", "annotations"] {
         let with = |key: &str| device(json!({"spec": {"secret": {map: {key: "x"}}}}));
-        for good in ["team", "example.com/team", "app.kubernetes.io/name", "notdps-operator.io/x", "kubernetes.io"] {
+        for good in
+            ["team", "example.com/team", "app.kubernetes.io/name", "notdps-operator.io/x", "kubernetes.io"]
+        {
             admitted("ProvisionedDevice", &with(good));
         }
-        for bad in ["x.k8s.io/y", "meta.helm.sh/release-name", "app.kubernetes.io/managed-by", "dps-operator.io/device", "argoproj.io/x"] {
+        for bad in [
+            "x.k8s.io/y",
+            "meta.helm.sh/release-name",
+            "app.kubernetes.io/managed-by",
+            "dps-operator.io/device",
+            "argoproj.io/x",
+        ] {
             refused("ProvisionedDevice", &with(bad), "are reserved");
         }
         for bad in ["a b", "/kubernetes.io/x", "KUBERNETES.IO/x", ""] {
@@ -140,7 +168,8 @@ fn an_integration_has_exactly_one_kind_of_attestation() {
 
 #[test]
 fn the_id_scope_is_fixed_once_dps_has_accepted_it() {
-    let of = |scope: &str, accepted: Value| integration(json!({"spec": {"idScope": scope}, "status": accepted}));
+    let of =
+        |scope: &str, accepted: Value| integration(json!({"spec": {"idScope": scope}, "status": accepted}));
     let change = |old: Value, new: Value| refusals("DpsIntegration", &new, Some(&old));
     let nothing = || json!({"observedGeneration": -1});
     let accepted = || json!({"acceptedIdScope": "0ne1"});
@@ -155,9 +184,20 @@ fn consent_to_other_namespaces_names_whom_and_which_ids() {
     let prefixes = json!(["{namespace}-"]);
     admitted("DpsIntegration", &allowed(json!({"from": "Same"})));
     admitted("DpsIntegration", &allowed(json!({"from": "All", "registrationIdPrefixes": [""]})));
-    admitted("DpsIntegration", &allowed(json!({"from": "Selector", "selector": {}, "registrationIdPrefixes": prefixes})));
-    refused("DpsIntegration", &allowed(json!({"from": "Selector", "registrationIdPrefixes": prefixes})), "selector is required");
-    refused("DpsIntegration", &allowed(json!({"from": "All", "selector": {}, "registrationIdPrefixes": prefixes})), "not allowed otherwise");
+    admitted(
+        "DpsIntegration",
+        &allowed(json!({"from": "Selector", "selector": {}, "registrationIdPrefixes": prefixes})),
+    );
+    refused(
+        "DpsIntegration",
+        &allowed(json!({"from": "Selector", "registrationIdPrefixes": prefixes})),
+        "selector is required",
+    );
+    refused(
+        "DpsIntegration",
+        &allowed(json!({"from": "All", "selector": {}, "registrationIdPrefixes": prefixes})),
+        "not allowed otherwise",
+    );
     refused("DpsIntegration", &allowed(json!({"from": "All"})), "registrationIdPrefixes is required");
 }
 

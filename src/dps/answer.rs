@@ -40,7 +40,11 @@ pub(super) struct Answer {
 
 /// What a terminal status means; `None` while the operation goes on. `unassigned` and unknown
 /// statuses are polled until the deadline, as three of Microsoft's clients do.
-pub(super) fn outcome(id: &RegistrationId, operation: Operation, hub_suffixes: &[String]) -> Option<Result<Assignment, DpsError>> {
+pub(super) fn outcome(
+    id: &RegistrationId,
+    operation: Operation,
+    hub_suffixes: &[String],
+) -> Option<Result<Assignment, DpsError>> {
     let state = operation.registration_state.unwrap_or_default();
     let status = operation.status.as_deref().or(state.status.as_deref());
     match status {
@@ -89,7 +93,6 @@ fn assignment(
         payload,
     })
 }
-
 
 fn json_size(map: &Map<String, Value>) -> usize {
     serde_json::to_vec(map).map_or(usize::MAX, |bytes| bytes.len())
@@ -247,9 +250,13 @@ mod tests {
     #[test]
     fn terminal_failures_are_classified_by_their_code() {
         let failed = |code: i32| {
-            polled(json!({"status": "failed", "registrationState": {"errorCode": code, "errorMessage": "no hub"}}))
+            polled(
+                json!({"status": "failed", "registrationState": {"errorCode": code, "errorMessage": "no hub"}}),
+            )
         };
-        assert!(matches!(failed(400_208), Some(Err(DpsError::AllocationFailed(d))) if d.code == Some(400_208)));
+        assert!(
+            matches!(failed(400_208), Some(Err(DpsError::AllocationFailed(d))) if d.code == Some(400_208))
+        );
         assert!(matches!(failed(404_201), Some(Err(DpsError::NotFound(_)))));
         assert!(matches!(failed(401_002), Some(Err(DpsError::Unauthorized(_)))));
         assert!(matches!(failed(0), Some(Err(DpsError::Server { .. }))));

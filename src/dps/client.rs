@@ -95,7 +95,8 @@ impl DpsClient {
         Ok(Self { http, hub_suffixes })
     }
 
-    /// Registers the device and follows the operation to its end, at most five minutes.
+    /// Registers the device and follows the operation to its end, at most five minutes. `accepted`
+    /// is called as soon as DPS has taken the request, and so the key, whatever comes of it.
     ///
     /// # Errors
     /// Every way in which this does not end with an assignment.
@@ -103,6 +104,7 @@ impl DpsClient {
         &self,
         identity: Identity<'_>,
         payload: Option<&Map<String, Value>>,
+        accepted: impl FnOnce(),
     ) -> Result<Assignment, DpsError> {
         let deadline = Instant::now() + OPERATION_TIMEOUT;
         let body = registration_body(identity.id, payload)?;
@@ -110,6 +112,7 @@ impl DpsClient {
         let (answer, skew) = self.send_authorized(identity, Method::PUT, &path, &body, 0).await?;
         let mut wait = next_poll(&answer, true);
         let mut operation = success::<Operation>(&answer)?;
+        accepted();
         let mut operation_id = operation.operation_id.take();
         let mut failures = 0;
         loop {
@@ -151,7 +154,8 @@ impl DpsClient {
         let state = success::<RegistrationState>(&answer)?;
         let operation =
             Operation { status: state.status.clone(), registration_state: Some(state), operation_id: None };
-        answer::outcome(identity.id, operation, &self.hub_suffixes).unwrap_or_else(|| Err(DpsError::NotFound(Detail::default())))
+        answer::outcome(identity.id, operation, &self.hub_suffixes)
+            .unwrap_or_else(|| Err(DpsError::NotFound(Detail::default())))
     }
 
     /// Sends with a fresh token. When DPS refuses it and its clock is far from ours, once more with
@@ -200,7 +204,6 @@ impl DpsClient {
             request.send().await.map_err(|error| DpsError::Unreachable(unreachable_kind(&error)))?;
         read(response).await
     }
-
 }
 
 fn registration_url(identity: Identity<'_>) -> String {

@@ -70,7 +70,7 @@ impl Device {
         let id = RegistrationId::parse(self.id).unwrap();
         let key = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
         let identity = Identity { endpoint: &endpoint, scope: &scope, id: &id, key: &key };
-        client.register(identity, self.payload.as_object()).await
+        client.register(identity, self.payload.as_object(), || {}).await
     }
 
     async fn lookup(&self, dps: &Running) -> Result<Assignment, DpsError> {
@@ -97,7 +97,10 @@ async fn a_device_registers_and_is_found_again() {
     let dps = simulator().await;
     let device = Device { id: "aa:bb.c_d-1", ..Device::default() };
     let assignment = device.register(&dps).await.unwrap();
-    assert_eq!((assignment.hub.as_str(), assignment.device_id.as_str()), ("hub-a.azure-devices.net", "aa:bb.c_d-1"));
+    assert_eq!(
+        (assignment.hub.as_str(), assignment.device_id.as_str()),
+        ("hub-a.azure-devices.net", "aa:bb.c_d-1")
+    );
     assert_eq!(assignment.enrollment_group.as_deref(), Some("fleet"));
     assert_eq!(device.lookup(&dps).await.unwrap().hub, assignment.hub);
     let calls: Vec<_> = dps.control().ledger().iter().map(|entry| entry.operation).collect();
@@ -119,7 +122,9 @@ async fn an_unknown_registration_scope_and_a_wrong_key_are_told_apart() {
 
 #[tokio::test]
 async fn what_may_pass_while_polling_is_tried_again() {
-    for action in [FaultAction::status(503), FaultAction::throttled("0"), FaultAction::Reset, FaultAction::Truncated] {
+    for action in
+        [FaultAction::status(503), FaultAction::throttled("0"), FaultAction::Reset, FaultAction::Truncated]
+    {
         let (result, dps) = register_under(on_poll(action.clone()).times(1)).await;
         assert!(result.is_ok(), "{action:?}: {result:?}");
         assert_eq!(dps.control().totals().register, 1, "{action:?}");
@@ -147,7 +152,9 @@ async fn a_forgotten_operation_is_worth_a_fresh_registration() {
 async fn refusals_keep_what_dps_said() {
     let throttled = FaultAction::throttled("7");
     let (result, _dps) = register_under(Fault::global(throttled)).await;
-    assert!(matches!(result, Err(DpsError::Throttled { retry_after: Some(wait), .. }) if wait == Duration::from_secs(7)));
+    assert!(
+        matches!(result, Err(DpsError::Throttled { retry_after: Some(wait), .. }) if wait == Duration::from_secs(7))
+    );
     let (result, _dps) = register_under(Fault::global(FaultAction::status(500))).await;
     assert!(matches!(result, Err(DpsError::Server { .. })));
     let (result, _dps) = register_under(Fault::global(FaultAction::status(409))).await;
@@ -172,7 +179,8 @@ async fn answers_that_cannot_be_accepted_are_not() {
         let (result, _dps) = register_under(on_poll(action.clone())).await;
         assert_eq!(result, Err(DpsError::InvalidResponse(why)), "{action:?}");
     }
-    let (result, _dps) = register_under(on_poll(FaultAction::Huge { bytes: 200_000, of: HugeOf::Nesting })).await;
+    let (result, _dps) =
+        register_under(on_poll(FaultAction::Huge { bytes: 200_000, of: HugeOf::Nesting })).await;
     assert_eq!(result, Err(DpsError::InvalidResponse(Invalid::NotJson)));
 }
 

@@ -240,6 +240,13 @@ impl DpsQueue {
         self.release(permit.tenant);
     }
 
+    /// DPS has accepted the key of a call that goes on: the others need not wait for its end.
+    pub fn accepted(&mut self, tenant: Tenant, now: Instant) {
+        if let Some(member) = self.members.get_mut(&tenant) {
+            member.learn(Outcome::Accepted, now);
+        }
+    }
+
     /// A permitted call has ended.
     pub fn finished(&mut self, tenant: Tenant, outcome: Outcome, now: Instant) {
         self.release(tenant);
@@ -428,6 +435,14 @@ mod tests {
         assert_eq!(queue.poll(now), None);
         assert_eq!(queue.next_at(), None);
         queue.finished(permit.tenant, Outcome::Accepted, now);
+        assert!(queue.poll(now).is_some() && queue.poll(now).is_some());
+    }
+
+    #[test]
+    fn the_others_do_not_wait_for_the_end_of_the_first_operation() {
+        let (mut queue, now) = queue(600, false, 5);
+        let first = queue.poll(now).unwrap();
+        queue.accepted(first.tenant, now);
         assert!(queue.poll(now).is_some() && queue.poll(now).is_some());
     }
 

@@ -15,7 +15,7 @@ use crate::controller::integration::Ready;
 use crate::dps::queue::Permit;
 use crate::fleet::hash;
 use crate::fleet::record::{Record, version};
-use crate::fleet::{self, DeviceId, SecretSeen};
+use crate::fleet::{self, DeviceId, SecretSeen, uid_of};
 
 /// A device that waits this long for its turn is told so.
 const LONG_WAIT: Duration = Duration::from_secs(5 * 60);
@@ -253,11 +253,19 @@ impl Engine {
 
     fn spawn_registration(&mut self, id: DeviceId, permit: Permit) {
         let (Some(ready), Some(work)) = (self.ready_of(id), self.work.get(&id)) else { return };
-        let device = work.device.clone();
+        let (device, epoch) = (work.device.clone(), ready.epoch);
         debug!(namespace = device.metadata.namespace, device = device.metadata.name, "registering");
+        let (sender, uid) = (self.sender.clone(), uid_of(&device));
+        let awaited = self.queue.narrow(permit.tenant).is_some();
         self.spawn(id, async move {
-            let result = act::register(&device, &ready).await.map(Box::new);
-            Effect::Registered { permit, epoch: ready.epoch, result }
+            let accepted = || {
+                if awaited {
+                    // A full channel costs nothing but time: the end of the operation tells the same.
+                    let _ = sender.try_send(Message::Effect(id, uid, Effect::KeyAccepted { permit, epoch }));
+                }
+            };
+            let result = act::register(&device, &ready, accepted).await.map(Box::new);
+            Effect::Registered { permit, epoch, result }
         });
     }
 

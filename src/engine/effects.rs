@@ -35,10 +35,14 @@ impl Engine {
             self.device_read(id, read);
             return;
         }
+        if let Effect::KeyAccepted { permit, epoch } = effect {
+            self.key_accepted(id, permit, epoch);
+            return;
+        }
         let Some(work) = self.work.get_mut(&id) else { return };
         work.task = None;
         match effect {
-            Effect::DeviceRead(_) => {}
+            Effect::DeviceRead(_) | Effect::KeyAccepted { .. } => {}
             Effect::Registered { permit, epoch, result } => self.registered(id, permit, epoch, result),
             Effect::SecretRead(read) => self.secret_was_read(id, read),
             Effect::SecretWritten(result) => self.secret_written(id, result),
@@ -82,7 +86,7 @@ impl Engine {
     ) {
         let now = clock::now();
         self.permits.remove(&id);
-        self.dps_answered(id, permit, result.as_ref().err());
+        self.dps_answered(id, permit, epoch, result.as_ref().err());
         let Some(record) = self.fleet.get_mut(id) else { return };
         let Some(work) = self.work.get_mut(&id) else { return };
         match result {

@@ -12,17 +12,17 @@ use crate::api::integration::DpsIntegration;
 use crate::clock;
 use crate::config::Config;
 use crate::controller::device::failure;
+use crate::controller::integration::Ready;
 use crate::controller::integration::decide::{Unusable, Usable, references, resolve};
 use crate::controller::integration::status::{self};
-use crate::controller::integration::Ready;
 use crate::dps::client::{ClientError, DpsClient};
 use crate::dps::error::DpsError;
 use crate::dps::queue::{Narrow, Outcome, Permit};
+use crate::fleet::DeviceId;
 use crate::fleet::hash::Hash;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::version;
 use crate::fleet::referred::{Reference, Referred};
-use crate::fleet::DeviceId;
 
 /// Refusals in a row before a key that worked is called wrong: one could concern one device only.
 const REFUSALS_THAT_COUNT: u32 = 3;
@@ -202,28 +202,47 @@ impl Engine {
         self.integrations.get(&sym).and_then(|integration| integration.unusable_since)
     }
 
-    /// Takes in how a registration ended: for the queue, and for what the integration says.
-    pub(super) fn dps_answered(&mut self, id: DeviceId, permit: Permit, error: Option<&DpsError>) {
-        self.queue.finished(permit.tenant, outcome(error), clock::now().mono);
+    /// DPS has accepted the key of a registration that goes on.
+    pub(super) fn key_accepted(&mut self, id: DeviceId, permit: Permit, epoch: u64) {
         let Some(sym) = self.fleet.get(id).map(|record| record.integration) else { return };
-        if sym.index() != permit.tenant {
+        let Some(integration) = self.integrations.get_mut(&sym).filter(|integration| integration.epoch == epoch)
+        else {
             return;
+        };
+        if sym.index() == permit.tenant && self.permits.get(&id) == Some(&permit) {
+            self.queue.accepted(permit.tenant, clock::now().mono);
+            integration.learn(None, None);
         }
-        let narrow = self.queue.narrow(permit.tenant);
-        let Some(integration) = self.integrations.get_mut(&sym) else { return };
-        let was = integration.spoken_of();
-        match error {
-            None | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_)) => {
-                integration.accepted = true;
-                integration.trouble = None;
-            }
-            Some(error) => integration.note_trouble(error, narrow),
-        }
-        integration.dirty |= was != integration.spoken_of();
+    }
+
+    /// Takes in how a registration ended: for the queue, and for what the integration says. What an
+    /// earlier key or route brought says nothing about the present one.
+    pub(super) fn dps_answered(&mut self, id: DeviceId, permit: Permit, epoch: u64, error: Option<&DpsError>) {
+        let now = clock::now().mono;
+        let sym = self.fleet.get(id).map(|record| record.integration).filter(|sym| sym.index() == permit.tenant);
+        let integration = sym.and_then(|sym| self.integrations.get_mut(&sym)).filter(|i| i.epoch == epoch);
+        let Some(integration) = integration else {
+            self.queue.finished(permit.tenant, Outcome::Neutral, now);
+            return;
+        };
+        self.queue.finished(permit.tenant, outcome(error), now);
+        integration.learn(error, self.queue.narrow(permit.tenant));
     }
 }
 
 impl Integration {
+    /// Takes in what DPS answered; `None` is success.
+    fn learn(&mut self, error: Option<&DpsError>, narrow: Option<Narrow>) {
+        let was = self.spoken_of();
+        match error {
+            None | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_)) => {
+                (self.accepted, self.trouble) = (true, None);
+            }
+            Some(error) => self.note_trouble(error, narrow),
+        }
+        self.dirty |= was != self.spoken_of();
+    }
+
     /// What DPS's answers may change about the status.
     fn spoken_of(&self) -> (bool, Option<Reason>) {
         (self.accepted, self.trouble.as_ref().map(|(_, trouble)| trouble.reason))

@@ -282,10 +282,8 @@ impl Engine {
     pub(super) fn drop_work(&mut self, id: DeviceId) {
         self.tell_at.remove(&id);
         self.waiting.remove(&id);
-        if let Some(work) = self.work.remove(&id) {
-            if let Some(task) = &work.task {
-                task.abort();
-            }
+        if let Some(task) = self.work.remove(&id).and_then(|work| work.task) {
+            task.abort();
         }
         if let Some(permit) = self.permits.remove(&id) {
             self.queue.unused(permit);

@@ -54,6 +54,11 @@ impl Work {
 #[derive(Debug)]
 pub enum Effect {
     DeviceRead(Result<Option<Box<ProvisionedDevice>>, ApiError>),
+    /// DPS has accepted the key; the registration goes on.
+    KeyAccepted {
+        permit: Permit,
+        epoch: u64,
+    },
     Registered { permit: Permit, epoch: u64, result: Result<Box<Registered>, DpsError> },
     SecretRead(Result<Option<Box<Secret>>, ApiError>),
     SecretWritten(Result<WrittenSecret, SecretTrouble>),

@@ -27,9 +27,7 @@ fn add(fleet: &mut Fleet, name: &str, uid: u8) -> u32 {
 }
 
 fn status(ready: &str, reason: &str, hub: Option<&str>, progress: Option<&str>) -> Value {
-    let condition = |kind: &str, status: &str| {
-        json!({"type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"})
-    };
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
     let mut conditions = vec![condition("Ready", ready)];
     conditions.extend(progress.map(|kind| condition(kind, "True")));
     let mut status = json!({"observedGeneration": 1, "conditions": conditions});
@@ -55,7 +53,10 @@ fn events_are_new_changed_known_or_about_another_object() {
 fn places_are_used_again_and_names_lead_to_the_right_device() {
     let mut fleet = Fleet::default();
     let (a, b) = (add(&mut fleet, "a", 1), add(&mut fleet, "b", 2));
-    assert_eq!((fleet.find("fleet", "a"), fleet.find("fleet", "b"), fleet.find("other", "a")), (Some(a), Some(b), None));
+    assert_eq!(
+        (fleet.find("fleet", "a"), fleet.find("fleet", "b"), fleet.find("other", "a")),
+        (Some(a), Some(b), None)
+    );
     fleet.remove(a);
     assert_eq!((fleet.find("fleet", "a"), fleet.len()), (None, 1));
     let c = add(&mut fleet, "c", 3);
@@ -149,8 +150,10 @@ fn holders_of_a_registration_id_are_found_and_ordered() {
 fn a_record_is_settled_only_if_everything_in_its_status_holds() {
     let hash = Hash::of("x", [b"".as_slice()]);
     let mut object = device("a", 1, 1, &status("True", "Provisioned", Some("h"), None));
-    object.status.as_mut().unwrap().secret =
-        serde_json::from_value(json!({"name": "a-hub", "resourceVersion": "5", "renderedHash": hash.shown()})).unwrap();
+    object.status.as_mut().unwrap().secret = serde_json::from_value(
+        json!({"name": "a-hub", "resourceVersion": "5", "renderedHash": hash.shown()}),
+    )
+    .unwrap();
     let settled = |object: &ProvisionedDevice, rendered| {
         let mut fleet = Fleet::default();
         let id = fleet.upsert(object, rendered, 1).0;

@@ -31,16 +31,21 @@ pub enum SecretTrouble {
     Unavailable,
 }
 
-/// Registers the device with the integration's active key and follows the operation to its end.
+/// Registers the device with the integration's active key and follows the operation to its end;
+/// `accepted` is called as soon as DPS has taken the request.
 ///
 /// # Errors
 /// Whatever DPS has to say instead of an assignment.
-pub async fn register(device: &ProvisionedDevice, ready: &Ready) -> Result<Registered, DpsError> {
+pub async fn register(
+    device: &ProvisionedDevice,
+    ready: &Ready,
+    accepted: impl FnOnce(),
+) -> Result<Registered, DpsError> {
     let settings = Settings::of(device).map_err(|_| DpsError::Rejected(Detail::default()))?;
     let key = ready.active.key.derive(&settings.registration_id);
     let identity =
         Identity { endpoint: &ready.endpoint, scope: &ready.scope, id: &settings.registration_id, key: &key };
-    let assignment = ready.client.register(identity, settings.payload).await?;
+    let assignment = ready.client.register(identity, settings.payload, accepted).await?;
     Ok(Registered::new(
         assignment,
         (ready.scope.as_str(), settings.registration_id.as_str()),

@@ -55,7 +55,8 @@ fn good_keys() -> Referred {
 
 fn resolved(integration: &DpsIntegration, keys: Referred, ca: Referred) -> Result<Option<Usable>, Unusable> {
     let allowed = AllowedHosts::parse(["*.azure-devices-provisioning.net"]).unwrap();
-    let reference = |kind, name: &str| Reference { kind, namespace: "fleet".to_owned(), name: name.to_owned() };
+    let reference =
+        |kind, name: &str| Reference { kind, namespace: "fleet".to_owned(), name: name.to_owned() };
     let known = HashMap::from([
         (reference(ReferredKind::Secret, "keys"), keys),
         (reference(ReferredKind::ConfigMap, "ca"), ca),
@@ -74,7 +75,8 @@ fn a_valid_integration_is_usable_with_the_active_key() {
     assert_eq!((usable.active.slot, usable.other.is_some(), usable.share), (KeySlot::Primary, false, None));
     assert_eq!(usable.key_secrets.into_iter().collect::<Vec<_>>(), ["keys"]);
 
-    let usable = resolved(&integration(both_keys("Secondary")), good_keys(), Referred::Missing).unwrap().unwrap();
+    let usable =
+        resolved(&integration(both_keys("Secondary")), good_keys(), Referred::Missing).unwrap().unwrap();
     assert_eq!((usable.active.slot, usable.other.unwrap().slot), (KeySlot::Secondary, KeySlot::Primary));
 
     let limited = integration(json!({"rateLimit": {"registrationsPerMinute": 30}, "suspend": true}));
@@ -95,7 +97,10 @@ fn what_is_wrong_with_a_key_is_said_without_the_key() {
     ] {
         let (got, message) = of(keys);
         assert_eq!(got, reason, "{message}");
-        assert!(message.contains(says) && !message.contains("not base64!") && !message.contains("c2hvcnQ="), "{message}");
+        assert!(
+            message.contains(says) && !message.contains("not base64!") && !message.contains("c2hvcnQ="),
+            "{message}"
+        );
     }
     let generated = Referred::Present { data: BTreeMap::new(), generated: true };
     assert_eq!(of(generated).0, Reason::KeyInvalid);
@@ -139,11 +144,20 @@ fn what_cannot_be_honoured_yet_is_refused_and_never_ignored() {
         json!({"deviceDefaults": {"reprovision": {"policy": "Never"}}}),
         json!({"deviceDefaults": {"driftCheck": {"interval": "24h"}}}),
         json!({"deviceDefaults": {"secret": {"deletionPolicy": "Retain"}}}),
-        both_keys("Secondary").as_object().map(|_| json!({"attestation": {"symmetricKey": {
-            "primaryKeyRef": {"name": "keys", "key": "primaryKey"}, "active": "Secondary",
-        }}})).unwrap(),
+        both_keys("Secondary")
+            .as_object()
+            .map(|_| {
+                json!({"attestation": {"symmetricKey": {
+                    "primaryKeyRef": {"name": "keys", "key": "primaryKey"}, "active": "Secondary",
+                }}})
+            })
+            .unwrap(),
     ] {
-        assert_eq!(refusal(spec.clone(), good_keys(), Referred::Missing).0, Reason::InvalidConfiguration, "{spec}");
+        assert_eq!(
+            refusal(spec.clone(), good_keys(), Referred::Missing).0,
+            Reason::InvalidConfiguration,
+            "{spec}"
+        );
     }
     for spec in [
         json!({"allowedNamespaces": {"from": "Same"}}),
@@ -194,7 +208,8 @@ fn conditions_tell_the_worst_and_keep_what_is_known_of_the_keys() {
     let status = render(&integration, &View { trouble: Some(&refused), ..view(&usable, &counts) }, NOW);
     assert!(is_true(&status.conditions, ConditionType::Stalled));
     let missing = Unusable::new(Reason::KeySecretNotFound, "m");
-    let status = render(&integration, &View { keys: Err(&missing), accepted: false, ..view(&usable, &counts) }, NOW);
+    let status =
+        render(&integration, &View { keys: Err(&missing), accepted: false, ..view(&usable, &counts) }, NOW);
     assert!(is_true(&status.conditions, ConditionType::Reconciling));
     assert_eq!(status.credentials, good.credentials);
     let status = render(&integration, &View { suspended: true, ..view(&usable, &counts) }, NOW);
@@ -206,12 +221,22 @@ fn conditions_tell_the_worst_and_keep_what_is_known_of_the_keys() {
 fn counters_alone_may_wait_and_new_dates_of_throttling_say_nothing_new() {
     let integration = integration(json!({}));
     let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
-    let (none, one) = (Counts::default(), Counts { devices: DeviceCounts { total: 1, ..DeviceCounts::default() }, ..Counts::default() });
+    let (none, one) = (
+        Counts::default(),
+        Counts { devices: DeviceCounts { total: 1, ..DeviceCounts::default() }, ..Counts::default() },
+    );
     let before = render(&integration, &view(&usable, &none), NOW);
-    assert_eq!(difference(Some(&before), &render(&integration, &view(&usable, &none), Timestamp::MAX)), Difference::None);
-    assert_eq!(difference(Some(&before), &render(&integration, &view(&usable, &one), NOW)), Difference::Counters);
+    assert_eq!(
+        difference(Some(&before), &render(&integration, &view(&usable, &none), Timestamp::MAX)),
+        Difference::None
+    );
+    assert_eq!(
+        difference(Some(&before), &render(&integration, &view(&usable, &one), NOW)),
+        Difference::Counters
+    );
     assert_eq!(difference(None, &before), Difference::Meaning);
-    let throttled = |until| render(&integration, &View { throttled_until: Some(until), ..view(&usable, &none) }, NOW);
+    let throttled =
+        |until| render(&integration, &View { throttled_until: Some(until), ..view(&usable, &none) }, NOW);
     assert_eq!(difference(Some(&before), &throttled(NOW)), Difference::Meaning);
     assert_eq!(difference(Some(&throttled(NOW)), &throttled(Timestamp::MAX)), Difference::None);
 }

@@ -129,7 +129,8 @@ fn a_secret_that_is_there_is_looked_at_before_anything_is_registered() {
 
 #[test]
 fn what_was_read_back_from_a_secret_settles_the_device_without_dps() {
-    let mut situation = Situation { secret: SecretSeen::Version(3), secret_read: true, ..Situation::new_device() };
+    let mut situation =
+        Situation { secret: SecretSeen::Version(3), secret_read: true, ..Situation::new_device() };
     situation.facts.registered = provisioned(&situation.device, &situation.ready).registered;
     assert_eq!(situation.decide().step, Step::WriteSecret);
 }
@@ -137,7 +138,10 @@ fn what_was_read_back_from_a_secret_settles_the_device_without_dps() {
 #[test]
 fn suspended_devices_and_integrations_start_nothing_but_secrets_are_still_mended() {
     let mut situation = Situation { device: device(json!({"suspend": true})), ..Situation::new_device() };
-    assert_eq!((situation.decide().step, said(&situation.decide())), (Step::Nothing, Some(Reason::Suspended)));
+    assert_eq!(
+        (situation.decide().step, said(&situation.decide())),
+        (Step::Nothing, Some(Reason::Suspended))
+    );
     situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
     situation.device = device(json!({"suspend": true}));
     assert_eq!(situation.decide().step, Step::WriteSecret);
@@ -183,7 +187,10 @@ fn references_ids_and_secret_names_that_are_not_allowed_are_refused() {
     prefixed.device = device(json!({"registrationId": "fleet-1"}));
     assert_eq!(prefixed.decide().step, Step::Register);
 
-    let key = Situation { device: device(json!({"secret": {"name": "factory-group-key"}})), ..Situation::new_device() };
+    let key = Situation {
+        device: device(json!({"secret": {"name": "factory-group-key"}})),
+        ..Situation::new_device()
+    };
     assert_eq!((key.decide().step, said(&key.decide())), (Step::Nothing, Some(Reason::SecretConflict)));
 
     let duplicate = Situation { duplicate: true, ..Situation::new_device() };

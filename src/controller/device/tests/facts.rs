@@ -6,7 +6,7 @@ use super::{NOW, Situation, ready, registered};
 use crate::api::conditions::Reason;
 use crate::api::device::LastError;
 use crate::controller::device::decide::{Step, Verdict};
-use crate::controller::device::facts::{FailedWork, Facts, NewFailure, later};
+use crate::controller::device::facts::{Facts, FailedWork, NewFailure, later};
 use crate::controller::device::status::render;
 
 fn refused(at_least: Option<Duration>) -> NewFailure {
@@ -53,7 +53,10 @@ fn a_restart_does_not_forget_how_long_to_wait() {
     let written = render(&situation.device, &situation.facts, &verdict, NOW);
     let restored = Facts::from_status(&written, 1, 0);
     let (before, after) = (situation.facts.failure.as_ref().unwrap(), restored.failure.as_ref().unwrap());
-    assert_eq!((after.attempts, after.not_before, after.reason), (before.attempts, before.not_before, before.reason));
+    assert_eq!(
+        (after.attempts, after.not_before, after.reason),
+        (before.attempts, before.not_before, before.reason)
+    );
     situation.facts = restored;
     assert_eq!(situation.decide().step, Step::Nothing);
     situation.device.metadata.generation = Some(2);
@@ -65,7 +68,8 @@ fn a_status_that_was_tampered_with_is_not_believed() {
     let situation = Situation::settled_device();
     let verdict = Verdict { reason: Reason::Provisioned, message: String::new() };
     let good = render(&situation.device, &situation.facts, &verdict, NOW);
-    for (hub, device_id) in [("evil;x.azure-devices.net", "truck-1"), ("hub-a.azure-devices.net", "truck-2")] {
+    for (hub, device_id) in [("evil;x.azure-devices.net", "truck-1"), ("hub-a.azure-devices.net", "truck-2")]
+    {
         let mut status = good.clone();
         (status.assigned_hub, status.device_id) = (Some(hub.to_owned()), Some(device_id.to_owned()));
         assert_eq!(Facts::from_status(&status, 1, 0).registered, None, "{hub} {device_id}");

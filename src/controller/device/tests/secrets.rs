@@ -103,7 +103,8 @@ fn a_secret_that_is_as_it_should_be_is_not_written() {
     let desired = desired_of(&device(json!({})));
     assert_eq!(desired.judge(&existing(&desired, &json!({}))), Judgement::Equal);
     // What others add is theirs.
-    let others = json!({"data": {"theirs": "eA=="}, "metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"}}});
+    let others =
+        json!({"data": {"theirs": "eA=="}, "metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"}}});
     assert_eq!(desired.judge(&existing(&desired, &others)), Judgement::Equal);
 }
 
@@ -138,10 +139,13 @@ fn a_missing_owner_is_added_back_and_an_extinct_one_replaced() {
     assert_eq!(owners[0], json!({"$patch": "delete", "uid": "extinct"}));
     assert_eq!(owners[1]["uid"], "b1dafdfd-d634-4bfe-9061-804d9ded6ce8");
     let retained = device(json!({"secret": {"deletionPolicy": "Retain"}}));
-    let toggled = patch(&retained, &json!({"metadata": {"ownerReferences": [{
-        "apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDevice", "name": "truck-1",
-        "uid": "b1dafdfd-d634-4bfe-9061-804d9ded6ce8", "controller": true,
-    }]}}));
+    let toggled = patch(
+        &retained,
+        &json!({"metadata": {"ownerReferences": [{
+            "apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDevice", "name": "truck-1",
+            "uid": "b1dafdfd-d634-4bfe-9061-804d9ded6ce8", "controller": true,
+        }]}}),
+    );
     assert_eq!(toggled["metadata"]["ownerReferences"][0]["$patch"], "delete");
 }
 
@@ -187,7 +191,8 @@ fn a_secret_that_its_owner_offers_is_taken_over_unless_another_object_controls_i
 
 #[test]
 fn our_label_taken_away_is_put_back_while_the_device_owns_the_secret() {
-    let unlabelled = patch(&device(json!({})), &json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}));
+    let unlabelled =
+        patch(&device(json!({})), &json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}));
     assert_eq!(unlabelled["metadata"]["labels"], json!({"app.kubernetes.io/managed-by": "dps-operator"}));
 }
 

@@ -14,7 +14,9 @@ fn status(situation: &Situation, reason: Reason) -> ProvisionedDeviceStatus {
 /// Status of Ready, then of Registered, then which of the two progress conditions is set.
 fn shape(status: &ProvisionedDeviceStatus) -> (String, String, Option<&'static str>) {
     let of = |kind| find(&status.conditions, kind).unwrap().status.clone();
-    let progress = ["Reconciling", "Stalled"].into_iter().find(|kind| status.conditions.iter().any(|c| c.type_ == *kind));
+    let progress = ["Reconciling", "Stalled"]
+        .into_iter()
+        .find(|kind| status.conditions.iter().any(|c| c.type_ == *kind));
     (of(ConditionType::Ready), of(ConditionType::Registered), progress)
 }
 
@@ -47,7 +49,11 @@ fn the_table_of_reasons_holds() {
     for (reason, ready_new, ready, registered, progress) in table {
         let fresh = status(&new, reason);
         assert_eq!((shape(&fresh).0.as_str(), shape(&fresh).2), (ready_new, progress), "{reason:?}");
-        assert_eq!(shape(&status(&settled, reason)), (ready.to_owned(), registered.to_owned(), progress), "{reason:?}");
+        assert_eq!(
+            shape(&status(&settled, reason)),
+            (ready.to_owned(), registered.to_owned(), progress),
+            "{reason:?}"
+        );
     }
 }
 
