@@ -59,16 +59,7 @@ impl Stage {
         let kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, ACCOUNT)?;
         let audit = Tail::new(control_plane.audit_log());
         let counted = dps.control().totals();
-        Ok(Self {
-            control_plane,
-            dps,
-            client,
-            audit,
-            counted,
-            kubeconfig,
-            operator: None,
-            starts: 0,
-        })
+        Ok(Self { control_plane, dps, client, audit, counted, kubeconfig, operator: None, starts: 0 })
     }
 
     pub fn devices(&self) -> Api<ProvisionedDevice> {

@@ -205,7 +205,8 @@ impl Engine {
     /// DPS has accepted the key of a registration that goes on.
     pub(super) fn key_accepted(&mut self, id: DeviceId, permit: Permit, epoch: u64) {
         let Some(sym) = self.fleet.get(id).map(|record| record.integration) else { return };
-        let Some(integration) = self.integrations.get_mut(&sym).filter(|integration| integration.epoch == epoch)
+        let Some(integration) =
+            self.integrations.get_mut(&sym).filter(|integration| integration.epoch == epoch)
         else {
             return;
         };
@@ -217,9 +218,16 @@ impl Engine {
 
     /// Takes in how a registration ended: for the queue, and for what the integration says. What an
     /// earlier key or route brought says nothing about the present one.
-    pub(super) fn dps_answered(&mut self, id: DeviceId, permit: Permit, epoch: u64, error: Option<&DpsError>) {
+    pub(super) fn dps_answered(
+        &mut self,
+        id: DeviceId,
+        permit: Permit,
+        epoch: u64,
+        error: Option<&DpsError>,
+    ) {
         let now = clock::now().mono;
-        let sym = self.fleet.get(id).map(|record| record.integration).filter(|sym| sym.index() == permit.tenant);
+        let sym =
+            self.fleet.get(id).map(|record| record.integration).filter(|sym| sym.index() == permit.tenant);
         let integration = sym.and_then(|sym| self.integrations.get_mut(&sym)).filter(|i| i.epoch == epoch);
         let Some(integration) = integration else {
             self.queue.finished(permit.tenant, Outcome::Neutral, now);

@@ -99,7 +99,7 @@ impl Engine {
             let labels = Some(format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
             let scope = Scope { namespace, labels, ..Scope::default() };
             let wrap = move |seen| Message::Secret(watch, seen);
-            tokio::spawn(watch::run::<PartialObjectMeta<Secret>, _>(
+            tokio::spawn(watch::run_metadata::<Secret, _>(
                 self.client.clone(),
                 scope,
                 self.sender.clone(),

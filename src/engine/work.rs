@@ -59,8 +59,15 @@ pub enum Effect {
         permit: Permit,
         epoch: u64,
     },
-    Registered { permit: Permit, epoch: u64, result: Result<Box<Registered>, DpsError> },
+    Registered {
+        permit: Permit,
+        epoch: u64,
+        result: Result<Box<Registered>, DpsError>,
+    },
     SecretRead(Result<Option<Box<Secret>>, ApiError>),
     SecretWritten(Result<WrittenSecret, SecretTrouble>),
-    StatusWritten { status: Box<ProvisionedDeviceStatus>, result: Result<u64, ApiError> },
+    StatusWritten {
+        status: Box<ProvisionedDeviceStatus>,
+        result: Result<u64, ApiError>,
+    },
 }

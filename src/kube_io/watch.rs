@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use kube::api::Api;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use kube_runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
@@ -46,7 +46,7 @@ impl Scope {
 
     fn api<K>(&self, client: Client) -> Api<K>
     where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         match &self.namespace {
             Some(namespace) => Api::namespaced(client, namespace),
@@ -67,26 +67,56 @@ pub enum Seen<K> {
     Forbidden,
 }
 
-/// Watches for as long as somebody listens. Objects that cannot be read are skipped and logged:
-/// one bad object never harms another.
+/// Watches whole objects for as long as somebody listens. Objects that cannot be read are skipped
+/// and logged: one bad object never harms another.
 pub async fn run<K, M>(client: Client, scope: Scope, sender: Sender<M>, wrap: impl Fn(Seen<K>) -> M)
 where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + Debug
         + DeserializeOwned
         + Send
         + 'static,
 {
-    let kind = K::kind(&());
-    let api: Api<DeserializeGuard<K>> = scope.api::<DeserializeGuard<K>>(client);
+    follow(scope.api::<DeserializeGuard<K>>(client), &scope, sender, wrap, readable).await;
+}
+
+/// The same for the metadata of objects alone. Not guarded: the guard would have the API server
+/// send whole objects.
+pub async fn run_metadata<K, M>(
+    client: Client,
+    scope: Scope,
+    sender: Sender<M>,
+    wrap: impl Fn(Seen<PartialObjectMeta<K>>) -> M,
+) where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    follow(scope.api::<PartialObjectMeta<K>>(client), &scope, sender, wrap, Some).await;
+}
+
+async fn follow<W, K, M>(
+    api: Api<W>,
+    scope: &Scope,
+    sender: Sender<M>,
+    wrap: impl Fn(Seen<K>) -> M,
+    open: fn(W) -> Option<K>,
+) where
+    W: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource<DynamicType = ()>,
+{
+    let kind = W::kind(&());
     let mut events = std::pin::pin!(watcher(api, scope.config()));
     let mut failures = 0_u32;
     loop {
         let seen = match events.next().await {
             Some(Ok(event)) => {
                 failures = 0;
-                present(event, &kind)
+                present(event, open)
             }
             Some(Err(error)) => {
                 failures += 1;
@@ -108,32 +138,34 @@ where
     }
 }
 
-fn present<K>(event: Event<DeserializeGuard<K>>, kind: &str) -> Option<Seen<K>>
-where
-    K: Resource<DynamicType = ()>,
-{
-    let readable = |guard: DeserializeGuard<K>| match guard.0 {
-        Ok(mut object) => {
-            // Three quarters of an object's memory, and nobody reads them.
-            object.managed_fields_mut().clear();
-            Some(object)
-        }
+fn present<W, K: Resource>(event: Event<W>, open: fn(W) -> Option<K>) -> Option<Seen<K>> {
+    let read = |object| {
+        let mut object = open(object)?;
+        // Three quarters of an object's memory, and nobody reads them.
+        object.managed_fields_mut().clear();
+        Some(object)
+    };
+    match event {
+        Event::Init => Some(Seen::Listing),
+        Event::InitApply(object) | Event::Apply(object) => read(object).map(Seen::Present),
+        Event::Delete(object) => read(object).map(Seen::Gone),
+        Event::InitDone => Some(Seen::Listed),
+    }
+}
+
+fn readable<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Option<K> {
+    match guard.0 {
+        Ok(object) => Some(object),
         Err(invalid) => {
-            let meta = &invalid.metadata;
+            let (kind, meta) = (K::kind(&()), &invalid.metadata);
             warn!(
-                kind,
+                %kind,
                 namespace = meta.namespace,
                 name = meta.name,
                 "an object cannot be read and is skipped; is the CRD older or newer than the operator?"
             );
             None
         }
-    };
-    match event {
-        Event::Init => Some(Seen::Listing),
-        Event::InitApply(guard) | Event::Apply(guard) => readable(guard).map(Seen::Present),
-        Event::Delete(guard) => readable(guard).map(Seen::Gone),
-        Event::InitDone => Some(Seen::Listed),
     }
 }
 

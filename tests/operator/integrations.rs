@@ -145,7 +145,7 @@ async fn without_the_right_ca_nothing_is_registered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_is_not_allowed_gets_no_request() {
     let world = World::empty().await;
-    let port = world.dps.address().port();
+    let port = world.port();
     let hosts = [
         format!("127.0.0.1:{port}"),
         "localhost".to_owned(),

@@ -5,6 +5,12 @@
 //! user sees with kubectl.
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
+mod dps_answers;
+#[cfg(test)]
+mod dps_outages;
+#[cfg(test)]
 mod first_registration;
 #[cfg(test)]
 mod integrations;
@@ -18,6 +24,8 @@ mod restart;
 mod secret_conflicts;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod shutdown;
 #[cfg(test)]
 mod world;
 #[cfg(test)]

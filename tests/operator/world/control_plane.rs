@@ -1,8 +1,8 @@
 //! The control plane that all tests of a run share.
 
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dps_dev::{ControlPlane, Options};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -13,11 +13,11 @@ use super::operator::ACCOUNTS;
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Statics are never dropped, and need not be: the processes end with this one.
-static SHARED: OnceLock<ControlPlane> = OnceLock::new();
+static SHARED: OnceLock<Arc<ControlPlane>> = OnceLock::new();
 static NAMESPACES: AtomicUsize = AtomicUsize::new(1);
 
-pub async fn shared() -> &'static ControlPlane {
-    tokio::task::block_in_place(|| SHARED.get_or_init(start))
+pub async fn shared() -> Arc<ControlPlane> {
+    tokio::task::block_in_place(|| SHARED.get_or_init(|| Arc::new(start())).clone())
 }
 
 /// One with the CRDs and the operator's ClusterRole.

@@ -8,11 +8,12 @@ pub mod operator;
 pub mod witness;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dps_dev::{ControlPlane, Guarded};
-use dps_simulator::config::Quotas;
-use dps_simulator::{Config, EnrollmentGroup, IdScope, Running, Simulator};
+use dps_simulator::config::{Quotas, loopback};
+use dps_simulator::{Config, Control, EnrollmentGroup, IdScope, Running, Simulator};
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -26,10 +27,9 @@ pub const INTEGRATION: &str = "factory";
 /// The data key under which integrations look for the group's primary key.
 pub const PRIMARY: &str = "primaryKey";
 /// What the simulator knows as the group's keys, and two that it does not know.
-pub const PRIMARY_KEY: &str = "cHJpbWFyeS1rZXktb2YtdGhlLWZsZWV0LWluLXRoZS1vcGVyYXRvci10ZXN0cy0wMDAwMDAwMDE=";
-pub const SECONDARY_KEY: &str =
-    "c2Vjb25kYXJ5LWtleS1vZi10aGUtZmxlZXQtaW4tdGhlLW9wZXJhdG9yLXRlc3RzLTAwMDAwMDI=";
-pub const WRONG_KEY: &str = "d3Jvbmcta2V5LXRoYXQtbm8tZW5yb2xsbWVudC1oYXMtaW4tdGhlLW9wZXJhdG9yLXRlc3RzLTM=";
+pub const PRIMARY_KEY: &str = "WMRDDhNe0ItaaEeEa4DrufntWHoSVUO0K6RUNsQkupyUeTCNlfamLZTdrGy1Xjhp";
+pub const SECONDARY_KEY: &str = "y9cAr1AyzCn88hHTsBOGHB9WhnCytMvdgJtAQ7MDUlDowd/yWvsf6x/N5etX7Xd8";
+pub const WRONG_KEY: &str = "voAWRp+xpwavCx7g/vZb2HE0Bu5Kgez2+HpC00lChw22r1NpwB2hcwqqe2gM1APB";
 
 /// Long enough for a machine that compiles meanwhile; nobody waits for it but a failing test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,8 +38,11 @@ pub const POLL: Duration = Duration::from_millis(40);
 pub struct World {
     pub namespace: String,
     pub client: Client,
-    pub dps: Running,
-    control_plane: &'static ControlPlane,
+    pub dps: Control,
+    simulator: Config,
+    running: Option<Running>,
+    port: u16,
+    control_plane: Arc<ControlPlane>,
     operator: Option<Guarded>,
     arguments: Vec<String>,
     log: PathBuf,
@@ -50,7 +53,7 @@ pub struct Setup {
     pub simulator: Config,
     /// Further arguments of the operator.
     pub arguments: Vec<String>,
-    pub control_plane: Option<&'static ControlPlane>,
+    pub control_plane: Option<Arc<ControlPlane>>,
     pub namespace: Option<String>,
 }
 
@@ -104,11 +107,21 @@ impl World {
             None => control_plane::shared().await,
         };
         let namespace = setup.namespace.unwrap_or_else(control_plane::fresh_namespace);
-        let dps = Simulator::start(setup.simulator).await.expect("the simulator starts");
+        let running = Simulator::start(setup.simulator.clone()).await.expect("the simulator starts");
         let log = control_plane.logs_dir().join(format!("operator-{namespace}.log"));
         let client = control_plane::client(control_plane.admin_kubeconfig()).await;
-        let arguments = setup.arguments;
-        let world = Self { namespace, client, dps, control_plane, operator: None, arguments, log };
+        let world = Self {
+            namespace,
+            client,
+            dps: running.control(),
+            simulator: setup.simulator,
+            port: running.address().port(),
+            running: Some(running),
+            control_plane,
+            operator: None,
+            arguments: setup.arguments,
+            log,
+        };
         world.furnish().await;
         world
     }
@@ -137,7 +150,8 @@ impl World {
 
     /// Puts the present simulator's CA where integrations look for it.
     pub async fn publish_ca(&self) {
-        let ca = json!({"metadata": {"name": "simulator-ca"}, "data": {"ca.crt": self.dps.ca_pem()}});
+        let running = self.running.as_ref().expect("the simulator runs");
+        let ca = json!({"metadata": {"name": "simulator-ca"}, "data": {"ca.crt": running.ca_pem()}});
         self.create(Kind::ConfigMap, ca).await;
     }
 
@@ -188,10 +202,28 @@ impl World {
 
     /// Host and port of the simulator, as integrations name it.
     pub fn host(&self) -> String {
-        format!("localhost:{}", self.dps.address().port())
+        format!("localhost:{}", self.port)
     }
 
-    pub fn control_plane(&self) -> &'static ControlPlane {
-        self.control_plane
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends the simulator: its port refuses connections.
+    pub async fn stop_dps(&mut self) {
+        self.running.take().expect("the simulator runs").shutdown().await;
+    }
+
+    /// Starts it again on its port. It keeps its CA if that has a folder, and nothing else.
+    pub async fn start_dps(&mut self) {
+        let listen = Some(loopback(self.port));
+        let running = Simulator::start(Config { listen, ..self.simulator.clone() }).await;
+        let running = running.expect("the simulator starts again");
+        self.dps = running.control();
+        self.running = Some(running);
+    }
+
+    pub fn control_plane(&self) -> &ControlPlane {
+        &self.control_plane
     }
 }

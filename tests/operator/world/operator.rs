@@ -24,7 +24,8 @@ impl World {
             // The bucket of the id scope is tested where it is the subject; here it would only be in the way.
             .args(["--registrations-per-minute", "6000"])
             .args(&self.arguments);
-        let (log, control_plane, namespace) = (self.log.clone(), self.control_plane, self.namespace.clone());
+        let (log, control_plane, namespace) =
+            (self.log.clone(), self.control_plane.clone(), self.namespace.clone());
         let started = tokio::task::block_in_place(|| -> Result<Guarded, Error> {
             let kubeconfig = control_plane.service_account_kubeconfig(ACCOUNTS, &namespace)?;
             Ok(Guarded::spawn(command.env("KUBECONFIG", kubeconfig), &log)?)

@@ -1,0 +1,219 @@
+//! DPS is not there, does not manage, or asks for patience.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dps_simulator::{Fault, FaultAction, OperationKind};
+use serde_json::{Value, json};
+
+use crate::world::objects::{is_ready, ready_reason};
+use crate::world::{INTEGRATION, Kind, PATIENCE, POLL, SCOPE, Setup, World, condition};
+
+async fn accepted() -> World {
+    let world = World::start().await;
+    world.device("first").await;
+    world.wait_ready("first").await;
+    world
+}
+
+/// Two failures are not worth a word, whichever device they hit; the third is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_errors_are_told_from_the_third_on_and_pass() {
+    tokio::join!(two_server_errors_go_unmentioned(), three_server_errors_are_mentioned());
+}
+
+async fn two_server_errors_go_unmentioned() {
+    let world = accepted().await;
+    world.dps.inject(Fault::device("truck-1", FaultAction::status(503)).times(2)).unwrap();
+
+    world.device("truck-1").await;
+
+    let silent = |device: &Value| {
+        let reason = ready_reason(device);
+        assert!(reason.is_empty() || reason == "Provisioned", "{reason}");
+        is_ready(device)
+    };
+    world.wait(Kind::Device, "truck-1", "Ready", silent).await;
+    assert_eq!(registers_of(&world, "truck-1"), 3);
+}
+
+async fn three_server_errors_are_mentioned() {
+    let world = accepted().await;
+    world.dps.inject(Fault::device("truck-1", FaultAction::status(500)).times(3)).unwrap();
+
+    world.device("truck-1").await;
+
+    let device = world.wait_reason("truck-1", "ServiceUnavailable").await;
+    assert_eq!(registers_of(&world, "truck-1"), 3);
+    assert_eq!(condition(&device, "Reconciling").unwrap().reason, "ServiceUnavailable");
+    assert!(!condition(&device, "Ready").unwrap().is_true());
+    assert_eq!(device["status"]["lastError"]["httpStatus"], 500);
+    let device = world.wait_ready("truck-1").await;
+    assert!(condition(&device, "Reconciling").is_none());
+    assert!(device["status"]["lastError"].is_null());
+    assert_eq!(registers_of(&world, "truck-1"), 4);
+    world.wait_integration(INTEGRATION, "Available").await;
+}
+
+fn registers_of(world: &World, id: &str) -> usize {
+    let entries = world.ledger().into_iter().filter(|entry| entry.operation == OperationKind::Register);
+    entries.filter(|entry| entry.registration_id.as_deref() == Some(id)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_429_holds_the_whole_integration_as_long_as_dps_asks() {
+    let world = accepted().await;
+    world.dps.inject(Fault::global(FaultAction::throttled("4")).times(1)).unwrap();
+
+    world.device("truck-1").await;
+    let integration = world.wait_integration(INTEGRATION, "Throttled").await;
+    assert_eq!(condition(&integration, "Reconciling").unwrap().reason, "Throttled");
+    assert!(integration["status"]["throttledUntil"].is_string());
+    world.devices("later", 3).await;
+
+    for name in ["truck-1", "later-1", "later-2", "later-3"] {
+        world.wait_ready(name).await;
+    }
+    let ledger = world.ledger();
+    let refused = ledger.iter().position(|entry| entry.status == Some(429)).unwrap();
+    let waited = ledger[refused + 1].time.duration_since(ledger[refused].time);
+    assert!(waited.as_secs_f64() >= 4.0, "{waited}");
+    let integration = world.wait_integration(INTEGRATION, "Available").await;
+    assert!(integration["status"]["throttledUntil"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_whose_answer_was_lost_ends_with_one_assignment() {
+    let world = accepted().await;
+    let lost = Fault::device("truck-1", FaultAction::Reset).on(OperationKind::Register).times(1);
+    world.dps.inject(lost.after_processing()).unwrap();
+    let cut = Fault::device("truck-2", FaultAction::Truncated).on(OperationKind::Register).times(1);
+    world.dps.inject(cut).unwrap();
+
+    world.devices("truck", 2).await;
+
+    for name in ["truck-1", "truck-2"] {
+        world.wait_ready(name).await;
+        assert_eq!(registers_of(&world, name), 2, "{name}");
+        let key = &world.secret(&format!("{name}-hub")).await["sharedAccessKey"];
+        assert!(world.dps.accepts_device_key(SCOPE, name, key));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn polls_that_fail_are_repeated_within_the_same_operation() {
+    let world = accepted().await;
+    for (name, action) in [
+        ("truck-1", FaultAction::Reset),
+        ("truck-2", FaultAction::status(502)),
+        ("truck-3", FaultAction::throttled("1")),
+    ] {
+        world.dps.inject(Fault::device(name, action).on(OperationKind::Poll).times(2)).unwrap();
+    }
+
+    world.devices("truck", 3).await;
+
+    for name in ["truck-1", "truck-2", "truck-3"] {
+        world.wait_ready(name).await;
+        assert_eq!(registers_of(&world, name), 1, "{name}");
+    }
+}
+
+/// Counts connections to a port and answers none.
+struct Doorbell {
+    rung: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Doorbell {
+    fn on(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        listener.set_nonblocking(true).expect("a listener can be made non-blocking");
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener for the runtime");
+        let rung = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&rung);
+        let task = tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                drop(connection);
+            }
+        });
+        Self { rung, task }
+    }
+
+    fn rung(&self) -> usize {
+        self.rung.load(Ordering::Relaxed)
+    }
+
+    async fn remove(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_is_gone_is_probed_once_and_not_once_for_each_device() {
+    let mut setup = Setup::default();
+    let folder = std::env::temp_dir().join(format!("dps-operator-tests-ca-{}", std::process::id()));
+    setup.simulator.tls.directory = Some(folder.clone());
+    let mut world = World::with(setup).await;
+    world.integration(INTEGRATION).await;
+    world.device("first").await;
+    world.wait_ready("first").await;
+    world.stop_dps().await;
+    world.device("probe").await;
+    let integration = world.wait_integration(INTEGRATION, "EndpointUnreachable").await;
+    assert_eq!(condition(&integration, "Reconciling").unwrap().reason, "EndpointUnreachable");
+
+    let doorbell = Doorbell::on(world.port());
+    world.devices("truck", 20).await;
+
+    // Two probes one after the other: time enough for twenty devices to have knocked.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while doorbell.rung() < 2 && std::time::Instant::now() < deadline {
+        tokio::time::sleep(POLL).await;
+    }
+    assert!((2..=4).contains(&doorbell.rung()), "{} connections", doorbell.rung());
+    assert!(is_ready(&world.get(Kind::Device, "first").await), "provisioned devices are left in peace");
+    doorbell.remove().await;
+    world.start_dps().await;
+
+    world.wait_all_ready(22).await;
+    world.wait_integration(INTEGRATION, "Available").await;
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_that_is_forgotten_is_begun_anew() {
+    let world = accepted().await;
+    world.dps.set_think_time(Duration::from_secs(1));
+    world.device("truck-1").await;
+    world.wait_ledger("a registration", |_| registers_of(&world, "truck-1") == 1).await;
+    world.dps.inject(Fault::device("truck-1", unknown_operation()).on(OperationKind::Poll).times(1)).unwrap();
+
+    world.wait_ready("truck-1").await;
+
+    assert_eq!(registers_of(&world, "truck-1"), 2);
+}
+
+fn unknown_operation() -> FaultAction {
+    FaultAction::Status { status: 404, retry_after: None, error_code: Some(404_201) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_think_time_of_some_seconds_is_waited_for_with_few_polls() {
+    let world = accepted().await;
+    world.dps.set_think_time(Duration::from_secs(5));
+    world.dps.set_retry_after(Some(Duration::from_secs(3)));
+
+    world.device("truck-1").await;
+
+    world.wait_ready("truck-1").await;
+    let of_device = |entry: &&dps_simulator::LedgerEntry| entry.registration_id.as_deref() == Some("truck-1");
+    let polls =
+        world.ledger().iter().filter(of_device).filter(|e| e.operation == OperationKind::Poll).count();
+    assert!((1..=2).contains(&polls), "{polls} polls");
+    assert_eq!(json!(registers_of(&world, "truck-1")), 1);
+}
