@@ -141,7 +141,7 @@ impl Engine {
             Unusable::new(Reason::CaBundleInvalid, format!("The CA bundle cannot be used: {error}."))
         })?;
         Ok((
-            Ready { scope, endpoint, client, active, other, prefixes, key_secrets, suspended, epoch: 0 },
+            Ready { scope, endpoint, client, active, other, prefixes, key_secrets, suspended, epoch: 0, as_recorded: false },
             share,
         ))
     }
@@ -159,6 +159,7 @@ impl Engine {
         if !same_key {
             integration.accepted = status::was_accepted(object, &ready.active);
         }
+        ready.as_recorded = integration.epoch == 0 && status::is_recorded(object, &ready.active);
         integration.epoch += 1;
         ready.epoch = integration.epoch;
         integration.trouble = None;

@@ -8,7 +8,7 @@ use dps_dev::process;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// Ctrl-C, a closed terminal, SIGTERM.
-    #[error("interrupted; all processes and files of the demo are gone")]
+    #[error("interrupted; nothing of the demo is left running")]
     Interrupted,
     #[error("cannot run cargo: install Rust from https://rustup.rs/ and try again")]
     Cargo(#[source] io::Error),

@@ -74,7 +74,7 @@ impl Story {
         let mut out = io::stdout().lock();
         writeln!(
             out,
-            "\nDemo finished after {:.0} s; all its processes and files are gone.",
+            "\nDemo finished after {:.0} s; nothing of it is left running.",
             self.seconds()
         )?;
         out.flush()

@@ -291,7 +291,7 @@ impl Considered<'_> {
     fn backing_off(&self, work: FailedWork) -> Option<Decision> {
         let failure = self.snapshot.facts.failure.as_ref().filter(|failure| failure.work == work)?;
         let unchanged = Some(failure.generation) == self.snapshot.device.metadata.generation
-            && failure.epoch.is_none_or(|epoch| epoch == self.ready.epoch);
+            && failure.epoch.map_or(self.ready.as_recorded, |epoch| epoch == self.ready.epoch);
         if !unchanged || failure.not_before <= self.snapshot.now {
             return None;
         }

@@ -36,6 +36,9 @@ pub struct Ready {
     /// Moves whenever anything above changes, so that failures of the past do not delay what may
     /// have been mended.
     pub epoch: u64,
+    /// The first epoch after a start, and the status speaks of this very spec and key: failures
+    /// that devices remember from before the start still count.
+    pub as_recorded: bool,
 }
 
 impl fmt::Debug for Ready {

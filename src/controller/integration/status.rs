@@ -121,14 +121,24 @@ fn credentials(view: &View<'_>, before: Option<CredentialsStatus>) -> Option<Cre
 
 /// True if the status says that DPS accepted this very key for the present scope.
 pub fn was_accepted(integration: &DpsIntegration, active: &SlotKey) -> bool {
-    let Some(status) = &integration.status else { return false };
-    let Some(credentials) = &status.credentials else { return false };
-    let recorded = match active.slot {
-        KeySlot::Primary => &credentials.primary,
-        KeySlot::Secondary => &credentials.secondary,
-    };
-    let fingerprint = recorded.as_ref().and_then(|key| Fingerprint::parse(&key.fingerprint));
-    status.accepted_id_scope.as_ref() == Some(&integration.spec.id_scope)
-        && credentials.working == Some(active.slot)
-        && fingerprint == Some(active.fingerprint)
+    let status = integration.status.as_ref();
+    let working = status.and_then(|status| status.credentials.as_ref()).and_then(|keys| keys.working);
+    let scope = status.and_then(|status| status.accepted_id_scope.as_ref());
+    scope == Some(&integration.spec.id_scope) && working == Some(active.slot) && recorded_key(integration, active)
+}
+
+/// True if the status was written for this very spec and key: what failed before a restart would
+/// fail in the same way.
+pub fn is_recorded(integration: &DpsIntegration, active: &SlotKey) -> bool {
+    let observed = integration.status.as_ref().and_then(|status| status.observed_generation);
+    observed.is_some() && observed == integration.metadata.generation && recorded_key(integration, active)
+}
+
+fn recorded_key(integration: &DpsIntegration, active: &SlotKey) -> bool {
+    let credentials = integration.status.as_ref().and_then(|status| status.credentials.as_ref());
+    let recorded = credentials.and_then(|credentials| match active.slot {
+        KeySlot::Primary => credentials.primary.as_ref(),
+        KeySlot::Secondary => credentials.secondary.as_ref(),
+    });
+    recorded.and_then(|key| Fingerprint::parse(&key.fingerprint)) == Some(active.fingerprint)
 }

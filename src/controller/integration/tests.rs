@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::decide::{Unusable, Usable, references, resolve};
-use super::status::{Difference, View, difference, render, was_accepted};
+use super::status::{Difference, View, difference, is_recorded, render, was_accepted};
 use crate::api::conditions::{ConditionType, Reason, find, is_true, reason_of};
 use crate::api::integration::{DeviceCounts, DpsIntegration, KeySlot};
 use crate::dps::host::AllowedHosts;
@@ -192,6 +192,9 @@ fn acceptance_is_remembered_for_exactly_this_key_and_scope() {
     let changed = present(&[("primaryKey", &key(9)), ("secondaryKey", &key(2))]);
     let other = resolved(&integration, changed, Referred::Missing).unwrap().unwrap();
     assert!(!was_accepted(&integration, &other.active));
+    assert!(is_recorded(&integration, &usable.active) && !is_recorded(&integration, &other.active));
+    integration.metadata.generation = Some(4);
+    assert!(!is_recorded(&integration, &usable.active));
 }
 
 #[test]

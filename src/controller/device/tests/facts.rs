@@ -59,6 +59,9 @@ fn a_restart_does_not_forget_how_long_to_wait() {
     );
     situation.facts = restored;
     assert_eq!(situation.decide().step, Step::Nothing);
+    situation.ready.as_recorded = false;
+    assert_eq!(situation.decide().step, Step::Register, "the key was changed meanwhile");
+    situation.ready.as_recorded = true;
     situation.device.metadata.generation = Some(2);
     assert_eq!(situation.decide().step, Step::Register);
 }

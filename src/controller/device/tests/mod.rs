@@ -48,6 +48,7 @@ fn ready() -> Ready {
         key_secrets: BTreeSet::from(["factory-group-key".to_owned()]),
         suspended: false,
         epoch: 1,
+        as_recorded: true,
     }
 }
 
