@@ -4,7 +4,6 @@ pub const GROUP: &str = "dps-operator.io";
 pub const VERSION: &str = "v1alpha1";
 pub const API_VERSION: &str = "dps-operator.io/v1alpha1";
 pub const DEVICE_KIND: &str = "ProvisionedDevice";
-pub const INTEGRATION_KIND: &str = "DpsIntegration";
 
 /// Owner of our fields in `managedFields`.
 pub const FIELD_MANAGER: &str = "dps-operator";
@@ -30,5 +29,3 @@ pub const ASSIGNMENT: &str = "dps-operator.io/assignment";
 pub const ADOPT: &str = "dps-operator.io/adopt";
 /// Token that asks for one more registration.
 pub const REPROVISION_REQUESTED_AT: &str = "dps-operator.io/reprovision-requested-at";
-/// Flux's and Argo CD's "look again".
-pub const RECONCILE_REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";

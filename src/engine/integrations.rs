@@ -141,7 +141,18 @@ impl Engine {
             Unusable::new(Reason::CaBundleInvalid, format!("The CA bundle cannot be used: {error}."))
         })?;
         Ok((
-            Ready { scope, endpoint, client, active, other, prefixes, key_secrets, suspended, epoch: 0, as_recorded: false },
+            Ready {
+                scope,
+                endpoint,
+                client,
+                active,
+                other,
+                prefixes,
+                key_secrets,
+                suspended,
+                epoch: 0,
+                as_recorded: false,
+            },
             share,
         ))
     }

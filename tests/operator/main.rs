@@ -15,11 +15,15 @@ mod first_registration;
 #[cfg(test)]
 mod integrations;
 #[cfg(test)]
+mod leaks;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod not_yet;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod scanner;
 #[cfg(test)]
 mod secret_conflicts;
 #[cfg(test)]

@@ -72,11 +72,7 @@ impl Story {
 
     pub(super) fn end(&mut self) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        writeln!(
-            out,
-            "\nDemo finished after {:.0} s; nothing of it is left running.",
-            self.seconds()
-        )?;
+        writeln!(out, "\nDemo finished after {:.0} s; nothing of it is left running.", self.seconds())?;
         out.flush()
     }
 

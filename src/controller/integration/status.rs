@@ -124,7 +124,9 @@ pub fn was_accepted(integration: &DpsIntegration, active: &SlotKey) -> bool {
     let status = integration.status.as_ref();
     let working = status.and_then(|status| status.credentials.as_ref()).and_then(|keys| keys.working);
     let scope = status.and_then(|status| status.accepted_id_scope.as_ref());
-    scope == Some(&integration.spec.id_scope) && working == Some(active.slot) && recorded_key(integration, active)
+    scope == Some(&integration.spec.id_scope)
+        && working == Some(active.slot)
+        && recorded_key(integration, active)
 }
 
 /// True if the status was written for this very spec and key: what failed before a restart would

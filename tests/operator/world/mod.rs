@@ -44,22 +44,22 @@ pub struct World {
     port: u16,
     control_plane: Arc<ControlPlane>,
     operator: Option<Guarded>,
-    arguments: Vec<String>,
+    log_level: &'static str,
     log: PathBuf,
 }
 
 /// How a world differs from the usual one.
 pub struct Setup {
     pub simulator: Config,
-    /// Further arguments of the operator.
-    pub arguments: Vec<String>,
+    /// What the operator logs.
+    pub log_level: &'static str,
     pub control_plane: Option<Arc<ControlPlane>>,
     pub namespace: Option<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { simulator: simulator(), arguments: Vec::new(), control_plane: None, namespace: None }
+        Self { simulator: simulator(), log_level: "trace", control_plane: None, namespace: None }
     }
 }
 
@@ -119,7 +119,7 @@ impl World {
             running: Some(running),
             control_plane,
             operator: None,
-            arguments: setup.arguments,
+            log_level: setup.log_level,
             log,
         };
         world.furnish().await;

@@ -22,6 +22,7 @@ pub enum Kind {
     Account,
     RoleBinding,
     Namespace,
+    Event,
 }
 
 impl Kind {
@@ -34,6 +35,7 @@ impl Kind {
             Self::Account => ("", "v1", "ServiceAccount", "serviceaccounts"),
             Self::RoleBinding => ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
             Self::Namespace => ("", "v1", "Namespace", "namespaces"),
+            Self::Event => ("events.k8s.io", "v1", "Event", "events"),
         };
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         ApiResource {

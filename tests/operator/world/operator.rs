@@ -13,17 +13,16 @@ const LAST_LINES: usize = 60;
 const SHUTDOWN: Duration = Duration::from_secs(20);
 
 impl World {
-    /// Starts it with the rights of its account and at the most talkative log level.
+    /// Starts it with the rights of its account.
     pub async fn start_operator(&mut self) {
         assert!(self.operator.is_none(), "the operator runs already");
         let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));
         command
-            .args(["run", "--log-level", "trace"])
+            .args(["run", "--log-level", self.log_level])
             .args(["--watch-namespaces", &self.namespace])
             .args(["--allowed-dps-hosts", &self.host()])
             // The bucket of the id scope is tested where it is the subject; here it would only be in the way.
-            .args(["--registrations-per-minute", "6000"])
-            .args(&self.arguments);
+            .args(["--registrations-per-minute", "6000"]);
         let (log, control_plane, namespace) =
             (self.log.clone(), self.control_plane.clone(), self.namespace.clone());
         let started = tokio::task::block_in_place(|| -> Result<Guarded, Error> {
