@@ -8,7 +8,7 @@ mod stage;
 
 use std::error::Error;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -56,6 +56,7 @@ async fn run(args: &Args) -> Outcome<()> {
 
     say("first device of an idle operator…")?;
     stage.start_operator()?;
+    stage.fence().await?;
     let first = stage.first_device().await?;
     let idle_kib = stage.resident_kib()?;
     stage.stop_operator()?;
@@ -63,10 +64,8 @@ async fn run(args: &Args) -> Outcome<()> {
     say(&format!("operator: {n} devices that are there before it starts…"))?;
     stage.create_devices(0, n).await?;
     stage.forget();
-    let begun = Instant::now();
     stage.start_operator()?;
-    stage.wait_ready(n + 1).await?;
-    let taken = begun.elapsed();
+    let taken = stage.wait_ready(n, n + 2).await?;
     let settled_kib = stage.resident_kib()?;
     let requests = stage.requests()?;
     let [register, poll, lookup, other] = stage.dps_calls();
@@ -113,8 +112,9 @@ async fn run(args: &Args) -> Outcome<()> {
 
 async fn grow(stage: &mut Stage, from: usize, to: usize, before_kib: u64) -> Outcome<()> {
     say(&format!("growing to {to} devices…"))?;
+    stage.forget();
     stage.create_devices(from, to).await?;
-    stage.wait_ready(to + 2).await?;
+    stage.wait_ready(to - from, to + 3).await?;
     let after_kib = stage.resident_kib()?;
     let slope = |kib: u64, base: u64| (kib.saturating_sub(base) as f64) * 1024.0 / ((to - from) as f64);
     say(&format!(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use dps_dev::audit::Tail;
+use dps_dev::audit::{Events, Request, Tail};
 use dps_dev::{ControlPlane, Guarded, Options};
 use dps_operator::api::conditions::{ConditionType, is_true};
 use dps_operator::api::device::ProvisionedDevice;
@@ -32,6 +32,8 @@ pub struct Stage {
     pub dps: Running,
     pub client: Client,
     audit: Tail,
+    /// The audit log since counting began.
+    seen: Events,
     /// Totals of the simulator when counting began.
     counted: Totals,
     kubeconfig: PathBuf,
@@ -59,7 +61,17 @@ impl Stage {
         let kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, ACCOUNT)?;
         let audit = Tail::new(control_plane.audit_log());
         let counted = dps.control().totals();
-        Ok(Self { control_plane, dps, client, audit, counted, kubeconfig, operator: None, starts: 0 })
+        Ok(Self {
+            control_plane,
+            dps,
+            client,
+            audit,
+            seen: Events::default(),
+            counted,
+            kubeconfig,
+            operator: None,
+            starts: 0,
+        })
     }
 
     pub fn devices(&self) -> Api<ProvisionedDevice> {
@@ -97,6 +109,7 @@ impl Stage {
         self.counted = self.dps.control().totals();
         // What cannot be read now is read by the next call, which reports it.
         let _ = self.audit.read();
+        self.seen.0.clear();
     }
 
     /// Calls to DPS since `forget`: register, poll, lookup, anything else.
@@ -107,31 +120,37 @@ impl Stage {
 
     /// The operator's requests since `forget`, by verb and resource.
     pub fn requests(&mut self) -> Outcome<BTreeMap<String, usize>> {
-        let user = format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
-        let requests = self.audit.read()?.requests_by(&user);
+        self.seen.0.extend(self.audit.read()?.0);
+        let requests = self.seen.requests_by(&user());
         Ok(requests.into_iter().map(|(request, count)| (request.to_string(), count)).collect())
     }
 
-    /// Waits until this many devices are Ready, asking seldom enough not to be what is measured.
-    pub async fn wait_ready(&self, wanted: usize) -> Outcome<()> {
+    /// Waits until the operator has written this many devices' statuses since `forget`, and checks
+    /// that `total` are Ready then. The audit log is read meanwhile: asking the API server would
+    /// slow down what is measured.
+    pub async fn wait_ready(&mut self, written: usize, total: usize) -> Outcome<Duration> {
         let begun = Instant::now();
-        loop {
-            let list = self.devices().list(&ListParams::default().match_any()).await?;
-            let ready = |device: &&ProvisionedDevice| {
-                device.status.as_ref().is_some_and(|status| is_true(&status.conditions, ConditionType::Ready))
-            };
-            let count = list.items.iter().filter(ready).count();
-            if count >= wanted {
-                return Ok(());
-            }
+        let mut count = 0;
+        while count < written {
             if begun.elapsed() > PATIENCE {
-                return Err(format!(
-                    "{count} of {wanted} devices are Ready; see {}",
-                    self.control_plane.logs_dir().display()
-                )
-                .into());
+                let logs = self.control_plane.logs_dir();
+                return Err(
+                    format!("{count} of {written} statuses are written; see {}", logs.display()).into()
+                );
             }
-            tokio::time::sleep(Duration::from_millis(150)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let news = self.audit.read()?;
+            count += news.count(&user(), &Request::new("update", "provisioneddevices/status"));
+            self.seen.0.extend(news.0);
+        }
+        let taken = begun.elapsed();
+        let list = self.devices().list(&ListParams::default()).await?;
+        let ready = |device: &&ProvisionedDevice| {
+            device.status.as_ref().is_some_and(|status| is_true(&status.conditions, ConditionType::Ready))
+        };
+        match list.items.iter().filter(ready).count() {
+            count if count == total => Ok(taken),
+            count => Err(format!("{count} of {total} devices are Ready").into()),
         }
     }
 
@@ -173,6 +192,10 @@ fn simulator() -> Outcome<Config> {
         }],
         ..Config::default()
     })
+}
+
+fn user() -> String {
+    format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}")
 }
 
 fn host(dps: &Running) -> String {

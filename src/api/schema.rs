@@ -73,20 +73,31 @@ pub(super) fn payload(_: &mut SchemaGenerator) -> Schema {
 
 /// A label selector without its nested limits spelled out by the derive.
 pub(super) fn namespace_selector(_: &mut SchemaGenerator) -> Schema {
-    let text = json!({"type": "string", "maxLength": 63});
+    let text = |description: &str| json!({"type": "string", "maxLength": 63, "description": description});
     json_schema!({
         "type": "object",
         "properties": {
-            "matchLabels": {"type": "object", "maxProperties": 16, "additionalProperties": text},
+            "matchLabels": {
+                "description": "Labels that a namespace must carry.",
+                "type": "object", "maxProperties": 16, "additionalProperties": text("Value of the label."),
+            },
             "matchExpressions": {
+                "description": "Requirements on labels; all must hold.",
                 "type": "array", "maxItems": 16, "x-kubernetes-list-type": "atomic",
                 "items": {
+                    "description": "One requirement.",
                     "type": "object",
                     "required": ["key", "operator"],
                     "properties": {
-                        "key": {"type": "string", "maxLength": 317},
-                        "operator": {"type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"]},
-                        "values": {"type": "array", "maxItems": 32, "items": text, "x-kubernetes-list-type": "atomic"},
+                        "key": {"description": "Key of the label.", "type": "string", "maxLength": 317},
+                        "operator": {
+                            "description": "How the label relates to the values.",
+                            "type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+                        },
+                        "values": {
+                            "description": "With In and NotIn only.",
+                            "type": "array", "maxItems": 32, "items": text("A value."), "x-kubernetes-list-type": "atomic",
+                        },
                     },
                 },
             },

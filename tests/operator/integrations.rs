@@ -35,10 +35,11 @@ async fn an_unusable_key_is_told_apart_from_a_missing_one_and_never_shown() {
     let integration = world.wait_integration(INTEGRATION, "KeySecretNotFound").await;
     assert!(condition(&integration, "Ready").unwrap().message.contains("primaryKey"));
 
-    let bad_padding = PRIMARY_KEY.trim_end_matches('=');
-    let too_short = "c2hvcnQta2V5LTE1Ynl0";
+    let cut_off = &PRIMARY_KEY[..PRIMARY_KEY.len() - 1];
+    let too_short = "ZWxldmVuIGJ5dGVz";
+    let too_long = PRIMARY_KEY.repeat(2);
     let two_lines = format!("{PRIMARY_KEY}\n{PRIMARY_KEY}");
-    for bad in ["", "!!! this is not base64 !!!", bad_padding, &too_short[..16], two_lines.as_str()] {
+    for bad in ["", "!!! this is not base64 !!!", cut_off, too_short, &too_long, &two_lines] {
         world.change_group_key("factory-key", bad).await;
         let integration = world.wait_integration(INTEGRATION, "KeyInvalid").await;
         assert_eq!(condition(&integration, "Stalled").unwrap().reason, "KeyInvalid", "{bad:?}");

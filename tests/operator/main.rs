@@ -19,6 +19,8 @@ mod leaks;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod manifests;
+#[cfg(test)]
 mod not_yet;
 #[cfg(test)]
 mod restart;

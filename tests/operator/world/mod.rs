@@ -17,8 +17,7 @@ use dps_simulator::{Config, Control, EnrollmentGroup, IdScope, Running, Simulato
 use kube::Client;
 use serde_json::{Value, json};
 
-pub use self::manifests::merged;
-pub use self::objects::{Condition, Kind, condition, ready_reason};
+pub use self::objects::{Kind, condition};
 
 pub const SCOPE: &str = "0ne00A1B2C3";
 pub const GROUP: &str = "fleet";
