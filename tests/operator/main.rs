@@ -5,7 +5,11 @@
 //! user sees with kubectl.
 
 #[cfg(test)]
+mod api_server;
+#[cfg(test)]
 mod backup;
+#[cfg(test)]
+mod changes;
 #[cfg(test)]
 mod dps_answers;
 #[cfg(test)]

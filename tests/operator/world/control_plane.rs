@@ -22,11 +22,17 @@ pub async fn shared() -> Arc<ControlPlane> {
 
 /// One with the CRDs and the operator's ClusterRole.
 pub fn start() -> ControlPlane {
+    start_with(&[])
+}
+
+/// The same with further flags of its API server.
+pub fn start_with(api_server_flags: &[&str]) -> ControlPlane {
     // Before the first client is made: two libraries speak TLS here and neither should guess.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let crds = vec![Path::new(REPOSITORY).join("crds")];
-    let control_plane =
-        ControlPlane::start(Options { crds, ..Options::default() }).expect("the control plane starts");
+    let api_server_flags = api_server_flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let options = Options { crds, api_server_flags, ..Options::default() };
+    let control_plane = ControlPlane::start(options).expect("the control plane starts");
     let rbac = std::fs::read_to_string(Path::new(REPOSITORY).join("dev/rbac.yaml"));
     control_plane.apply(&rbac.expect("dev/rbac.yaml can be read")).expect("dev/rbac.yaml can be applied");
     control_plane.kubectl_ok(&["create", "namespace", ACCOUNTS]).expect("a namespace can be made");

@@ -225,4 +225,9 @@ impl World {
     pub fn control_plane(&self) -> &ControlPlane {
         &self.control_plane
     }
+
+    /// To let it fail, which only a world with one of its own may do.
+    pub fn own_control_plane(&mut self) -> &mut ControlPlane {
+        Arc::get_mut(&mut self.control_plane).expect("this world has a control plane of its own")
+    }
 }
