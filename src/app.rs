@@ -67,7 +67,12 @@ pub fn report(error: &(dyn Error + 'static)) {
     let mut line = format!("dps-operator: {error}");
     let mut source = error.source();
     while let Some(cause) = source {
-        line.push_str(&format!(": {cause}"));
+        // Some libraries repeat their cause in their own text.
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
         source = cause.source();
     }
     // Nothing is left to be done if standard error is closed.

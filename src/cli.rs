@@ -35,16 +35,17 @@ pub enum Command {
 #[derive(Args, Debug)]
 pub struct RunArgs {
     /// Namespaces to watch, separated by commas; all when empty.
-    #[arg(long, env = "DPS_OPERATOR_WATCH_NAMESPACES", value_delimiter = ',')]
+    #[arg(long, env = "DPS_OPERATOR_WATCH_NAMESPACES", value_name = "NAMESPACES", value_delimiter = ',')]
     watch_namespaces: Vec<String>,
     /// Registrations and lookups a minute for each id scope. Azure allows 1,000 per instance and
     /// minute, shared with everything else that registers there.
-    #[arg(long, env = "DPS_OPERATOR_REGISTRATIONS_PER_MINUTE", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "DPS_OPERATOR_REGISTRATIONS_PER_MINUTE", value_name = "NUMBER", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
     registrations_per_minute: u32,
     /// Hosts that may be called; `*.` stands for one label, a port other than 443 must be named.
     #[arg(
         long,
         env = "DPS_OPERATOR_ALLOWED_DPS_HOSTS",
+        value_name = "HOSTS",
         value_delimiter = ',',
         default_value = "*.azure-devices-provisioning.net,*.azure-devices-provisioning.us,*.azure-devices-provisioning.cn"
     )]
@@ -53,21 +54,23 @@ pub struct RunArgs {
     #[arg(
         long,
         env = "DPS_OPERATOR_ALLOWED_HUB_SUFFIXES",
+        value_name = "SUFFIXES",
         value_delimiter = ',',
         default_value = ".azure-devices.net,.azure-devices.us,.azure-devices.cn"
     )]
     allowed_hub_suffixes: Vec<String>,
     /// HTTP proxy for calls to DPS; the usual proxy variables are ignored.
-    #[arg(long, env = "DPS_OPERATOR_DPS_PROXY")]
+    #[arg(long, env = "DPS_OPERATOR_DPS_PROXY", value_name = "URL")]
     dps_proxy: Option<String>,
     /// DPS operations in flight.
-    #[arg(long, env = "DPS_OPERATOR_MAX_IN_FLIGHT", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "DPS_OPERATOR_MAX_IN_FLIGHT", value_name = "NUMBER", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: u32,
-    /// error, warn, info, debug, trace, or a list of target=level.
-    #[arg(long, env = "DPS_OPERATOR_LOG_LEVEL", default_value = "info")]
+    /// error, warn, info, debug, trace (of the operator; its libraries stay at info), or a list such
+    /// as info,dps_operator::dps=trace.
+    #[arg(long, env = "DPS_OPERATOR_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
     /// Form of log lines.
-    #[arg(long, env = "DPS_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, env = "DPS_OPERATOR_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// Context of the kubeconfig to use instead of its current one.
     #[arg(long, env = "DPS_OPERATOR_CONTEXT")]

@@ -59,17 +59,18 @@ pub struct DpsIntegrationSpec {
     #[schemars(length(max = 32), inner(length(max = 128)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub registration_id_prefixes: Vec<String>,
-    /// Who else may reference this integration. Absent: devices of its own namespace only.
+    /// Who else may reference this integration. Absent: devices of its own namespace only, and this
+    /// version supports no others yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
     /// Lowers this integration's share of the rate; never raises the operator's limit for the id scope.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
     /// How work that concerns the whole fleet proceeds: key rotation, changed defaults, the
-    /// integration's own token.
+    /// integration's own token. Not supported by this version yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
-    /// Settings for devices that say nothing themselves.
+    /// Settings for devices that say nothing themselves. Not supported by this version yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_defaults: Option<DeviceDefaults>,
     /// True: no new DPS operation for any of its devices.

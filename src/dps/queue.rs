@@ -171,6 +171,7 @@ impl DpsQueue {
         });
         (member.scope, member.share, member.accepted) = (scope.clone(), share, accepted);
         member.dismissed = false;
+        member.own.tokens = member.own.tokens.max(1.0);
         (member.refusals, member.server_errors, member.outages, member.not_before) = (0, 0, 0, now);
         let waits = !member.waiting.is_empty();
         let scope = self.scopes.entry(scope).or_insert_with(|| Scope {
@@ -460,8 +461,13 @@ mod tests {
         let (mut queue, now) = queue(600, false, 10);
         run(&mut queue, now, now + MINUTE, Outcome::Refused);
         assert_eq!(queue.poll(now + MINUTE / 2), None);
-        queue.admit(1, scope(), false, None, now + MINUTE / 2);
-        assert!(queue.poll(now + MINUTE / 2).is_some());
+        for change in 0..5 {
+            // Also by somebody who pastes one wrong key after the other.
+            let at = now + MINUTE / 2 + Duration::from_millis(change);
+            queue.admit(1, scope(), false, None, at);
+            let permit = queue.poll(at).unwrap();
+            queue.finished(permit.tenant, Outcome::Refused, at);
+        }
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Engine {
             must_look: self.fleet.must_look_for_secrets(),
             duplicate: self.is_duplicate(id),
             waited_long: self.waiting.get(&id).copied().is_some_and(long),
+            held_up: self.is_held_up(id) && self.is_told(id, now.mono),
             now: now.wall,
         })
     }
@@ -95,11 +96,12 @@ impl Engine {
         if status::is_equal(work.device.status.as_ref(), &wanted, work.facts.failure.as_ref()) {
             return false;
         }
+        let news = status::is_news(work.device.status.as_ref(), &wanted);
         work.tried = Some(version(work.device.metadata.resource_version.as_deref()));
         let (device, writer) = (work.device.clone(), self.writer.clone());
         self.spawn(id, async move {
             let result = writer.replace_status(&*device, &wanted).await;
-            Effect::StatusWritten { status: Box::new(wanted), result }
+            Effect::StatusWritten { status: Box::new(wanted), news, result }
         });
         true
     }
@@ -111,10 +113,19 @@ impl Engine {
             return;
         }
         let waits = !matches!(self.integration_of(id, now), Integration::Ready(_));
-        let told = self.tell_at.get(&id).is_some_and(|at| *at <= now);
-        if waits && !told {
+        if (waits || self.is_held_up(id)) && !self.is_told(id, now) {
             self.plan_to_tell(id, now);
         }
+    }
+
+    fn is_told(&self, id: DeviceId, now: Instant) -> bool {
+        self.tell_at.get(&id).is_some_and(|at| *at <= now)
+    }
+
+    /// The integration could be used, but is suspended or in trouble.
+    fn is_held_up(&self, id: DeviceId) -> bool {
+        let integration = self.fleet.get(id).and_then(|record| self.integrations.get(&record.integration));
+        integration.is_some_and(super::integrations::Integration::holds_up)
     }
 
     fn settle(&mut self, id: DeviceId) {
@@ -162,7 +173,7 @@ impl Engine {
 
     /// The integration as this device sees it.
     fn integration_of(&self, id: DeviceId, now: Instant) -> Integration<'_> {
-        let told = self.tell_at.get(&id).is_some_and(|at| *at <= now);
+        let told = self.is_told(id, now);
         let integration = self.fleet.get(id).and_then(|record| self.integrations.get(&record.integration));
         match integration {
             Some(integration) if integration.object.is_some() => match integration.ready() {
@@ -211,7 +222,9 @@ impl Engine {
             return;
         }
         self.enqueue(id, now);
-        if let Some(since) = self.waiting.get(&id).filter(|since| **since + LONG_WAIT > now) {
+        if self.is_held_up(id) && !self.is_told(id, now) {
+            self.plan_to_tell(id, now);
+        } else if let Some(since) = self.waiting.get(&id).filter(|since| **since + LONG_WAIT > now) {
             self.runner.sleep_until(id, *since + LONG_WAIT);
         }
     }

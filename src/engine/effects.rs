@@ -46,7 +46,7 @@ impl Engine {
             Effect::Registered { permit, epoch, result } => self.registered(id, permit, epoch, result),
             Effect::SecretRead(read) => self.secret_was_read(id, read),
             Effect::SecretWritten(result) => self.secret_written(id, result),
-            Effect::StatusWritten { status, result } => self.status_written(id, *status, result),
+            Effect::StatusWritten { status, news, result } => self.status_written(id, *status, news, result),
         }
     }
 
@@ -171,6 +171,7 @@ impl Engine {
         &mut self,
         id: DeviceId,
         status: ProvisionedDeviceStatus,
+        news: bool,
         result: Result<u64, ApiError>,
     ) {
         match result {
@@ -179,7 +180,9 @@ impl Engine {
                 work.unanswered = 0;
                 let mut device = (*work.device).clone();
                 device.metadata.resource_version = Some(written.to_string());
-                log(&device, &status);
+                if news {
+                    log(&device, &status);
+                }
                 device.status = Some(status);
                 let newer = self.fleet.get(id).is_some_and(|record| record.resource_version > written);
                 if newer {
@@ -226,22 +229,12 @@ impl Engine {
     }
 }
 
-/// One line for each transition that a person would want to know of.
 fn log(device: &ProvisionedDevice, status: &ProvisionedDeviceStatus) {
-    let before = device
-        .status
-        .as_ref()
-        .and_then(|status| conditions::reason_of(&status.conditions, ConditionType::Ready));
-    let after = conditions::reason_of(&status.conditions, ConditionType::Ready);
-    let moved = device.status.as_ref().and_then(|status| status.assigned_hub.as_ref())
-        != status.assigned_hub.as_ref();
-    if before != after || moved {
-        info!(
-            namespace = device.metadata.namespace,
-            device = device.metadata.name,
-            reason = after.map(Reason::as_str),
-            hub = status.assigned_hub,
-            "device"
-        );
-    }
+    info!(
+        namespace = device.metadata.namespace,
+        device = device.metadata.name,
+        reason = conditions::reason_of(&status.conditions, ConditionType::Ready).map(Reason::as_str),
+        hub = status.assigned_hub,
+        "device"
+    );
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Engine;
-use crate::api::conditions::Reason;
+use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::integration::DpsIntegration;
 use crate::clock;
 use crate::config::Config;
@@ -51,6 +51,11 @@ pub(super) struct Integration {
 impl Integration {
     pub fn ready(&self) -> Option<&Ready> {
         self.outcome.as_ref().and_then(|outcome| outcome.as_deref().ok())
+    }
+
+    /// It could be used, but is suspended or in trouble: new devices have to wait.
+    pub fn holds_up(&self) -> bool {
+        self.trouble.is_some() || self.ready().is_some_and(|ready| ready.suspended)
     }
 
     pub fn shared(&self) -> Option<Arc<Ready>> {
@@ -173,8 +178,9 @@ impl Engine {
         ready.as_recorded = integration.epoch == 0 && status::is_recorded(object, &ready.active);
         integration.epoch += 1;
         ready.epoch = integration.epoch;
-        integration.trouble = None;
-        integration.unusable_since = None;
+        integration.trouble = ready.as_recorded.then(|| recorded_refusal(object)).flatten();
+        integration.unusable_since =
+            (ready.suspended || integration.trouble.is_some()).then(|| clock::now().mono);
         integration.share = share;
         let (scope, accepted) = (ready.scope.clone(), integration.accepted);
         integration.outcome = Some(Ok(Arc::new(ready)));
@@ -224,7 +230,19 @@ impl Engine {
         };
         if sym.index() == permit.tenant && self.permits.get(&id) == Some(&permit) {
             self.queue.accepted(permit.tenant, clock::now().mono);
-            integration.learn(None, None);
+            if integration.learn(None, None) {
+                self.wake_waiting(sym);
+            }
+        }
+    }
+
+    /// New devices begin or cease to wait for the integration.
+    fn wake_waiting(&mut self, sym: Sym) {
+        let of_it = |id: &&DeviceId| self.fleet.get(**id).is_some_and(|record| record.integration == sym);
+        let waiting: Vec<DeviceId> = self.waiting.keys().filter(of_it).copied().collect();
+        for id in waiting {
+            self.tell_at.remove(&id);
+            self.runner.wake(id);
         }
     }
 
@@ -240,20 +258,23 @@ impl Engine {
         let now = clock::now().mono;
         let sym =
             self.fleet.get(id).map(|record| record.integration).filter(|sym| sym.index() == permit.tenant);
-        let integration = sym.and_then(|sym| self.integrations.get_mut(&sym)).filter(|i| i.epoch == epoch);
-        let Some(integration) = integration else {
+        let integration = sym.and_then(|sym| Some((sym, self.integrations.get_mut(&sym)?)));
+        let Some((sym, integration)) = integration.filter(|(_, integration)| integration.epoch == epoch)
+        else {
             self.queue.finished(permit.tenant, Outcome::Neutral, now);
             return;
         };
         self.queue.finished(permit.tenant, outcome(error), now);
-        integration.learn(error, self.queue.narrow(permit.tenant));
+        if integration.learn(error, self.queue.narrow(permit.tenant)) {
+            self.wake_waiting(sym);
+        }
     }
 }
 
 impl Integration {
-    /// Takes in what DPS answered; `None` is success.
-    fn learn(&mut self, error: Option<&DpsError>, narrow: Option<Narrow>) {
-        let was = self.spoken_of();
+    /// Takes in what DPS answered; `None` is success. True if trouble began or ended.
+    fn learn(&mut self, error: Option<&DpsError>, narrow: Option<Narrow>) -> bool {
+        let (was, had_trouble) = (self.spoken_of(), self.trouble.is_some());
         match error {
             None | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_)) => {
                 (self.accepted, self.trouble) = (true, None);
@@ -261,6 +282,11 @@ impl Integration {
             Some(error) => self.note_trouble(error, narrow),
         }
         self.dirty |= was != self.spoken_of();
+        let changed = had_trouble != self.trouble.is_some();
+        if changed {
+            self.unusable_since = self.trouble.is_some().then(|| clock::now().mono);
+        }
+        changed
     }
 
     /// What DPS's answers may change about the status.
@@ -283,7 +309,11 @@ impl Integration {
         };
         let detail = error.detail();
         let code = detail.and_then(|detail| detail.code);
-        if self.trouble.as_ref().is_some_and(|(had, trouble)| trouble.reason == reason && *had == code) {
+        if self
+            .trouble
+            .as_ref()
+            .is_some_and(|(had, trouble)| trouble.reason == reason && (*had == code || had.is_none()))
+        {
             return;
         }
         let tracking = detail.and_then(|detail| detail.tracking_id.as_deref());
@@ -291,6 +321,14 @@ impl Integration {
             tracking.map(|id| format!(" Tracking id of the first refusal: {id}.")).unwrap_or_default();
         self.trouble = Some((code, Unusable::new(reason, format!("{}{tracking}", failure::message(error)))));
     }
+}
+
+/// The refusal that the status has recorded for the present key: after a start it still stands.
+fn recorded_refusal(object: &DpsIntegration) -> Option<(Option<i32>, Unusable)> {
+    let conditions = &object.status.as_ref()?.conditions;
+    let ready = conditions::find(conditions, ConditionType::Ready)?;
+    (ready.reason == Reason::Unauthorized.as_str())
+        .then(|| (None, Unusable::new(Reason::Unauthorized, ready.message.clone())))
 }
 
 /// What a result means for the queue. Whatever DPS says about the enrollment or the hubs, it

@@ -66,8 +66,10 @@ pub enum Effect {
     },
     SecretRead(Result<Option<Box<Secret>>, ApiError>),
     SecretWritten(Result<WrittenSecret, SecretTrouble>),
+    /// `news`: a person would want to know of the transition.
     StatusWritten {
         status: Box<ProvisionedDeviceStatus>,
+        news: bool,
         result: Result<u64, ApiError>,
     },
 }

@@ -20,7 +20,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A single failure is weather: a CRD upgrade ends every watch and an API server that restarts
 /// answers 429 for a while. From this many on somebody may have to look.
-const WORTH_A_WARNING: u32 = 5;
+const WORTH_A_WARNING: u32 = 8;
 
 /// Where to watch and what.
 #[derive(Clone, Debug, Default)]
@@ -115,14 +115,17 @@ async fn follow<W, K, M>(
     loop {
         let seen = match events.next().await {
             Some(Ok(event)) => {
-                failures = 0;
+                // A list that begins has not succeeded yet.
+                if !matches!(event, Event::Init) {
+                    failures = 0;
+                }
                 present(event, open)
             }
             Some(Err(error)) => {
                 failures += 1;
-                report(&kind, &error, failures);
-                let forbidden = is_forbidden(&error);
-                if forbidden && sender.send(wrap(Seen::Forbidden)).await.is_err() {
+                let code = answered(&error);
+                report(&kind, code, failures);
+                if code == Some(403) && sender.send(wrap(Seen::Forbidden)).await.is_err() {
                     return;
                 }
                 tokio::time::sleep(wait(failures)).await;
@@ -169,30 +172,40 @@ fn readable<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Option
     }
 }
 
-fn is_forbidden(error: &watcher::Error) -> bool {
+/// HTTP status that the API server answered a list or watch with.
+fn answered(error: &watcher::Error) -> Option<u16> {
     use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
     match error {
-        InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) => {
-            status.code == 403
-        }
-        WatchFailed(kube::Error::Api(status)) => status.code == 403,
-        WatchError(status) => status.code == 403,
-        _ => false,
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status)) => Some(status.code),
+        WatchError(status) => Some(status.code),
+        _ => None,
     }
 }
 
-fn report(kind: &str, error: &watcher::Error, failures: u32) {
-    // The text of a watch error carries no object.
-    let text = error.to_string();
-    if failures == WORTH_A_WARNING || is_forbidden(error) {
-        warn!(
-            kind,
-            failures,
-            error = text,
-            "the watch does not come up; check that the CRDs are installed and the RBAC rules allow list and watch"
-        );
-    } else {
-        debug!(kind, failures, error = text, "a watch ended and is started again");
+/// Says it at once if a person has to do something, else when it lasts; then seldom.
+fn report(kind: &str, code: Option<u16>, failures: u32) {
+    let seldom = failures.is_power_of_two();
+    match code {
+        Some(404) if seldom => {
+            warn!(
+                kind,
+                failures,
+                "the API server does not know this kind; install the CRDs: dps-operator crds | kubectl apply --server-side -f -"
+            );
+        }
+        Some(403) if seldom => {
+            warn!(
+                kind,
+                failures,
+                "the operator may not list and watch this kind; check the RBAC rules of its ServiceAccount"
+            );
+        }
+        _ if seldom && failures >= WORTH_A_WARNING => {
+            warn!(kind, failures, code, "the watch does not come up; it is tried again");
+        }
+        _ => debug!(kind, failures, code, "a watch ended and is started again"),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::stderr;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// A `--log-level` that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -20,19 +21,24 @@ pub struct BadLevel {
 /// When the level cannot be read.
 pub fn start(level: &str, json: bool) -> Result<(), BadLevel> {
     let bad = || BadLevel { level: level.to_owned() };
-    let filter = EnvFilter::try_new(directives(level)).map_err(|_| bad())?;
+    let filter = EnvFilter::try_new(directives(level).ok_or_else(bad)?).map_err(|_| bad())?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(false);
     let started = if json { logs.json().flatten_event(true).try_init() } else { logs.try_init() };
     started.map_err(|_| bad())
 }
 
 /// `debug` and `trace` are meant for the operator: at those levels HTTP and Kubernetes libraries
-/// print parts of requests and answers, which only somebody who names them should get.
-fn directives(level: &str) -> String {
-    match level.trim().to_ascii_lowercase().as_str() {
-        verbose @ ("debug" | "trace") => format!("info,dps_operator={verbose}"),
-        _ => level.to_owned(),
+/// print parts of requests and answers, which only somebody who names them should get. What
+/// kube-runtime has to say about watches is said by `kube_io::watch`.
+fn directives(level: &str) -> Option<String> {
+    let level = level.trim();
+    if level.contains('=') {
+        return Some(level.to_owned());
     }
+    let level = level.parse::<LevelFilter>().ok()?;
+    let libraries = level.min(LevelFilter::INFO);
+    let watches = level.min(LevelFilter::ERROR);
+    Some(format!("{libraries},kube_runtime={watches},dps_operator={level}"))
 }
 
 #[cfg(test)]
@@ -41,9 +47,10 @@ mod tests {
 
     #[test]
     fn verbose_levels_are_for_the_operator_and_not_for_its_libraries() {
-        assert_eq!(directives("trace"), "info,dps_operator=trace");
-        assert_eq!(directives("Debug"), "info,dps_operator=debug");
-        assert_eq!(directives("warn"), "warn");
-        assert_eq!(directives("info,hyper=debug"), "info,hyper=debug");
+        assert_eq!(directives("trace").as_deref(), Some("info,kube_runtime=error,dps_operator=trace"));
+        assert_eq!(directives("warn").as_deref(), Some("warn,kube_runtime=error,dps_operator=warn"));
+        assert_eq!(directives("off").as_deref(), Some("off,kube_runtime=off,dps_operator=off"));
+        assert_eq!(directives("info,hyper=debug").as_deref(), Some("info,hyper=debug"));
+        assert_eq!(directives("verbose"), None);
     }
 }

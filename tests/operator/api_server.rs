@@ -39,7 +39,7 @@ async fn an_api_server_that_dies_during_registrations_costs_no_second_one() {
 
     // Settled devices sleep through the next one.
     world.wait_counters(INTEGRATION, |devices| devices["ready"] == 1 + DEVICES).await;
-    let before = world.mark();
+    let before = world.mark().await;
     let control_plane = world.own_control_plane();
     tokio::task::block_in_place(|| control_plane.restart_api_server()).unwrap();
     world.device("last").await;
@@ -47,7 +47,7 @@ async fn an_api_server_that_dies_during_registrations_costs_no_second_one() {
     let asked: BTreeSet<_> =
         world.ledger_since(before).into_iter().filter_map(|e| e.registration_id).collect();
     assert_eq!(asked, BTreeSet::from(["last".to_owned()]));
-    let writes = world.writes_since(before);
+    let writes = world.writes_since(before).await;
     assert_eq!(writes.get("update provisioneddevices/status"), Some(&1), "{writes:?}");
     assert_eq!(writes.get("create secrets"), Some(&1), "{writes:?}");
 }
@@ -58,7 +58,7 @@ async fn a_changed_crd_ends_all_watches_and_disturbs_nobody() {
     world.devices("truck", 5).await;
     world.wait_all_ready(5).await;
     world.wait_counters(INTEGRATION, |devices| devices["ready"] == 5).await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     for crd in ["provisioneddevices.dps-operator.io", "dpsintegrations.dps-operator.io"] {
         let text = world.control_plane().kubectl_ok(&["get", "crd", crd, "-o", "json"]).unwrap();
@@ -74,7 +74,7 @@ async fn a_changed_crd_ends_all_watches_and_disturbs_nobody() {
     let asked: BTreeSet<_> =
         world.ledger_since(before).into_iter().filter_map(|e| e.registration_id).collect();
     assert_eq!(asked, BTreeSet::from(["last".to_owned()]));
-    assert_eq!(world.writes_since(before).get("update provisioneddevices/status"), Some(&1));
+    assert_eq!(world.writes_since(before).await.get("update provisioneddevices/status"), Some(&1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

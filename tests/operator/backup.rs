@@ -89,7 +89,7 @@ async fn a_restored_device_without_its_secret_registers_like_a_new_one() {
         world.forget_status(name).await;
     }
     world.delete(Kind::Secret, "truck-2-hub").await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     world.start_operator().await;
 

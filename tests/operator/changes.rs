@@ -26,7 +26,7 @@ async fn a_device_that_moves_to_another_id_scope_is_registered_there_and_its_sec
     let device = world.wait_ready("truck-1").await;
     let (hub, secret) =
         (device["status"]["assignedHub"].clone(), world.get(Kind::Secret, "truck-1-hub").await);
-    let before = world.mark();
+    let before = world.mark().await;
 
     world.patch(Kind::Device, "truck-1", json!({"spec": {"integrationRef": {"name": "mill"}}})).await;
 
@@ -40,7 +40,7 @@ async fn a_device_that_moves_to_another_id_scope_is_registered_there_and_its_sec
     assert_eq!(annotations["dps-operator.io/registration"], format!("{OTHER_SCOPE}/truck-1"));
     assert_eq!(replaced["metadata"]["labels"]["dps-operator.io/integration"], "mill");
     assert_eq!(data(&replaced)["iotHubHostname"], "hub-c.azure-devices.net");
-    assert_eq!(world.writes_since(before).get("patch secrets"), Some(&1));
+    assert_eq!(world.writes_since(before).await.get("patch secrets"), Some(&1));
     assert!(world.dps.registration(SCOPE, "truck-1").is_some(), "nothing is ever deleted in DPS");
 }
 
@@ -108,7 +108,7 @@ async fn another_route_to_the_same_instance_registers_nothing() {
     let world = World::start().await;
     world.devices("truck", 3).await;
     world.wait_all_ready(3).await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     let route = json!({"spec": {"hostname": world.host().to_uppercase(), "caBundleRef": {"key": "ca.crt"}}});
     world.patch(Kind::Integration, INTEGRATION, route).await;
@@ -124,5 +124,5 @@ async fn another_route_to_the_same_instance_registers_nothing() {
     let others =
         world.ledger_since(before).into_iter().filter(|e| e.registration_id.as_deref() != Some("last"));
     assert_eq!(others.collect::<Vec<_>>(), []);
-    assert_eq!(world.writes_since(before).get("patch secrets"), None);
+    assert_eq!(world.writes_since(before).await.get("patch secrets"), None);
 }

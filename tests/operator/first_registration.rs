@@ -137,19 +137,19 @@ async fn a_payload_reaches_custom_allocation_and_what_it_returns_lands_in_the_se
 async fn twenty_new_devices_cost_one_secret_and_one_status_write_each_and_no_read() {
     let world = World::start().await;
     world.wait_integration(INTEGRATION, "Available").await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     world.devices("truck", 20).await;
 
     world.wait_all_ready(20).await;
     // The counters are written last of all and some time later: whatever else there was is in the log by then.
     world.wait_counters(INTEGRATION, |devices| devices["ready"] == 20).await;
-    let mut writes = world.writes_since(before);
+    let mut writes = world.writes_since(before).await;
     let of_the_integration = writes.remove("update dpsintegrations/status").unwrap_or(0);
     assert!((1..=4).contains(&of_the_integration), "{of_the_integration}");
     let expected = [("create secrets".to_owned(), 20), ("update provisioneddevices/status".to_owned(), 20)];
     assert_eq!(writes, expected.into());
-    assert_eq!(world.gets_since(before), 0);
+    assert_eq!(world.gets_since(before).await, 0);
     assert_eq!(world.registers(), 20);
 }
 

@@ -69,7 +69,7 @@ async fn a_generated_secret_is_refused_as_a_group_key() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     let key = json!({"name": "truck-1-hub", "key": "sharedAccessKey"});
     let spec = json!({"attestation": {"symmetricKey": {"primaryKeyRef": key}}});
@@ -260,7 +260,7 @@ async fn devices_are_told_of_a_missing_integration_after_thirty_seconds_and_go_o
     let world = World::start().await;
     world.devices("truck", 3).await;
     world.wait_all_ready(3).await;
-    let (secrets, before) = (world.generated_secrets().await, world.mark());
+    let (secrets, before) = (world.generated_secrets().await, world.mark().await);
     let start = Instant::now();
     world.delete(Kind::Integration, INTEGRATION).await;
     world.device_with("early", json!({"integrationRef": {"name": "later"}})).await;

@@ -88,7 +88,7 @@ async fn suffer(world: &World) {
 
 /// Everything that anybody but the owner of a Secret gets to see.
 async fn evidence(world: &World, simulators: &Path) -> Vec<(String, String)> {
-    let audit = std::fs::read_to_string(world.control_plane().audit_log()).unwrap();
+    let audit = world.audit_text();
     let ours: Vec<&str> = audit.lines().filter(|line| line.contains(&world.namespace)).collect();
     let mut evidence = vec![
         ("operator's log".to_owned(), world.operator_log()),

@@ -6,6 +6,7 @@ use dps_simulator::{OperationKind, Outcome};
 use serde_json::{Value, json};
 
 use crate::world::objects::{data, is_ready, ready_reason, uid};
+use crate::world::witness::Mark;
 use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -13,7 +14,7 @@ async fn a_deleted_device_takes_its_secret_along_and_leaves_dps_alone() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     world.delete(Kind::Device, "truck-1").await;
 
@@ -187,7 +188,7 @@ async fn a_suspended_device_waits_and_its_secret_is_still_repaired() {
     world.patch(Kind::Device, "truck-1", json!({"spec": {"suspend": true}})).await;
     let device = world.wait_reason("truck-1", "Suspended").await;
     assert!(is_ready(&device), "what it has it keeps");
-    let before = world.mark();
+    let before = world.mark().await;
     world.delete(Kind::Secret, "truck-1-hub").await;
 
     world.wait(Kind::Secret, "truck-1-hub", "restored", |_| true).await;
@@ -212,7 +213,8 @@ async fn a_namespace_deleted_in_the_middle_of_registrations_ends_cleanly() {
     world.wait_gone(Kind::Namespace, &world.namespace).await;
     assert!(world.operator_runs());
     assert!(!world.operator_log().contains("panicked"), "{}", world.operator_log_tail());
-    let refused = world.audit().iter().filter(|e| e.request.to_string() == "create secrets").count();
+    let asked = world.events_since(Mark::default()).await;
+    let refused = asked.iter().filter(|e| e.request.to_string() == "create secrets").count();
     assert!(refused <= 1 + DEVICES, "{refused} attempts to write Secrets");
     world.assert_only_device_calls();
 

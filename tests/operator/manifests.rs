@@ -129,7 +129,7 @@ async fn kubectl_explains_every_field() {
     let explained = [
         ("pdev", "One device that is registered through DPS"),
         ("pdev.spec.registrationId", "Immutable"),
-        ("pdev.spec.secret.labels", "reserved domains"),
+        ("pdev.spec.secret.labels", "win over inherited ones"),
         ("pdev.status.lastError.trackingId", "Azure support"),
         ("dpsi.spec.attestation.symmetricKey.primaryKeyRef", "base64 as the portal shows it"),
     ];

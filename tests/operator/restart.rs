@@ -19,22 +19,23 @@ async fn a_restart_with_settled_devices_calls_nobody_and_writes_nothing() {
     assert!(world.stop_operator().await.success());
     // It is counted when every device has been looked at, so its counters tell when that was.
     world.integration("witness").await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     world.start_operator().await;
 
     world.wait_counters("witness", |devices| devices["total"] == 0).await;
     assert_eq!(world.ledger_since(before), []);
-    let writes = world.writes_since(before);
+    let writes = world.writes_since(before).await;
     assert_eq!(writes.keys().collect::<Vec<_>>(), ["update dpsintegrations/status"], "{writes:?}");
     let integrations: BTreeSet<String> = world
         .events_since(before)
+        .await
         .into_iter()
         .filter(|event| event.request.verb == "update")
         .map(|event| event.name)
         .collect();
     assert_eq!(integrations, BTreeSet::from(["witness".to_owned()]));
-    assert_eq!(world.gets_since(before), 0);
+    assert_eq!(world.gets_since(before).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -44,7 +45,7 @@ async fn a_device_that_failed_waits_on_after_a_restart() {
     world.device("truck-1").await;
     world.wait_reason("truck-1", "Disabled").await;
     assert_eq!(world.registers(), 1);
-    let before = world.mark();
+    let before = world.mark().await;
 
     world.restart_operator().await;
     world.device("truck-2").await;
@@ -99,7 +100,7 @@ async fn a_kill_between_secret_and_status_costs_no_call_to_dps() {
     world.kill_operator().await;
     let secret = world.get(Kind::Secret, "truck-1-hub").await;
     world.forget_status("truck-1").await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     world.start_operator().await;
 
@@ -107,7 +108,7 @@ async fn a_kill_between_secret_and_status_costs_no_call_to_dps() {
     assert_eq!(world.ledger_since(before), []);
     assert!(device["status"]["assignedHub"].is_string());
     assert_eq!(world.get(Kind::Secret, "truck-1-hub").await["data"], secret["data"]);
-    assert_eq!(world.writes_since(before).get("create secrets"), None);
+    assert_eq!(world.writes_since(before).await.get("create secrets"), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,7 +121,7 @@ async fn what_changed_while_the_operator_was_away_is_done_when_it_returns() {
     world.patch(Kind::Secret, "truck-2-hub", json!({"data": {"deviceId": "bWUK"}})).await;
     world.delete(Kind::Device, "truck-3").await;
     world.device("truck-5").await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     world.start_operator().await;
 

@@ -78,7 +78,7 @@ async fn a_conflict_is_resolved_when_the_user_deletes_the_secret_and_touches_the
     world.create(Kind::Secret, manifests::secret("truck-1-hub", &[("note", "not yours")])).await;
     world.device("truck-1").await;
     world.wait_reason("truck-1", "SecretConflict").await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     world.delete(Kind::Secret, "truck-1-hub").await;
     let touched = json!({"spec": {"secret": {"labels": {"touched": "yes"}}}});

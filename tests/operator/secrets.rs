@@ -49,7 +49,7 @@ fn looks_like(secret: &Value, other: &Value) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_secret_is_restored_without_calling_dps() {
     let world = settled(json!({})).await;
-    let (written, before) = (world.get(Kind::Secret, SECRET).await, world.mark());
+    let (written, before) = (world.get(Kind::Secret, SECRET).await, world.mark().await);
 
     for _ in 0..3 {
         let gone = wait_recorded(&world).await;
@@ -66,7 +66,7 @@ async fn a_deleted_secret_is_restored_without_calling_dps() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edited_emptied_or_unlabelled_secret_is_restored_without_calling_dps() {
     let world = settled(json!({})).await;
-    let (written, before) = (world.get(Kind::Secret, SECRET).await, world.mark());
+    let (written, before) = (world.get(Kind::Secret, SECRET).await, world.mark().await);
     let edits = [
         json!({"data": {"sharedAccessKey": "bWFuZ2xlZA=="}}),
         json!({"data": {"connectionString": null}}),
@@ -93,7 +93,7 @@ async fn a_secret_that_was_touched_but_is_right_is_not_written() {
     let mut world = settled(json!({})).await;
     // Afterwards it knows of the device what its status tells, as after weeks of rest.
     world.restart_operator().await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     let label = json!({"metadata": {"labels": {"team": "logistics"}}});
     world.patch(Kind::Secret, SECRET, label).await;
@@ -101,7 +101,7 @@ async fn a_secret_that_was_touched_but_is_right_is_not_written() {
     world.device("witness").await;
     world.wait_ready("witness").await;
     wait_recorded(&world).await;
-    assert_eq!(world.writes_since(before).get("patch secrets"), None);
+    assert_eq!(world.writes_since(before).await.get("patch secrets"), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,7 +133,7 @@ async fn what_others_put_into_our_secret_stays() {
 async fn a_renamed_key_replaces_the_old_one_and_spares_those_of_others() {
     let world = settled(json!({})).await;
     world.patch(Kind::Secret, SECRET, json!({"data": {"extra": "Z3Vlc3Q="}})).await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     let keys = json!({"connectionString": "conn", "idScope": ""});
     world.patch(Kind::Device, "truck-1", json!({"spec": {"secret": {"keys": keys}}})).await;
@@ -150,7 +150,7 @@ async fn a_renamed_key_replaces_the_old_one_and_spares_those_of_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_labels_annotations_and_gateway_rewrite_the_secret_without_calling_dps() {
     let world = settled(json!({"labels": {"tier": "edge"}})).await;
-    let before = world.mark();
+    let before = world.mark().await;
 
     let changed = json!({
         "labels": {"tier": "core"}, "annotations": {"example.com/a": "b"}, "gatewayHostname": "gw.local",
@@ -163,7 +163,7 @@ async fn changed_labels_annotations_and_gateway_rewrite_the_secret_without_calli
     assert_eq!(secret["metadata"]["annotations"]["example.com/a"], "b");
     assert!(data(&secret)["connectionString"].ends_with(";GatewayHostName=gw.local"));
     assert_eq!(world.ledger_since(before), []);
-    assert_eq!(world.writes_since(before).get("patch secrets"), Some(&1));
+    assert_eq!(world.writes_since(before).await.get("patch secrets"), Some(&1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,7 +179,7 @@ async fn a_retained_secret_outlives_its_device_and_serves_the_next_one_without_c
 
     world.wait_gone(Kind::Secret, "other-hub").await;
     assert_eq!(identity(&world.get(Kind::Secret, SECRET).await), identity(&secret));
-    let before = world.mark();
+    let before = world.mark().await;
 
     world.device("truck-1").await;
 
@@ -195,7 +195,7 @@ async fn a_retained_secret_outlives_its_device_and_serves_the_next_one_without_c
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn toggling_the_deletion_policy_adds_and_removes_the_owner_and_nothing_else() {
     let world = settled(json!({})).await;
-    let (written, before) = (world.get(Kind::Secret, SECRET).await, world.mark());
+    let (written, before) = (world.get(Kind::Secret, SECRET).await, world.mark().await);
 
     for (policy, owners) in [("Retain", 0), ("Delete", 1), ("Retain", 0)] {
         let toggled = json!({"spec": {"secret": {"deletionPolicy": policy}}});
@@ -213,7 +213,7 @@ async fn toggling_the_deletion_policy_adds_and_removes_the_owner_and_nothing_els
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_cannot_be_restored_for_lack_of_the_key_is_restored_when_the_key_is_back() {
     let world = settled(json!({})).await;
-    let before = world.mark();
+    let before = world.mark().await;
     world.delete(Kind::Secret, "factory-key").await;
     world.wait_integration(INTEGRATION, "KeySecretNotFound").await;
     world.delete(Kind::Secret, SECRET).await;

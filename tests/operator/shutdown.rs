@@ -35,7 +35,7 @@ async fn what_dps_has_accepted_is_recorded_before_the_operator_ends() {
         let key = &world.secret(&format!("truck-{number}-hub")).await["sharedAccessKey"];
         assert!(world.dps.accepts_device_key(SCOPE, &format!("truck-{number}"), key));
     }
-    let before = world.mark();
+    let before = world.mark().await;
     world.start_operator().await;
     world.device("last").await;
     world.wait_ready("last").await;

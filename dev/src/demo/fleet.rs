@@ -136,7 +136,7 @@ pub(super) fn examples(
         { "op": "add", "path": "/spec/caBundleRef", "value": { "name": CA_BUNDLE } },
     ]);
     let kustomization = json!({
-        "resources": [examples.join("integration.yaml"), examples.join("devices.yaml")],
+        "resources": ["group-key.yaml", "integration.yaml", "devices.yaml"].map(|file| examples.join(file)),
         "patches": [{ "target": { "kind": "DpsIntegration" }, "patch": patch.to_string() }],
     });
     let folder = control_plane.directory().join("examples");

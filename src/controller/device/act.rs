@@ -115,7 +115,7 @@ fn trouble(error: ApiError) -> SecretTrouble {
     match error {
         ApiError::Terminating => SecretTrouble::Terminating,
         ApiError::Forbidden(message) => SecretTrouble::Refused(format!(
-            "The API server does not let the operator write the Secret: {message}."
+            "The API server does not let the operator write the Secret: {message}. Grant it; the write is tried again."
         )),
         ApiError::Invalid(fields) => {
             SecretTrouble::Refused(format!("The API server refuses the Secret because of: {fields}."))

@@ -43,6 +43,9 @@ pub struct Snapshot<'a> {
     pub duplicate: bool,
     /// The device has waited so long for its turn that its status should say so.
     pub waited_long: bool,
+    /// The integration is suspended, or DPS refuses its key or does not answer, and the device has
+    /// waited long enough for its status to say so.
+    pub held_up: bool,
     pub now: Timestamp,
 }
 
@@ -152,15 +155,13 @@ fn integration_not_ready(snapshot: &Snapshot<'_>, told: bool) -> Decision {
             SecretSeen::Version(_) => Decision::rest(),
         };
     }
-    if told {
-        let name = &snapshot.device.spec.integration_ref.name;
-        Decision::say(
-            Reason::IntegrationNotReady,
-            format!("DpsIntegration {name:?} is not ready; its conditions say why."),
-        )
-    } else {
-        Decision::rest()
-    }
+    Decision { verdict: told.then(|| not_ready(snapshot.device)), ..Decision::rest() }
+}
+
+fn not_ready(device: &ProvisionedDevice) -> Verdict {
+    let name = &device.spec.integration_ref.name;
+    let message = format!("DpsIntegration {name:?} is not ready or suspended; its conditions say why.");
+    Verdict { reason: Reason::IntegrationNotReady, message }
 }
 
 const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone and the key that the device was registered with is not at hand; it is written again as soon as it is.";
@@ -237,16 +238,23 @@ impl Considered<'_> {
             return Some(self.suspended());
         }
         if self.ready.suspended {
-            return Some(Decision::rest());
+            return Some(Decision { verdict: self.held_up(), ..Decision::rest() });
         }
         if let Some(waiting) = self.backing_off(FailedWork::Registration) {
             return Some(waiting);
         }
-        let mut register = Decision::step(Step::Register);
-        if self.snapshot.waited_long && !self.snapshot.facts.provisioned() {
-            register.verdict = Some(Verdict { reason: Reason::Queued, message: why_not.to_owned() });
-        }
-        Some(register)
+        let queued = || Verdict { reason: Reason::Queued, message: why_not.to_owned() };
+        let told = self.snapshot.waited_long && !self.snapshot.facts.provisioned();
+        Some(Decision {
+            verdict: self.held_up().or_else(|| told.then(queued)),
+            ..Decision::step(Step::Register)
+        })
+    }
+
+    /// What a new device says while its integration keeps it waiting.
+    fn held_up(&self) -> Option<Verdict> {
+        let new = !self.snapshot.facts.provisioned();
+        (self.snapshot.held_up && new).then(|| not_ready(self.snapshot.device))
     }
 
     /// What makes a registration necessary; `None` when nothing does.

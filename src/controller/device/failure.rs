@@ -44,7 +44,7 @@ pub fn message(error: &DpsError) -> String {
         DpsError::InvalidResponse(what) => format!("The answer was not accepted: {}.", what.as_str()),
     };
     match error.detail().and_then(said) {
-        Some(said) => format!("{what} DPS said: {said}"),
+        Some(said) => format!("{what} DPS said: {}.", said.trim_end_matches('.')),
         None => what,
     }
 }

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::decide::Verdict;
 use super::facts::{Facts, Failure};
-use crate::api::conditions::{ConditionStatus, ConditionType, Conditions, Reason};
+use crate::api::conditions::{ConditionStatus, ConditionType, Conditions, Reason, reason_of};
 use crate::api::device::{
     CredentialStatus, CredentialType, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus,
 };
@@ -68,6 +68,14 @@ pub fn is_equal(
         return false;
     }
     timeless(written) == timeless(wanted)
+}
+
+/// True for a transition that is worth a line in the log: another reason or another hub.
+pub fn is_news(written: Option<&ProvisionedDeviceStatus>, wanted: &ProvisionedDeviceStatus) -> bool {
+    let reason = |status: &ProvisionedDeviceStatus| reason_of(&status.conditions, ConditionType::Ready);
+    written.is_none_or(|written| {
+        reason(written) != reason(wanted) || written.assigned_hub != wanted.assigned_hub
+    })
 }
 
 fn timeless(status: &ProvisionedDeviceStatus) -> ProvisionedDeviceStatus {

@@ -45,6 +45,7 @@ pub struct World {
     operator: Option<Guarded>,
     log_level: &'static str,
     log: PathBuf,
+    audit_start: u64,
 }
 
 /// How a world differs from the usual one.
@@ -109,6 +110,7 @@ impl World {
         let running = Simulator::start(setup.simulator.clone()).await.expect("the simulator starts");
         let log = control_plane.logs_dir().join(format!("operator-{namespace}.log"));
         let client = control_plane::client(control_plane.admin_kubeconfig()).await;
+        let audit_start = std::fs::metadata(control_plane.audit_log()).map_or(0, |log| log.len());
         let world = Self {
             namespace,
             client,
@@ -120,6 +122,7 @@ impl World {
             operator: None,
             log_level: setup.log_level,
             log,
+            audit_start,
         };
         world.furnish().await;
         world

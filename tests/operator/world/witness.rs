@@ -1,6 +1,9 @@
 //! What others saw: DPS's ledger and the API server's audit log.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use dps_dev::audit::Event;
@@ -8,10 +11,10 @@ use dps_simulator::{LedgerEntry, OperationKind};
 use serde_json::Value;
 
 use super::operator::ACCOUNTS;
-use super::{PATIENCE, POLL, World};
+use super::{Kind, PATIENCE, POLL, World};
 
 /// A moment in both records.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Mark {
     sequence: u64,
     requests: usize,
@@ -19,7 +22,8 @@ pub struct Mark {
 
 impl World {
     /// Now, to look at what came later.
-    pub fn mark(&self) -> Mark {
+    pub async fn mark(&self) -> Mark {
+        self.wait_audit().await;
         let sequence = self.dps.ledger().last().map_or(0, |entry| entry.sequence);
         Mark { sequence, requests: self.audit().len() }
     }
@@ -62,25 +66,49 @@ impl World {
     }
 
     /// Requests of the operator's ServiceAccount, each once, in their order.
-    pub fn audit(&self) -> Vec<Event> {
-        let log = std::fs::read_to_string(self.control_plane.audit_log()).unwrap_or_default();
+    fn audit(&self) -> Vec<Event> {
         let user = format!("\"system:serviceaccount:{ACCOUNTS}:{}\"", self.namespace);
-        // The log holds every test's requests: only ours are worth parsing. The last line may be half written.
-        let complete = log.rfind('\n').map_or("", |end| &log[..end]);
-        let mine = complete.lines().filter(|line| line.contains(&user));
+        let log = self.audit_text();
+        // The log holds every test's requests: only ours are worth parsing.
+        let mine = log.lines().filter(|line| line.contains(&user));
         let events = mine.map(|line| serde_json::from_str::<Event>(line).expect("an audit event"));
         events.filter(|event| event.stage == "ResponseComplete").collect()
     }
 
+    /// The audit log since this world began, up to its last complete line.
+    pub fn audit_text(&self) -> String {
+        let mut bytes = Vec::new();
+        let read = File::open(self.control_plane.audit_log()).and_then(|mut file| {
+            file.seek(SeekFrom::Start(self.audit_start))?;
+            file.read_to_end(&mut bytes)
+        });
+        read.expect("the audit log can be read");
+        bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// An entry is written shortly after its answer: a request of our own shows how far the log is.
+    async fn wait_audit(&self) {
+        static MARKERS: AtomicUsize = AtomicUsize::new(1);
+        let marker = format!("marker-{}", MARKERS.fetch_add(1, Ordering::Relaxed));
+        self.find(Kind::ConfigMap, &marker).await;
+        let (line, deadline) = (format!("configmaps/{marker}\""), Instant::now() + PATIENCE);
+        while !self.audit_text().contains(&line) {
+            assert!(Instant::now() < deadline, "{marker} never appeared in the audit log");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// The operator's requests to the API server since then.
-    pub fn events_since(&self, mark: Mark) -> Vec<Event> {
+    pub async fn events_since(&self, mark: Mark) -> Vec<Event> {
+        self.wait_audit().await;
         self.audit().split_off(mark.requests)
     }
 
     /// How often the operator wrote what since then, as `create secrets`.
-    pub fn writes_since(&self, mark: Mark) -> BTreeMap<String, usize> {
+    pub async fn writes_since(&self, mark: Mark) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
-        for event in self.events_since(mark) {
+        for event in self.events_since(mark).await {
             if !["get", "list", "watch"].contains(&event.request.verb.as_str()) {
                 *counts.entry(event.request.to_string()).or_default() += 1;
             }
@@ -89,8 +117,8 @@ impl World {
     }
 
     /// How often the operator read single objects since then.
-    pub fn gets_since(&self, mark: Mark) -> usize {
-        self.events_since(mark).iter().filter(|event| event.request.verb == "get").count()
+    pub async fn gets_since(&self, mark: Mark) -> usize {
+        self.events_since(mark).await.iter().filter(|event| event.request.verb == "get").count()
     }
 
     /// Fails the test with everything that could explain why.

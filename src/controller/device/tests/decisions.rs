@@ -33,6 +33,20 @@ fn a_device_that_waits_long_for_its_turn_says_so_and_a_provisioned_one_does_not(
 }
 
 #[test]
+fn a_new_device_that_its_integration_keeps_waiting_says_so_and_stays_in_the_queue() {
+    let mut situation = Situation { held_up: true, ..Situation::new_device() };
+    let decision = situation.decide();
+    assert_eq!((decision.step, said(&decision)), (Step::Register, Some(Reason::IntegrationNotReady)));
+    situation.ready.suspended = true;
+    let decision = situation.decide();
+    assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::IntegrationNotReady)));
+    let mut provisioned = Situation { held_up: true, ..Situation::settled_device() };
+    provisioned.ready.active = group_key(2);
+    let decision = provisioned.decide();
+    assert_eq!((decision.step, said(&decision)), (Step::Register, None));
+}
+
+#[test]
 fn after_the_registration_the_secret_and_then_the_status() {
     let mut situation = Situation::settled_device();
     situation.facts.secret = None;

@@ -110,6 +110,7 @@ struct Situation {
     must_look: bool,
     duplicate: bool,
     waited_long: bool,
+    held_up: bool,
 }
 
 impl Situation {
@@ -123,6 +124,7 @@ impl Situation {
             must_look: false,
             duplicate: false,
             waited_long: false,
+            held_up: false,
         }
     }
 
@@ -146,6 +148,7 @@ impl Situation {
             must_look: self.must_look,
             duplicate: self.duplicate,
             waited_long: self.waited_long,
+            held_up: self.held_up,
             now: NOW,
         })
     }
