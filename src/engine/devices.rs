@@ -29,8 +29,13 @@ const READS: usize = 16;
 const STALE_WAIT: Duration = Duration::from_secs(10);
 
 impl Engine {
-    /// Looks at a device.
+    /// Looks at a device. Whatever it came to, a permit that was not used goes back.
     pub(super) fn step(&mut self, id: DeviceId) {
+        self.look_at(id);
+        self.return_unused(id);
+    }
+
+    fn look_at(&mut self, id: DeviceId) {
         let Some(record) = self.fleet.get(id) else { return };
         if self.is_settled(id, record) {
             self.settle(id);
@@ -246,12 +251,14 @@ impl Engine {
         }
         self.permits.insert(id, permit);
         self.step(id);
-        self.return_unused(id);
     }
 
     /// A device that no longer wants to register gives its permit back. One that is being read or
     /// whose side effect is in flight keeps it.
     pub(super) fn return_unused(&mut self, id: DeviceId) {
+        if !self.permits.contains_key(&id) {
+            return;
+        }
         let read = self.reading.contains(&id) || self.to_read.contains(&id);
         let busy = read || self.work.get(&id).is_some_and(|work| work.task.is_some());
         if !busy && let Some(permit) = self.permits.remove(&id) {

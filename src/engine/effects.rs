@@ -28,7 +28,9 @@ impl Engine {
             self.read_next();
         }
         if self.fleet.get(id).is_none_or(|record| record.uid != uid) {
-            // The device is gone; permits were returned when its work was dropped.
+            // The device is gone; permits were returned when its work was dropped. Whoever has its
+            // place now may have waited for this read to end.
+            self.runner.wake(id);
             return;
         }
         if let Effect::DeviceRead(read) = effect {
@@ -85,8 +87,9 @@ impl Engine {
         result: Result<Box<Registered>, DpsError>,
     ) {
         let now = clock::now();
-        self.permits.remove(&id);
-        self.dps_answered(id, permit, epoch, result.as_ref().err());
+        if self.permits.remove(&id) == Some(permit) {
+            self.dps_answered(id, permit, epoch, result.as_ref().err());
+        }
         let Some(record) = self.fleet.get_mut(id) else { return };
         let Some(work) = self.work.get_mut(&id) else { return };
         match result {
