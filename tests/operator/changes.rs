@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::scanner::{base64, device_key};
 use crate::world::objects::{data, uid};
@@ -66,8 +66,10 @@ async fn a_new_group_key_reaches_every_device_and_no_secret_is_ever_half_changed
         }
     }
     for device in world.wait_all_ready(DEVICES).await {
-        assert_ne!(device["status"]["credential"]["fingerprint"], old);
         let name = device["metadata"]["name"].as_str().unwrap();
+        // The status follows its Secret.
+        let says_so = |device: &Value| device["status"]["credential"]["fingerprint"] != old;
+        world.wait(Kind::Device, name, "known to have the new key", says_so).await;
         let key = &world.secret(&format!("{name}-hub")).await["sharedAccessKey"];
         assert!(world.dps.accepts_device_key(SCOPE, name, key));
     }

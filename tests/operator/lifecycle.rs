@@ -90,11 +90,12 @@ async fn many_devices_deleted_and_made_again_in_the_middle_of_registrations_all_
     world.device("first").await;
     world.wait_ready("first").await;
     world.dps.set_think_time(Duration::from_millis(300));
+    let mut before = world.registers();
     let names = world.devices("truck", DEVICES).await;
 
     for _ in 0..3 {
-        let before = world.registers();
         world.wait_ledger("another registration", |_| world.registers() > before).await;
+        before = world.registers();
         for name in &names {
             world.delete(Kind::Device, name).await;
             world.device(name).await;
