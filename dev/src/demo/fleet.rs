@@ -131,12 +131,13 @@ pub(super) fn examples(
     dps_host: &str,
 ) -> Result<PathBuf, Failure> {
     let examples = checkout.join("examples");
+    let resources = ["group-key.yaml", "integration.yaml", "devices.yaml"].map(|file| examples.join(file));
     let patch = json!([
         { "op": "add", "path": "/spec/hostname", "value": dps_host },
         { "op": "add", "path": "/spec/caBundleRef", "value": { "name": CA_BUNDLE } },
     ]);
     let kustomization = json!({
-        "resources": ["group-key.yaml", "integration.yaml", "devices.yaml"].map(|file| examples.join(file)),
+        "resources": resources,
         "patches": [{ "target": { "kind": "DpsIntegration" }, "patch": patch.to_string() }],
     });
     let folder = control_plane.directory().join("examples");
