@@ -43,8 +43,11 @@ fn client(ca: Option<&str>) -> Result<DpsClient, ClientError> {
 }
 
 fn endpoint(port: u16) -> Endpoint {
-    let host = format!("localhost:{port}");
-    AllowedHosts::parse([host.as_str()]).unwrap().check(&host).unwrap()
+    endpoint_at(&format!("localhost:{port}"))
+}
+
+fn endpoint_at(host: &str) -> Endpoint {
+    AllowedHosts::parse([host]).unwrap().check(host).unwrap()
 }
 
 struct Device {
@@ -62,11 +65,11 @@ impl Default for Device {
 
 impl Device {
     async fn register(&self, dps: &Running) -> Result<Assignment, DpsError> {
-        self.register_at(dps.address().port(), &client(Some(dps.ca_pem())).unwrap()).await
+        self.register_at(endpoint(dps.address().port()), &client(Some(dps.ca_pem())).unwrap()).await
     }
 
-    async fn register_at(&self, port: u16, client: &DpsClient) -> Result<Assignment, DpsError> {
-        let (endpoint, scope) = (endpoint(port), IdScope::parse(self.scope).unwrap());
+    async fn register_at(&self, endpoint: Endpoint, client: &DpsClient) -> Result<Assignment, DpsError> {
+        let scope = IdScope::parse(self.scope).unwrap();
         let id = RegistrationId::parse(self.id).unwrap();
         let key = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
         let identity = Identity { endpoint: &endpoint, scope: &scope, id: &id, key: &key };
@@ -199,13 +202,13 @@ async fn redirects_are_not_followed_and_no_token_goes_elsewhere() {
 async fn a_certificate_that_is_not_trusted_or_a_closed_port_ends_the_call() {
     let dps = simulator().await;
     let untrusting = client(None).unwrap();
-    let port = dps.address().port();
-    let result = Device::default().register_at(port, &untrusting).await;
+    let result = Device::default().register_at(endpoint(dps.address().port()), &untrusting).await;
     assert_eq!(result, Err(DpsError::Unreachable(Unreachable::Tls)));
     assert_eq!(dps.control().ledger_len(), 0);
+    // On an address where no other test's simulator may be given the port next.
+    let closed = std::net::TcpListener::bind("127.0.0.78:0").unwrap().local_addr().unwrap();
     let trusting = client(Some(dps.ca_pem())).unwrap();
-    dps.shutdown().await;
-    let result = Device::default().register_at(port, &trusting).await;
+    let result = Device::default().register_at(endpoint_at(&closed.to_string()), &trusting).await;
     assert_eq!(result, Err(DpsError::Unreachable(Unreachable::Connect)));
 }
 

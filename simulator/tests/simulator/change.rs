@@ -173,7 +173,9 @@ async fn a_cleared_ledger_goes_on_counting() {
 
 #[tokio::test]
 async fn after_shutdown_nobody_listens() {
-    let simulator = device::start(device::config()).await;
+    // An address of its own: on the usual one another test's simulator may be given the port next.
+    let listen = Some(([127, 0, 0, 77], 0).into());
+    let simulator = device::start(Config { listen, ..device::config() }).await;
     let address = simulator.address();
     let mut device = Device::connect(&simulator, "dev").await;
     device.provision().await;
