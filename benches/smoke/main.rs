@@ -105,27 +105,27 @@ async fn run(args: &Args) -> Outcome<()> {
     say("  restart: API server requests")?;
     print_requests(&restart_requests, n)?;
     if args.grow_to > n {
-        grow(&mut stage, n, args.grow_to, settled_kib).await?;
+        grow(&mut stage, n, args.grow_to, restart_kib).await?;
     }
     stage.stop_operator()
 }
 
+/// The slope of resident memory, from one restart to another: what is kept, not what was in flight.
 async fn grow(stage: &mut Stage, from: usize, to: usize, before_kib: u64) -> Outcome<()> {
     say(&format!("growing to {to} devices…"))?;
     stage.forget();
     stage.create_devices(from, to).await?;
     stage.wait_ready(to - from, to + 3).await?;
-    let after_kib = stage.resident_kib()?;
-    let slope = |kib: u64, base: u64| (kib.saturating_sub(base) as f64) * 1024.0 / ((to - from) as f64);
-    say(&format!(
-        "  resident memory                {after_kib} KiB with {to}: {:.0} bytes a device while growing",
-        slope(after_kib, before_kib)
-    ))?;
+    let grown_kib = stage.resident_kib()?;
     stage.stop_operator()?;
     stage.start_operator()?;
     stage.fence().await?;
     let fresh_kib = stage.resident_kib()?;
-    say(&format!("  resident memory after restart  {fresh_kib} KiB with {to}"))
+    let slope = (fresh_kib as f64 - before_kib as f64) * 1024.0 / (to - from) as f64;
+    say(&format!(
+        "  resident memory                {grown_kib} KiB with {to} settled, {fresh_kib} KiB after a restart"
+    ))?;
+    say(&format!("  slope between the restarts     {slope:.0} bytes a device"))
 }
 
 fn per(count: u64, n: usize) -> f64 {
