@@ -224,6 +224,7 @@ impl Engine {
         }
         let wait: Duration = retry::wait(RetryClass::Transient, attempts, record.uid.seed());
         self.runner.sleep_until(id, clock::now().mono + wait);
+        self.return_unused(id);
     }
 
     fn epoch_of(&self, id: DeviceId) -> u64 {
