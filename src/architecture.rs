@@ -9,7 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("clock.rs", &[]),
     ("config.rs", &["dps::host"]),
     ("dps/", &["clock", "dps"]),
-    ("fleet/", &["api", "dps::key", "dps::error", "fleet"]),
+    ("fleet/", &["api", "dps::key", "fleet"]),
     ("runner.rs", &["fleet"]),
     ("controller/mod.rs", &[]),
     // Pure: what is decided, rendered and read back.

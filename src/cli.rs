@@ -1,5 +1,6 @@
 //! Flags; each is an environment variable too.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -112,7 +113,11 @@ impl RunArgs {
             return Err(BadFlag::HubSuffix(bad.clone()));
         }
         Ok(Config {
-            watch_namespaces: texts(&self.watch_namespaces),
+            watch_namespaces: texts(&self.watch_namespaces)
+                .into_iter()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
             registrations_per_minute: self.registrations_per_minute,
             max_in_flight: self.max_in_flight,
             allowed_dps_hosts: AllowedHosts::parse(

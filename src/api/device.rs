@@ -97,7 +97,10 @@ pub enum IntegrationKind {
 pub struct DeviceSecret {
     /// Name of the Secret, metadata.name with "-hub" when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: Option<String>,
     #[serde(flatten)]
     pub settings: SecretSettings,

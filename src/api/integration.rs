@@ -120,7 +120,10 @@ pub enum KeySlot {
 #[serde(rename_all = "camelCase")]
 pub struct PrimaryKeyRef {
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
     /// Key within the Secret.
     #[serde(default = "primary_key")]
@@ -133,7 +136,10 @@ pub struct PrimaryKeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct SecondaryKeyRef {
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
     /// Key within the Secret.
     #[serde(default = "secondary_key")]
@@ -154,7 +160,10 @@ fn secondary_key() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct CaBundleRef {
     /// Name of the ConfigMap.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
     /// Key within the ConfigMap.
     #[serde(default = "ca_key")]

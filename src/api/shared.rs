@@ -99,31 +99,31 @@ pub enum FormatType {
 pub struct SecretKeys {
     /// Replaces connectionString.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253), regex(pattern = r"^[-._a-zA-Z0-9]*$"))]
+    #[schemars(length(max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)?$"))]
     pub connection_string: Option<String>,
     /// Replaces iotHubHostname.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253), regex(pattern = r"^[-._a-zA-Z0-9]*$"))]
+    #[schemars(length(max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)?$"))]
     pub iot_hub_hostname: Option<String>,
     /// Replaces deviceId.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253), regex(pattern = r"^[-._a-zA-Z0-9]*$"))]
+    #[schemars(length(max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)?$"))]
     pub device_id: Option<String>,
     /// Replaces sharedAccessKey.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253), regex(pattern = r"^[-._a-zA-Z0-9]*$"))]
+    #[schemars(length(max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)?$"))]
     pub shared_access_key: Option<String>,
     /// Replaces registrationId.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253), regex(pattern = r"^[-._a-zA-Z0-9]*$"))]
+    #[schemars(length(max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)?$"))]
     pub registration_id: Option<String>,
     /// Replaces idScope.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253), regex(pattern = r"^[-._a-zA-Z0-9]*$"))]
+    #[schemars(length(max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)?$"))]
     pub id_scope: Option<String>,
     /// Replaces returnedPayload.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253), regex(pattern = r"^[-._a-zA-Z0-9]*$"))]
+    #[schemars(length(max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)?$"))]
     pub returned_payload: Option<String>,
 }
 

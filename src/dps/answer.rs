@@ -13,6 +13,8 @@ use super::wire::{ErrorBody, Operation, RegistrationState};
 const RETURNED_PAYLOAD_MAX: usize = 32 * 1024;
 /// A clock further off than this is worth a word, and one retry with DPS's own time.
 const SKEW_NOTICED: i64 = 5 * 60;
+/// Nobody may have us sign tokens for another day.
+const SKEW_BELIEVED: i64 = 24 * 60 * 60;
 
 /// A device's place as DPS reports it; hub and ids have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +172,7 @@ fn failed(state: RegistrationState) -> DpsError {
 pub(super) fn clock_skew(answer: &Answer) -> Option<i64> {
     let date: Timestamp = retry_after::date(answer.headers.get(DATE)?.to_str().ok()?)?;
     let off = date.as_second() - answer.at.as_second();
-    (off.abs() > SKEW_NOTICED).then_some(off)
+    (off.abs() > SKEW_NOTICED && off.abs() <= SKEW_BELIEVED).then_some(off)
 }
 
 #[cfg(test)]

@@ -105,33 +105,7 @@ pub enum DpsError {
     InvalidResponse(Invalid),
 }
 
-/// What to do about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryClass {
-    /// May pass by itself: 5 s doubling to 10 min.
-    Transient,
-    /// Somebody has to change something: 1 min doubling to 1 h.
-    Terminal,
-}
-
 impl DpsError {
-    /// The one place that decides how an error is retried.
-    pub fn class(&self) -> RetryClass {
-        match self {
-            Self::Unreachable(_)
-            | Self::Throttled { .. }
-            | Self::Server { .. }
-            | Self::Conflict(_)
-            | Self::Deadline => RetryClass::Transient,
-            Self::Unauthorized(_)
-            | Self::NotFound(_)
-            | Self::Rejected(_)
-            | Self::Disabled(_)
-            | Self::AllocationFailed(_)
-            | Self::InvalidResponse(_) => RetryClass::Terminal,
-        }
-    }
-
     /// What DPS said, if it said anything.
     pub fn detail(&self) -> Option<&Detail> {
         match self {

@@ -96,6 +96,10 @@ impl Bucket {
     fn take(&mut self) {
         self.tokens -= 1.0;
     }
+
+    fn put_back(&mut self) {
+        self.tokens = (self.tokens + 1.0).min(self.burst);
+    }
 }
 
 #[derive(Debug)]
@@ -118,6 +122,8 @@ struct Member {
     accepted: bool,
     /// 401 answers since the last acceptance.
     refusals: u32,
+    /// Who was refused last: the same device once more says nothing about an accepted key.
+    last_refused: Option<Waiter>,
     /// 5xx answers in a row.
     server_errors: u32,
     /// Times in a row that the instance was found down.
@@ -163,6 +169,7 @@ impl DpsQueue {
             in_flight: 0,
             accepted,
             refusals: 0,
+            last_refused: None,
             server_errors: 0,
             outages: 0,
             not_before: now,
@@ -236,23 +243,32 @@ impl DpsQueue {
         self.scopes.values().filter_map(of_scope).min()
     }
 
-    /// Gives back a permit that was not used.
+    /// Gives back a permit that was not used, with what it took from the rate.
     pub fn unused(&mut self, permit: Permit) {
         self.release(permit.tenant);
+        let Some(member) = self.members.get_mut(&permit.tenant) else { return };
+        if let Some(share) = &mut member.share {
+            share.put_back();
+        }
+        if member.outside() {
+            member.own.put_back();
+        } else if let Some(scope) = self.scopes.get_mut(&member.scope) {
+            scope.bucket.put_back();
+        }
     }
 
     /// DPS has accepted the key of a call that goes on: the others need not wait for its end.
-    pub fn accepted(&mut self, tenant: Tenant, now: Instant) {
+    pub fn accepted(&mut self, Permit { tenant, waiter }: Permit, now: Instant) {
         if let Some(member) = self.members.get_mut(&tenant) {
-            member.learn(Outcome::Accepted, now);
+            member.learn(waiter, Outcome::Accepted, now);
         }
     }
 
     /// A permitted call has ended.
-    pub fn finished(&mut self, tenant: Tenant, outcome: Outcome, now: Instant) {
+    pub fn finished(&mut self, Permit { tenant, waiter }: Permit, outcome: Outcome, now: Instant) {
         self.release(tenant);
         let Some(member) = self.members.get_mut(&tenant) else { return };
-        member.learn(outcome, now);
+        member.learn(waiter, outcome, now);
         let Some(scope) = self.scopes.get_mut(&member.scope) else { return };
         match outcome {
             Outcome::Throttled { retry_after } => {
@@ -358,17 +374,25 @@ impl Member {
             .max()
     }
 
-    fn learn(&mut self, outcome: Outcome, now: Instant) {
+    fn learn(&mut self, waiter: Waiter, outcome: Outcome, now: Instant) {
         self.server_errors = if outcome == Outcome::ServerError { self.server_errors + 1 } else { 0 };
+        // Calls that were in flight together fail together: that is one outage, or one refusal.
+        let known = self.not_before > now;
         match outcome {
-            Outcome::Accepted => (self.accepted, self.refusals, self.outages) = (true, 0, 0),
+            Outcome::Accepted => {
+                (self.accepted, self.refusals, self.outages) = (true, 0, 0);
+                (self.last_refused, self.not_before) = (None, now);
+            }
+            Outcome::Refused if known || (self.accepted && self.last_refused == Some(waiter)) => {}
             Outcome::Refused => {
                 (self.refusals, self.outages) = (self.refusals.saturating_add(1), 0);
+                self.last_refused = Some(waiter);
                 if self.refusals >= CANARIES {
                     let wait = doubled(REFUSED_FIRST, self.refusals - CANARIES + 1, REFUSED_CAP);
                     (self.accepted, self.not_before) = (false, now + wait);
                 }
             }
+            Outcome::Unreachable | Outcome::ServerError if known => {}
             Outcome::Unreachable => self.down(now),
             Outcome::ServerError if self.server_errors >= SERVER_ERRORS => self.down(now),
             Outcome::ServerError | Outcome::Throttled { .. } | Outcome::Neutral => self.outages = 0,
@@ -414,7 +438,7 @@ mod tests {
         while now < until {
             while let Some(permit) = queue.poll(now) {
                 grants.push(now);
-                queue.finished(permit.tenant, outcome, now);
+                queue.finished(permit, outcome, now);
             }
             now = queue.next_at().unwrap_or(until).max(now + Duration::from_millis(1));
         }
@@ -435,7 +459,7 @@ mod tests {
         let permit = queue.poll(now).unwrap();
         assert_eq!(queue.poll(now), None);
         assert_eq!(queue.next_at(), None);
-        queue.finished(permit.tenant, Outcome::Accepted, now);
+        queue.finished(permit, Outcome::Accepted, now);
         assert!(queue.poll(now).is_some() && queue.poll(now).is_some());
     }
 
@@ -443,7 +467,7 @@ mod tests {
     fn the_others_do_not_wait_for_the_end_of_the_first_operation() {
         let (mut queue, now) = queue(600, false, 5);
         let first = queue.poll(now).unwrap();
-        queue.accepted(first.tenant, now);
+        queue.accepted(first, now);
         assert!(queue.poll(now).is_some() && queue.poll(now).is_some());
     }
 
@@ -466,7 +490,7 @@ mod tests {
             let at = now + MINUTE / 2 + Duration::from_millis(change);
             queue.admit(1, scope(), false, None, at);
             let permit = queue.poll(at).unwrap();
-            queue.finished(permit.tenant, Outcome::Refused, at);
+            queue.finished(permit, Outcome::Refused, at);
         }
     }
 
@@ -478,7 +502,7 @@ mod tests {
         assert_eq!(at, [0, 5, 15, 35]);
         let later = now + MINUTE * 2;
         let permit = queue.poll(later).unwrap();
-        queue.finished(permit.tenant, Outcome::Accepted, later);
+        queue.finished(permit, Outcome::Accepted, later);
         assert_eq!(queue.narrow(1), None);
     }
 
@@ -487,7 +511,7 @@ mod tests {
         let (mut queue, now) = queue(600, true, 10);
         for expected in [None, None, Some(Narrow::Down(1))] {
             let permit = queue.poll(now).unwrap();
-            queue.finished(permit.tenant, Outcome::ServerError, now);
+            queue.finished(permit, Outcome::ServerError, now);
             assert_eq!(queue.narrow(1), expected);
         }
     }
@@ -498,7 +522,7 @@ mod tests {
         queue.admit(2, scope(), true, None, now);
         queue.enqueue(2, 99);
         let permit = queue.poll(now).unwrap();
-        queue.finished(permit.tenant, Outcome::Throttled { retry_after: Some(MINUTE) }, now);
+        queue.finished(permit, Outcome::Throttled { retry_after: Some(MINUTE) }, now);
         assert_eq!(queue.poll(now + MINUTE / 2), None);
         assert_eq!(queue.next_at(), Some(now + MINUTE));
         assert!(queue.poll(now + MINUTE).is_some());

@@ -245,7 +245,8 @@ impl Engine {
     pub(super) fn granted(&mut self, permit: Permit) {
         let id = permit.waiter;
         let expected = self.fleet.get(id).is_some_and(|record| record.integration.index() == permit.tenant);
-        if !expected || self.waiting.remove(&id).is_none() || self.permits.contains_key(&id) {
+        // Entries of devices that have left the line are found out here.
+        if !expected || self.permits.contains_key(&id) || self.waiting.remove(&id).is_none() {
             self.queue.unused(permit);
             return;
         }
@@ -274,6 +275,7 @@ impl Engine {
     fn spawn_registration(&mut self, id: DeviceId, permit: Permit) {
         let (Some(ready), Some(work)) = (self.ready_of(id), self.work.get(&id)) else { return };
         let (device, epoch) = (work.device.clone(), ready.epoch);
+        let generation = device.metadata.generation.unwrap_or(0);
         debug!(namespace = device.metadata.namespace, device = device.metadata.name, "registering");
         let (sender, uid) = (self.sender.clone(), uid_of(&device));
         let awaited = self.queue.narrow(permit.tenant).is_some();
@@ -285,7 +287,7 @@ impl Engine {
                 }
             };
             let result = act::register(&device, &ready, accepted).await.map(Box::new);
-            Effect::Registered { permit, epoch, result }
+            Effect::Registered { permit, epoch, generation, result }
         });
     }
 

@@ -15,10 +15,11 @@ use crate::controller::device::act::SecretTrouble;
 use crate::controller::device::facts::{FailedWork, NewFailure, Registered, WrittenSecret};
 use crate::controller::device::failure;
 use crate::controller::device::secret::{expected_hash, read_back};
-use crate::dps::error::{DpsError, RetryClass};
+use crate::dps::error::DpsError;
 use crate::dps::queue::Permit;
 use crate::fleet::record::{Uid, version};
-use crate::fleet::{DeviceId, retry, uid_of};
+use crate::fleet::retry::{self, RetryClass};
+use crate::fleet::{Change, DeviceId, uid_of};
 use crate::kube_io::error::ApiError;
 
 impl Engine {
@@ -45,7 +46,9 @@ impl Engine {
         work.task = None;
         match effect {
             Effect::DeviceRead(_) | Effect::KeyAccepted { .. } => {}
-            Effect::Registered { permit, epoch, result } => self.registered(id, permit, epoch, result),
+            Effect::Registered { permit, epoch, generation, result } => {
+                self.registered(id, permit, (epoch, generation), result);
+            }
             Effect::SecretRead(read) => self.secret_was_read(id, read),
             Effect::SecretWritten(result) => self.secret_written(id, result),
             Effect::StatusWritten { status, news, result } => self.status_written(id, *status, news, result),
@@ -60,14 +63,18 @@ impl Engine {
                     // Another object of the same name: the watch brings it, with everything around it.
                     return self.return_unused(id);
                 }
-                self.fleet.upsert(&device, expected_hash(&device), self.progress.epoch());
+                let (_, change) = self.fleet.upsert(&device, expected_hash(&device), self.progress.epoch());
                 match self.work.get_mut(&id) {
                     Some(work) => {
-                        work.device = Arc::new(*device);
+                        // The watch may have brought a newer one meanwhile.
+                        if change != Change::Known {
+                            work.device = Arc::new(*device);
+                        }
                         work.stale = false;
                     }
                     None => {
-                        self.work.insert(id, Box::new(Work::new(*device)));
+                        let work = Work::new(*device, &self.config.allowed_hub_suffixes);
+                        self.work.insert(id, Box::new(work));
                     }
                 }
                 self.step(id);
@@ -83,7 +90,7 @@ impl Engine {
         &mut self,
         id: DeviceId,
         permit: Permit,
-        epoch: u64,
+        (epoch, generation): (u64, i64),
         result: Result<Box<Registered>, DpsError>,
     ) {
         let now = clock::now();
@@ -104,7 +111,7 @@ impl Engine {
                     message: failure::message(&error),
                     error: Some(failure::last_error(&error, now.wall)),
                     at_least: error.retry_after(),
-                    generation: work.device.metadata.generation.unwrap_or(0),
+                    generation,
                     epoch,
                 };
                 debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
@@ -131,6 +138,8 @@ impl Engine {
                 let told =
                     read_back(&secret, &work.device, &scope.unwrap_or_default(), record.registration_id());
                 work.facts.recall(told);
+                work.facts =
+                    std::mem::take(&mut work.facts).without_foreign_hub(&self.config.allowed_hub_suffixes);
                 record.registered = work.facts.registered.is_some();
                 work.found = Some(*secret);
             }

@@ -43,6 +43,8 @@ pub(super) struct Integration {
     pub writing: bool,
     /// Something other than counters may have changed.
     pub dirty: bool,
+    /// The last status did not reach the API server.
+    pub unwritten: bool,
     pub counted_at: Option<Instant>,
     pub unanswered: u32,
     pub not_before: Option<Instant>,
@@ -63,6 +65,9 @@ impl Integration {
     }
 }
 
+/// So many sets of roots are remembered.
+const CLIENTS: usize = 64;
+
 /// One client for each set of roots.
 pub(super) struct Clients {
     config: Arc<Config>,
@@ -74,10 +79,13 @@ impl Clients {
         Self { config, made: HashMap::new() }
     }
 
-    fn get(&mut self, ca_bundle: Option<&[u8]>) -> Result<DpsClient, ClientError> {
-        let key = ca_bundle.map(|pem| Hash::of("roots", [pem]));
+    fn get(&mut self, key: Option<Hash>, ca_bundle: Option<&[u8]>) -> Result<DpsClient, ClientError> {
         if let Some(client) = self.made.get(&key) {
             return Ok(client.clone());
+        }
+        if self.made.len() >= CLIENTS {
+            // Whoever uses one of them keeps it; only sharing is lost.
+            self.made.clear();
         }
         let suffixes = self.config.allowed_hub_suffixes.clone();
         let client = DpsClient::new(ca_bundle, self.config.dps_proxy.as_deref(), suffixes)?;
@@ -104,7 +112,7 @@ impl Engine {
             return;
         }
         integration.object = Some(Arc::new(object));
-        integration.dirty = true;
+        (integration.dirty, integration.unwritten, integration.not_before) = (true, false, None);
         self.evaluate(sym);
     }
 
@@ -142,7 +150,8 @@ impl Engine {
     fn connect(&mut self, usable: Usable) -> Result<(Ready, Option<u32>), Unusable> {
         let Usable { scope, endpoint, active, other, ca_bundle, prefixes, key_secrets, share, suspended } =
             usable;
-        let client = self.clients.get(ca_bundle.as_deref()).map_err(|error| {
+        let roots = ca_bundle.as_deref().map(|pem| Hash::of("roots", [pem]));
+        let client = self.clients.get(roots, ca_bundle.as_deref()).map_err(|error| {
             Unusable::new(Reason::CaBundleInvalid, format!("The CA bundle cannot be used: {error}."))
         })?;
         Ok((
@@ -150,6 +159,7 @@ impl Engine {
                 scope,
                 endpoint,
                 client,
+                roots,
                 active,
                 other,
                 prefixes,
@@ -229,7 +239,7 @@ impl Engine {
             return;
         };
         if sym.index() == permit.tenant && self.permits.get(&id) == Some(&permit) {
-            self.queue.accepted(permit.tenant, clock::now().mono);
+            self.queue.accepted(permit, clock::now().mono);
             if integration.learn(None, None) {
                 self.wake_waiting(sym);
             }
@@ -261,10 +271,10 @@ impl Engine {
         let integration = sym.and_then(|sym| Some((sym, self.integrations.get_mut(&sym)?)));
         let Some((sym, integration)) = integration.filter(|(_, integration)| integration.epoch == epoch)
         else {
-            self.queue.finished(permit.tenant, Outcome::Neutral, now);
+            self.queue.finished(permit, Outcome::Neutral, now);
             return;
         };
-        self.queue.finished(permit.tenant, outcome(error), now);
+        self.queue.finished(permit, outcome(error), now);
         if integration.learn(error, self.queue.narrow(permit.tenant)) {
             self.wake_waiting(sym);
         }

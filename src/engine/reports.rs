@@ -14,17 +14,19 @@ use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
 use crate::clock;
 use crate::controller::integration::SlotKey;
 use crate::controller::integration::decide::Unusable;
-use crate::controller::integration::status::{self, Difference, View};
-use crate::dps::error::RetryClass;
+use crate::controller::integration::status::{self, View};
 use crate::fleet::counts::{self, Counts};
 use crate::fleet::intern::Sym;
-use crate::fleet::retry;
+use crate::fleet::record::version;
+use crate::fleet::retry::{self, RetryClass};
 use crate::kube_io::error::ApiError;
 
 /// Counters wait this long for more of the same,
 const COUNT_AFTER: Duration = Duration::from_secs(1);
 /// and are written at most this often.
 const COUNT_INTERVAL: Duration = Duration::from_secs(10);
+/// After a conflict the watch brings the new object; it is not waited for any longer.
+const CONFLICT_WAIT: Duration = Duration::from_secs(10);
 
 /// When counters are taken.
 #[derive(Default)]
@@ -101,7 +103,7 @@ impl Engine {
             },
             now.wall,
         );
-        if status::difference(object.status.as_ref(), &wanted) == Difference::None {
+        if status::is_equal(object.status.as_ref(), &wanted) && !integration.unwritten {
             return;
         }
         log(&object, &wanted);
@@ -123,12 +125,19 @@ impl Engine {
             Ok(written) => {
                 integration.unanswered = 0;
                 integration.not_before = None;
-                if let Some(object) = &mut integration.object {
+                integration.unwritten = false;
+                let held =
+                    integration.object.as_ref().map(|o| version(o.metadata.resource_version.as_deref()));
+                if let Some(object) = integration.object.as_mut().filter(|_| held < Some(written)) {
                     Arc::make_mut(object).metadata.resource_version = Some(written.to_string());
                 }
             }
-            // Changed by somebody else, or gone: the watch tells, and then it is written anew.
-            Err(ApiError::Conflict | ApiError::NotFound) => {}
+            // Changed by somebody else, or gone: the watch tells. If it does not, it is tried again.
+            Err(ApiError::Conflict | ApiError::NotFound) => {
+                integration.unwritten = true;
+                integration.not_before = Some(clock::now().mono + CONFLICT_WAIT);
+                integration.dirty = true;
+            }
             Err(_) => {
                 integration.unanswered += 1;
                 let wait = retry::wait(RetryClass::Transient, integration.unanswered, u64::from(sym.index()));

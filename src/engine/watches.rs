@@ -161,7 +161,11 @@ impl Engine {
                 self.forget_unlisted_integrations(watch);
                 self.advance();
             }
-            Seen::Forbidden => {}
+            // The other namespaces go on without it.
+            Seen::Forbidden => {
+                self.progress.integrations.insert(watch);
+                self.advance();
+            }
         }
         if self.progress.phase != Phase::Integrations {
             self.watch_references();
@@ -240,11 +244,16 @@ impl Engine {
                 self.progress.devices.insert(watch);
                 self.advance();
             }
-            Seen::Forbidden => {}
+            Seen::Forbidden => {
+                self.progress.devices.insert(watch);
+                self.advance();
+            }
         }
     }
 
     fn device_changed(&mut self, device: ProvisionedDevice) {
+        let known = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
+        let referred = known.and_then(|id| self.fleet.get(id)).map(|record| record.integration);
         let (id, change) = self.fleet.upsert(&device, expected_hash(&device), self.progress.epoch);
         match change {
             Change::Known => return,
@@ -252,6 +261,9 @@ impl Engine {
             Change::New | Change::Changed => {}
         }
         self.counters.touch();
+        if self.fleet.get(id).map(|record| record.integration) != referred {
+            self.leave_line(id);
+        }
         let unsettled = self.fleet.get(id).is_some_and(|record| record.settled.is_none());
         match self.work.get_mut(&id) {
             // What we know goes further than what the status says.
@@ -260,7 +272,7 @@ impl Engine {
                 work.stale = false;
             }
             None if unsettled => {
-                self.work.insert(id, Box::new(Work::new(device)));
+                self.work.insert(id, Box::new(Work::new(device, &self.config.allowed_hub_suffixes)));
             }
             None => {}
         }
@@ -281,10 +293,15 @@ impl Engine {
     /// Ends what goes on for a device that is gone or has been replaced.
     pub(super) fn drop_work(&mut self, id: DeviceId) {
         self.tell_at.remove(&id);
-        self.waiting.remove(&id);
         if let Some(task) = self.work.remove(&id).and_then(|work| work.task) {
             task.abort();
         }
+        self.leave_line(id);
+    }
+
+    /// Gives up a device's place in the queue, and a permit that is not used.
+    fn leave_line(&mut self, id: DeviceId) {
+        self.waiting.remove(&id);
         if let Some(permit) = self.permits.remove(&id) {
             self.queue.unused(permit);
         }
@@ -312,7 +329,13 @@ impl Engine {
                 self.advance();
                 None
             }
-            Seen::Forbidden => None,
+            // Without the watch every new device looks for its Secret itself.
+            Seen::Forbidden => {
+                self.fleet.distrust_secret_watch();
+                self.progress.secrets.insert(watch);
+                self.advance();
+                None
+            }
         };
         if let Some(id) = changed {
             if let Some(work) = self.work.get_mut(&id) {

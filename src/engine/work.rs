@@ -14,7 +14,6 @@ use crate::fleet::uid_of;
 use crate::kube_io::error::ApiError;
 
 /// A device with work to do: the object, what is known beyond it, and what goes on.
-#[derive(Debug)]
 pub struct Work {
     pub device: Arc<ProvisionedDevice>,
     pub facts: Facts,
@@ -33,12 +32,12 @@ pub struct Work {
 }
 
 impl Work {
-    pub fn new(device: ProvisionedDevice) -> Self {
+    pub fn new(device: ProvisionedDevice, hub_suffixes: &[String]) -> Self {
         let seed = uid_of(&device).seed();
         let generation = device.metadata.generation.unwrap_or(0);
         let facts = device.status.as_ref().map(|status| Facts::from_status(status, generation, seed));
         Self {
-            facts: facts.unwrap_or_default(),
+            facts: facts.unwrap_or_default().without_foreign_hub(hub_suffixes),
             device: Arc::new(device),
             task: None,
             secret_read: false,
@@ -51,7 +50,6 @@ impl Work {
 }
 
 /// What a side effect brought.
-#[derive(Debug)]
 pub enum Effect {
     DeviceRead(Result<Option<Box<ProvisionedDevice>>, ApiError>),
     /// DPS has accepted the key; the registration goes on.
@@ -62,6 +60,8 @@ pub enum Effect {
     Registered {
         permit: Permit,
         epoch: u64,
+        /// Of the device when the registration began.
+        generation: i64,
         result: Result<Box<Registered>, DpsError>,
     },
     SecretRead(Result<Option<Box<Secret>>, ApiError>),

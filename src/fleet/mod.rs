@@ -113,6 +113,10 @@ impl Fleet {
             old.epoch = epoch;
             return (id, Change::Known);
         }
+        if record.resource_version < old.resource_version {
+            // An older object of the same name, from a server that is behind.
+            return (id, Change::Known);
+        }
         let change = if old.uid == record.uid { Change::Changed } else { Change::Replaced };
         record.secret_seen = old.secret_seen;
         if old.secret_name() != record.secret_name() {
@@ -254,6 +258,11 @@ impl Fleet {
     /// among them.
     pub fn must_look_for_secrets(&self) -> bool {
         self.unclaimed_overflow
+    }
+
+    /// The watch does not show all labelled Secrets.
+    pub fn distrust_secret_watch(&mut self) {
+        self.unclaimed_overflow = true;
     }
 
     /// Devices not seen since re-list `epoch` began, in `namespace` if the watch is limited to one.

@@ -3,9 +3,17 @@
 use std::time::Duration;
 
 use crate::api::conditions::Reason;
-use crate::dps::error::RetryClass;
 
-/// How failures for a reason are retried.
+/// How a failure is retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryClass {
+    /// May pass by itself: 5 s doubling to 10 min.
+    Transient,
+    /// Somebody has to change something: 1 min doubling to 1 h.
+    Terminal,
+}
+
+/// The one place that decides how failures are retried.
 pub fn class_of(reason: Reason) -> RetryClass {
     match reason {
         Reason::ServiceUnavailable | Reason::SecretWriteFailed | Reason::CredentialUnavailable => {

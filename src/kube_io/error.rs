@@ -15,7 +15,7 @@ pub enum ApiError {
     /// 403 because the namespace is being deleted.
     #[error("the namespace is being deleted")]
     Terminating,
-    /// 403. The server's message names verbs and resources only.
+    /// 403. Which right is missing, or that a rule of the cluster forbids it.
     #[error("forbidden: {0}")]
     Forbidden(String),
     /// 422: the fields that were refused, never their values.
@@ -42,7 +42,7 @@ impl ApiError {
             409 => Self::Conflict,
             404 => Self::NotFound,
             403 if causes.clone().any(|cause| cause.reason == "NamespaceTerminating") => Self::Terminating,
-            403 => Self::Forbidden(status.message.clone()),
+            403 => Self::Forbidden(refused_right(&status.message)),
             400 | 413 | 422 => {
                 let fields: Vec<_> =
                     causes.map(|cause| cause.field.as_str()).filter(|f| !f.is_empty()).collect();
@@ -50,5 +50,33 @@ impl ApiError {
             }
             _ => Self::Unavailable,
         }
+    }
+}
+
+/// RBAC's own texts name a user, a verb and a resource. Admission rules answer 403 with free text
+/// that may quote the object, so of those nothing is passed on.
+fn refused_right(message: &str) -> String {
+    let plain = message.len() <= 400 && message.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    let rbac = message.contains(" is forbidden: User \"") && message.contains("\" cannot ");
+    let owner = message.contains("is forbidden: cannot set an ownerRef on a resource you can't delete")
+        || message.contains("is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to");
+    if plain && (rbac || owner) {
+        message.to_owned()
+    } else {
+        "a rule of the cluster forbids it; the API server's audit log tells which".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refused_right;
+
+    #[test]
+    fn only_texts_that_cannot_quote_an_object_are_passed_on() {
+        let rbac = r#"secrets is forbidden: User "system:serviceaccount:a:b" cannot create resource "secrets" in API group "" in the namespace "x""#;
+        assert_eq!(refused_right(rbac), rbac);
+        let admission = "admission webhook denied the request: data c2VjcmV0 is not allowed";
+        assert!(!refused_right(admission).contains("c2VjcmV0"));
+        assert!(!refused_right(&format!("{rbac}\n{admission}")).contains("c2VjcmV0"));
     }
 }

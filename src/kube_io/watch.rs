@@ -63,7 +63,7 @@ pub enum Seen<K> {
     Present(K),
     Gone(K),
     Listed,
-    /// The API server refuses the watch (403).
+    /// The API server refuses the watch (403), or what is asked for makes no sense to it (400).
     Forbidden,
 }
 
@@ -110,7 +110,7 @@ async fn follow<W, K, M>(
     K: Resource<DynamicType = ()>,
 {
     let kind = W::kind(&());
-    let mut events = std::pin::pin!(watcher(api, scope.config()));
+    let mut events = Box::pin(watcher(api.clone(), scope.config()));
     let mut failures = 0_u32;
     loop {
         let seen = match events.next().await {
@@ -125,8 +125,12 @@ async fn follow<W, K, M>(
                 failures += 1;
                 let code = answered(&error);
                 report(&kind, code, failures);
-                if code == Some(403) && sender.send(wrap(Seen::Forbidden)).await.is_err() {
-                    return;
+                if matches!(code, Some(400 | 403)) {
+                    if sender.send(wrap(Seen::Forbidden)).await.is_err() {
+                        return;
+                    }
+                    // A watch that resumes would not show again what was there all the time.
+                    events = Box::pin(watcher(api.clone(), scope.config()));
                 }
                 tokio::time::sleep(wait(failures)).await;
                 None

@@ -243,12 +243,22 @@ impl Considered<'_> {
         if let Some(waiting) = self.backing_off(FailedWork::Registration) {
             return Some(waiting);
         }
+        if let Some(failed) = self.failed() {
+            return Some(Decision { verdict: Some(failed), ..Decision::step(Step::Register) });
+        }
         let queued = || Verdict { reason: Reason::Queued, message: why_not.to_owned() };
         let told = self.snapshot.waited_long && !self.snapshot.facts.provisioned();
         Some(Decision {
             verdict: self.held_up().or_else(|| told.then(queued)),
             ..Decision::step(Step::Register)
         })
+    }
+
+    /// A device that failed goes on saying why until it is tried again.
+    fn failed(&self) -> Option<Verdict> {
+        let failure = self.snapshot.facts.failure.as_ref().filter(|f| f.work == FailedWork::Registration)?;
+        let quiet = failure.reason == Reason::ServiceUnavailable && failure.attempts < QUIET_ATTEMPTS;
+        (!quiet).then(|| Verdict { reason: failure.reason, message: failure.message.clone() })
     }
 
     /// What a new device says while its integration keeps it waiting.

@@ -95,6 +95,14 @@ impl Facts {
         }
     }
 
+    /// Status and Secret can be edited by others: a hub that this operator would not accept from DPS
+    /// is not taken from them either.
+    pub fn without_foreign_hub(mut self, hub_suffixes: &[String]) -> Self {
+        self.registered =
+            self.registered.filter(|registered| HubHostname::parse(&registered.hub, hub_suffixes).is_ok());
+        self
+    }
+
     /// True once the device had a registration and a Secret: from then on most trouble leaves it Ready.
     pub fn provisioned(&self) -> bool {
         self.registered.is_some() && self.secret.is_some()

@@ -12,6 +12,7 @@ use crate::dps::client::DpsClient;
 use crate::dps::host::Endpoint;
 use crate::dps::ids::IdScope;
 use crate::dps::key::{Fingerprint, GroupKey};
+use crate::fleet::hash::Hash;
 
 /// A key of the enrollment group and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,8 @@ pub struct Ready {
     pub scope: IdScope,
     pub endpoint: Endpoint,
     pub client: DpsClient,
+    /// Of the CA bundle that the client trusts.
+    pub roots: Option<Hash>,
     pub active: SlotKey,
     pub other: Option<SlotKey>,
     pub prefixes: Vec<String>,
@@ -69,6 +72,7 @@ impl Ready {
     pub fn same_for_devices(&self, other: &Self) -> bool {
         self.scope == other.scope
             && self.endpoint == other.endpoint
+            && self.roots == other.roots
             && self.active == other.active
             && self.other == other.other
             && self.prefixes == other.prefixes

@@ -66,32 +66,9 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
     status
 }
 
-/// Which part of a status differs from what is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Difference {
-    None,
-    /// Only counters: may wait.
-    Counters,
-    Meaning,
-}
-
-pub fn difference(written: Option<&DpsIntegrationStatus>, wanted: &DpsIntegrationStatus) -> Difference {
-    let Some(written) = written else { return Difference::Meaning };
-    if timeless(written) == timeless(wanted) {
-        return Difference::None;
-    }
-    let without_counters = |status: &DpsIntegrationStatus| DpsIntegrationStatus {
-        devices: None,
-        hubs: Vec::new(),
-        other_hubs: None,
-        failures: Vec::new(),
-        ..timeless(status)
-    };
-    if without_counters(written) == without_counters(wanted) {
-        Difference::Counters
-    } else {
-        Difference::Meaning
-    }
+/// True if writing would tell a reader nothing new.
+pub fn is_equal(written: Option<&DpsIntegrationStatus>, wanted: &DpsIntegrationStatus) -> bool {
+    written.is_some_and(|written| timeless(written) == timeless(wanted))
 }
 
 fn timeless(status: &DpsIntegrationStatus) -> DpsIntegrationStatus {

@@ -42,6 +42,7 @@ fn ready() -> Ready {
         scope: IdScope::parse("0ne1").unwrap(),
         endpoint: AllowedHosts::parse(["x.example"]).unwrap().check("x.example").unwrap(),
         client: DpsClient::new(None, None, suffixes).unwrap(),
+        roots: None,
         active: group_key(1),
         other: None,
         prefixes: Vec::new(),
