@@ -507,6 +507,40 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_fail_together_count_as_one_outage() {
+        let (mut queue, now) = queue(60_000, true, 100);
+        let permits: Vec<_> = (0..100).map(|_| queue.poll(now).unwrap()).collect();
+        permits.into_iter().for_each(|permit| queue.finished(permit, Outcome::Unreachable, now));
+        assert_eq!(queue.narrow(1), Some(Narrow::Down(1)));
+    }
+
+    #[test]
+    fn one_device_that_is_refused_again_and_again_does_not_condemn_an_accepted_key() {
+        let (mut queue, now) = queue(60_000, true, 1);
+        for minute in 0..5 {
+            let at = now + MINUTE * minute;
+            let permit = queue.poll(at).unwrap();
+            queue.finished(permit, Outcome::Refused, at);
+            assert!(queue.enqueue(1, permit.waiter));
+        }
+        assert_eq!(queue.narrow(1), Some(Narrow::Refused(1)));
+    }
+
+    #[test]
+    fn a_permit_that_was_not_used_costs_nothing() {
+        let (mut queue, now) = queue(600, false, 1000);
+        for _ in 0..900 {
+            let permit = queue.poll(now).unwrap();
+            queue.unused(permit);
+        }
+        let (mut queue, now) = self::queue(600, true, 1000);
+        for _ in 0..900 {
+            let permit = queue.poll(now).unwrap();
+            queue.unused(permit);
+        }
+    }
+
+    #[test]
     fn a_single_server_error_does_not_slow_the_others_down_and_three_in_a_row_do() {
         let (mut queue, now) = queue(600, true, 10);
         for expected in [None, None, Some(Narrow::Down(1))] {

@@ -128,3 +128,43 @@ async fn another_route_to_the_same_instance_registers_nothing() {
     assert_eq!(others.collect::<Vec<_>>(), []);
     assert_eq!(world.writes_since(before).await.get("patch secrets"), None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_waits_behind_a_wrong_key_leaves_when_it_is_given_another_integration() {
+    let world = World::empty().await;
+    world.group_key("broken-key", WRONG_KEY).await;
+    world.integration_without_key("broken", json!({})).await;
+    for name in ["canary-1", "canary-2", "canary-3", "truck-1"] {
+        world.device_with(name, json!({"integrationRef": {"name": "broken"}})).await;
+    }
+    world.wait_ledger("three refusals", |_| world.registers() >= 3).await;
+    world.integration(INTEGRATION).await;
+
+    for name in ["canary-1", "canary-2", "canary-3", "truck-1"] {
+        world.patch(Kind::Device, name, json!({"spec": {"integrationRef": {"name": INTEGRATION}}})).await;
+    }
+
+    world.wait_all_ready(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ca_bundle_that_is_put_right_is_used_at_once() {
+    let world = World::empty().await;
+    let stranger = ca_of_a_stranger().await;
+    let ca = json!({"metadata": {"name": "other-ca"}, "data": {"ca.crt": stranger}});
+    world.create(Kind::ConfigMap, ca).await;
+    world.integration_with(INTEGRATION, json!({"caBundleRef": {"name": "other-ca"}})).await;
+    world.device("truck-1").await;
+    world.wait_integration(INTEGRATION, "EndpointUnreachable").await;
+
+    let right = world.get(Kind::ConfigMap, "simulator-ca").await["data"].clone();
+    world.patch(Kind::ConfigMap, "other-ca", json!({"data": right})).await;
+
+    world.wait_ready("truck-1").await;
+}
+
+/// A CA that signed nothing here: that of another simulator.
+async fn ca_of_a_stranger() -> String {
+    let other = dps_simulator::Simulator::start(crate::world::simulator()).await.unwrap();
+    other.ca_pem().to_owned()
+}

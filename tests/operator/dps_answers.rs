@@ -217,8 +217,9 @@ async fn attempts_are_written_at_powers_of_two() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_off_is_made_up_for_once_and_told_when_that_does_not_help() {
     let world = accepted().await;
-    // An hour ahead of every clock there is.
-    let date = BTreeMap::from([("date".to_owned(), "Fri, 01 Jan 2100 00:00:00 GMT".to_owned())]);
+    let ahead = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&ahead).unwrap();
+    let date = BTreeMap::from([("date".to_owned(), date)]);
     let body = RawBody::Text(json!({"errorCode": 401_002, "message": "Unauthorized"}).to_string());
     let refused = FaultAction::Answer { status: 401, headers: date, body };
     world.dps.inject(Fault::device("truck-1", refused.clone()).times(1)).unwrap();

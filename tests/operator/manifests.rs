@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use dps_dev::ControlPlane;
 use serde_json::Value;
 
-use crate::world::{INTEGRATION, Setup, World, control_plane};
+use crate::world::{INTEGRATION, PATIENCE, Setup, World, control_plane};
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests");
 
@@ -134,7 +134,9 @@ async fn kubectl_explains_every_field() {
         ("dpsi.spec.attestation.symmetricKey.primaryKeyRef", "base64 as the portal shows it"),
     ];
     for (path, words) in explained {
-        let said = control_plane.kubectl_ok(&["explain", path]).unwrap();
+        // A fresh API server publishes the descriptions of a new kind some moments after the kind.
+        let explain = || control_plane.kubectl_ok(&["explain", path]).ok();
+        let said = dps_dev::eventually(PATIENCE, explain).unwrap();
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(said.contains(words), "{path}: {said}");
     }

@@ -278,3 +278,12 @@ fn a_failed_registration_does_not_keep_a_secret_from_being_mended_nor_the_other_
     let decision = situation.decide();
     assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::SecretConflict)));
 }
+
+#[test]
+fn a_device_that_failed_goes_on_saying_why_while_it_waits_for_its_next_try() {
+    let mut situation = Situation { held_up: true, waited_long: true, ..Situation::new_device() };
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
+    situation.ready.epoch = 2;
+    let decision = situation.decide();
+    assert_eq!((decision.step, said(&decision)), (Step::Register, Some(Reason::Unauthorized)));
+}

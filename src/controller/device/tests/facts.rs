@@ -78,3 +78,10 @@ fn a_status_that_was_tampered_with_is_not_believed() {
         assert_eq!(Facts::from_status(&status, 1, 0).registered, None, "{hub} {device_id}");
     }
 }
+
+#[test]
+fn a_hub_that_would_not_be_accepted_from_dps_is_not_taken_from_a_secret_either() {
+    let facts = Situation::settled_device().facts;
+    assert!(facts.clone().without_foreign_hub(&[".azure-devices.net".to_owned()]).registered.is_some());
+    assert!(facts.without_foreign_hub(&[".azure-devices.us".to_owned()]).registered.is_none());
+}
