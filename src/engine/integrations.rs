@@ -240,7 +240,7 @@ impl Engine {
         };
         if sym.index() == permit.tenant && self.permits.get(&id) == Some(&permit) {
             self.queue.accepted(permit, clock::now().mono);
-            if integration.learn(None, None) {
+            if integration.learn(None, None, false) {
                 self.wake_waiting(sym);
             }
         }
@@ -275,7 +275,8 @@ impl Engine {
             return;
         };
         self.queue.finished(permit, outcome(error), now);
-        if integration.learn(error, self.queue.narrow(permit.tenant)) {
+        let paused = self.queue.paused_until(permit.tenant).is_some_and(|until| until > now);
+        if integration.learn(error, self.queue.narrow(permit.tenant), paused) {
             self.wake_waiting(sym);
         }
     }
@@ -283,11 +284,14 @@ impl Engine {
 
 impl Integration {
     /// Takes in what DPS answered; `None` is success. True if trouble began or ended.
-    fn learn(&mut self, error: Option<&DpsError>, narrow: Option<Narrow>) -> bool {
+    fn learn(&mut self, error: Option<&DpsError>, narrow: Option<Narrow>, paused: bool) -> bool {
         let (was, had_trouble) = (self.spoken_of(), self.trouble.is_some());
         match error {
             None | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_)) => {
-                (self.accepted, self.trouble) = (true, None);
+                self.accepted = true;
+                // Calls that were in flight when DPS began to throttle do not end its pause.
+                let throttled = |(_, trouble): &(_, Unusable)| trouble.reason == Reason::Throttled;
+                self.trouble = self.trouble.take().filter(|trouble| paused && throttled(trouble));
             }
             Some(error) => self.note_trouble(error, narrow),
         }

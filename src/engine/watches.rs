@@ -261,6 +261,7 @@ impl Engine {
             Change::New | Change::Changed => {}
         }
         self.counters.touch();
+        self.wake_rivals(id);
         if self.fleet.get(id).map(|record| record.integration) != referred {
             self.leave_line(id);
         }
@@ -277,6 +278,13 @@ impl Engine {
             None => {}
         }
         self.runner.wake(id);
+    }
+
+    /// A change of one holder of a registration id may give it to another.
+    fn wake_rivals(&mut self, id: DeviceId) {
+        let Some(record) = self.fleet.get(id) else { return };
+        let holders = self.fleet.holders(record.registration_id());
+        holders.into_iter().filter(|other| *other != id).for_each(|other| self.runner.wake(other));
     }
 
     pub(super) fn device_gone(&mut self, id: DeviceId) {

@@ -234,14 +234,21 @@ impl Considered<'_> {
 
     fn registration(&self) -> Option<Decision> {
         let why_not = self.why_register()?;
+        let stranded = self.stranded();
         if self.snapshot.device.spec.suspend {
-            return Some(self.suspended());
+            return Some(stranded.unwrap_or_else(|| self.suspended()));
+        }
+        if self.ready.suspended && stranded.is_some() {
+            return stranded;
         }
         if self.ready.suspended {
             return Some(Decision { verdict: self.held_up(), ..Decision::rest() });
         }
         if let Some(waiting) = self.backing_off(FailedWork::Registration) {
-            return Some(waiting);
+            return Some(match stranded {
+                Some(stranded) => Decision { wake: waiting.wake, ..stranded },
+                None => waiting,
+            });
         }
         if let Some(failed) = self.failed() {
             return Some(Decision { verdict: Some(failed), ..Decision::step(Step::Register) });
@@ -252,6 +259,15 @@ impl Considered<'_> {
             verdict: self.held_up().or_else(|| told.then(queued)),
             ..Decision::step(Step::Register)
         })
+    }
+
+    /// The Secret is gone or edited, only a registration could bring it back, and none may be made now.
+    fn stranded(&self) -> Option<Decision> {
+        let registered = self.registered()?;
+        let written = self.snapshot.facts.secret.as_ref()?;
+        let touched = self.snapshot.secret != SecretSeen::Version(written.version);
+        (touched && self.key_of(registered).is_none())
+            .then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
     }
 
     /// A device that failed goes on saying why until it is tried again.

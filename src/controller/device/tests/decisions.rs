@@ -89,8 +89,16 @@ fn a_secret_whose_key_is_gone_needs_a_registration() {
     let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
     situation.ready.active = group_key(2);
     assert_eq!(situation.decide().step, Step::Register);
+    // Nothing that keeps it from registering hides that its credentials are gone.
+    let mut held = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    held.ready.active = group_key(2);
+    held.ready.suspended = true;
+    assert_eq!(said(&held.decide()), Some(Reason::CredentialUnavailable));
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
+    let decision = situation.decide();
+    assert_eq!((said(&decision), decision.wake.is_some()), (Some(Reason::CredentialUnavailable), true));
     situation.device = device(json!({"suspend": true}));
-    assert_eq!(said(&situation.decide()), Some(Reason::Suspended));
+    assert_eq!(said(&situation.decide()), Some(Reason::CredentialUnavailable));
 }
 
 #[test]
