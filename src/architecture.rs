@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "api/",
     "fleet/",
     "runner.rs",
+    "dps/bucket.rs",
     "dps/queue.rs",
     "dps/answer.rs",
     "dps/error.rs",
