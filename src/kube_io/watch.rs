@@ -124,6 +124,9 @@ async fn follow<W, K, M>(
             Some(Err(error)) => {
                 failures += 1;
                 let code = answered(&error);
+                if is_unreadable(&error) && failures.is_power_of_two() {
+                    warn!(%kind, failures, "a list cannot be parsed; most likely the payload of one object is nested deeper than 120 levels: find and delete it");
+                }
                 report(&kind, code, failures);
                 if matches!(code, Some(400 | 403)) {
                     if sender.send(wrap(Seen::Forbidden)).await.is_err() {
@@ -174,6 +177,11 @@ fn readable<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Option
             None
         }
     }
+}
+
+/// The JSON of a whole page was refused, before single objects could be told apart.
+fn is_unreadable(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::SerdeError(_)))
 }
 
 /// HTTP status that the API server answered a list or watch with.
