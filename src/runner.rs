@@ -1,6 +1,6 @@
 //! Which device is looked at next, and when the others are due. Pure.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use tokio::time::Instant;
 
@@ -10,17 +10,34 @@ use crate::fleet::DeviceId;
 #[derive(Debug, Default)]
 pub struct Runner {
     ready: VecDeque<DeviceId>,
-    queued: HashSet<DeviceId>,
+    /// Looked at when nothing else is ready: what concerns a whole fleet at once.
+    later: VecDeque<DeviceId>,
+    /// Who stands in which of the two. Entries of others are left over and skipped.
+    queued: HashMap<DeviceId, Urgency>,
     due: BTreeSet<(Instant, DeviceId)>,
     due_at: HashMap<DeviceId, Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Urgency {
+    Now,
+    Later,
 }
 
 impl Runner {
     /// Looks at a device as soon as possible; once, however often it is woken.
     pub fn wake(&mut self, id: DeviceId) {
-        if self.queued.insert(id) {
+        if self.queued.insert(id, Urgency::Now) != Some(Urgency::Now) {
             self.ready.push_back(id);
         }
+    }
+
+    /// Looks at a device when nothing more urgent is ready.
+    pub fn wake_later(&mut self, id: DeviceId) {
+        self.queued.entry(id).or_insert_with(|| {
+            self.later.push_back(id);
+            Urgency::Later
+        });
     }
 
     /// Looks at a device at `at`, instead of any time set before.
@@ -33,9 +50,7 @@ impl Runner {
     /// Drops everything about a device.
     pub fn forget(&mut self, id: DeviceId) {
         self.forget_due(id);
-        if self.queued.remove(&id) {
-            self.ready.retain(|other| *other != id);
-        }
+        self.queued.remove(&id);
     }
 
     /// The next device to look at. What was due for it is over: whoever looks sets the next time.
@@ -46,15 +61,28 @@ impl Runner {
             self.forget_due(id);
             self.wake(id);
         }
-        let id = self.ready.pop_front()?;
-        self.queued.remove(&id);
+        let id = self.pop(Urgency::Now).or_else(|| self.pop(Urgency::Later))?;
         self.forget_due(id);
         Some(id)
     }
 
+    fn pop(&mut self, urgency: Urgency) -> Option<DeviceId> {
+        let line = match urgency {
+            Urgency::Now => &mut self.ready,
+            Urgency::Later => &mut self.later,
+        };
+        while let Some(id) = line.pop_front() {
+            if self.queued.get(&id) == Some(&urgency) {
+                self.queued.remove(&id);
+                return Some(id);
+            }
+        }
+        None
+    }
+
     /// True while `next` has a device to give.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.queued.is_empty()
     }
 
     /// When the next device is due.
@@ -104,5 +132,18 @@ mod tests {
         runner.sleep_until(1, now);
         runner.forget(1);
         assert_eq!(runner.next(now), None);
+    }
+    #[test]
+    fn what_concerns_a_fleet_waits_for_what_concerns_one_device() {
+        let (mut runner, now) = (Runner::default(), Instant::now());
+        runner.wake_later(1);
+        runner.wake_later(2);
+        runner.wake_later(1);
+        runner.wake(3);
+        runner.wake(2);
+        assert_eq!([runner.next(now), runner.next(now)], [Some(3), Some(2)]);
+        assert!(runner.has_ready());
+        assert_eq!([runner.next(now), runner.next(now)], [Some(1), None]);
+        assert!(!runner.has_ready());
     }
 }

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::integration::KeySlot;
+use super::payload::Payload;
 use super::schema;
-use super::shared::{DriftCheck, Payload, Registration, Reprovision, SecretSettings};
+use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
 
 /// One device that is registered through DPS and followed to its hub.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]

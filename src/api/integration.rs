@@ -5,8 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::payload::Payload;
 use super::schema;
-use super::shared::{DriftCheck, Payload, Registration, Reprovision, SecretSettings};
+use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
 
 /// The public cloud's endpoint; it serves every instance.
 pub const DEFAULT_HOSTNAME: &str = "global.azure-devices-provisioning.net";
@@ -67,7 +68,7 @@ pub struct DpsIntegrationSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
     /// How work that concerns the whole fleet proceeds: key rotation, changed defaults, the
-    /// integration's own token. Not supported by this version yet.
+    /// integration's own token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
     /// Settings for devices that say nothing themselves. Not supported by this version yet.

@@ -5,6 +5,7 @@ pub mod device;
 pub mod duration;
 pub mod integration;
 pub mod names;
+pub mod payload;
 mod schema;
 pub mod shared;
 

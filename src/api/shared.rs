@@ -7,12 +7,8 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::schema;
-
-/// A JSON object handed to DPS's custom allocation.
-pub type Payload = Map<String, Value>;
 
 /// How the first registration is made.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]

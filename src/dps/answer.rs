@@ -12,7 +12,7 @@ use super::wire::{ErrorBody, Operation, RegistrationState};
 
 const RETURNED_PAYLOAD_MAX: usize = 32 * 1024;
 /// A clock further off than this is worth a word, and one retry with DPS's own time.
-const SKEW_NOTICED: i64 = 5 * 60;
+pub(super) const SKEW_NOTICED: i64 = 5 * 60;
 /// Nobody may have us sign tokens for another day.
 const SKEW_BELIEVED: i64 = 24 * 60 * 60;
 

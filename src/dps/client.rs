@@ -1,5 +1,6 @@
 //! Register, poll and lookup: the three calls that a device may make, and no other.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -47,9 +48,27 @@ pub struct DpsClient {
     hub_suffixes: std::sync::Arc<[String]>,
 }
 
+/// How far DPS's clock is ahead of ours, in seconds; 0 until DPS refuses a token because of it.
+/// Shared by all calls to one instance, so that one refusal is enough.
+#[derive(Debug, Default)]
+pub struct ClockOffset(AtomicI64);
+
+impl ClockOffset {
+    fn seconds(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Takes in what an answer shows; true if tokens were made for quite another time.
+    fn learn(&self, seconds: i64) -> bool {
+        let before = self.0.swap(seconds, Ordering::Relaxed);
+        before.abs_diff(seconds) > answer::SKEW_NOTICED.unsigned_abs()
+    }
+}
+
 /// Who is registered where, and with which key.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
+    pub clock: &'a ClockOffset,
     pub endpoint: &'a Endpoint,
     pub scope: &'a IdScope,
     pub id: &'a RegistrationId,
@@ -109,7 +128,7 @@ impl DpsClient {
         let deadline = Instant::now() + OPERATION_TIMEOUT;
         let body = registration_body(identity.id, payload)?;
         let path = format!("{}/register", registration_url(identity));
-        let (answer, skew) = self.send_authorized(identity, Method::PUT, &path, &body, 0).await?;
+        let answer = self.send_authorized(identity, Method::PUT, &path, &body).await?;
         let mut wait = next_poll(&answer, true);
         let mut operation = success::<Operation>(&answer)?;
         accepted();
@@ -126,9 +145,9 @@ impl DpsClient {
                 return Err(DpsError::Deadline);
             }
             sleep_until(at).await;
-            let poll = self.send_authorized(identity, Method::GET, &url, &[], skew);
+            let poll = self.send_authorized(identity, Method::GET, &url, &[]);
             let polled = timeout_at(deadline, poll).await.map_err(|_| DpsError::Deadline)?;
-            let next = polled.and_then(|(answer, _)| Ok((next_poll(&answer, false), success(&answer)?)));
+            let next = polled.and_then(|answer| Ok((next_poll(&answer, false), success(&answer)?)));
             (wait, operation) = match next {
                 Ok((wait, operation)) => {
                     failures = 0;
@@ -150,7 +169,7 @@ impl DpsClient {
     pub async fn lookup(&self, identity: Identity<'_>) -> Result<Assignment, DpsError> {
         let body = registration_body(identity.id, None)?;
         let url = registration_url(identity);
-        let (answer, _) = self.send_authorized(identity, Method::POST, &url, &body, 0).await?;
+        let answer = self.send_authorized(identity, Method::POST, &url, &body).await?;
         let state = success::<RegistrationState>(&answer)?;
         let operation =
             Operation { status: state.status.clone(), registration_state: Some(state), operation_id: None };
@@ -158,25 +177,26 @@ impl DpsClient {
             .unwrap_or_else(|| Err(DpsError::NotFound(Detail::default())))
     }
 
-    /// Sends with a fresh token. When DPS refuses it and its clock is far from ours, once more with
-    /// DPS's time; returns the offset that worked, in seconds.
+    /// Sends with a fresh token.
+    ///
+    /// # Errors
+    /// `ClockOff` when DPS refused the token and its clock is far from the one the token was made
+    /// for: the next call uses DPS's time. That call needs a permit of its own, so it is not made here.
     async fn send_authorized(
         &self,
         identity: Identity<'_>,
         method: Method,
         url: &str,
         body: &[u8],
-        skew: i64,
-    ) -> Result<(Answer, i64), DpsError> {
-        let now = clock::now().wall.as_second();
-        let answer = self.send(identity, &method, url, body, now + skew).await?;
-        let off = answer::clock_skew(&answer);
-        match off {
-            Some(off) if answer.status == StatusCode::UNAUTHORIZED && skew == 0 => {
-                Ok((self.send(identity, &method, url, body, now + off).await?, off))
-            }
-            _ => Ok((answer, skew)),
+    ) -> Result<Answer, DpsError> {
+        let now = clock::now().wall.as_second() + identity.clock.seconds();
+        let answer = self.send(identity, &method, url, body, now).await?;
+        if answer.status == StatusCode::UNAUTHORIZED
+            && identity.clock.learn(answer::clock_skew(&answer).unwrap_or(0))
+        {
+            return Err(DpsError::ClockOff);
         }
+        Ok(answer)
     }
 
     async fn send(
@@ -274,8 +294,10 @@ fn next_poll(answer: &Answer, first: bool) -> Duration {
 
 /// The operation may have succeeded although a poll failed, so what may pass is tried again a few times.
 fn after_failed_poll(error: DpsError, failures: u32) -> Result<Duration, DpsError> {
-    let may_pass =
-        matches!(error, DpsError::Unreachable(_) | DpsError::Throttled { .. } | DpsError::Server { .. });
+    let may_pass = matches!(
+        error,
+        DpsError::Unreachable(_) | DpsError::Throttled { .. } | DpsError::Server { .. } | DpsError::ClockOff
+    );
     if !may_pass || failures > POLL_FAILURES {
         return match error {
             // The operation has been forgotten; the next attempt registers anew.

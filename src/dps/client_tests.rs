@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use dps_simulator::config::Quotas;
 use dps_simulator::{
-    Config, EnrollmentGroup, Fault, FaultAction, HugeOf, IdScope as Scope, OperationKind, Running, Simulator,
+    Config, EnrollmentGroup, Fault, FaultAction, HugeOf, IdScope as Scope, OperationKind, RawBody, Running,
+    Simulator,
 };
 use serde_json::{Value, json};
 
 use super::answer::Assignment;
-use super::client::{ClientError, DpsClient, Identity};
+use super::client::{ClientError, ClockOffset, DpsClient, Identity};
 use super::error::{DpsError, Invalid, Unreachable};
 use super::host::{AllowedHosts, Endpoint};
 use super::ids::{IdScope, RegistrationId};
@@ -55,11 +56,12 @@ struct Device {
     id: &'static str,
     key: &'static str,
     payload: Value,
+    clock: ClockOffset,
 }
 
 impl Default for Device {
     fn default() -> Self {
-        Self { scope: SCOPE, id: "truck-1", key: KEY, payload: Value::Null }
+        Self { scope: SCOPE, id: "truck-1", key: KEY, payload: Value::Null, clock: ClockOffset::default() }
     }
 }
 
@@ -72,7 +74,8 @@ impl Device {
         let scope = IdScope::parse(self.scope).unwrap();
         let id = RegistrationId::parse(self.id).unwrap();
         let key = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
-        let identity = Identity { endpoint: &endpoint, scope: &scope, id: &id, key: &key };
+        let identity =
+            Identity { clock: &self.clock, endpoint: &endpoint, scope: &scope, id: &id, key: &key };
         client.register(identity, self.payload.as_object(), || {}).await
     }
 
@@ -80,7 +83,8 @@ impl Device {
         let (endpoint, scope) = (endpoint(dps.address().port()), IdScope::parse(self.scope).unwrap());
         let id = RegistrationId::parse(self.id).unwrap();
         let key = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
-        let identity = Identity { endpoint: &endpoint, scope: &scope, id: &id, key: &key };
+        let identity =
+            Identity { clock: &self.clock, endpoint: &endpoint, scope: &scope, id: &id, key: &key };
         client(Some(dps.ca_pem())).unwrap().lookup(identity).await
     }
 }
@@ -162,6 +166,28 @@ async fn refusals_keep_what_dps_said() {
     assert!(matches!(result, Err(DpsError::Server { .. })));
     let (result, _dps) = register_under(Fault::global(FaultAction::status(409))).await;
     assert!(matches!(result, Err(DpsError::Conflict(_))));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_costs_one_refusal_for_all_calls_to_an_instance() {
+    let dps = simulator().await;
+    let date = |hours| {
+        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(hours);
+        let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap();
+        let (headers, body) = ([("date".to_owned(), date)].into(), RawBody::Text("{}".to_owned()));
+        Fault::global(FaultAction::Answer { status: 401, headers, body }).times(1)
+    };
+    let device = Device::default();
+    dps.control().inject(date(1)).unwrap();
+    assert_eq!(device.register(&dps).await, Err(DpsError::ClockOff));
+    assert!(device.register(&dps).await.is_ok());
+    // Refused although the token was made for DPS's time: then it is not the clock.
+    dps.control().inject(date(1)).unwrap();
+    assert!(matches!(device.register(&dps).await, Err(DpsError::Unauthorized(_))));
+    // Set right by somebody: the next refusal shows it.
+    dps.control().inject(date(0)).unwrap();
+    assert_eq!(device.register(&dps).await, Err(DpsError::ClockOff));
+    assert!(device.register(&dps).await.is_ok());
 }
 
 #[tokio::test]

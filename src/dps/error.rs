@@ -91,6 +91,8 @@ pub enum DpsError {
     Conflict(Detail),
     #[error("the operation did not end within its time limit")]
     Deadline,
+    #[error("DPS refused a token that was made with a wrong clock")]
+    ClockOff,
     #[error("DPS refused the credentials")]
     Unauthorized(Detail),
     #[error("DPS knows no such enrollment or registration")]
@@ -116,7 +118,7 @@ impl DpsError {
             | Self::Rejected(detail)
             | Self::Disabled(detail)
             | Self::AllocationFailed(detail) => Some(detail),
-            Self::Unreachable(_) | Self::Deadline | Self::InvalidResponse(_) => None,
+            Self::Unreachable(_) | Self::Deadline | Self::ClockOff | Self::InvalidResponse(_) => None,
         }
     }
 

@@ -1,7 +1,6 @@
 //! Azure's device provisioning protocol. Knows nothing of Kubernetes.
 
 pub mod answer;
-mod bucket;
 pub mod client;
 pub mod error;
 pub mod host;

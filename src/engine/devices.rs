@@ -1,24 +1,20 @@
 //! One look at one device: gather what is known, decide, start the side effect.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::debug;
 
 use super::work::{Effect, Work};
 use super::{Engine, Message};
 use crate::clock;
 use crate::controller::device::decide::{Decision, Integration, Snapshot, Step, Verdict, decide};
 use crate::controller::device::{act, status};
-use crate::controller::integration::Ready;
-use crate::dps::queue::Permit;
+use crate::dps::queue::Lane;
 use crate::fleet::hash;
 use crate::fleet::record::{Record, version};
-use crate::fleet::{self, DeviceId, SecretSeen, uid_of};
+use crate::fleet::referred::{Reference, ReferredKind};
+use crate::fleet::{self, DeviceId, SecretSeen};
 
-/// A device that waits this long for its turn is told so.
-const LONG_WAIT: Duration = Duration::from_secs(5 * 60);
 /// Devices are told of a missing or unusable integration after this time,
 const TELL_AFTER: Duration = Duration::from_secs(30);
 /// and not faster than this one after the other: 50 a second.
@@ -60,7 +56,6 @@ impl Engine {
     /// Gathers: everything comes from memory.
     fn decide(&self, id: DeviceId, work: &Work) -> Decision {
         let now = clock::now();
-        let long = |since: Instant| since + LONG_WAIT <= now.mono;
         decide(&Snapshot {
             device: &work.device,
             facts: &work.facts,
@@ -69,7 +64,9 @@ impl Engine {
             secret_read: work.secret_read,
             must_look: self.fleet.must_look_for_secrets(),
             duplicate: self.is_duplicate(id),
-            waited_long: self.waiting.get(&id).copied().is_some_and(long),
+            secret_is_key: self.secret_is_key(id),
+            fought_until: self.fought_until(id, now),
+            waited_long: self.has_waited_long(id, now.mono),
             held_up: self.is_held_up(id) && self.is_told(id, now.mono),
             now: now.wall,
         })
@@ -88,7 +85,7 @@ impl Engine {
         }
         match decision.step {
             Step::Nothing => self.rest(id, now.mono),
-            Step::Register => self.ask_to_register(id, now.mono),
+            Step::Register(lane) => self.ask_to_register(id, lane, now.mono),
             Step::ReadSecret => self.spawn_secret_read(id),
             Step::WriteSecret => self.spawn_secret_write(id),
         }
@@ -123,12 +120,12 @@ impl Engine {
         }
     }
 
-    fn is_told(&self, id: DeviceId, now: Instant) -> bool {
+    pub(super) fn is_told(&self, id: DeviceId, now: Instant) -> bool {
         self.tell_at.get(&id).is_some_and(|at| *at <= now)
     }
 
     /// The integration could be used, but is suspended or in trouble.
-    fn is_held_up(&self, id: DeviceId) -> bool {
+    pub(super) fn is_held_up(&self, id: DeviceId) -> bool {
         let integration = self.fleet.get(id).and_then(|record| self.integrations.get(&record.integration));
         integration.is_some_and(super::integrations::Integration::holds_up)
     }
@@ -142,7 +139,7 @@ impl Engine {
     }
 
     /// Sets the time at which a device may be told that its integration cannot be used.
-    fn plan_to_tell(&mut self, id: DeviceId, now: Instant) {
+    pub(super) fn plan_to_tell(&mut self, id: DeviceId, now: Instant) {
         let since =
             self.fleet.get(id).and_then(|record| self.unusable_since(record.integration)).unwrap_or(now);
         let at = *self.tell_at.entry(id).or_insert_with(|| {
@@ -172,6 +169,7 @@ impl Engine {
                     && settled.fingerprint == Some(ready.active.fingerprint)
                     && settled.registered.is_none_or(|registered| registered == wanted)
                     && ready.allows_id(record.registration_id(), self.fleet.names.text(record.namespace))
+                    && !self.is_duplicate(id)
             }
         }
     }
@@ -194,7 +192,7 @@ impl Engine {
     fn is_duplicate(&self, id: DeviceId) -> bool {
         let Some(record) = self.fleet.get(id) else { return false };
         let Some(own) = self.accepted_scope(record) else { return false };
-        self.fleet.holders(record.registration_id()).into_iter().filter(|other| *other != id).any(|other| {
+        self.fleet.holders(record.registration_id()).filter(|other| *other != id).any(|other| {
             self.fleet.get(other).is_some_and(|other| {
                 !other.deleting && self.accepted_scope(other) == Some(own) && fleet::precedes(other, record)
             })
@@ -202,8 +200,15 @@ impl Engine {
     }
 
     fn accepted_scope(&self, record: &Record) -> Option<&str> {
-        let integration = self.integrations.get(&record.integration)?;
-        integration.ready().filter(|_| integration.accepted).map(|ready| ready.scope.as_str())
+        self.integrations.get(&record.integration)?.accepted_scope()
+    }
+
+    /// The device's Secret is one that an integration of its namespace takes a group's key from.
+    fn secret_is_key(&self, id: DeviceId) -> bool {
+        let Some(record) = self.fleet.get(id) else { return false };
+        let namespace = self.fleet.names.text(record.namespace).to_owned();
+        let name = record.secret_name();
+        self.referred.contains_key(&Reference { kind: ReferredKind::Secret, namespace, name })
     }
 
     /// A settled device has to do with something again. If that is a registration, it queues first
@@ -213,82 +218,12 @@ impl Engine {
         let now = clock::now().mono;
         let Integration::Ready(ready) = self.integration_of(id, now) else { return self.read_device(id) };
         let whole = record.settled.is_some_and(|settled| settled.secret_version == record.secret_seen);
-        if !whole || self.permits.contains_key(&id) {
+        if !whole || self.permits.contains_key(&id) || self.is_duplicate(id) {
             return self.read_device(id);
         }
         if !ready.suspended {
-            self.enqueue(id, now);
+            self.enqueue(id, Lane::Fleet, now);
         }
-    }
-
-    fn ask_to_register(&mut self, id: DeviceId, now: Instant) {
-        if let Some(permit) = self.permits.get(&id).copied() {
-            self.spawn_registration(id, permit);
-            return;
-        }
-        self.enqueue(id, now);
-        if self.is_held_up(id) && !self.is_told(id, now) {
-            self.plan_to_tell(id, now);
-        } else if let Some(since) = self.waiting.get(&id).filter(|since| **since + LONG_WAIT > now) {
-            self.runner.sleep_until(id, *since + LONG_WAIT);
-        }
-    }
-
-    fn enqueue(&mut self, id: DeviceId, now: Instant) {
-        let Some(tenant) = self.fleet.get(id).map(|record| record.integration.index()) else { return };
-        if !self.waiting.contains_key(&id) && self.queue.enqueue(tenant, id) {
-            self.waiting.insert(id, now);
-        }
-    }
-
-    /// A permit has come: used at once, or given back.
-    pub(super) fn granted(&mut self, permit: Permit) {
-        let id = permit.waiter;
-        let expected = self.fleet.get(id).is_some_and(|record| record.integration.index() == permit.tenant);
-        // Entries of devices that have left the line are found out here.
-        if !expected || self.permits.contains_key(&id) || self.waiting.remove(&id).is_none() {
-            self.queue.unused(permit);
-            return;
-        }
-        self.permits.insert(id, permit);
-        self.step(id);
-    }
-
-    /// A device that no longer wants to register gives its permit back. One that is being read or
-    /// whose side effect is in flight keeps it.
-    pub(super) fn return_unused(&mut self, id: DeviceId) {
-        if !self.permits.contains_key(&id) {
-            return;
-        }
-        let read = self.reading.contains(&id) || self.to_read.contains(&id);
-        let busy = read || self.work.get(&id).is_some_and(|work| work.task.is_some());
-        if !busy && let Some(permit) = self.permits.remove(&id) {
-            self.queue.unused(permit);
-        }
-    }
-
-    fn ready_of(&self, id: DeviceId) -> Option<Arc<Ready>> {
-        let record = self.fleet.get(id)?;
-        self.integrations.get(&record.integration)?.shared()
-    }
-
-    fn spawn_registration(&mut self, id: DeviceId, permit: Permit) {
-        let (Some(ready), Some(work)) = (self.ready_of(id), self.work.get(&id)) else { return };
-        let (device, epoch) = (work.device.clone(), ready.epoch);
-        let generation = device.metadata.generation.unwrap_or(0);
-        debug!(namespace = device.metadata.namespace, device = device.metadata.name, "registering");
-        let (sender, uid) = (self.sender.clone(), uid_of(&device));
-        let awaited = self.queue.narrow(permit.tenant).is_some();
-        self.spawn(id, async move {
-            let accepted = || {
-                if awaited {
-                    // A full channel costs nothing but time: the end of the operation tells the same.
-                    let _ = sender.try_send(Message::Effect(id, uid, Effect::KeyAccepted { permit, epoch }));
-                }
-            };
-            let result = act::register(&device, &ready, accepted).await.map(Box::new);
-            Effect::Registered { permit, epoch, generation, result }
-        });
     }
 
     fn spawn_secret_read(&mut self, id: DeviceId) {
@@ -306,10 +241,18 @@ impl Engine {
         let Some(work) = self.work.get_mut(&id) else { return };
         let Some(registered) = work.facts.registered.clone() else { return };
         let (device, found) = (work.device.clone(), work.found.take());
+        let restored = work
+            .facts
+            .secret
+            .as_ref()
+            .is_some_and(|written| self.fleet.secret(id) != SecretSeen::Version(written.version));
+        if restored {
+            self.fights.entry(id).or_default().restored(clock::now().mono);
+        }
+        let (generation, epoch) = (device.metadata.generation.unwrap_or(0), ready.epoch);
         self.spawn(id, async move {
-            Effect::SecretWritten(
-                act::write_secret(&writer, &device, &registered, &ready, (exists, found)).await,
-            )
+            let result = act::write_secret(&writer, &device, &registered, &ready, (exists, found)).await;
+            Effect::SecretWritten { generation, epoch, result }
         });
     }
 
@@ -343,7 +286,7 @@ impl Engine {
         }
     }
 
-    fn spawn(&mut self, id: DeviceId, effect: impl Future<Output = Effect> + Send + 'static) {
+    pub(super) fn spawn(&mut self, id: DeviceId, effect: impl Future<Output = Effect> + Send + 'static) {
         let (Some(record), Some(work)) = (self.fleet.get(id), self.work.get_mut(&id)) else { return };
         let (uid, sender) = (record.uid, self.sender.clone());
         let task = tokio::spawn(async move {

@@ -34,23 +34,26 @@ impl Engine {
             self.runner.wake(id);
             return;
         }
-        if let Effect::DeviceRead(read) = effect {
-            self.device_read(id, read);
-            return;
+        self.take_in(id, effect);
+        self.return_unused(id);
+    }
+
+    fn take_in(&mut self, id: DeviceId, effect: Effect) {
+        if effect.ends_task()
+            && let Some(work) = self.work.get_mut(&id)
+        {
+            work.task = None;
         }
-        if let Effect::KeyAccepted { permit, epoch } = effect {
-            self.key_accepted(id, permit, epoch);
-            return;
-        }
-        let Some(work) = self.work.get_mut(&id) else { return };
-        work.task = None;
         match effect {
-            Effect::DeviceRead(_) | Effect::KeyAccepted { .. } => {}
+            Effect::DeviceRead(read) => self.device_read(id, read),
+            Effect::KeyAccepted { permit, epoch } => self.key_accepted(id, permit, epoch),
             Effect::Registered { permit, epoch, generation, result } => {
                 self.registered(id, permit, (epoch, generation), result);
             }
             Effect::SecretRead(read) => self.secret_was_read(id, read),
-            Effect::SecretWritten(result) => self.secret_written(id, result),
+            Effect::SecretWritten { generation, epoch, result } => {
+                self.secret_written(id, (epoch, generation), result);
+            }
             Effect::StatusWritten { status, news, result } => self.status_written(id, *status, news, result),
         }
     }
@@ -61,9 +64,10 @@ impl Engine {
                 let known = self.fleet.get(id).map(|record| record.uid);
                 if known != Some(uid_of(&device)) {
                     // Another object of the same name: the watch brings it, with everything around it.
-                    return self.return_unused(id);
+                    return;
                 }
-                let (_, change) = self.fleet.upsert(&device, expected_hash(&device), self.progress.epoch());
+                self.unread.remove(&id);
+                let (_, change) = self.fleet.upsert(&device, expected_hash(&device), None);
                 match self.work.get_mut(&id) {
                     Some(work) => {
                         // The watch may have brought a newer one meanwhile.
@@ -83,7 +87,6 @@ impl Engine {
             Ok(None) => {}
             Err(error) => self.unanswered(id, &error),
         }
-        self.return_unused(id);
     }
 
     fn registered(
@@ -94,7 +97,7 @@ impl Engine {
         result: Result<Box<Registered>, DpsError>,
     ) {
         let now = clock::now();
-        if self.permits.remove(&id) == Some(permit) {
+        if self.take_permit(id, permit) {
             self.dps_answered(id, permit, epoch, result.as_ref().err());
         }
         let Some(record) = self.fleet.get_mut(id) else { return };
@@ -148,12 +151,19 @@ impl Engine {
         self.runner.wake(id);
     }
 
-    fn secret_written(&mut self, id: DeviceId, result: Result<WrittenSecret, SecretTrouble>) {
-        let epoch = self.epoch_of(id);
+    fn secret_written(
+        &mut self,
+        id: DeviceId,
+        (epoch, generation): (u64, i64),
+        result: Result<WrittenSecret, SecretTrouble>,
+    ) {
         let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.work.get_mut(&id)) else { return };
         let (reason, message) = match result {
             Ok(written) => {
-                record.secret_seen = record.secret_seen.max(written.version);
+                // Its end may have been seen before our own answer came.
+                if work.secret_gone_at < written.version {
+                    record.secret_seen = record.secret_seen.max(written.version);
+                }
                 work.facts.secret = Some(written);
                 work.facts.failure =
                     work.facts.failure.take().filter(|failure| failure.work != FailedWork::Secret);
@@ -172,7 +182,7 @@ impl Engine {
             message,
             error: None,
             at_least: None,
-            generation: work.device.metadata.generation.unwrap_or(0),
+            generation,
             epoch,
         };
         work.facts.fail(failure, record.uid.seed(), clock::now().wall);
@@ -201,7 +211,7 @@ impl Engine {
                     // The watch was faster and knows more.
                     return self.runner.wake(id);
                 }
-                self.fleet.upsert(&device, expected_hash(&device), self.progress.epoch());
+                self.fleet.upsert(&device, expected_hash(&device), None);
                 work.device = Arc::new(device);
                 self.counters.touch();
                 self.runner.wake(id);
@@ -224,21 +234,17 @@ impl Engine {
     /// answer may be minutes away and the status could not be written anyway.
     fn unanswered(&mut self, id: DeviceId, error: &ApiError) {
         let Some(record) = self.fleet.get(id) else { return };
-        let attempts = self.work.get_mut(&id).map_or(1, |work| {
-            work.unanswered += 1;
-            work.unanswered
-        });
+        let attempts = match self.work.get_mut(&id) {
+            Some(work) => &mut work.unanswered,
+            None => self.unread.entry(id).or_default(),
+        };
+        *attempts += 1;
+        let attempts = *attempts;
         if *error != ApiError::Unavailable && attempts == 1 {
             warn!(device = &*record.name, %error, "the API server refused a request; is the operator's RBAC complete?");
         }
         let wait: Duration = retry::wait(RetryClass::Transient, attempts, record.uid.seed());
         self.runner.sleep_until(id, clock::now().mono + wait);
-        self.return_unused(id);
-    }
-
-    fn epoch_of(&self, id: DeviceId) -> u64 {
-        let integration = self.fleet.get(id).and_then(|record| self.integrations.get(&record.integration));
-        integration.map_or(0, |integration| integration.epoch)
     }
 }
 

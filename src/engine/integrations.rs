@@ -15,9 +15,9 @@ use crate::controller::device::failure;
 use crate::controller::integration::Ready;
 use crate::controller::integration::decide::{Unusable, Usable, references, resolve};
 use crate::controller::integration::status::{self};
-use crate::dps::client::{ClientError, DpsClient};
+use crate::dps::client::{ClientError, ClockOffset, DpsClient};
 use crate::dps::error::DpsError;
-use crate::dps::queue::{Narrow, Outcome, Permit};
+use crate::dps::queue::{Limits, Narrow, Outcome, Permit};
 use crate::fleet::DeviceId;
 use crate::fleet::hash::Hash;
 use crate::fleet::intern::Sym;
@@ -32,12 +32,15 @@ const REFUSALS_THAT_COUNT: u32 = 3;
 pub(super) struct Integration {
     pub object: Option<Arc<DpsIntegration>>,
     pub outcome: Option<Result<Arc<Ready>, Unusable>>,
-    pub share: Option<u32>,
+    pub limits: Limits,
+    /// It has been judged usable before, since the start.
+    pub known: bool,
     pub unusable_since: Option<Instant>,
     /// DPS accepted the active key for the present scope.
     pub accepted: bool,
     /// What real traffic says is wrong.
     pub trouble: Option<(Option<i32>, Unusable)>,
+    /// Moves whenever something changes for its devices; unique among all integrations.
     pub epoch: u64,
     /// A status write is in flight.
     pub writing: bool,
@@ -53,6 +56,14 @@ pub(super) struct Integration {
 impl Integration {
     pub fn ready(&self) -> Option<&Ready> {
         self.outcome.as_ref().and_then(|outcome| outcome.as_deref().ok())
+    }
+
+    /// The id scope in which DPS has once accepted a key of this integration, whether it can be
+    /// used now or not: its devices' claims on their registration ids stand.
+    pub fn accepted_scope(&self) -> Option<&str> {
+        let object = self.object.as_ref()?;
+        let recorded = object.status.as_ref().is_some_and(|status| status.accepted_id_scope.is_some());
+        (self.accepted || recorded).then_some(object.spec.id_scope.as_str())
     }
 
     /// It could be used, but is suspended or in trouble: new devices have to wait.
@@ -100,8 +111,8 @@ impl Engine {
         let integration = self.integrations.entry(sym).or_default();
         let Some(object) = object else {
             if integration.object.is_some() {
-                *integration = Integration { epoch: integration.epoch + 1, ..Integration::default() };
-                integration.unusable_since = Some(clock::now().mono);
+                let (known, unusable_since) = (true, Some(clock::now().mono));
+                *integration = Integration { known, unusable_since, ..Integration::default() };
                 self.leave_queue(sym);
             }
             return;
@@ -142,17 +153,22 @@ impl Engine {
             Err(unusable) => Err(unusable),
         };
         match resolved.and_then(|usable| self.connect(usable)) {
-            Ok((ready, share)) => self.usable(sym, &object, ready, share),
+            Ok((ready, limits)) => self.usable(sym, &object, ready, limits),
             Err(unusable) => self.unusable(sym, unusable),
         }
     }
 
-    fn connect(&mut self, usable: Usable) -> Result<(Ready, Option<u32>), Unusable> {
-        let Usable { scope, endpoint, active, other, ca_bundle, prefixes, key_secrets, share, suspended } =
-            usable;
+    fn connect(&mut self, usable: Usable) -> Result<(Ready, Limits), Unusable> {
+        let Usable { scope, endpoint, active, other, ca_bundle, prefixes, limits, suspended } = usable;
         let roots = ca_bundle.as_deref().map(|pem| Hash::of("roots", [pem]));
-        let client = self.clients.get(roots, ca_bundle.as_deref()).map_err(|error| {
-            Unusable::new(Reason::CaBundleInvalid, format!("The CA bundle cannot be used: {error}."))
+        let client = self.clients.get(roots, ca_bundle.as_deref()).map_err(|error| match error {
+            ClientError::Setup(_) => Unusable::new(
+                Reason::InvalidConfiguration,
+                "The operator's HTTP client cannot be set up; check its --dps-proxy.",
+            ),
+            ClientError::NoCertificate | ClientError::BadCertificate => {
+                Unusable::new(Reason::CaBundleInvalid, format!("The CA bundle cannot be used: {error}."))
+            }
         })?;
         Ok((
             Ready {
@@ -163,38 +179,44 @@ impl Engine {
                 active,
                 other,
                 prefixes,
-                key_secrets,
+                clock: Arc::new(ClockOffset::default()),
                 suspended,
                 epoch: 0,
                 as_recorded: false,
             },
-            share,
+            limits,
         ))
     }
 
-    fn usable(&mut self, sym: Sym, object: &DpsIntegration, mut ready: Ready, share: Option<u32>) {
+    fn usable(&mut self, sym: Sym, object: &DpsIntegration, mut ready: Ready, limits: Limits) {
         let Some(integration) = self.integrations.get_mut(&sym) else { return };
+        let now = clock::now().mono;
         integration.dirty = true;
         let before = integration.shared();
-        let same = before.as_ref().is_some_and(|before| before.same_for_devices(&ready))
-            && integration.share == share;
-        if same {
+        let new_limits = std::mem::replace(&mut integration.limits, limits) != limits || before.is_none();
+        if before.as_ref().is_some_and(|before| before.same_for_devices(&ready)) {
+            if new_limits {
+                self.queue.limit(sym.index(), limits, now);
+            }
             return;
         }
         let same_key = before.as_ref().is_some_and(|b| b.active == ready.active && b.scope == ready.scope);
         if !same_key {
             integration.accepted = status::was_accepted(object, &ready.active);
         }
-        ready.as_recorded = integration.epoch == 0 && status::is_recorded(object, &ready.active);
-        integration.epoch += 1;
-        ready.epoch = integration.epoch;
-        integration.trouble = ready.as_recorded.then(|| recorded_refusal(object)).flatten();
-        integration.unusable_since =
-            (ready.suspended || integration.trouble.is_some()).then(|| clock::now().mono);
-        integration.share = share;
+        ready.as_recorded = !integration.known && status::is_recorded(object, &ready.active);
+        self.epochs += 1;
+        (ready.epoch, integration.epoch, integration.known) = (self.epochs, self.epochs, true);
+        let same_dps = before.filter(|before| before.same_for_dps(&ready));
+        match &same_dps {
+            Some(before) => ready.clock = before.clock.clone(),
+            None => integration.trouble = ready.as_recorded.then(|| recorded_refusal(object)).flatten(),
+        }
+        integration.unusable_since = (ready.suspended || integration.trouble.is_some()).then_some(now);
         let (scope, accepted) = (ready.scope.clone(), integration.accepted);
         integration.outcome = Some(Ok(Arc::new(ready)));
-        self.queue.admit(sym.index(), scope, accepted, share, clock::now().mono);
+        self.queue.admit(sym.index(), scope, accepted, now);
+        self.queue.limit(sym.index(), limits, now);
         self.wake_devices(sym);
     }
 
@@ -204,8 +226,8 @@ impl Engine {
         let was_usable = !matches!(integration.outcome, Some(Err(_)));
         integration.outcome = Some(Err(unusable));
         if was_usable {
-            integration.epoch += 1;
-            integration.trouble = None;
+            self.epochs += 1;
+            (integration.epoch, integration.trouble) = (self.epochs, None);
             integration.unusable_since = Some(clock::now().mono);
             self.leave_queue(sym);
         }
@@ -213,16 +235,16 @@ impl Engine {
 
     /// Those who wait for a permit wait for the integration now.
     fn leave_queue(&mut self, sym: Sym) {
-        for waiter in self.queue.dismiss(sym.index()) {
-            self.waiting.remove(&waiter);
-        }
+        self.queue.dismiss(sym.index());
         self.wake_devices(sym);
     }
 
+    /// What changed concerns all its devices, and those of others that share a registration id.
     fn wake_devices(&mut self, sym: Sym) {
         for id in self.fleet.of_integration(sym) {
             self.tell_at.remove(&id);
-            self.runner.wake(id);
+            self.runner.wake_later(id);
+            self.wake_rivals(id);
         }
     }
 
@@ -233,12 +255,13 @@ impl Engine {
     /// DPS has accepted the key of a registration that goes on.
     pub(super) fn key_accepted(&mut self, id: DeviceId, permit: Permit, epoch: u64) {
         let Some(sym) = self.fleet.get(id).map(|record| record.integration) else { return };
+        let holds = self.holds(id, permit);
         let Some(integration) =
             self.integrations.get_mut(&sym).filter(|integration| integration.epoch == epoch)
         else {
             return;
         };
-        if sym.index() == permit.tenant && self.permits.get(&id) == Some(&permit) {
+        if sym.index() == permit.tenant && holds {
             self.queue.accepted(permit, clock::now().mono);
             if integration.learn(None, None, false) {
                 self.wake_waiting(sym);
@@ -248,9 +271,7 @@ impl Engine {
 
     /// New devices begin or cease to wait for the integration.
     fn wake_waiting(&mut self, sym: Sym) {
-        let of_it = |id: &&DeviceId| self.fleet.get(**id).is_some_and(|record| record.integration == sym);
-        let waiting: Vec<DeviceId> = self.waiting.keys().filter(of_it).copied().collect();
-        for id in waiting {
+        for id in self.queue.waiters(sym.index()) {
             self.tell_at.remove(&id);
             self.runner.wake(id);
         }
@@ -271,7 +292,7 @@ impl Engine {
         let integration = sym.and_then(|sym| Some((sym, self.integrations.get_mut(&sym)?)));
         let Some((sym, integration)) = integration.filter(|(_, integration)| integration.epoch == epoch)
         else {
-            self.queue.finished(permit, Outcome::Neutral, now);
+            self.queue.finished(permit, Outcome::Unknown, now);
             return;
         };
         self.queue.finished(permit, outcome(error), now);
@@ -319,7 +340,13 @@ impl Integration {
             }
             (DpsError::Throttled { .. }, _) => Reason::Throttled,
             (_, Some(Narrow::Down(_))) => Reason::EndpointUnreachable,
-            _ => return,
+            // Whatever it said, DPS answered.
+            (_, _) => {
+                let unreachable =
+                    |(_, trouble): &(_, Unusable)| trouble.reason == Reason::EndpointUnreachable;
+                self.trouble = self.trouble.take().filter(|trouble| !unreachable(trouble));
+                return;
+            }
         };
         let detail = error.detail();
         let code = detail.and_then(|detail| detail.code);
@@ -359,7 +386,8 @@ fn outcome(error: Option<&DpsError>) -> Outcome {
             | DpsError::Deadline
             | DpsError::NotFound(_)
             | DpsError::Rejected(_)
+            | DpsError::ClockOff
             | DpsError::InvalidResponse(_),
-        ) => Outcome::Neutral,
+        ) => Outcome::Answered,
     }
 }

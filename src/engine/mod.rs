@@ -1,8 +1,10 @@
 //! The loop: watches tell what changed, devices are looked at one after the other, side effects run
 //! beside it and report back. One task owns all state, so nothing is locked and nothing races.
 
+mod calls;
 mod devices;
 mod effects;
+mod fights;
 mod integrations;
 mod reports;
 mod watches;
@@ -20,6 +22,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
+use self::calls::Held;
+use self::fights::Fight;
 use self::integrations::{Clients, Integration};
 use self::watches::Progress;
 use self::work::{Effect, Work};
@@ -27,7 +31,7 @@ use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
 use crate::clock;
 use crate::config::Config;
-use crate::dps::queue::{DpsQueue, Permit};
+use crate::dps::queue::DpsQueue;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::Uid;
 use crate::fleet::referred::{Reference, Referred};
@@ -69,13 +73,17 @@ pub struct Engine {
     /// Devices that are being read again, and those that wait for that.
     reading: HashSet<DeviceId>,
     to_read: VecDeque<DeviceId>,
-    /// Devices in the queue for a permit, since when; and those that hold one.
-    waiting: HashMap<DeviceId, Instant>,
-    permits: HashMap<DeviceId, Permit>,
+    /// Reads in a row that failed.
+    unread: HashMap<DeviceId, u32>,
+    /// Devices whose Secret was restored lately.
+    fights: HashMap<DeviceId, Fight>,
+    permits: HashMap<DeviceId, Held>,
     /// When a device may be told that its integration is missing or not ready.
     tell_at: HashMap<DeviceId, Instant>,
     next_tell: Instant,
     integrations: HashMap<Sym, Integration>,
+    /// Last number given to a state of an integration.
+    epochs: u64,
     referred: HashMap<Reference, Referred>,
     refs: Refs<Message>,
     clients: Clients,
@@ -131,11 +139,13 @@ impl Engine {
             work: HashMap::new(),
             reading: HashSet::new(),
             to_read: VecDeque::new(),
-            waiting: HashMap::new(),
+            unread: HashMap::new(),
+            fights: HashMap::new(),
             permits: HashMap::new(),
             tell_at: HashMap::new(),
             next_tell: now,
             integrations: HashMap::new(),
+            epochs: 0,
             referred: HashMap::new(),
             refs,
             config,

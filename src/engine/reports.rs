@@ -63,6 +63,7 @@ impl Engine {
             .is_some_and(|at| self.count_due(at) <= now);
         if due {
             self.counters.changed_at = None;
+            self.make_peace(now);
             self.counters.last = counts::count(&self.fleet);
             for integration in
                 self.integrations.values_mut().filter(|integration| integration.object.is_some())

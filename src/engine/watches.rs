@@ -17,7 +17,7 @@ use crate::api::names;
 use crate::controller::device::secret::expected_hash;
 use crate::controller::integration::decide::references;
 use crate::fleet::record::version;
-use crate::fleet::referred::{Reference, Referred};
+use crate::fleet::referred::{Reference, Referred, ReferredKind};
 use crate::fleet::{Change, DeviceId, uid_of};
 use crate::kube_io::watch::{self, Scope, Seen};
 
@@ -60,11 +60,6 @@ impl Progress {
             relisted: HashSet::new(),
             listed_integrations: vec![HashSet::new(); watches],
         }
-    }
-
-    /// Number of the current list of devices.
-    pub(super) fn epoch(&self) -> u32 {
-        self.epoch
     }
 
     pub(super) fn running(&self) -> bool {
@@ -192,11 +187,23 @@ impl Engine {
         for integration in self.integrations.values().filter_map(|integration| integration.object.as_ref()) {
             wanted.extend(references(&integration.namespace().unwrap_or_default(), &integration.spec));
         }
+        let mut changed = Vec::new();
         for reference in &wanted {
-            self.referred.entry(reference.clone()).or_insert(Referred::Unread);
+            self.referred.entry(reference.clone()).or_insert_with(|| {
+                changed.push(reference.clone());
+                Referred::Unread
+            });
         }
         for unwanted in self.refs.watch_exactly(&wanted) {
             self.referred.remove(&unwanted);
+            changed.push(unwanted);
+        }
+        // A Secret with a group's key is nobody's output.
+        for Reference { kind, namespace, name } in changed {
+            if kind == ReferredKind::Secret {
+                let devices = self.fleet.devices_of_secret(&namespace, &name);
+                devices.into_iter().for_each(|id| self.runner.wake(id));
+            }
         }
     }
 
@@ -254,7 +261,7 @@ impl Engine {
     fn device_changed(&mut self, device: ProvisionedDevice) {
         let known = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
         let referred = known.and_then(|id| self.fleet.get(id)).map(|record| record.integration);
-        let (id, change) = self.fleet.upsert(&device, expected_hash(&device), self.progress.epoch);
+        let (id, change) = self.fleet.upsert(&device, expected_hash(&device), Some(self.progress.epoch));
         match change {
             Change::Known => return,
             Change::Replaced => self.drop_work(id),
@@ -281,20 +288,22 @@ impl Engine {
     }
 
     /// A change of one holder of a registration id may give it to another.
-    fn wake_rivals(&mut self, id: DeviceId) {
+    pub(super) fn wake_rivals(&mut self, id: DeviceId) {
         let Some(record) = self.fleet.get(id) else { return };
         let holders = self.fleet.holders(record.registration_id());
-        holders.into_iter().filter(|other| *other != id).for_each(|other| self.runner.wake(other));
+        holders.filter(|other| *other != id).for_each(|other| self.runner.wake(other));
     }
 
     pub(super) fn device_gone(&mut self, id: DeviceId) {
         self.drop_work(id);
         self.runner.forget(id);
+        self.unread.remove(&id);
+        self.fights.remove(&id);
         self.counters.touch();
         if let Some(record) = self.fleet.remove(id) {
             // Whoever lost against it may be the rightful holder of the id now.
             let others = self.fleet.holders(record.registration_id());
-            others.into_iter().for_each(|other| self.runner.wake(other));
+            others.for_each(|other| self.runner.wake(other));
         }
     }
 
@@ -307,45 +316,41 @@ impl Engine {
         self.leave_line(id);
     }
 
-    /// Gives up a device's place in the queue, and a permit that is not used.
-    fn leave_line(&mut self, id: DeviceId) {
-        self.waiting.remove(&id);
-        if let Some(permit) = self.permits.remove(&id) {
-            self.queue.unused(permit);
-        }
-    }
-
     pub(super) fn secret_seen(&mut self, watch: usize, seen: Seen<PartialObjectMeta<Secret>>) {
         let only = self.config.namespaces().get(watch).cloned().flatten();
         let changed = match seen {
             Seen::Listing => {
                 self.fleet.begin_secret_list(only.as_deref());
-                None
+                Vec::new()
             }
             Seen::Present(secret) => {
-                let (namespace, name, device, version) = secret_parts(&secret);
-                self.fleet.secret_seen(&namespace, &name, device.as_deref(), version)
+                let (namespace, name, version) = secret_parts(&secret);
+                self.fleet.secret_seen(&namespace, &name, version)
             }
             Seen::Gone(secret) => {
-                let (namespace, name, device, version) = secret_parts(&secret);
-                self.fleet.secret_gone(&namespace, &name, device.as_deref(), version)
+                let (namespace, name, version) = secret_parts(&secret);
+                for id in self.fleet.devices_of_secret(&namespace, &name) {
+                    if let Some(work) = self.work.get_mut(&id) {
+                        work.secret_gone_at = work.secret_gone_at.max(version);
+                    }
+                }
+                self.fleet.secret_gone(&namespace, &name, version)
             }
             Seen::Listed => {
                 let unlisted = self.fleet.end_secret_list(only.as_deref());
-                unlisted.into_iter().for_each(|id| self.runner.wake(id));
                 self.progress.secrets.insert(watch);
                 self.advance();
-                None
+                unlisted
             }
             // Without the watch every new device looks for its Secret itself.
             Seen::Forbidden => {
                 self.fleet.distrust_secret_watch();
                 self.progress.secrets.insert(watch);
                 self.advance();
-                None
+                Vec::new()
             }
         };
-        if let Some(id) = changed {
+        for id in changed {
             if let Some(work) = self.work.get_mut(&id) {
                 work.found = None;
                 work.secret_read = false;
@@ -359,10 +364,8 @@ fn key_of(integration: &DpsIntegration) -> String {
     format!("{}/{}", integration.namespace().unwrap_or_default(), integration.name_any())
 }
 
-/// Namespace, name, the device that the annotation names if it is one of the same namespace, version.
-fn secret_parts(secret: &PartialObjectMeta<Secret>) -> (String, String, Option<String>, u64) {
-    let namespace = secret.namespace().unwrap_or_default();
-    let named = secret.annotations().get(names::DEVICE).and_then(|text| text.split_once('/'));
-    let device = named.filter(|(of, _)| *of == namespace).map(|(_, device)| device.to_owned());
-    (namespace, secret.name_any(), device, version(secret.metadata.resource_version.as_deref()))
+/// Namespace, name, version.
+fn secret_parts(secret: &PartialObjectMeta<Secret>) -> (String, String, u64) {
+    let version = version(secret.metadata.resource_version.as_deref());
+    (secret.namespace().unwrap_or_default(), secret.name_any(), version)
 }

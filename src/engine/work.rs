@@ -27,6 +27,8 @@ pub struct Work {
     pub stale: bool,
     /// The API server did not answer, this many times in a row.
     pub unanswered: u32,
+    /// resourceVersion at which the watch last told of the end of the Secret.
+    pub secret_gone_at: u64,
     /// resourceVersion that the last status write was made against.
     pub tried: Option<u64>,
 }
@@ -44,6 +46,7 @@ impl Work {
             found: None,
             stale: false,
             unanswered: 0,
+            secret_gone_at: 0,
             tried: None,
         }
     }
@@ -65,11 +68,23 @@ pub enum Effect {
         result: Result<Box<Registered>, DpsError>,
     },
     SecretRead(Result<Option<Box<Secret>>, ApiError>),
-    SecretWritten(Result<WrittenSecret, SecretTrouble>),
+    SecretWritten {
+        /// Of the device, and of its integration, when the write began.
+        generation: i64,
+        epoch: u64,
+        result: Result<WrittenSecret, SecretTrouble>,
+    },
     /// `news`: a person would want to know of the transition.
     StatusWritten {
         status: Box<ProvisionedDeviceStatus>,
         news: bool,
         result: Result<u64, ApiError>,
     },
+}
+
+impl Effect {
+    /// True if it is the end of the side effect that was in flight.
+    pub fn ends_task(&self) -> bool {
+        !matches!(self, Self::DeviceRead(_) | Self::KeyAccepted { .. })
+    }
 }

@@ -53,6 +53,8 @@ pub struct Fleet {
     free: Vec<DeviceId>,
     by_name: HashTable<DeviceId>,
     by_registration: HashTable<DeviceId>,
+    /// Devices that name their Secret themselves, by the hash of its namespace and name.
+    by_secret: HashTable<DeviceId>,
     hasher: RandomState,
     /// Hash of namespace and name of a labelled Secret that no device names -> resourceVersion.
     unclaimed: HashMap<u64, u64>,
@@ -96,21 +98,22 @@ impl Fleet {
             .copied()
     }
 
-    /// Takes in a device as a watch or our own write shows it.
+    /// Takes in a device as a watch shows it (`epoch`: in which list), or as our own reading or
+    /// writing does: that says nothing about whether a list would still show it.
     pub fn upsert(
         &mut self,
         device: &ProvisionedDevice,
         rendered: Option<Hash>,
-        epoch: u32,
+        epoch: Option<u32>,
     ) -> (DeviceId, Change) {
-        let mut record = Record::from_device(device, rendered, &mut self.names, epoch);
+        let mut record = Record::from_device(device, rendered, &mut self.names, epoch.unwrap_or(0));
         let Some(id) = self.find_sym(record.namespace, &record.name) else {
             record.secret_seen = self.claim(&record);
             return (self.insert(record), Change::New);
         };
         let Some(old) = self.get_mut(id) else { return (id, Change::Known) };
         if old.uid == record.uid && record.resource_version <= old.resource_version {
-            old.epoch = epoch;
+            old.epoch = epoch.unwrap_or(old.epoch);
             return (id, Change::Known);
         }
         if record.resource_version < old.resource_version {
@@ -118,13 +121,14 @@ impl Fleet {
             return (id, Change::Known);
         }
         let change = if old.uid == record.uid { Change::Changed } else { Change::Replaced };
+        record.epoch = epoch.unwrap_or(old.epoch);
         record.secret_seen = old.secret_seen;
         if old.secret_name() != record.secret_name() {
             record.secret_seen = self.claim(&record);
         }
-        self.unindex_registration(id);
+        self.unindex(id);
         self.records[id as usize] = Some(record);
-        self.index_registration(id);
+        self.index(id);
         (id, change)
     }
 
@@ -145,7 +149,7 @@ impl Fleet {
             Some(Some(record)) => hasher.hash_one((record.namespace, &*record.name)),
             _ => 0,
         });
-        self.index_registration(id);
+        self.index(id);
         id
     }
 
@@ -153,7 +157,7 @@ impl Fleet {
     pub fn remove(&mut self, id: DeviceId) -> Option<Record> {
         let record = self.get(id)?;
         let hash = self.name_hash(record.namespace, &record.name);
-        self.unindex_registration(id);
+        self.unindex(id);
         if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
@@ -171,36 +175,44 @@ impl Fleet {
     }
 
     /// All devices with this registration id, in whatever id scope.
-    pub fn holders(&self, registration_id: &str) -> Vec<DeviceId> {
+    pub fn holders<'a>(&'a self, registration_id: &'a str) -> impl Iterator<Item = DeviceId> + 'a {
         self.by_registration
             .iter_hash(self.hasher.hash_one(registration_id))
             .copied()
-            .filter(|id| self.get(*id).is_some_and(|record| record.registration_id() == registration_id))
-            .collect()
+            .filter(move |id| self.get(*id).is_some_and(|record| record.registration_id() == registration_id))
     }
 
-    /// Takes in what the watch shows of a labelled Secret. Returns the device that names it, if its
-    /// version is news to us.
-    pub fn secret_seen(
-        &mut self,
-        namespace: &str,
-        name: &str,
-        device: Option<&str>,
-        version: u64,
-    ) -> Option<DeviceId> {
+    /// Devices whose Secret has this name. Whatever the Secret itself says about that: annotations
+    /// can be edited.
+    pub fn devices_of_secret(&self, namespace: &str, name: &str) -> Vec<DeviceId> {
+        let Some(sym) = self.names.get(namespace) else { return Vec::new() };
+        let named = self.by_secret.iter_hash(self.name_hash(sym, name)).copied();
+        let usual = name.strip_suffix("-hub").and_then(|device| self.find_sym(sym, device));
+        let is_its = |id: &DeviceId| {
+            self.get(*id).is_some_and(|record| record.namespace == sym && record.is_secret_name(name))
+        };
+        named.chain(usual).filter(is_its).collect()
+    }
+
+    /// Takes in what the watch shows of a labelled Secret. Returns the devices for which its version
+    /// is news.
+    pub fn secret_seen(&mut self, namespace: &str, name: &str, version: u64) -> Vec<DeviceId> {
         let listed = self.names.intern(namespace);
         let hash = self.name_hash(listed, name);
         for scope in [None, Some(listed)] {
             self.listed_secrets.get_mut(&scope).map(|names| names.insert(hash));
         }
-        let owner = device.and_then(|device| self.find(namespace, device));
-        let Some(record) = owner.and_then(|id| self.get_mut(id)).filter(|r| r.is_secret_name(name)) else {
+        let mut devices = self.devices_of_secret(namespace, name);
+        if devices.is_empty() {
             self.remember_unclaimed(listed, name, version);
-            return None;
-        };
-        let news = version > record.secret_seen;
-        record.secret_seen = record.secret_seen.max(version);
-        owner.filter(|_| news)
+        }
+        devices.retain(|id| {
+            let Some(record) = self.get_mut(*id) else { return false };
+            let news = version > record.secret_seen;
+            record.secret_seen = record.secret_seen.max(version);
+            news
+        });
+        devices
     }
 
     /// A list of Secrets begins.
@@ -227,23 +239,22 @@ impl Fleet {
         gone
     }
 
-    /// The watch says that a labelled Secret is gone, or has lost its label.
-    pub fn secret_gone(
-        &mut self,
-        namespace: &str,
-        name: &str,
-        device: Option<&str>,
-        version: u64,
-    ) -> Option<DeviceId> {
-        let hash = self.names.get(namespace).map(|namespace| self.name_hash(namespace, name))?;
-        self.unclaimed.remove(&hash);
-        let id = device.and_then(|device| self.find(namespace, device))?;
-        let record = self.get_mut(id).filter(|record| record.is_secret_name(name))?;
-        if version < record.secret_seen {
-            return None;
+    /// The watch says that a labelled Secret is gone, or has lost its label. Returns the devices that
+    /// have lost it.
+    pub fn secret_gone(&mut self, namespace: &str, name: &str, version: u64) -> Vec<DeviceId> {
+        if let Some(namespace) = self.names.get(namespace) {
+            let hash = self.name_hash(namespace, name);
+            self.unclaimed.remove(&hash);
         }
-        record.secret_seen = 0;
-        Some(id)
+        let mut devices = self.devices_of_secret(namespace, name);
+        devices.retain(|id| {
+            let known = self.get_mut(*id).filter(|record| version >= record.secret_seen);
+            known.is_some_and(|record| {
+                record.secret_seen = 0;
+                true
+            })
+        });
+        devices
     }
 
     /// What is known of a device's Secret.
@@ -294,21 +305,31 @@ impl Fleet {
         self.hasher.hash_one((namespace, name))
     }
 
-    fn index_registration(&mut self, id: DeviceId) {
+    fn index(&mut self, id: DeviceId) {
         let (records, hasher) = (&self.records, &self.hasher);
-        let hash_of = |id: &DeviceId| match records.get(*id as usize) {
+        let registration = |id: &DeviceId| match records.get(*id as usize) {
             Some(Some(record)) => hasher.hash_one(record.registration_id()),
             _ => 0,
         };
-        self.by_registration.insert_unique(hash_of(&id), id, hash_of);
+        let secret = |id: &DeviceId| match records.get(*id as usize) {
+            Some(Some(record)) => hasher.hash_one((record.namespace, record.secret_name().as_str())),
+            _ => 0,
+        };
+        self.by_registration.insert_unique(registration(&id), id, registration);
+        if records.get(id as usize).is_some_and(|r| r.as_ref().is_some_and(Record::names_its_secret)) {
+            self.by_secret.insert_unique(secret(&id), id, secret);
+        }
     }
 
-    fn unindex_registration(&mut self, id: DeviceId) {
-        let Some(hash) = self.get(id).map(|record| self.hasher.hash_one(record.registration_id())) else {
-            return;
-        };
-        if let Ok(entry) = self.by_registration.find_entry(hash, |other| *other == id) {
-            entry.remove();
+    fn unindex(&mut self, id: DeviceId) {
+        let Some(record) = self.records.get(id as usize).and_then(Option::as_ref) else { return };
+        let registration = self.hasher.hash_one(record.registration_id());
+        let secret = self.hasher.hash_one((record.namespace, record.secret_name().as_str()));
+        let tables = [(&mut self.by_registration, registration), (&mut self.by_secret, secret)];
+        for (table, hash) in tables {
+            if let Ok(entry) = table.find_entry(hash, |other| *other == id) {
+                entry.remove();
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use super::hash::{self, Hash};
 use super::intern::{Interner, Sym};
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::ProvisionedDevice;
+use crate::api::payload::Payload;
 use crate::dps::key::Fingerprint;
 
 /// A device's uid. Not every API server hands out RFC 4122 text, so anything else is hashed.
@@ -85,6 +86,10 @@ impl Record {
         self.registration_id.as_deref().unwrap_or(&self.name)
     }
 
+    pub fn names_its_secret(&self) -> bool {
+        self.secret_name.is_some()
+    }
+
     pub fn is_secret_name(&self, name: &str) -> bool {
         match &self.secret_name {
             Some(own) => &**own == name,
@@ -120,7 +125,7 @@ impl Record {
             integration: names.intern(&integration_key(device)),
             registration_id: device.spec.registration_id.as_deref().filter(|id| *id != name).map(Into::into),
             secret_name: own_secret.filter(|own| own.strip_suffix("-hub") != Some(name)).map(Into::into),
-            payload: device.spec.payload.as_ref().map(hash::payload),
+            payload: device.spec.payload.as_ref().and_then(Payload::object).map(hash::payload),
             registered: hub.is_some(),
             hub,
             reason,

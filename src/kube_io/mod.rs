@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod error;
+mod guard;
 pub mod refs;
 pub mod watch;
 pub mod write;

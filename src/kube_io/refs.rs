@@ -1,11 +1,15 @@
 //! Key Secrets and CA ConfigMaps carry no label of ours, so each is watched by its name; several
-//! integrations that use one share its watch.
+//! integrations that use one share its watch. Each watch is a stream on one connection, and the API
+//! server admits some hundred of those, so beyond a number the rest is read once a minute instead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
@@ -13,6 +17,9 @@ use zeroize::Zeroizing;
 use super::watch::{self, Scope, Seen};
 use crate::api::names;
 use crate::fleet::referred::{Reference, Referred, ReferredKind};
+
+/// So many objects are watched; further ones are polled.
+const WATCHES: usize = 128;
 
 /// Running watches, by what they watch.
 pub struct Refs<M> {
@@ -52,18 +59,27 @@ impl<M: Send + 'static> Refs<M> {
             name: Some(reference.name.clone()),
             labels: None,
         };
-        let (client, sender, wrap) = (self.client.clone(), self.sender.clone(), self.wrap);
         match reference.kind {
-            ReferredKind::Secret => {
-                tokio::spawn(watch::run::<Secret, M>(client, scope, sender, move |seen| {
-                    wrap(reference.clone(), map(seen, secret))
-                }))
-            }
-            ReferredKind::ConfigMap => {
-                tokio::spawn(watch::run::<ConfigMap, M>(client, scope, sender, move |seen| {
-                    wrap(reference.clone(), map(seen, config_map))
-                }))
-            }
+            ReferredKind::Secret => self.follow(scope, reference, secret),
+            ReferredKind::ConfigMap => self.follow(scope, reference, config_map),
+        }
+    }
+
+    fn follow<K>(&self, scope: Scope, reference: Reference, read: fn(K) -> Referred) -> JoinHandle<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let (client, sender, wrap) = (self.client.clone(), self.sender.clone(), self.wrap);
+        let tell = move |seen| wrap(reference.clone(), map(seen, read));
+        if self.tasks.len() < WATCHES {
+            tokio::spawn(watch::run::<K, M>(client, scope, sender, tell))
+        } else {
+            tokio::spawn(watch::poll::<K, M>(client, scope, sender, tell))
         }
     }
 }

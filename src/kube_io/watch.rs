@@ -5,19 +5,25 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use kube::api::Api;
-use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use kube_runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::client::WATCH_TIMEOUT;
+use super::guard::Guarded;
 
 /// Small pages cost little and halve what a re-list needs in memory.
 const PAGE_SIZE: u32 = 100;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Between two readings of an object that is not watched.
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// Failures that lie further apart are not in a row: a quiet watch tells nothing when it comes up.
+const APART: Duration = Duration::from_secs(120);
 /// A single failure is weather: a CRD upgrade ends every watch and an API server that restarts
 /// answers 429 for a while. From this many on somebody may have to look.
 const WORTH_A_WARNING: u32 = 8;
@@ -78,7 +84,7 @@ where
         + Send
         + 'static,
 {
-    follow(scope.api::<DeserializeGuard<K>>(client), &scope, sender, wrap, readable).await;
+    follow(scope.api::<Guarded<K>>(client), &scope, sender, wrap, readable).await;
 }
 
 /// The same for the metadata of objects alone. Not guarded: the guard would have the API server
@@ -99,6 +105,34 @@ pub async fn run_metadata<K, M>(
     follow(scope.api::<PartialObjectMeta<K>>(client), &scope, sender, wrap, Some).await;
 }
 
+/// Reads one object by its name again and again and tells what a watch would tell.
+pub async fn poll<K, M>(client: Client, scope: Scope, sender: Sender<M>, wrap: impl Fn(Seen<K>) -> M)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let api: Api<K> = scope.api(client);
+    let name = scope.name.unwrap_or_default();
+    loop {
+        let seen = match api.get_opt(&name).await {
+            Ok(Some(object)) => vec![Seen::Present(object)],
+            Ok(None) => vec![Seen::Listing, Seen::Listed],
+            Err(kube::Error::Api(status)) if status.code == 403 => vec![Seen::Forbidden],
+            Err(_) => Vec::new(),
+        };
+        for seen in seen {
+            if sender.send(wrap(seen)).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
 async fn follow<W, K, M>(
     api: Api<W>,
     scope: &Scope,
@@ -112,6 +146,7 @@ async fn follow<W, K, M>(
     let kind = W::kind(&());
     let mut events = Box::pin(watcher(api.clone(), scope.config()));
     let mut failures = 0_u32;
+    let mut failed_at: Option<Instant> = None;
     loop {
         let seen = match events.next().await {
             Some(Ok(event)) => {
@@ -122,11 +157,10 @@ async fn follow<W, K, M>(
                 present(event, open)
             }
             Some(Err(error)) => {
-                failures += 1;
+                let in_a_row = failed_at.is_some_and(|at| at.elapsed() < APART);
+                failures = if in_a_row { failures + 1 } else { 1 };
+                failed_at = Some(Instant::now());
                 let code = answered(&error);
-                if is_unreadable(&error) && failures.is_power_of_two() {
-                    warn!(%kind, failures, "a list cannot be parsed; most likely the payload of one object is nested deeper than 120 levels: find and delete it");
-                }
                 report(&kind, code, failures);
                 if matches!(code, Some(400 | 403)) {
                     if sender.send(wrap(Seen::Forbidden)).await.is_err() {
@@ -163,13 +197,12 @@ fn present<W, K: Resource>(event: Event<W>, open: fn(W) -> Option<K>) -> Option<
     }
 }
 
-fn readable<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Option<K> {
-    match guard.0 {
-        Ok(object) => Some(object),
-        Err(invalid) => {
-            let (kind, meta) = (K::kind(&()), &invalid.metadata);
+fn readable<K: Resource<DynamicType = ()>>(object: Guarded<K>) -> Option<K> {
+    match object {
+        Guarded::Read(object) => Some(object),
+        Guarded::Unreadable(meta) => {
             warn!(
-                %kind,
+                kind = %K::kind(&()),
                 namespace = meta.namespace,
                 name = meta.name,
                 "an object cannot be read and is skipped; is the CRD older or newer than the operator?"
@@ -177,11 +210,6 @@ fn readable<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Option
             None
         }
     }
-}
-
-/// The JSON of a whole page was refused, before single objects could be told apart.
-fn is_unreadable(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::SerdeError(_)))
 }
 
 /// HTTP status that the API server answered a list or watch with.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::error::ApiError;
+use super::guard::Guarded;
 use crate::api::device::ProvisionedDevice;
 use crate::api::names::FIELD_MANAGER;
 use crate::fleet::record;
@@ -50,14 +51,18 @@ impl Writer {
     /// Reads a device whose object is not kept in memory.
     ///
     /// # Errors
-    /// As classified; `Ok(None)` when it is gone.
+    /// As classified; `Ok(None)` when it is gone or cannot be read.
     pub async fn read_device(
         &self,
         namespace: &str,
         name: &str,
     ) -> Result<Option<ProvisionedDevice>, ApiError> {
-        let api: Api<ProvisionedDevice> = Api::namespaced(self.client.clone(), namespace);
-        api.get_opt(name).await.map_err(|error| ApiError::from(&error))
+        let api: Api<Guarded<ProvisionedDevice>> = Api::namespaced(self.client.clone(), namespace);
+        match api.get_opt(name).await.map_err(|error| ApiError::from(&error))? {
+            Some(Guarded::Read(device)) => Ok(Some(device)),
+            // The watch has said so.
+            Some(Guarded::Unreadable(_)) | None => Ok(None),
+        }
     }
 
     /// # Errors

@@ -80,8 +80,6 @@ async fn settings_of_an_integration_that_are_not_supported_yet_are_refused_by_na
     let consent = json!({"from": "All", "registrationIdPrefixes": [""]});
     let settings = [
         ("consent", "spec.allowedNamespaces", json!({"allowedNamespaces": consent})),
-        ("paused", "spec.rollout", json!({"rollout": {"paused": true}})),
-        ("slow", "spec.rollout", json!({"rollout": {"maxPerMinute": 100}})),
         ("payload", "spec.deviceDefaults", json!({"deviceDefaults": {"payload": {"site": "x"}}})),
         ("labels", "spec.deviceDefaults", json!({"deviceDefaults": {"secret": {"labels": {"a": "b"}}}})),
         ("drift", "spec.deviceDefaults", json!({"deviceDefaults": {"driftCheck": {"interval": "24h"}}})),

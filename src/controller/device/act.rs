@@ -43,8 +43,13 @@ pub async fn register(
 ) -> Result<Registered, DpsError> {
     let settings = Settings::of(device).map_err(|_| DpsError::Rejected(Detail::default()))?;
     let key = ready.active.key.derive(&settings.registration_id);
-    let identity =
-        Identity { endpoint: &ready.endpoint, scope: &ready.scope, id: &settings.registration_id, key: &key };
+    let identity = Identity {
+        clock: &ready.clock,
+        endpoint: &ready.endpoint,
+        scope: &ready.scope,
+        id: &settings.registration_id,
+        key: &key,
+    };
     let assignment = ready.client.register(identity, settings.payload, accepted).await?;
     Ok(Registered::new(
         assignment,

@@ -8,6 +8,7 @@ use super::settings::Settings;
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
 use crate::controller::integration::{Ready, SlotKey};
+use crate::dps::queue::Lane;
 use crate::fleet::SecretSeen;
 use crate::fleet::hash::{self, Hash};
 
@@ -41,6 +42,10 @@ pub struct Snapshot<'a> {
     pub must_look: bool,
     /// Another device has the better claim on the registration id.
     pub duplicate: bool,
+    /// The device's Secret is one that holds a group's key.
+    pub secret_is_key: bool,
+    /// Somebody else keeps changing the Secret back.
+    pub fought_until: Option<Fought>,
     /// The device has waited so long for its turn that its status should say so.
     pub waited_long: bool,
     /// The integration is suspended, or DPS refuses its key or does not answer, and the device has
@@ -49,12 +54,20 @@ pub struct Snapshot<'a> {
     pub now: Timestamp,
 }
 
+/// A Secret that was restored again and again is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fought {
+    pub until: Timestamp,
+    /// It has gone on for so long that the status should say so.
+    pub told: bool,
+}
+
 /// One side effect, or none. After each the device is looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Nothing,
     /// Register with DPS; needs a permit.
-    Register,
+    Register(Lane),
     /// Look at the Secret that is there.
     ReadSecret,
     /// Create or mend the Secret from what is known.
@@ -133,6 +146,9 @@ fn foreign_namespace(snapshot: &Snapshot<'_>) -> Option<Decision> {
 }
 
 fn integration_missing(snapshot: &Snapshot<'_>, told: bool) -> Decision {
+    if let Some(stranded) = stranded_without_key(snapshot) {
+        return stranded;
+    }
     if told {
         let name = &snapshot.device.spec.integration_ref.name;
         Decision::say(
@@ -150,12 +166,15 @@ fn integration_missing(snapshot: &Snapshot<'_>, told: bool) -> Decision {
 /// render it anew.
 fn integration_not_ready(snapshot: &Snapshot<'_>, told: bool) -> Decision {
     if snapshot.facts.provisioned() {
-        return match snapshot.secret {
-            SecretSeen::No => Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE),
-            SecretSeen::Version(_) => Decision::rest(),
-        };
+        return stranded_without_key(snapshot).unwrap_or_else(Decision::rest);
     }
     Decision { verdict: told.then(|| not_ready(snapshot.device)), ..Decision::rest() }
+}
+
+/// The Secret of a provisioned device is gone and nobody has a key to render it anew.
+fn stranded_without_key(snapshot: &Snapshot<'_>) -> Option<Decision> {
+    let gone = snapshot.facts.provisioned() && snapshot.secret == SecretSeen::No;
+    gone.then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
 }
 
 fn not_ready(device: &ProvisionedDevice) -> Verdict {
@@ -164,6 +183,8 @@ fn not_ready(device: &ProvisionedDevice) -> Verdict {
     Verdict { reason: Reason::IntegrationNotReady, message }
 }
 
+const QUEUED: &str = "The device waits for its turn: DPS admits only so many registrations a minute.";
+const FOUGHT: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; end the fight, or set another spec.secret.name.";
 const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone and the key that the device was registered with is not at hand; it is written again as soon as it is.";
 
 /// A device whose settings are valid and whose integration can be used.
@@ -190,11 +211,11 @@ impl Considered<'_> {
     }
 
     fn secret_is_the_key(&self) -> Option<Decision> {
-        self.ready.key_secrets.contains(&self.settings.secret_name).then(|| {
+        self.snapshot.secret_is_key.then(|| {
             Decision::say(
                 Reason::SecretConflict,
                 format!(
-                    "Secret {:?} holds the enrollment group's key; choose another spec.secret.name.",
+                    "Secret {:?} holds an enrollment group's key; choose another spec.secret.name.",
                     self.settings.secret_name
                 ),
             )
@@ -216,7 +237,7 @@ impl Considered<'_> {
         let there = matches!(self.snapshot.secret, SecretSeen::Version(_)) || self.snapshot.must_look;
         let of_use = match self.registered() {
             None => there,
-            Some(registered) => there && payload_lost(registered) && self.secret_is_off(registered),
+            Some(registered) => there && self.payload_lost(registered) && self.secret_is_off(registered),
         };
         (of_use && !self.snapshot.secret_read).then(|| Decision::step(Step::ReadSecret))
     }
@@ -226,14 +247,21 @@ impl Considered<'_> {
         let registered = self.registered()?;
         let written = self.snapshot.facts.secret.as_ref()?;
         let touched = self.snapshot.secret != SecretSeen::Version(written.version);
-        if !touched || self.key_of(registered).is_none() || payload_lost(registered) {
+        if !touched || self.key_of(registered).is_none() || self.payload_lost(registered) {
             return None;
         }
-        Some(self.write_secret())
+        Some(self.fought().unwrap_or_else(|| self.write_secret()))
+    }
+
+    /// Somebody undoes what we write, again and again.
+    fn fought(&self) -> Option<Decision> {
+        let Fought { until, told } = self.snapshot.fought_until?;
+        let verdict = Verdict { reason: Reason::SecretWriteFailed, message: FOUGHT.to_owned() };
+        Some(Decision { verdict: told.then_some(verdict), wake: Some(until), ..Decision::rest() })
     }
 
     fn registration(&self) -> Option<Decision> {
-        let why_not = self.why_register()?;
+        let lane = self.why_register()?;
         let stranded = self.stranded();
         if self.snapshot.device.spec.suspend {
             return Some(stranded.unwrap_or_else(|| self.suspended()));
@@ -251,13 +279,13 @@ impl Considered<'_> {
             });
         }
         if let Some(failed) = self.failed() {
-            return Some(Decision { verdict: Some(failed), ..Decision::step(Step::Register) });
+            return Some(Decision { verdict: Some(failed), ..Decision::step(Step::Register(lane)) });
         }
-        let queued = || Verdict { reason: Reason::Queued, message: why_not.to_owned() };
+        let queued = || Verdict { reason: Reason::Queued, message: QUEUED.to_owned() };
         let told = self.snapshot.waited_long && !self.snapshot.facts.provisioned();
         Some(Decision {
             verdict: self.held_up().or_else(|| told.then(queued)),
-            ..Decision::step(Step::Register)
+            ..Decision::step(Step::Register(lane))
         })
     }
 
@@ -283,15 +311,17 @@ impl Considered<'_> {
         (self.snapshot.held_up && new).then(|| not_ready(self.snapshot.device))
     }
 
-    /// What makes a registration necessary; `None` when nothing does.
-    fn why_register(&self) -> Option<&'static str> {
-        let waiting = "The device waits for its turn: DPS admits only so many registrations a minute.";
-        let Some(registered) = self.registered() else { return Some(waiting) };
+    /// How urgent a registration is; `None` when none is needed.
+    fn why_register(&self) -> Option<Lane> {
+        let Some(registered) = self.registered() else { return Some(Lane::New) };
         let moved = registered.scope != self.ready.scope.as_str();
         let changed = registered.hash.is_some_and(|hash| hash != self.registered_hash());
         let other_key = registered.fingerprint != Some(self.ready.active.fingerprint);
-        let lost = payload_lost(registered) && self.secret_is_off(registered);
-        (moved || changed || other_key || lost).then_some(waiting)
+        let lost = self.payload_lost(registered) && self.secret_is_off(registered);
+        if moved || changed || lost || self.stranded().is_some() {
+            return Some(Lane::Changed);
+        }
+        other_key.then_some(Lane::Fleet)
     }
 
     fn secret_to_write(&self) -> Option<Decision> {
@@ -345,6 +375,12 @@ impl Considered<'_> {
             || written.rendered.is_some_and(|rendered| rendered != wanted)
     }
 
+    /// A payload was returned once, the Secret should hold it, and only its hash is left.
+    fn payload_lost(&self, registered: &Registered) -> bool {
+        self.settings.keys.returned_payload.is_some()
+            && registered.returned_payload.as_ref().is_some_and(|payload| payload.json.is_none())
+    }
+
     fn key_of(&self, registered: &Registered) -> Option<&SlotKey> {
         self.ready.key(registered.fingerprint?)
     }
@@ -361,9 +397,4 @@ pub fn registered_hash(settings: &Settings<'_>, ready: &Ready) -> Hash {
         settings.registration_id.as_str(),
         settings.payload.map(hash::payload),
     )
-}
-
-/// A payload was returned once, and only its hash is left.
-fn payload_lost(registered: &Registered) -> bool {
-    registered.returned_payload.as_ref().is_some_and(|payload| payload.json.is_none())
 }

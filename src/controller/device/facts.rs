@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{AssignmentStatus, LastError, ProvisionedDeviceStatus};
 use crate::api::integration::KeySlot;
-use crate::api::shared::Payload;
 use crate::dps::answer::Assignment;
 use crate::dps::ids::{HubHostname, IdScope, RegistrationId};
 use crate::dps::key::Fingerprint;
@@ -210,7 +210,7 @@ impl Registered {
 }
 
 impl ReturnedPayload {
-    pub fn new(payload: &Payload) -> Self {
+    pub fn new(payload: &Map<String, Value>) -> Self {
         Self { hash: hash::payload(payload), json: serde_json::to_string(payload).ok() }
     }
 }

@@ -14,6 +14,7 @@ pub fn reason(error: &DpsError) -> Reason {
         | DpsError::Throttled { .. }
         | DpsError::Server { .. }
         | DpsError::Conflict(_)
+        | DpsError::ClockOff
         | DpsError::Deadline => Reason::ServiceUnavailable,
         DpsError::Unauthorized(_) => Reason::Unauthorized,
         DpsError::NotFound(_) => Reason::EnrollmentNotFound,
@@ -32,6 +33,9 @@ pub fn message(error: &DpsError) -> String {
         DpsError::Server { .. } => "DPS answered with a server error; it is tried again.".to_owned(),
         DpsError::Conflict(_) => "Another operation for this registration is going on; it is tried again.".to_owned(),
         DpsError::Deadline => "DPS did not finish the registration within five minutes; it is tried again.".to_owned(),
+        DpsError::ClockOff => {
+            "The clocks of DPS and of the operator are more than five minutes apart; it is tried again with DPS's time.".to_owned()
+        }
         DpsError::Unauthorized(detail) => unauthorized(detail),
         DpsError::NotFound(_) => {
             "DPS knows no enrollment for this device. Check spec.idScope and that the enrollment group exists.".to_owned()

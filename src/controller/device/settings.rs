@@ -3,12 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
 use crate::api::device::ProvisionedDevice;
 use crate::api::duration;
 use crate::api::names::REPROVISION_REQUESTED_AT;
-use crate::api::shared::{DeletionPolicy, OnCreate, Payload, ReprovisionPolicy, SecretKeys, SecretSettings};
+use crate::api::shared::{DeletionPolicy, OnCreate, ReprovisionPolicy, SecretKeys, SecretSettings};
 use crate::dps::ids::RegistrationId;
 use crate::fleet::record;
+
+/// Standard key of the payload that custom allocation returned.
+pub const RETURNED_PAYLOAD: &str = "returnedPayload";
 
 /// DPS takes messages up to 96 KB; this leaves room for everything else in them.
 const PAYLOAD_MAX: usize = 64 * 1024;
@@ -17,7 +22,7 @@ const PAYLOAD_MAX: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings<'a> {
     pub registration_id: RegistrationId,
-    pub payload: Option<&'a Payload>,
+    pub payload: Option<&'a Map<String, Value>>,
     pub secret_name: String,
     pub retain: bool,
     pub labels: BTreeMap<&'a str, &'a str>,
@@ -50,7 +55,7 @@ impl<'a> KeyNames<'a> {
             shared_access_key: name(keys.and_then(|k| k.shared_access_key.as_ref()), "sharedAccessKey"),
             registration_id: name(keys.and_then(|k| k.registration_id.as_ref()), "registrationId"),
             id_scope: name(keys.and_then(|k| k.id_scope.as_ref()), "idScope"),
-            returned_payload: name(keys.and_then(|k| k.returned_payload.as_ref()), "returnedPayload"),
+            returned_payload: name(keys.and_then(|k| k.returned_payload.as_ref()), RETURNED_PAYLOAD),
         }
     }
 }
@@ -67,7 +72,10 @@ impl<'a> Settings<'a> {
         let registration_id = RegistrationId::parse(id).map_err(|error| {
             format!("The registration id is taken from metadata.name and is not valid: {error}. Set spec.registrationId.")
         })?;
-        let payload = device.spec.payload.as_ref();
+        let payload = match &device.spec.payload {
+            None => None,
+            Some(payload) => Some(payload.object().ok_or("spec.payload is nested too deeply to be read.")?),
+        };
         let size =
             payload.map_or(0, |payload| serde_json::to_vec(payload).map_or(usize::MAX, |json| json.len()));
         if size > PAYLOAD_MAX {

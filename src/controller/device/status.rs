@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::decide::Verdict;
 use super::facts::{Facts, Failure};
-use crate::api::conditions::{ConditionStatus, ConditionType, Conditions, Reason, reason_of};
+use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason, reason_of};
 use crate::api::device::{
     CredentialStatus, CredentialType, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus,
 };
@@ -20,12 +20,13 @@ pub fn render(
     now: Timestamp,
 ) -> ProvisionedDeviceStatus {
     let before = device.status.clone().unwrap_or_default();
+    let conditions = conditions(&before, device, facts, verdict, now);
     let registered = facts.registered.as_ref();
     // What failed before and works again is no longer spoken of.
     let failure = facts.failure.as_ref().filter(|failure| failure.reason == verdict.reason);
     ProvisionedDeviceStatus {
         observed_generation: device.metadata.generation,
-        conditions: conditions(&before.conditions, device, facts, verdict, now),
+        conditions,
         registration_id: registered.map(|r| r.registration_id.clone()),
         id_scope: registered.map(|r| r.scope.clone()),
         enrollment_group_id: registered.and_then(|r| r.enrollment_group.clone()),
@@ -38,11 +39,7 @@ pub fn render(
             Some(CredentialStatus { kind: CredentialType::SymmetricKey, slot: r.slot, fingerprint })
         }),
         registered_hash: registered.and_then(|r| r.hash).map(Hash::shown).or(before.registered_hash),
-        secret: facts.secret.as_ref().map(|secret| SecretStatus {
-            name: secret.name.clone(),
-            resource_version: Some(secret.version.to_string()),
-            rendered_hash: secret.rendered.map(Hash::shown),
-        }),
+        secret: secret(facts),
         binding: None,
         returned_payload_hash: registered.and_then(|r| r.returned_payload.as_ref()).map(|p| p.hash.shown()),
         last_registration_time: registered.and_then(|r| r.time).map(Time),
@@ -52,6 +49,14 @@ pub fn render(
         last_handled_integration_token: before.last_handled_integration_token,
         last_handled_reconcile_at: before.last_handled_reconcile_at,
     }
+}
+
+fn secret(facts: &Facts) -> Option<SecretStatus> {
+    facts.secret.as_ref().map(|secret| SecretStatus {
+        name: secret.name.clone(),
+        resource_version: Some(secret.version.to_string()),
+        rendered_hash: secret.rendered.map(Hash::shown),
+    })
 }
 
 /// True if writing would tell a reader nothing new: times, tracking ids and, between powers of two,
@@ -92,36 +97,62 @@ fn timeless(status: &ProvisionedDeviceStatus) -> ProvisionedDeviceStatus {
 }
 
 fn conditions(
-    before: &[Condition],
+    before: &ProvisionedDeviceStatus,
     device: &ProvisionedDevice,
     facts: &Facts,
     verdict: &Verdict,
     now: Timestamp,
 ) -> Vec<Condition> {
     let Verdict { reason, message } = verdict;
-    let mut conditions = Conditions::new(before, device.metadata.generation.unwrap_or(0), now);
-    let ready = ConditionStatus::from_bool(is_ready(*reason, facts.provisioned()));
-    conditions.set(ConditionType::Ready, ready, *reason, message);
+    let mut conditions = Conditions::new(&before.conditions, device.metadata.generation.unwrap_or(0), now);
+    let ready = match keeps_ready(*reason) {
+        Some(ready) => ready,
+        None if is_as_recorded(before, facts) => {
+            conditions::is_true(&before.conditions, ConditionType::Ready)
+        }
+        None => facts.provisioned(),
+    };
+    conditions.set(ConditionType::Ready, ConditionStatus::from_bool(ready), *reason, message);
     let (status, why) = registered_condition(*reason, facts);
     conditions.set(ConditionType::Registered, status, why, registered_message(why, message));
-    let (status, why) = secret_condition(*reason, facts);
-    conditions.set(ConditionType::SecretReady, status, why, secret_message(why, message));
+    let kept = conditions::find(&before.conditions, ConditionType::SecretReady)
+        .filter(|_| !ready && !speaks_of_secret(*reason) && is_as_recorded(before, facts))
+        .and_then(|kept| Some((kept, Reason::parse(&kept.reason)?)));
+    match kept.filter(|(_, why)| speaks_of_secret(*why)) {
+        Some((kept, why)) => {
+            conditions.set(ConditionType::SecretReady, ConditionStatus::False, why, &kept.message);
+        }
+        None => {
+            let (status, why) = secret_condition(*reason, facts);
+            conditions.set(ConditionType::SecretReady, status, why, secret_message(why, message));
+        }
+    }
     conditions.set_progress(*reason, message);
     conditions.finish()
 }
 
-/// The table of reasons: what a device that had its credentials keeps, and what it loses.
-fn is_ready(reason: Reason, provisioned: bool) -> bool {
+/// The table of reasons: `None` where a device that had its credentials stays as it was.
+fn keeps_ready(reason: Reason) -> Option<bool> {
     match reason {
-        Reason::Provisioned => true,
-        Reason::Disabled
-        | Reason::EnrollmentNotFound
-        | Reason::DuplicateRegistrationId
-        | Reason::SecretConflict
-        | Reason::CredentialUnavailable
-        | Reason::SecretWriteFailed => false,
-        _ => provisioned,
+        Reason::Provisioned => Some(true),
+        Reason::Disabled | Reason::EnrollmentNotFound | Reason::DuplicateRegistrationId => Some(false),
+        _ if speaks_of_secret(reason) => Some(false),
+        _ => None,
     }
+}
+
+fn speaks_of_secret(reason: Reason) -> bool {
+    matches!(reason, Reason::SecretConflict | Reason::CredentialUnavailable | Reason::SecretWriteFailed)
+}
+
+/// The device was provisioned when the status was written, and neither its registration nor its
+/// Secret has been renewed since: what the status says of them still holds.
+fn is_as_recorded(before: &ProvisionedDeviceStatus, facts: &Facts) -> bool {
+    let registered_at = facts.registered.as_ref().and_then(|registered| registered.time).map(Time);
+    before.assigned_hub.is_some()
+        && before.secret.is_some()
+        && before.secret == secret(facts)
+        && before.last_registration_time == registered_at
 }
 
 fn registered_condition(reason: Reason, facts: &Facts) -> (ConditionStatus, Reason) {
@@ -153,9 +184,7 @@ fn speaks_of_registration(reason: Reason) -> bool {
 
 fn secret_condition(reason: Reason, facts: &Facts) -> (ConditionStatus, Reason) {
     match reason {
-        Reason::SecretConflict | Reason::SecretWriteFailed | Reason::CredentialUnavailable => {
-            (ConditionStatus::False, reason)
-        }
+        _ if speaks_of_secret(reason) => (ConditionStatus::False, reason),
         _ if facts.secret.is_some() => (ConditionStatus::True, Reason::Written),
         _ => (ConditionStatus::False, Reason::Missing),
     }

@@ -6,7 +6,7 @@ use super::SlotKey;
 use crate::api::conditions::Reason;
 use crate::api::duration;
 use crate::api::integration::{
-    CaBundleRef, DeviceDefaults, DpsIntegration, DpsIntegrationSpec, KeySlot, NamespacesFrom, Rollout,
+    CaBundleRef, DeviceDefaults, DpsIntegration, DpsIntegrationSpec, KeySlot, NamespacesFrom,
 };
 use crate::api::names::REPROVISION_REQUESTED_AT;
 use crate::api::shared::{OnCreate, ReprovisionPolicy, SecretSettings};
@@ -14,6 +14,7 @@ use crate::controller::device::settings::has_formats;
 use crate::dps::host::{AllowedHosts, Endpoint, HostError};
 use crate::dps::ids::IdScope;
 use crate::dps::key::GroupKey;
+use crate::dps::queue::Limits;
 use crate::fleet::referred::{Reference, Referred, ReferredKind};
 
 const CA_BUNDLE_MAX: usize = 256 * 1024;
@@ -27,8 +28,7 @@ pub struct Usable {
     pub other: Option<SlotKey>,
     pub ca_bundle: Option<Vec<u8>>,
     pub prefixes: Vec<String>,
-    pub key_secrets: BTreeSet<String>,
-    pub share: Option<u32>,
+    pub limits: Limits,
     pub suspended: bool,
 }
 
@@ -117,14 +117,19 @@ pub fn resolve<'a>(
         other,
         ca_bundle,
         prefixes: spec.registration_id_prefixes.clone(),
-        key_secrets: references
-            .into_iter()
-            .filter(|r| r.kind == ReferredKind::Secret)
-            .map(|r| r.name)
-            .collect(),
-        share: spec.rate_limit.as_ref().and_then(|limit| u32::try_from(limit.registrations_per_minute).ok()),
+        limits: limits(spec),
         suspended: spec.suspend,
     }))
+}
+
+fn limits(spec: &DpsIntegrationSpec) -> Limits {
+    let number = |per_minute: i32| u32::try_from(per_minute).ok();
+    let rollout = spec.rollout.as_ref();
+    Limits {
+        share: spec.rate_limit.as_ref().and_then(|limit| number(limit.registrations_per_minute)),
+        rollout: rollout.and_then(|rollout| rollout.max_per_minute).and_then(number),
+        paused: rollout.is_some_and(|rollout| rollout.paused),
+    }
 }
 
 fn group_key(slot: KeySlot, name: &str, key: &str, referred: &Referred) -> Result<SlotKey, Unusable> {
@@ -194,8 +199,6 @@ fn not_honoured(integration: &DpsIntegration) -> Option<String> {
     let annotations = integration.metadata.annotations.as_ref();
     let refused = if spec.allowed_namespaces.as_ref().is_some_and(|a| a.from != NamespacesFrom::Same) {
         "spec.allowedNamespaces.from: only Same is supported by this version yet."
-    } else if spec.rollout.as_ref().is_some_and(|rollout| *rollout != Rollout::default()) {
-        "spec.rollout: holding or slowing fleet-wide work is not supported by this version yet; remove it."
     } else if spec.device_defaults.as_ref().is_some_and(says_something) {
         "spec.deviceDefaults: defaults other than the built-in ones are not supported by this version yet; set them on the devices."
     } else if annotations

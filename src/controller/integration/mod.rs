@@ -4,11 +4,11 @@
 pub mod decide;
 pub mod status;
 
-use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::api::integration::KeySlot;
-use crate::dps::client::DpsClient;
+use crate::dps::client::{ClockOffset, DpsClient};
 use crate::dps::host::Endpoint;
 use crate::dps::ids::IdScope;
 use crate::dps::key::{Fingerprint, GroupKey};
@@ -33,8 +33,8 @@ pub struct Ready {
     pub active: SlotKey,
     pub other: Option<SlotKey>,
     pub prefixes: Vec<String>,
-    /// Names of the Secrets that hold the group's keys; a device may not use them.
-    pub key_secrets: BTreeSet<String>,
+    /// How far DPS's clock is from ours, once it has mattered.
+    pub clock: Arc<ClockOffset>,
     pub suspended: bool,
     /// Moves whenever anything above changes, so that failures of the past do not delay what may
     /// have been mended.
@@ -68,15 +68,20 @@ impl Ready {
             || self.prefixes.iter().any(|prefix| id.starts_with(&prefix.replace("{namespace}", namespace)))
     }
 
-    /// True if devices cannot tell the two apart.
-    pub fn same_for_devices(&self, other: &Self) -> bool {
+    /// True if both lead to the same DPS instance with the same key: what DPS said of one it would
+    /// say of the other.
+    pub fn same_for_dps(&self, other: &Self) -> bool {
         self.scope == other.scope
             && self.endpoint == other.endpoint
             && self.roots == other.roots
             && self.active == other.active
+    }
+
+    /// True if devices cannot tell the two apart.
+    pub fn same_for_devices(&self, other: &Self) -> bool {
+        self.same_for_dps(other)
             && self.other == other.other
             && self.prefixes == other.prefixes
-            && self.key_secrets == other.key_secrets
             && self.suspended == other.suspended
     }
 }

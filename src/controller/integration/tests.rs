@@ -13,6 +13,7 @@ use super::status::{View, is_equal, is_recorded, render, was_accepted};
 use crate::api::conditions::{ConditionType, Reason, find, is_true, reason_of};
 use crate::api::integration::{DeviceCounts, DpsIntegration, KeySlot};
 use crate::dps::host::AllowedHosts;
+use crate::dps::queue::Limits;
 use crate::fleet::counts::Counts;
 use crate::fleet::referred::{Reference, Referred, ReferredKind};
 
@@ -72,16 +73,23 @@ fn refusal(spec: Value, keys: Referred, ca: Referred) -> (Reason, String) {
 #[test]
 fn a_valid_integration_is_usable_with_the_active_key() {
     let usable = resolved(&integration(json!({})), good_keys(), Referred::Missing).unwrap().unwrap();
-    assert_eq!((usable.active.slot, usable.other.is_some(), usable.share), (KeySlot::Primary, false, None));
-    assert_eq!(usable.key_secrets.into_iter().collect::<Vec<_>>(), ["keys"]);
+    assert_eq!(
+        (usable.active.slot, usable.other.is_some(), usable.limits.share),
+        (KeySlot::Primary, false, None)
+    );
 
     let usable =
         resolved(&integration(both_keys("Secondary")), good_keys(), Referred::Missing).unwrap().unwrap();
     assert_eq!((usable.active.slot, usable.other.unwrap().slot), (KeySlot::Secondary, KeySlot::Primary));
 
-    let limited = integration(json!({"rateLimit": {"registrationsPerMinute": 30}, "suspend": true}));
+    let limited = integration(json!({
+        "rateLimit": {"registrationsPerMinute": 30}, "rollout": {"paused": true, "maxPerMinute": 5}, "suspend": true,
+    }));
     let usable = resolved(&limited, good_keys(), Referred::Missing).unwrap().unwrap();
-    assert_eq!((usable.share, usable.suspended), (Some(30), true));
+    assert_eq!(
+        (usable.limits, usable.suspended),
+        (Limits { share: Some(30), rollout: Some(5), paused: true }, true)
+    );
 }
 
 #[test]
@@ -137,8 +145,6 @@ fn hosts_outside_the_list_are_refused() {
 fn what_cannot_be_honoured_yet_is_refused_and_never_ignored() {
     for spec in [
         json!({"allowedNamespaces": {"from": "All", "registrationIdPrefixes": [""]}}),
-        json!({"rollout": {"paused": true}}),
-        json!({"rollout": {"maxPerMinute": 5}}),
         json!({"deviceDefaults": {"payload": {}}}),
         json!({"deviceDefaults": {"registration": {"onCreate": "LookupFirst"}}}),
         json!({"deviceDefaults": {"reprovision": {"policy": "Never"}}}),

@@ -1,12 +1,13 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{NOW, Situation, device, group_key, provisioned};
 use crate::api::conditions::Reason;
-use crate::controller::device::decide::{Decision, Integration, Step};
+use crate::controller::device::decide::{Decision, Fought, Integration, Step};
 use crate::controller::device::facts::{FailedWork, NewFailure, ReturnedPayload, later};
+use crate::dps::queue::Lane;
 use crate::fleet::SecretSeen;
 
 fn said(decision: &Decision) -> Option<Reason> {
@@ -20,30 +21,33 @@ fn failure(work: FailedWork, reason: Reason) -> NewFailure {
 #[test]
 fn a_new_device_registers_without_a_word() {
     let decision = Situation::new_device().decide();
-    assert_eq!((decision.step, said(&decision)), (Step::Register, None));
+    assert_eq!((decision.step, said(&decision)), (Step::Register(Lane::New), None));
 }
 
 #[test]
 fn a_device_that_waits_long_for_its_turn_says_so_and_a_provisioned_one_does_not() {
     let mut new = Situation { waited_long: true, ..Situation::new_device() };
-    assert_eq!((new.decide().step, said(&new.decide())), (Step::Register, Some(Reason::Queued)));
+    assert_eq!((new.decide().step, said(&new.decide())), (Step::Register(Lane::New), Some(Reason::Queued)));
     new = Situation { waited_long: true, ..Situation::settled_device() };
     new.ready.active = group_key(2);
-    assert_eq!((new.decide().step, said(&new.decide())), (Step::Register, None));
+    assert_eq!((new.decide().step, said(&new.decide())), (Step::Register(Lane::Fleet), None));
 }
 
 #[test]
 fn a_new_device_that_its_integration_keeps_waiting_says_so_and_stays_in_the_queue() {
     let mut situation = Situation { held_up: true, ..Situation::new_device() };
     let decision = situation.decide();
-    assert_eq!((decision.step, said(&decision)), (Step::Register, Some(Reason::IntegrationNotReady)));
+    assert_eq!(
+        (decision.step, said(&decision)),
+        (Step::Register(Lane::New), Some(Reason::IntegrationNotReady))
+    );
     situation.ready.suspended = true;
     let decision = situation.decide();
     assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::IntegrationNotReady)));
     let mut provisioned = Situation { held_up: true, ..Situation::settled_device() };
     provisioned.ready.active = group_key(2);
     let decision = provisioned.decide();
-    assert_eq!((decision.step, said(&decision)), (Step::Register, None));
+    assert_eq!((decision.step, said(&decision)), (Step::Register(Lane::Fleet), None));
 }
 
 #[test]
@@ -81,14 +85,14 @@ fn a_secret_is_mended_from_the_other_key_too_before_the_device_moves_to_the_acti
     situation.ready.active = group_key(2);
     assert_eq!(situation.decide().step, Step::WriteSecret);
     situation.secret = SecretSeen::Version(super::SECRET_VERSION);
-    assert_eq!(situation.decide().step, Step::Register);
+    assert_eq!(situation.decide().step, Step::Register(Lane::Fleet));
 }
 
 #[test]
 fn a_secret_whose_key_is_gone_needs_a_registration() {
     let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
     situation.ready.active = group_key(2);
-    assert_eq!(situation.decide().step, Step::Register);
+    assert_eq!(situation.decide().step, Step::Register(Lane::Changed));
     // Nothing that keeps it from registering hides that its credentials are gone.
     let mut held = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
     held.ready.active = group_key(2);
@@ -108,14 +112,17 @@ fn a_returned_payload_that_was_lost_with_the_secret_is_fetched_again() {
     registered.returned_payload = Some(ReturnedPayload::new(json!({"a": 1}).as_object().unwrap()));
     assert_eq!(situation.decide().step, Step::WriteSecret);
     situation.facts.registered.as_mut().unwrap().returned_payload.as_mut().unwrap().json = None;
-    assert_eq!(situation.decide().step, Step::Register);
+    assert_eq!(situation.decide().step, Step::Register(Lane::Changed));
+    // A device that leaves it out of its Secret does not miss it.
+    situation.device = device(json!({"secret": {"keys": {"returnedPayload": ""}}}));
+    assert_eq!(situation.decide().step, Step::WriteSecret);
 }
 
 #[test]
 fn a_changed_payload_registers_and_changed_labels_only_rewrite_the_secret() {
     let mut situation = Situation::settled_device();
     situation.device = device(json!({"payload": {"site": "b"}}));
-    assert_eq!(situation.decide().step, Step::Register);
+    assert_eq!(situation.decide().step, Step::Register(Lane::Changed));
     situation.device = device(json!({"secret": {"labels": {"a": "b"}}}));
     assert_eq!(situation.decide().step, Step::WriteSecret);
 }
@@ -133,10 +140,10 @@ fn hashes_of_another_version_are_no_reason_for_anything() {
 fn another_id_scope_or_key_registers() {
     let mut situation = Situation::settled_device();
     situation.facts.registered.as_mut().unwrap().scope = "0ne2".to_owned();
-    assert_eq!(situation.decide().step, Step::Register);
+    assert_eq!(situation.decide().step, Step::Register(Lane::Changed));
     situation = Situation::settled_device();
     situation.ready.active = group_key(2);
-    assert_eq!(situation.decide().step, Step::Register);
+    assert_eq!(situation.decide().step, Step::Register(Lane::Fleet));
 }
 
 #[test]
@@ -144,7 +151,7 @@ fn a_secret_that_is_there_is_looked_at_before_anything_is_registered() {
     let mut situation = Situation { secret: SecretSeen::Version(3), ..Situation::new_device() };
     assert_eq!(situation.decide().step, Step::ReadSecret);
     situation.secret_read = true;
-    assert_eq!(situation.decide().step, Step::Register);
+    assert_eq!(situation.decide().step, Step::Register(Lane::New));
     situation = Situation { must_look: true, ..Situation::new_device() };
     assert_eq!(situation.decide().step, Step::ReadSecret);
 }
@@ -184,6 +191,24 @@ fn a_missing_integration_is_spoken_of_after_a_while() {
         let told = situation.decide_with(Integration::Missing { told: true });
         assert_eq!((told.step, said(&told)), (Step::Nothing, Some(Reason::IntegrationNotFound)));
     }
+    let gone = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    let decision = gone.decide_with(Integration::Missing { told: true });
+    assert_eq!(said(&decision), Some(Reason::CredentialUnavailable));
+}
+
+#[test]
+fn a_secret_that_is_fought_over_is_left_alone_for_a_while() {
+    let until = later(NOW, Duration::from_secs(4));
+    for (told, expected) in [(false, None), (true, Some(Reason::SecretWriteFailed))] {
+        let fought_until = Some(Fought { until, told });
+        let mut situation = Situation { fought_until, secret: SecretSeen::No, ..Situation::settled_device() };
+        let decision = situation.decide();
+        assert_eq!((decision.step, said(&decision), decision.wake), (Step::Nothing, expected, Some(until)));
+        // What the user asks for is not part of the fight.
+        situation.secret = SecretSeen::Version(super::SECRET_VERSION);
+        situation.device = device(json!({"secret": {"labels": {"a": "b"}}}));
+        assert_eq!(situation.decide().step, Step::WriteSecret);
+    }
 }
 
 #[test]
@@ -201,22 +226,23 @@ fn references_ids_and_secret_names_that_are_not_allowed_are_refused() {
     foreign.device.spec.integration_ref.namespace = Some("other".to_owned());
     assert_eq!(said(&foreign.decide()), Some(Reason::ReferenceNotAllowed));
     foreign.device.spec.integration_ref.namespace = Some("fleet".to_owned());
-    assert_eq!(foreign.decide().step, Step::Register);
+    assert_eq!(foreign.decide().step, Step::Register(Lane::New));
 
     let mut prefixed = Situation::new_device();
     prefixed.ready.prefixes = vec!["{namespace}-".to_owned()];
     assert_eq!(said(&prefixed.decide()), Some(Reason::ReferenceNotAllowed));
     prefixed.device = device(json!({"registrationId": "fleet-1"}));
-    assert_eq!(prefixed.decide().step, Step::Register);
+    assert_eq!(prefixed.decide().step, Step::Register(Lane::New));
 
-    let key = Situation {
-        device: device(json!({"secret": {"name": "factory-group-key"}})),
-        ..Situation::new_device()
-    };
+    let key = Situation { secret_is_key: true, ..Situation::new_device() };
     assert_eq!((key.decide().step, said(&key.decide())), (Step::Nothing, Some(Reason::SecretConflict)));
 
     let duplicate = Situation { duplicate: true, ..Situation::new_device() };
     assert_eq!(said(&duplicate.decide()), Some(Reason::DuplicateRegistrationId));
+}
+
+fn nested(levels: u32) -> Value {
+    (0..levels).fold(json!({}), |inner, _| json!({"a": inner}))
 }
 
 #[test]
@@ -229,6 +255,7 @@ fn what_cannot_be_honoured_yet_or_is_too_large_is_refused_and_never_ignored() {
         json!({"driftCheck": {"interval": "1h"}}),
         json!({"secret": {"formats": [{"type": "Env"}]}}),
         json!({"payload": {"big": big}}),
+        json!({"payload": nested(1000)}),
     ] {
         let situation = Situation { device: device(spec), ..Situation::new_device() };
         let decision = situation.decide();
@@ -241,7 +268,7 @@ fn what_cannot_be_honoured_yet_or_is_too_large_is_refused_and_never_ignored() {
         json!({"secret": {"formats": []}}),
     ] {
         let situation = Situation { device: device(spec.clone()), ..Situation::new_device() };
-        assert_eq!(situation.decide().step, Step::Register, "{spec}");
+        assert_eq!(situation.decide().step, Step::Register(Lane::New), "{spec}");
     }
     let mut token = Situation::new_device();
     token.device.metadata.annotations =
@@ -269,11 +296,11 @@ fn a_change_of_device_or_integration_ends_the_wait_at_once() {
     let mut situation = Situation::new_device();
     situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
     situation.ready.epoch = 2;
-    assert_eq!(situation.decide().step, Step::Register);
+    assert_eq!(situation.decide().step, Step::Register(Lane::New));
     situation.ready.epoch = 1;
     assert_eq!(situation.decide().step, Step::Nothing);
     situation.device.metadata.generation = Some(2);
-    assert_eq!(situation.decide().step, Step::Register);
+    assert_eq!(situation.decide().step, Step::Register(Lane::New));
 }
 
 #[test]
@@ -293,5 +320,5 @@ fn a_device_that_failed_goes_on_saying_why_while_it_waits_for_its_next_try() {
     situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
     situation.ready.epoch = 2;
     let decision = situation.decide();
-    assert_eq!((decision.step, said(&decision)), (Step::Register, Some(Reason::Unauthorized)));
+    assert_eq!((decision.step, said(&decision)), (Step::Register(Lane::New), Some(Reason::Unauthorized)));
 }

@@ -8,6 +8,7 @@ use crate::api::device::LastError;
 use crate::controller::device::decide::{Step, Verdict};
 use crate::controller::device::facts::{Facts, FailedWork, NewFailure, later};
 use crate::controller::device::status::render;
+use crate::dps::queue::Lane;
 
 fn refused(at_least: Option<Duration>) -> NewFailure {
     NewFailure {
@@ -60,10 +61,10 @@ fn a_restart_does_not_forget_how_long_to_wait() {
     situation.facts = restored;
     assert_eq!(situation.decide().step, Step::Nothing);
     situation.ready.as_recorded = false;
-    assert_eq!(situation.decide().step, Step::Register, "the key was changed meanwhile");
+    assert_eq!(situation.decide().step, Step::Register(Lane::New), "the key was changed meanwhile");
     situation.ready.as_recorded = true;
     situation.device.metadata.generation = Some(2);
-    assert_eq!(situation.decide().step, Step::Register);
+    assert_eq!(situation.decide().step, Step::Register(Lane::New));
 }
 
 #[test]

@@ -5,13 +5,12 @@ mod facts;
 mod secrets;
 mod statuses;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::decide::{Decision, Integration, Snapshot, decide, registered_hash};
+use super::decide::{Decision, Fought, Integration, Snapshot, decide, registered_hash};
 use super::facts::{Facts, Registered, WrittenSecret};
 use super::secret::rendered_hash;
 use super::settings::Settings;
@@ -46,7 +45,7 @@ fn ready() -> Ready {
         active: group_key(1),
         other: None,
         prefixes: Vec::new(),
-        key_secrets: BTreeSet::from(["factory-group-key".to_owned()]),
+        clock: Arc::default(),
         suspended: false,
         epoch: 1,
         as_recorded: true,
@@ -110,6 +109,8 @@ struct Situation {
     secret_read: bool,
     must_look: bool,
     duplicate: bool,
+    secret_is_key: bool,
+    fought_until: Option<Fought>,
     waited_long: bool,
     held_up: bool,
 }
@@ -124,6 +125,8 @@ impl Situation {
             secret_read: false,
             must_look: false,
             duplicate: false,
+            secret_is_key: false,
+            fought_until: None,
             waited_long: false,
             held_up: false,
         }
@@ -148,6 +151,8 @@ impl Situation {
             secret_read: self.secret_read,
             must_look: self.must_look,
             duplicate: self.duplicate,
+            secret_is_key: self.secret_is_key,
+            fought_until: self.fought_until,
             waited_long: self.waited_long,
             held_up: self.held_up,
             now: NOW,

@@ -58,6 +58,40 @@ fn the_table_of_reasons_holds() {
 }
 
 #[test]
+fn what_stays_is_what_it_was() {
+    let mut situation = Situation::settled_device();
+    let ready = |status: &ProvisionedDeviceStatus| is_true(&status.conditions, ConditionType::Ready);
+    let secret = |status: &ProvisionedDeviceStatus| {
+        let condition = find(&status.conditions, ConditionType::SecretReady).unwrap();
+        (condition.status.clone(), condition.reason.clone())
+    };
+    for lost in [
+        Reason::SecretConflict,
+        Reason::CredentialUnavailable,
+        Reason::SecretWriteFailed,
+        Reason::Disabled,
+        Reason::EnrollmentNotFound,
+        Reason::DuplicateRegistrationId,
+    ] {
+        situation.device.status = Some(status(&situation, lost));
+        let before = secret(situation.device.status.as_ref().unwrap());
+        for next in [Reason::IntegrationNotFound, Reason::Suspended, Reason::ServiceUnavailable] {
+            let kept = status(&situation, next);
+            assert!(!ready(&kept), "{lost:?}, then {next:?}");
+            assert_eq!(secret(&kept), before, "{lost:?}, then {next:?}");
+            situation.device.status = Some(kept);
+        }
+        assert!(ready(&status(&situation, Reason::Provisioned)));
+    }
+    // A Secret that was written again ends what was wrong with it.
+    situation.device.status = Some(status(&situation, Reason::SecretConflict));
+    situation.facts.secret.as_mut().unwrap().version += 1;
+    let mended = status(&situation, Reason::Suspended);
+    assert!(ready(&mended));
+    assert_eq!(secret(&mended), ("True".to_owned(), "Written".to_owned()));
+}
+
+#[test]
 fn the_generation_moves_with_every_write_also_on_failure() {
     let mut situation = Situation::new_device();
     situation.device.metadata.generation = Some(4);

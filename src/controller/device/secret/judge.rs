@@ -1,0 +1,145 @@
+//! Whether a Secret that is there is ours, and what would make it what it should be.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde_json::{Map, Value, json};
+
+use super::{Desired, annotation, label};
+use crate::api::names;
+
+/// How a Secret that is there relates to the one that should be.
+#[derive(Debug, PartialEq)]
+pub enum Judgement {
+    /// Nothing to do.
+    Equal,
+    /// Ours; this strategic merge patch makes it what it should be.
+    Patch(Value),
+    /// Not ours, and never touched. The text says what to do.
+    Foreign(&'static str),
+}
+
+impl Desired {
+    /// Compares with the Secret that is there.
+    pub fn judge(&self, existing: &Secret) -> Judgement {
+        if let Some(why) = self.foreign(existing) {
+            return Judgement::Foreign(why);
+        }
+        let changes = self.changes(existing);
+        if changes.as_object().is_none_or(Map::is_empty) {
+            return Judgement::Equal;
+        }
+        if existing.immutable == Some(true) && changes.get("data").is_some() {
+            return Judgement::Foreign(
+                "A Secret of this name is immutable. Delete it and it is written anew.",
+            );
+        }
+        let mut patch = changes;
+        patch["metadata"]["uid"] = json!(existing.metadata.uid);
+        patch["metadata"]["resourceVersion"] = json!(existing.metadata.resource_version);
+        Judgement::Patch(patch)
+    }
+
+    /// Why the Secret is not ours; `None` if it is.
+    fn foreign(&self, existing: &Secret) -> Option<&'static str> {
+        let meta = &existing.metadata;
+        if existing.type_.as_deref().is_some_and(|kind| kind != "Opaque") {
+            return Some(
+                "A Secret of this name and of another type exists. Rename it, or set another spec.secret.name.",
+            );
+        }
+        let controller = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        if controller.is_some_and(|owner| !self.is_device(owner)) {
+            return Some(
+                "A Secret of this name is controlled by another object. Set another spec.secret.name.",
+            );
+        }
+        let owned_by_us = controller.is_some_and(|owner| owner.uid == self.device_uid);
+        let labelled = label(existing, names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY);
+        let same = |key| annotation(existing, key) == self.annotations.get(key).map(String::as_str);
+        if labelled && annotation(existing, names::DEVICE).is_some() && !same(names::DEVICE) {
+            return Some("The Secret of this name is another device's. Set another spec.secret.name.");
+        }
+        if annotation(existing, names::ADOPT) == Some("true") {
+            return None;
+        }
+        let ours = same(names::DEVICE) && (owned_by_us || (labelled && same(names::REGISTRATION)));
+        (!ours).then_some(
+            "A Secret of this name exists and was not written for this device. Delete it, set another \
+             spec.secret.name, or let the operator take it over with annotation dps-operator.io/adopt: \"true\".",
+        )
+    }
+
+    /// The device itself, or an earlier object of the same name: names are unique, so any other uid
+    /// under it is extinct.
+    fn is_device(&self, owner: &OwnerReference) -> bool {
+        owner.kind == names::DEVICE_KIND
+            && owner.name == self.device_name
+            && owner.api_version.split('/').next() == Some(names::GROUP)
+    }
+
+    fn changes(&self, existing: &Secret) -> Value {
+        let mut patch = Map::new();
+        let mut metadata = Map::new();
+        let differing = |wanted: &BTreeMap<String, String>,
+                         there: Option<&BTreeMap<String, String>>|
+         -> Map<String, Value> {
+            let there = |key| there.and_then(|map| map.get(key));
+            wanted.iter().filter(|(k, v)| there(*k) != Some(*v)).map(|(k, v)| (k.clone(), json!(v))).collect()
+        };
+        let labels = differing(&self.labels, existing.metadata.labels.as_ref());
+        let annotations = differing(&self.annotations, existing.metadata.annotations.as_ref());
+        let owners = self.owner_changes(existing);
+        let data = self.data_changes(existing);
+        for (key, map) in [("labels", labels), ("annotations", annotations)] {
+            if !map.is_empty() {
+                metadata.insert(key.to_owned(), Value::Object(map));
+            }
+        }
+        if !owners.is_empty() {
+            metadata.insert("ownerReferences".to_owned(), Value::Array(owners));
+        }
+        if !metadata.is_empty() {
+            patch.insert("metadata".to_owned(), Value::Object(metadata));
+        }
+        if !data.is_empty() {
+            patch.insert("data".to_owned(), Value::Object(data));
+        }
+        Value::Object(patch)
+    }
+
+    /// Our reference added or removed, extinct ones of the same device removed, all others kept.
+    fn owner_changes(&self, existing: &Secret) -> Vec<Value> {
+        let there: Vec<_> =
+            existing.metadata.owner_references.iter().flatten().filter(|o| self.is_device(o)).collect();
+        let keep = |owner: &OwnerReference| self.owner.as_ref().is_some_and(|own| own.uid == owner.uid);
+        let mut changes: Vec<Value> = there
+            .iter()
+            .filter(|owner| !keep(owner))
+            .map(|owner| json!({"$patch": "delete", "uid": owner.uid}))
+            .collect();
+        let present = there.iter().any(|owner| Some(*owner) == self.owner.as_ref());
+        if let Some(owner) = self.owner.as_ref().filter(|_| !present) {
+            changes.push(json!(owner));
+        }
+        changes
+    }
+
+    fn data_changes(&self, existing: &Secret) -> Map<String, Value> {
+        let empty = BTreeMap::new();
+        let there = existing.data.as_ref().unwrap_or(&empty);
+        let mut changes: Map<String, Value> = self
+            .data
+            .iter()
+            .filter(|(key, value)| there.get(*key).is_none_or(|have| have.0 != ***value))
+            .map(|(key, value)| (key.clone(), json!(ByteString(value.to_vec()))))
+            .collect();
+        let managed = annotation(existing, names::MANAGED_KEYS).unwrap_or_default();
+        let stale =
+            managed.split(',').filter(|key| there.contains_key(*key) && !self.data.contains_key(*key));
+        changes.extend(stale.map(|key| (key.to_owned(), Value::Null)));
+        changes
+    }
+}

@@ -1,0 +1,452 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn scope() -> IdScope {
+    IdScope::parse("0ne1").unwrap()
+}
+
+fn queue(per_minute: u32, accepted: bool, waiters: u32) -> (DpsQueue, Instant) {
+    let now = Instant::now();
+    let mut queue = DpsQueue::new(per_minute, 1000);
+    queue.admit(1, scope(), accepted, now);
+    for waiter in 0..waiters {
+        assert!(queue.enqueue(1, waiter, Lane::New, now));
+    }
+    (queue, now)
+}
+
+/// Grants everything that may be granted, each call ending at once with `outcome`, until `until`;
+/// returns the times of the grants.
+fn run(queue: &mut DpsQueue, from: Instant, until: Instant, outcome: Outcome) -> Vec<Instant> {
+    let (mut now, mut grants) = (from, Vec::new());
+    while now < until {
+        while let Some(permit) = queue.poll(now) {
+            grants.push(now);
+            queue.finished(permit, outcome, now);
+        }
+        now = queue.next_at().unwrap_or(until).max(now + Duration::from_millis(1));
+    }
+    grants
+}
+
+fn most_in_a_minute(grants: &[Instant]) -> usize {
+    let (mut most, mut first) = (0, 0);
+    for (last, at) in grants.iter().enumerate() {
+        while grants[first] + MINUTE <= *at {
+            first += 1;
+        }
+        most = most.max(last - first + 1);
+    }
+    most
+}
+
+fn seconds(grants: &[Instant], from: Instant) -> Vec<u64> {
+    grants.iter().map(|grant| (*grant - from).as_secs()).collect()
+}
+
+#[test]
+fn an_integration_that_was_never_accepted_has_one_call_in_flight() {
+    let (mut queue, now) = queue(600, false, 5);
+    let permit = queue.poll(now).unwrap();
+    assert_eq!(queue.poll(now), None);
+    assert_eq!(queue.next_at(), None);
+    queue.finished(permit, Outcome::Accepted, now);
+    assert!(queue.poll(now).is_some() && queue.poll(now).is_some());
+}
+
+#[test]
+fn the_others_do_not_wait_for_the_end_of_the_first_operation() {
+    let (mut queue, now) = queue(600, false, 5);
+    let first = queue.poll(now).unwrap();
+    assert!(queue.is_awaited(&first));
+    queue.accepted(first, now);
+    assert!(queue.poll(now).is_some() && queue.poll(now).is_some());
+}
+
+#[test]
+fn a_wrong_key_costs_three_refusals_and_then_one_try_a_minute_and_longer() {
+    let (mut queue, now) = queue(600, false, 100);
+    let grants = run(&mut queue, now, now + MINUTE * 8, Outcome::Refused);
+    assert_eq!(seconds(&grants, now), [0, 0, 0, 60, 180, 420]);
+    assert_eq!(queue.narrow(1), Some(Narrow::Refused(6)));
+}
+
+#[test]
+fn a_changed_key_is_tried_at_once() {
+    let (mut queue, now) = queue(600, false, 10);
+    run(&mut queue, now, now + MINUTE, Outcome::Refused);
+    assert_eq!(queue.poll(now + MINUTE / 2), None);
+    for change in 0..5 {
+        // Also by somebody who pastes one wrong key after the other.
+        let at = now + MINUTE / 2 + Duration::from_millis(change);
+        queue.admit(1, scope(), false, at);
+        let permit = queue.poll(at).unwrap();
+        queue.finished(permit, Outcome::Refused, at);
+    }
+}
+
+#[test]
+fn an_instance_that_does_not_answer_is_probed_by_one_device_with_growing_waits() {
+    let (mut queue, now) = queue(600, true, 100);
+    let grants = run(&mut queue, now, now + MINUTE, Outcome::Unreachable);
+    assert_eq!(seconds(&grants, now), [0, 5, 15, 35]);
+    let later = now + MINUTE * 2;
+    let permit = queue.poll(later).unwrap();
+    queue.finished(permit, Outcome::Accepted, later);
+    assert_eq!(queue.narrow(1), None);
+}
+
+#[test]
+fn any_answer_shows_that_an_instance_is_there_again() {
+    let (mut queue, now) = queue(600, true, 100);
+    let permit = queue.poll(now).unwrap();
+    queue.finished(permit, Outcome::Unreachable, now);
+    let later = now + MINUTE;
+    let permit = queue.poll(later).unwrap();
+    queue.finished(permit, Outcome::Unknown, later);
+    assert_eq!(queue.narrow(1), Some(Narrow::Down(1)));
+    let permit = queue.poll(later).unwrap();
+    queue.finished(permit, Outcome::Answered, later);
+    assert_eq!(queue.narrow(1), None);
+}
+
+#[test]
+fn calls_that_fail_together_count_as_one_outage() {
+    let (mut queue, now) = queue(60_000, true, 100);
+    let permits: Vec<_> = (0..100).map(|_| queue.poll(now).unwrap()).collect();
+    permits.into_iter().for_each(|permit| queue.finished(permit, Outcome::Unreachable, now));
+    assert_eq!(queue.narrow(1), Some(Narrow::Down(1)));
+}
+
+#[test]
+fn one_device_that_is_refused_again_and_again_does_not_condemn_an_accepted_key() {
+    let (mut queue, now) = queue(60_000, true, 1);
+    for minute in 0..5 {
+        let at = now + MINUTE * minute;
+        let permit = queue.poll(at).unwrap();
+        queue.finished(permit, Outcome::Refused, at);
+        assert!(queue.enqueue(1, permit.waiter, Lane::New, at));
+    }
+    assert_eq!(queue.narrow(1), Some(Narrow::Refused(1)));
+}
+
+#[test]
+fn a_permit_that_was_not_used_costs_nothing() {
+    for accepted in [false, true] {
+        let (mut queue, now) = queue(600, accepted, 1000);
+        for _ in 0..900 {
+            let permit = queue.poll(now).unwrap();
+            queue.unused(permit);
+        }
+    }
+}
+
+#[test]
+fn a_newcomers_permit_does_not_refill_the_shared_bucket() {
+    let (mut queue, now) = queue(120, true, 100);
+    queue.admit(2, scope(), false, now);
+    queue.enqueue(2, 1000, Lane::New, now);
+    while let Some(permit) = queue.poll(now) {
+        if permit.tenant == 1 {
+            queue.finished(permit, Outcome::Accepted, now);
+        } else {
+            queue.accepted(permit, now);
+            queue.unused(permit);
+        }
+    }
+    assert_eq!(queue.poll(now), None);
+}
+
+#[test]
+fn a_permit_that_was_held_too_long_is_not_used_and_its_device_is_next() {
+    let (mut queue, now) = queue(600, true, 3);
+    let first = queue.poll(now).unwrap();
+    assert!(queue.is_fresh(&first, now + FRESH));
+    let late = now + FRESH * 2;
+    assert!(!queue.is_fresh(&first, late));
+    queue.next_time(first, late);
+    assert_eq!(queue.poll(late).map(|permit| permit.waiter), Some(first.waiter));
+}
+
+#[test]
+fn a_single_server_error_does_not_slow_the_others_down_and_three_in_a_row_do() {
+    let (mut queue, now) = queue(600, true, 10);
+    for expected in [None, None, Some(Narrow::Down(1))] {
+        let permit = queue.poll(now).unwrap();
+        queue.finished(permit, Outcome::ServerError, now);
+        assert_eq!(queue.narrow(1), expected);
+    }
+}
+
+#[test]
+fn throttling_pauses_the_whole_scope_for_as_long_as_dps_asks() {
+    let (mut queue, now) = queue(600, true, 10);
+    queue.admit(2, scope(), true, now);
+    queue.enqueue(2, 99, Lane::New, now);
+    let permit = queue.poll(now).unwrap();
+    queue.finished(permit, Outcome::Throttled { retry_after: Some(MINUTE) }, now);
+    assert_eq!(queue.poll(now + MINUTE / 2), None);
+    assert_eq!(queue.next_at(), Some(now + MINUTE));
+    assert!(queue.poll(now + MINUTE).is_some());
+}
+
+#[test]
+fn after_a_pause_one_call_goes_ahead_and_it_is_the_most_urgent_one() {
+    let (mut queue, now) = queue(600, true, 0);
+    (0..10).for_each(|waiter| assert!(queue.enqueue(1, waiter, Lane::Fleet, now)));
+    let permit = queue.poll(now).unwrap();
+    queue.finished(permit, Outcome::Throttled { retry_after: Some(MINUTE) }, now);
+    queue.enqueue(1, 99, Lane::New, now);
+    let later = now + MINUTE;
+    let probe = queue.poll(later).unwrap();
+    assert_eq!((probe.waiter, queue.is_awaited(&probe)), (99, true));
+    assert_eq!((queue.poll(later), queue.next_at()), (None, None));
+    queue.accepted(probe, later);
+    assert!(queue.poll(later).is_some());
+}
+
+#[test]
+fn throttling_halves_the_rate_once_for_all_calls_that_were_in_flight_and_it_is_regained() {
+    let rate = |throttled: u32| {
+        let (mut queue, now) = queue(60_000, true, 60_000);
+        let permits: Vec<_> = (0..throttled).map(|_| queue.poll(now).unwrap()).collect();
+        for permit in permits {
+            queue.finished(permit, Outcome::Throttled { retry_after: Some(Duration::ZERO) }, now);
+        }
+        run(&mut queue, now, now + Duration::from_secs(10), Outcome::Accepted).len()
+    };
+    let (full, once, many) = (rate(0), rate(1), rate(100));
+    assert!(once * 2 < full + full / 5 && once * 2 > full - full / 5, "{once} of {full}");
+    assert!(many.abs_diff(once) <= 100, "{many} and {once}");
+
+    let (mut queue, now) = queue(600, true, 100_000);
+    let mut at = now;
+    for _ in 0..20 {
+        let permit = queue.poll(at).unwrap();
+        queue.finished(permit, Outcome::Throttled { retry_after: Some(Duration::ZERO) }, at);
+        at += MINUTE / 4;
+    }
+    let slow = run(&mut queue, at, at + MINUTE, Outcome::Accepted).len();
+    let regained = at + MINUTE * 15;
+    run(&mut queue, at + MINUTE, regained, Outcome::Accepted);
+    let fast = run(&mut queue, regained, regained + MINUTE, Outcome::Accepted).len();
+    assert!(slow < 200 && fast > 550, "{slow} and {fast}");
+}
+
+#[test]
+fn integrations_of_one_scope_take_turns() {
+    let (mut queue, now) = queue(600, true, 5);
+    queue.admit(2, scope(), true, now);
+    (0..5).for_each(|waiter| assert!(queue.enqueue(2, 100 + waiter, Lane::New, now)));
+    let tenants: Vec<_> = (0..4).map(|_| queue.poll(now).unwrap().tenant).collect();
+    assert_eq!(tenants, [1, 2, 1, 2]);
+    assert_eq!(queue.dismiss(2).len(), 3);
+    assert!(!queue.enqueue(2, 1, Lane::New, now));
+}
+
+#[test]
+fn a_share_lowers_the_rate_of_one_integration() {
+    let (mut queue, now) = queue(600, true, 200);
+    queue.limit(1, Limits { share: Some(30), ..Limits::default() }, now);
+    let grants = run(&mut queue, now, now + MINUTE * 2, Outcome::Accepted);
+    assert!(most_in_a_minute(&grants) <= 30, "{}", most_in_a_minute(&grants));
+    assert!(grants.len() >= 50, "{}", grants.len());
+}
+
+#[test]
+fn a_rollout_is_held_or_slowed_and_nobody_else_is() {
+    let (mut queue, now) = queue(600, true, 0);
+    (0..200).for_each(|waiter| assert!(queue.enqueue(1, waiter, Lane::Fleet, now)));
+    queue.limit(1, Limits { paused: true, ..Limits::default() }, now);
+    assert_eq!((queue.poll(now), queue.next_at()), (None, None));
+    queue.enqueue(1, 999, Lane::Changed, now);
+    assert_eq!(queue.poll(now).map(|permit| permit.waiter), Some(999));
+    queue.limit(1, Limits { rollout: Some(60), ..Limits::default() }, now);
+    let grants = run(&mut queue, now, now + MINUTE, Outcome::Accepted);
+    assert!((55..=60).contains(&grants.len()), "{}", grants.len());
+}
+
+#[test]
+fn lanes_are_strict_and_a_device_can_be_moved_up() {
+    let (mut queue, now) = queue(600, true, 0);
+    for (waiter, lane) in [(1, Lane::Fleet), (2, Lane::Changed), (3, Lane::New), (4, Lane::Fleet)] {
+        queue.enqueue(1, waiter, lane, now);
+    }
+    queue.enqueue(1, 4, Lane::New, now + MINUTE);
+    queue.enqueue(1, 3, Lane::Fleet, now + MINUTE);
+    assert_eq!(queue.waiting_since(4), Some(now));
+    let order: Vec<_> = (0..4).map(|_| queue.poll(now).unwrap().waiter).collect();
+    assert_eq!(order, [3, 4, 2, 1]);
+    assert_eq!(queue.waiting_since(4), None);
+}
+
+#[test]
+fn who_has_left_is_not_granted_anything() {
+    let (mut queue, now) = queue(600, true, 2);
+    queue.leave(0);
+    assert_eq!(queue.waiters(1), [1]);
+    assert_eq!(queue.poll(now).map(|permit| permit.waiter), Some(1));
+    assert_eq!(queue.poll(now), None);
+    assert!(queue.enqueue(1, 0, Lane::New, now));
+    assert!(queue.poll(now).is_some());
+}
+
+#[test]
+fn operations_in_flight_are_bounded_and_one_scope_does_not_use_them_up() {
+    let now = Instant::now();
+    let mut queue = DpsQueue::new(6000, 4);
+    queue.admit(1, scope(), true, now);
+    queue.admit(2, IdScope::parse("0ne2").unwrap(), true, now);
+    (0..9).for_each(|waiter| assert!(queue.enqueue(1, waiter, Lane::New, now)));
+    let first = queue.poll(now).unwrap();
+    assert!(queue.poll(now).is_some() && queue.poll(now).is_some());
+    assert_eq!((queue.poll(now), queue.next_at()), (None, None));
+    queue.enqueue(2, 99, Lane::New, now);
+    assert_eq!(queue.poll(now).map(|permit| permit.waiter), Some(99));
+    assert_eq!((queue.poll(now), queue.next_at()), (None, None));
+    queue.unused(first);
+    assert!(queue.poll(now).is_some());
+}
+
+/// What happens to a queue in a random run.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    Joins(Tenant, Lane),
+    Leaves,
+    CallEnds(Outcome),
+    PermitComesBack,
+    Time(u64),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    let lane = prop_oneof![Just(Lane::New), Just(Lane::Changed), Just(Lane::Fleet)];
+    let outcome = prop_oneof![
+        6 => Just(Outcome::Accepted),
+        1 => Just(Outcome::Answered),
+        1 => Just(Outcome::Throttled { retry_after: Some(Duration::from_secs(3)) }),
+    ];
+    prop_oneof![
+        6 => (1..4_u32, lane).prop_map(|(tenant, lane)| Happens::Joins(tenant, lane)),
+        1 => Just(Happens::Leaves),
+        5 => outcome.prop_map(Happens::CallEnds),
+        1 => Just(Happens::PermitComesBack),
+        4 => (1..5000_u64).prop_map(Happens::Time),
+    ]
+}
+
+/// A queue beside a plain list of who waits where.
+struct Model {
+    queue: DpsQueue,
+    now: Instant,
+    waiting: BTreeMap<Waiter, Lane>,
+    held: Vec<Permit>,
+    grants: Vec<Instant>,
+    served: u32,
+    joined: u32,
+}
+
+impl Model {
+    fn new(limit: u32) -> Self {
+        let now = Instant::now();
+        let mut queue = DpsQueue::new(limit, 10_000);
+        (1..4).for_each(|tenant| queue.admit(tenant, scope(), true, now));
+        Self {
+            queue,
+            now,
+            waiting: BTreeMap::new(),
+            held: Vec::new(),
+            grants: Vec::new(),
+            served: 0,
+            joined: 0,
+        }
+    }
+
+    fn happens(&mut self, what: Happens) {
+        match what {
+            Happens::Joins(tenant, lane) => {
+                self.joined += 1;
+                self.queue.enqueue(tenant, self.joined, lane, self.now);
+                self.waiting.insert(self.joined, lane);
+            }
+            Happens::Leaves => {
+                if let Some((waiter, _)) = self.waiting.pop_last() {
+                    self.queue.leave(waiter);
+                    self.served += 1;
+                }
+            }
+            Happens::CallEnds(outcome) => {
+                if let Some(permit) = self.held.pop() {
+                    self.queue.finished(permit, outcome, self.now);
+                }
+            }
+            Happens::PermitComesBack => {
+                // Used ones do not come back: this one was granted just now.
+                if self.held.last().is_some_and(|permit| permit.granted == self.now)
+                    && let Some(permit) = self.held.pop()
+                {
+                    self.grants.pop();
+                    self.queue.unused(permit);
+                }
+            }
+            Happens::Time(millis) => self.now += Duration::from_millis(millis),
+        }
+        self.grant();
+    }
+
+    fn grant(&mut self) {
+        while let Some(permit) = self.queue.poll(self.now) {
+            let lane = self.waiting.remove(&permit.waiter).unwrap();
+            let best = self.waiting.values().min();
+            assert!(best.is_none_or(|best| *best >= lane), "{best:?} waits behind {lane:?}");
+            self.grants.push(self.now);
+            self.held.push(permit);
+            self.served += 1;
+        }
+    }
+
+    /// Everything that was begun ends, and everybody who waits gets their turn.
+    fn run_out(&mut self) {
+        for _ in 0..100_000 {
+            while let Some(permit) = self.held.pop() {
+                self.queue.finished(permit, Outcome::Accepted, self.now);
+            }
+            self.grant();
+            let Some(next) = self.queue.next_at() else { continue };
+            if self.waiting.is_empty() {
+                return;
+            }
+            self.now = next.max(self.now);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn never_above_the_limit_in_any_sliding_minute_and_everyone_is_served(
+        limit in 2_u32..400, waiters in 1_u32..600, minutes in 1_u32..4,
+    ) {
+        let (mut queue, now) = queue(limit, true, waiters);
+        let steady = limit - (limit / 30).max(1);
+        let long = now + Duration::from_secs(62) * (waiters / steady + 1 + minutes);
+        let grants = run(&mut queue, now, long, Outcome::Accepted);
+        prop_assert!(most_in_a_minute(&grants) <= limit as usize);
+        prop_assert_eq!(grants.len(), waiters as usize);
+    }
+
+    #[test]
+    fn whatever_happens_the_limit_holds_lanes_are_strict_and_everyone_is_served(
+        limit in 1_u32..100, what in prop::collection::vec(happens(), 1..300),
+    ) {
+        let mut model = Model::new(limit);
+        what.into_iter().for_each(|what| model.happens(what));
+        model.run_out();
+        prop_assert!(most_in_a_minute(&model.grants) <= limit as usize);
+        prop_assert_eq!(model.served, model.joined);
+        prop_assert_eq!((model.queue.in_flight, model.queue.places.len()), (0, 0));
+    }
+}

@@ -1,0 +1,130 @@
+//! Calls to DPS: who queues, who holds a permit, and what becomes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::work::Effect;
+use super::{Engine, Message};
+use crate::clock;
+use crate::controller::device::act;
+use crate::controller::integration::Ready;
+use crate::dps::queue::{Lane, Outcome, Permit};
+use crate::fleet::{DeviceId, uid_of};
+
+/// A device that waits this long for its turn is told so.
+const LONG_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// Leave to call DPS, and whether the call has begun.
+#[derive(Clone, Copy)]
+pub(super) struct Held {
+    permit: Permit,
+    used: bool,
+}
+
+impl Engine {
+    pub(super) fn ask_to_register(&mut self, id: DeviceId, lane: Lane, now: Instant) {
+        if let Some(held) = self.permits.get(&id).copied().filter(|held| !held.used) {
+            if self.queue.is_fresh(&held.permit, now) {
+                self.spawn_registration(id, held.permit);
+            } else {
+                self.permits.remove(&id);
+                self.queue.next_time(held.permit, now);
+            }
+            return;
+        }
+        self.enqueue(id, lane, now);
+        if self.is_held_up(id) && !self.is_told(id, now) {
+            self.plan_to_tell(id, now);
+        } else if let Some(since) = self.queue.waiting_since(id).filter(|since| *since + LONG_WAIT > now) {
+            self.runner.sleep_until(id, since + LONG_WAIT);
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, id: DeviceId, lane: Lane, now: Instant) {
+        if let Some(tenant) = self.fleet.get(id).map(|record| record.integration.index()) {
+            self.queue.enqueue(tenant, id, lane, now);
+        }
+    }
+
+    pub(super) fn has_waited_long(&self, id: DeviceId, now: Instant) -> bool {
+        self.queue.waiting_since(id).is_some_and(|since| since + LONG_WAIT <= now)
+    }
+
+    /// A permit has come: used at once, or given back.
+    pub(super) fn granted(&mut self, permit: Permit) {
+        let id = permit.waiter;
+        let expected = self.fleet.get(id).is_some_and(|record| record.integration.index() == permit.tenant);
+        if !expected || self.permits.contains_key(&id) {
+            self.queue.unused(permit);
+            return;
+        }
+        self.permits.insert(id, Held { permit, used: false });
+        self.step(id);
+    }
+
+    /// A device that no longer wants to register gives its permit back. One that is being read or
+    /// whose side effect is in flight keeps it.
+    pub(super) fn return_unused(&mut self, id: DeviceId) {
+        let Some(held) = self.permits.get(&id).copied().filter(|held| !held.used) else { return };
+        let read = self.reading.contains(&id) || self.to_read.contains(&id);
+        let busy = read || self.work.get(&id).is_some_and(|work| work.task.is_some());
+        if !busy {
+            self.permits.remove(&id);
+            self.queue.unused(held.permit);
+        }
+    }
+
+    /// Gives up a device's place in the queue and its permit. A call that has begun may have reached
+    /// DPS, so it counts.
+    pub(super) fn leave_line(&mut self, id: DeviceId) {
+        self.queue.leave(id);
+        match self.permits.remove(&id) {
+            Some(Held { permit, used: true }) => {
+                self.queue.finished(permit, Outcome::Unknown, clock::now().mono);
+            }
+            Some(Held { permit, used: false }) => self.queue.unused(permit),
+            None => {}
+        }
+    }
+
+    /// True if this call is still the device's; its permit is taken away.
+    pub(super) fn take_permit(&mut self, id: DeviceId, permit: Permit) -> bool {
+        let holds = self.holds(id, permit);
+        if holds {
+            self.permits.remove(&id);
+        }
+        holds
+    }
+
+    pub(super) fn holds(&self, id: DeviceId, permit: Permit) -> bool {
+        self.permits.get(&id).is_some_and(|held| held.permit == permit)
+    }
+
+    pub(super) fn ready_of(&self, id: DeviceId) -> Option<Arc<Ready>> {
+        let record = self.fleet.get(id)?;
+        self.integrations.get(&record.integration)?.shared()
+    }
+
+    fn spawn_registration(&mut self, id: DeviceId, permit: Permit) {
+        let (Some(ready), Some(work)) = (self.ready_of(id), self.work.get(&id)) else { return };
+        let (device, epoch) = (work.device.clone(), ready.epoch);
+        let generation = device.metadata.generation.unwrap_or(0);
+        debug!(namespace = device.metadata.namespace, device = device.metadata.name, "registering");
+        self.permits.insert(id, Held { permit, used: true });
+        let (sender, uid) = (self.sender.clone(), uid_of(&device));
+        let awaited = self.queue.is_awaited(&permit);
+        self.spawn(id, async move {
+            let accepted = || {
+                if awaited {
+                    // A full channel costs nothing but time: the end of the operation tells the same.
+                    let _ = sender.try_send(Message::Effect(id, uid, Effect::KeyAccepted { permit, epoch }));
+                }
+            };
+            let result = act::register(&device, &ready, accepted).await.map(Box::new);
+            Effect::Registered { permit, epoch, generation, result }
+        });
+    }
+}

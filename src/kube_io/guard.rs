@@ -1,0 +1,148 @@
+//! Objects that cannot be read never hide those that can.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::{RawValue, to_raw_value};
+
+/// An object, or the little that could be read of it.
+///
+/// Each item of a list is cut out as text first and read on its own: kube's `DeserializeGuard` reads
+/// the page as a whole, and `serde_json` refuses a page in which one object is nested deeper than
+/// 128 levels. The same text goes without `managedFields`, which repeat that nesting.
+#[derive(Clone, Debug)]
+pub enum Guarded<K> {
+    Read(K),
+    Unreadable(Box<ObjectMeta>),
+}
+
+/// What is needed to name an object that cannot be read, and to go on behind it.
+#[derive(Deserialize)]
+struct Outline {
+    metadata: OutlineMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OutlineMeta {
+    name: Option<String>,
+    namespace: Option<String>,
+    resource_version: Option<String>,
+}
+
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        if let Ok(object) = pruned(raw.get()).and_then(|text| serde_json::from_str(&text)) {
+            return Ok(Self::Read(object));
+        }
+        let OutlineMeta { name, namespace, resource_version } =
+            serde_json::from_str::<Outline>(raw.get()).map_err(D::Error::custom)?.metadata;
+        let meta = ObjectMeta { name, namespace, resource_version, ..ObjectMeta::default() };
+        Ok(Self::Unreadable(Box::new(meta)))
+    }
+}
+
+/// The object without `managedFields`: three quarters of its size, and nobody reads them.
+fn pruned(text: &str) -> serde_json::Result<String> {
+    let mut object: BTreeMap<&str, &RawValue> = serde_json::from_str(text)?;
+    let without = match object.get("metadata") {
+        Some(metadata) => {
+            let mut metadata: BTreeMap<&str, &RawValue> = serde_json::from_str(metadata.get())?;
+            metadata.remove("managedFields");
+            Some(to_raw_value(&metadata)?)
+        }
+        None => None,
+    };
+    if let Some(without) = &without {
+        object.insert("metadata", without);
+    }
+    serde_json::to_string(&object)
+}
+
+impl<K: Resource> Resource for Guarded<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dt: &K::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+
+    fn group(dt: &K::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
+    }
+
+    fn version(dt: &K::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
+    }
+
+    fn plural(dt: &K::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match self {
+            Self::Read(object) => object.meta(),
+            Self::Unreadable(meta) => meta,
+        }
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Read(object) => object.meta_mut(),
+            Self::Unreadable(meta) => meta,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::device::ProvisionedDevice;
+    use kube::core::{ObjectList, WatchEvent};
+
+    fn nested(levels: usize) -> String {
+        format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels))
+    }
+
+    fn item(name: &str, spec: &str) -> String {
+        let fields = nested(1000);
+        format!(
+            r#"{{"apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDevice", "metadata": {{"name": "{name}",
+            "namespace": "fleet", "resourceVersion": "7", "managedFields": [{{"fieldsV1": {fields}}}]}}, "spec": {spec}}}"#
+        )
+    }
+
+    #[test]
+    fn one_bad_object_does_not_hide_a_page() {
+        let deep = format!(r#"{{"integrationRef": {{"name": "factory"}}, "payload": {}}}"#, nested(1000));
+        let items = [
+            item("good", r#"{"integrationRef": {"name": "factory"}}"#),
+            item("bad", r#"{"integrationRef": 5}"#),
+            item("deep", &deep),
+        ];
+        let page = format!(
+            r#"{{"apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDeviceList", "metadata": {{"resourceVersion": "9"}}, "items": [{}]}}"#,
+            items.join(",")
+        );
+        let page: ObjectList<Guarded<ProvisionedDevice>> = serde_json::from_str(&page).unwrap();
+        let [Guarded::Read(good), Guarded::Unreadable(bad), Guarded::Read(deep)] = &page.items[..] else {
+            panic!("{:?}", page.items)
+        };
+        assert_eq!(good.metadata.name.as_deref(), Some("good"));
+        assert!(good.metadata.managed_fields.is_none());
+        assert_eq!((bad.name.as_deref(), bad.resource_version.as_deref()), (Some("bad"), Some("7")));
+        assert!(deep.spec.payload.as_ref().is_some_and(|payload| payload.object().is_none()));
+    }
+
+    #[test]
+    fn an_event_about_a_bad_object_is_still_an_event() {
+        let event = format!(r#"{{"type": "MODIFIED", "object": {}}}"#, item("bad", "5"));
+        let event: WatchEvent<Guarded<ProvisionedDevice>> = serde_json::from_str(&event).unwrap();
+        assert!(matches!(event, WatchEvent::Modified(Guarded::Unreadable(_))));
+    }
+}
