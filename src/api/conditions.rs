@@ -11,6 +11,8 @@ pub enum ConditionType {
     SecretReady,
     Reconciling,
     Stalled,
+    /// Present only while true.
+    QuotaInsufficient,
 }
 
 impl ConditionType {
@@ -21,6 +23,7 @@ impl ConditionType {
             Self::SecretReady => "SecretReady",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
+            Self::QuotaInsufficient => "QuotaInsufficient",
         }
     }
 }
@@ -80,6 +83,7 @@ pub enum Reason {
     KeyInvalid,
     CaBundleInvalid,
     HostNotAllowed,
+    QuotaInsufficient,
 }
 
 impl Reason {
@@ -115,6 +119,7 @@ impl Reason {
         Self::KeyInvalid,
         Self::CaBundleInvalid,
         Self::HostNotAllowed,
+        Self::QuotaInsufficient,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -149,6 +154,7 @@ impl Reason {
             Self::KeyInvalid => "KeyInvalid",
             Self::CaBundleInvalid => "CaBundleInvalid",
             Self::HostNotAllowed => "HostNotAllowed",
+            Self::QuotaInsufficient => "QuotaInsufficient",
         }
     }
 

@@ -71,7 +71,7 @@ pub struct DpsIntegrationSpec {
     /// integration's own token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
-    /// Settings for devices that say nothing themselves. Not supported by this version yet.
+    /// Settings for devices that say nothing themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_defaults: Option<DeviceDefaults>,
     /// True: no new DPS operation for any of its devices.

@@ -206,6 +206,8 @@ fn committed_crds_are_what_the_types_say() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
     for (name, crd) in super::crds().unwrap() {
         let committed = std::fs::read_to_string(folder.join(&name)).unwrap();
-        assert_eq!(committed, serde_saphyr::to_string(&crd).unwrap(), "run `make generate`: {name}");
+        let wanted = serde_saphyr::to_string(&crd).unwrap();
+        let differing = committed.lines().zip(wanted.lines()).find(|(committed, wanted)| committed != wanted);
+        assert!(committed == wanted, "run `make generate`: {name}: {differing:?}");
     }
 }

@@ -15,8 +15,7 @@ use super::schema;
 #[serde(rename_all = "camelCase")]
 pub struct Registration {
     /// Register (the built-in) always registers a device that never was. LookupFirst adopts an
-    /// existing registration as it is and registers only when DPS has none (not supported by this
-    /// version yet).
+    /// existing registration as it is and registers only when DPS has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_create: Option<OnCreate>,
 }
@@ -34,7 +33,7 @@ pub enum OnCreate {
 #[x_kube(validation = Rule::new("(self.policy == 'Periodic') == has(self.interval)").message("interval is required with policy Periodic and not allowed otherwise"))]
 pub struct Reprovision {
     /// OnChange (the built-in): when what was registered no longer matches. Periodic: also at every
-    /// interval. Never: once, then only on request. This version supports OnChange only.
+    /// interval. Never: once, then only on request.
     pub policy: ReprovisionPolicy,
     /// With and only with Periodic; at least 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,8 +53,7 @@ pub enum ReprovisionPolicy {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftCheck {
-    /// Time between two lookups; 0s turns them off, else at least 10m. This version makes no lookups
-    /// and supports 0s only.
+    /// Time between two lookups; 0s turns them off, else at least 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::drift_check_interval")]
     pub interval: Option<String>,
@@ -78,7 +76,7 @@ pub struct Format {
 }
 
 /// The closed set of formats.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum FormatType {
     Env,
     Dotenv,
@@ -138,8 +136,7 @@ pub struct SecretSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::annotations")]
     pub annotations: Option<BTreeMap<String, String>>,
-    /// Shapes added to the standard keys; at most one of the two IoT Edge files. Not supported by this
-    /// version yet.
+    /// Shapes added to the standard keys; at most one of the two IoT Edge files.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 6))]
     #[x_kube(

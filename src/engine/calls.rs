@@ -6,11 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::work::Effect;
+use super::work::{Answered, Effect};
 use super::{Engine, Message};
 use crate::clock;
 use crate::controller::device::act;
+use crate::controller::device::decide::Call;
+use crate::controller::device::facts::Handled;
 use crate::controller::integration::Ready;
+use crate::dps::error::DpsError;
 use crate::dps::queue::{Lane, Outcome, Permit};
 use crate::fleet::{DeviceId, uid_of};
 
@@ -25,21 +28,39 @@ pub(super) struct Held {
 }
 
 impl Engine {
-    pub(super) fn ask_to_register(&mut self, id: DeviceId, lane: Lane, now: Instant) {
-        if let Some(held) = self.permits.get(&id).copied().filter(|held| !held.used) {
-            if self.queue.is_fresh(&held.permit, now) {
-                self.spawn_registration(id, held.permit);
-            } else {
-                self.permits.remove(&id);
-                self.queue.next_time(held.permit, now);
-            }
+    pub(super) fn ask_to_call(&mut self, id: DeviceId, call: Call, lane: Lane, now: Instant) {
+        if let Some(permit) = self.permit_of(id, lane, now) {
+            self.spawn_call(id, call, permit);
             return;
         }
-        self.enqueue(id, lane, now);
         if self.is_held_up(id) && !self.is_told(id, now) {
             self.plan_to_tell(id, now);
         } else if let Some(since) = self.queue.waiting_since(id).filter(|since| *since + LONG_WAIT > now) {
             self.runner.sleep_until(id, since + LONG_WAIT);
+        }
+    }
+
+    /// A permit that can be used now; without one the device queues. A permit that has been held for
+    /// too long goes back, and the device is next.
+    pub(super) fn permit_of(&mut self, id: DeviceId, lane: Lane, now: Instant) -> Option<Permit> {
+        let Some(held) = self.permits.get(&id).copied().filter(|held| !held.used) else {
+            self.enqueue(id, lane, now);
+            return None;
+        };
+        if self.queue.is_fresh(&held.permit, now) {
+            self.permits.insert(id, Held { used: true, ..held });
+            return Some(held.permit);
+        }
+        self.permits.remove(&id);
+        self.queue.next_time(held.permit, now);
+        None
+    }
+
+    /// A permit served to begin something that is no call: its place in the rollout is used up.
+    pub(super) fn spend_without_call(&mut self, id: DeviceId) {
+        if let Some(held) = self.permits.get(&id).copied().filter(|held| !held.used) {
+            self.permits.remove(&id);
+            self.queue.no_call(held.permit);
         }
     }
 
@@ -108,12 +129,15 @@ impl Engine {
         self.integrations.get(&record.integration)?.shared()
     }
 
-    fn spawn_registration(&mut self, id: DeviceId, permit: Permit) {
-        let (Some(ready), Some(work)) = (self.ready_of(id), self.work.get(&id)) else { return };
+    fn spawn_call(&mut self, id: DeviceId, call: Call, permit: Permit) {
+        let (Some(ready), Some(work)) = (self.ready_of(id), self.work.get(&id)) else {
+            return self.leave_line(id);
+        };
         let (device, epoch) = (work.device.clone(), ready.epoch);
+        let known = work.facts.registered.is_some();
+        let handled = Handled::now(&device, ready.token.as_ref(), &work.facts.handled);
         let generation = device.metadata.generation.unwrap_or(0);
-        debug!(namespace = device.metadata.namespace, device = device.metadata.name, "registering");
-        self.permits.insert(id, Held { permit, used: true });
+        debug!(namespace = device.metadata.namespace, device = device.metadata.name, ?call, "calling DPS");
         let (sender, uid) = (self.sender.clone(), uid_of(&device));
         let awaited = self.queue.is_awaited(&permit);
         self.spawn(id, async move {
@@ -123,8 +147,16 @@ impl Engine {
                     let _ = sender.try_send(Message::Effect(id, uid, Effect::KeyAccepted { permit, epoch }));
                 }
             };
-            let result = act::register(&device, &ready, accepted).await.map(Box::new);
-            Effect::Registered { permit, epoch, generation, result }
+            let answered = match call {
+                Call::Register => act::register(&device, &ready, accepted).await.map(Answered::Registered),
+                Call::Lookup if known => act::look_again(&device, &ready).await.map(Answered::Found),
+                Call::Lookup => act::adopt(&device, &ready).await.map(Answered::Registered),
+            };
+            let result = match answered {
+                Err(DpsError::NotFound(_)) if call == Call::Lookup => Ok(Answered::NotFound),
+                answered => answered,
+            };
+            Effect::Called { permit, epoch, generation, handled, result: result.map(Box::new) }
         });
     }
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::checks::Check;
 use super::work::{Effect, Work};
 use super::{Engine, Message};
 use crate::clock;
 use crate::controller::device::decide::{Decision, Integration, Snapshot, Step, Verdict, decide};
 use crate::controller::device::{act, status};
 use crate::dps::queue::Lane;
-use crate::fleet::hash;
-use crate::fleet::record::{Record, version};
+use crate::fleet::record::{Need, Record, Wanted, version};
 use crate::fleet::referred::{Reference, ReferredKind};
 use crate::fleet::{self, DeviceId, SecretSeen};
 
@@ -33,12 +33,12 @@ impl Engine {
 
     fn look_at(&mut self, id: DeviceId) {
         let Some(record) = self.fleet.get(id) else { return };
-        if self.is_settled(id, record) {
-            self.settle(id);
-            return;
+        let need = self.need(id, record);
+        if need == Need::Nothing {
+            return if self.checks.contains_key(&id) { self.check(id) } else { self.settle(id) };
         }
         let Some(work) = self.work.get(&id) else {
-            self.take_up(id);
+            self.take_up(id, need);
             return;
         };
         if work.task.is_some() {
@@ -85,7 +85,7 @@ impl Engine {
         }
         match decision.step {
             Step::Nothing => self.rest(id, now.mono),
-            Step::Register(lane) => self.ask_to_register(id, lane, now.mono),
+            Step::Call(call, lane) => self.ask_to_call(id, call, lane, now.mono),
             Step::ReadSecret => self.spawn_secret_read(id),
             Step::WriteSecret => self.spawn_secret_write(id),
         }
@@ -110,7 +110,10 @@ impl Engine {
 
     /// Nothing to do now: either it is settled, or something will wake it.
     fn rest(&mut self, id: DeviceId, now: Instant) {
-        if self.fleet.get(id).is_some_and(|record| self.is_settled(id, record)) {
+        if let Some(work) = self.work.get_mut(&id) {
+            work.news = false;
+        }
+        if self.fleet.get(id).is_some_and(|record| self.need(id, record) == Need::Nothing) {
             self.settle(id);
             return;
         }
@@ -150,26 +153,30 @@ impl Engine {
         self.runner.sleep_until(id, at);
     }
 
-    /// True if the index alone shows that there is nothing to do.
-    fn is_settled(&self, id: DeviceId, record: &Record) -> bool {
+    /// What the index alone shows of a device's needs.
+    fn need(&self, id: DeviceId, record: &Record) -> Need {
         if record.deleting {
-            return true;
+            return Need::Nothing;
         }
-        let Some(settled) = record.settled else { return false };
-        if self.work.get(&id).is_some_and(|work| work.task.is_some()) {
-            return false;
+        let Some(settled) = record.settled else { return Need::Look };
+        let busy = |work: &Work| work.task.is_some() || work.news;
+        if self.work.get(&id).is_some_and(|work| busy(work))
+            || self.checks.get(&id).is_some_and(Check::has_news)
+        {
+            return Need::Look;
         }
-        let whole = record.secret_seen == settled.secret_version;
         match self.integration_of(id, clock::now().mono) {
-            Integration::Missing { told } => !told,
-            Integration::NotReady { .. } => record.secret_seen > 0,
+            Integration::Missing { told: false } => Need::Nothing,
+            Integration::NotReady { .. } if record.secret_seen > 0 => Need::Nothing,
+            Integration::Missing { told: true } | Integration::NotReady { .. } => Need::Look,
             Integration::Ready(ready) => {
-                let wanted = hash::registered(ready.scope.as_str(), record.registration_id(), record.payload);
-                whole
-                    && settled.fingerprint == Some(ready.active.fingerprint)
-                    && settled.registered.is_none_or(|registered| registered == wanted)
-                    && ready.allows_id(record.registration_id(), self.fleet.names.text(record.namespace))
-                    && !self.is_duplicate(id)
+                let namespace = self.fleet.names.text(record.namespace);
+                if !ready.allows_id(record.registration_id(), namespace) || self.is_duplicate(id) {
+                    return Need::Look;
+                }
+                let scope = ready.scope.as_str();
+                let fingerprint = ready.active.fingerprint;
+                record.need(&settled, Wanted { scope, fingerprint, inherited: &ready.inherited })
             }
         }
     }
@@ -211,18 +218,24 @@ impl Engine {
         self.referred.contains_key(&Reference { kind: ReferredKind::Secret, namespace, name })
     }
 
-    /// A settled device has to do with something again. If that is a registration, it queues first
-    /// and is read when its turn has come: a changed key concerns a whole fleet at once.
-    fn take_up(&mut self, id: DeviceId) {
-        let Some(record) = self.fleet.get(id) else { return };
-        let now = clock::now().mono;
-        let Integration::Ready(ready) = self.integration_of(id, now) else { return self.read_device(id) };
-        let whole = record.settled.is_some_and(|settled| settled.secret_version == record.secret_seen);
-        if !whole || self.permits.contains_key(&id) || self.is_duplicate(id) {
-            return self.read_device(id);
-        }
-        if !ready.suspended {
-            self.enqueue(id, Lane::Fleet, now);
+    /// A settled device has to do with something again. What concerns a whole fleet at once takes its
+    /// place in the rollout first, and is read when its turn has come.
+    fn take_up(&mut self, id: DeviceId, need: Need) {
+        let limits = self.fleet.get(id).and_then(|record| self.integrations.get(&record.integration));
+        let limits = limits.map(|integration| integration.limits).unwrap_or_default();
+        let suspended = self.ready_of(id).is_some_and(|ready| ready.suspended);
+        let has_permit = self.permits.contains_key(&id);
+        match need {
+            Need::Register if !has_permit && suspended => {}
+            Need::Rewrite if !has_permit && suspended && limits.paused => {}
+            Need::Rewrite if suspended || (!limits.paused && limits.rollout.is_none()) => {
+                self.read_device(id)
+            }
+            Need::Register | Need::Rewrite if !has_permit => {
+                self.enqueue(id, Lane::Fleet, clock::now().mono);
+            }
+            Need::Nothing => {}
+            Need::Look | Need::Register | Need::Rewrite => self.read_device(id),
         }
     }
 
@@ -241,19 +254,22 @@ impl Engine {
         let Some(work) = self.work.get_mut(&id) else { return };
         let Some(registered) = work.facts.registered.clone() else { return };
         let (device, found) = (work.device.clone(), work.found.take());
-        let restored = work
-            .facts
-            .secret
-            .as_ref()
-            .is_some_and(|written| self.fleet.secret(id) != SecretSeen::Version(written.version));
+        let name = self.fleet.get(id).map(Record::secret_name);
+        let restored = work.facts.secret.as_ref().is_some_and(|written| {
+            Some(&written.name) == name.as_ref()
+                && self.fleet.secret(id) != SecretSeen::Version(written.version)
+        });
         if restored {
             self.fights.entry(id).or_default().restored(clock::now().mono);
         }
+        let former = work.facts.secret.as_ref().map(|written| written.name.clone());
         let (generation, epoch) = (device.metadata.generation.unwrap_or(0), ready.epoch);
         self.spawn(id, async move {
-            let result = act::write_secret(&writer, &device, &registered, &ready, (exists, found)).await;
+            let result =
+                act::write_secret(&writer, &device, &registered, &ready, (exists, found), former).await;
             Effect::SecretWritten { generation, epoch, result }
         });
+        self.spend_without_call(id);
     }
 
     /// Reads an object that is not kept, or whose copy is out of date; a few at a time.

@@ -7,14 +7,14 @@ use k8s_openapi::api::core::v1::Secret;
 use tracing::{debug, info, warn};
 
 use super::Engine;
-use super::work::{Effect, Work};
+use super::work::{Answered, Effect, Work};
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::clock;
 use crate::controller::device::act::SecretTrouble;
-use crate::controller::device::facts::{FailedWork, NewFailure, Registered, WrittenSecret};
+use crate::controller::device::facts::{Asked, FailedWork, Handled, NewFailure, WrittenSecret};
 use crate::controller::device::failure;
-use crate::controller::device::secret::{expected_hash, read_back};
+use crate::controller::device::secret::read_back;
 use crate::dps::error::DpsError;
 use crate::dps::queue::Permit;
 use crate::fleet::record::{Uid, version};
@@ -47,9 +47,10 @@ impl Engine {
         match effect {
             Effect::DeviceRead(read) => self.device_read(id, read),
             Effect::KeyAccepted { permit, epoch } => self.key_accepted(id, permit, epoch),
-            Effect::Registered { permit, epoch, generation, result } => {
-                self.registered(id, permit, (epoch, generation), result);
+            Effect::Called { permit, epoch, generation, handled, result } => {
+                self.called(id, permit, (epoch, generation, handled), result);
             }
+            Effect::Checked { permit, epoch, result } => self.checked(id, permit, epoch, result),
             Effect::SecretRead(read) => self.secret_was_read(id, read),
             Effect::SecretWritten { generation, epoch, result } => {
                 self.secret_written(id, (epoch, generation), result);
@@ -67,7 +68,7 @@ impl Engine {
                     return;
                 }
                 self.unread.remove(&id);
-                let (_, change) = self.fleet.upsert(&device, expected_hash(&device), None);
+                let (_, change) = self.fleet.upsert(&device, None);
                 match self.work.get_mut(&id) {
                     Some(work) => {
                         // The watch may have brought a newer one meanwhile.
@@ -81,6 +82,7 @@ impl Engine {
                         self.work.insert(id, Box::new(work));
                     }
                 }
+                self.take_in_check(id);
                 self.step(id);
             }
             // The watch tells of its end.
@@ -89,12 +91,12 @@ impl Engine {
         }
     }
 
-    fn registered(
+    fn called(
         &mut self,
         id: DeviceId,
         permit: Permit,
-        (epoch, generation): (u64, i64),
-        result: Result<Box<Registered>, DpsError>,
+        (epoch, generation, handled): (u64, i64, Handled),
+        result: Result<Box<Answered>, DpsError>,
     ) {
         let now = clock::now();
         if self.take_permit(id, permit) {
@@ -103,10 +105,17 @@ impl Engine {
         let Some(record) = self.fleet.get_mut(id) else { return };
         let Some(work) = self.work.get_mut(&id) else { return };
         match result {
-            Ok(registered) => {
-                record.registered = true;
-                work.facts.register(*registered);
-            }
+            Ok(answered) => match *answered {
+                Answered::Registered(registered) => {
+                    record.registered = true;
+                    work.facts.register(registered, handled);
+                }
+                Answered::Found(assignment) => work.facts.look_up(assignment, handled.reconcile_at),
+                Answered::NotFound => {
+                    work.facts.asked = Some(Asked::NotFound);
+                    work.facts.handled.reconcile_at = handled.reconcile_at;
+                }
+            },
             Err(error) => {
                 let failure = NewFailure {
                     work: FailedWork::Registration,
@@ -125,9 +134,8 @@ impl Engine {
     }
 
     fn secret_was_read(&mut self, id: DeviceId, read: Result<Option<Box<Secret>>, ApiError>) {
-        let scope = self.fleet.get(id).and_then(|record| self.integrations.get(&record.integration));
-        let scope =
-            scope.and_then(|integration| integration.ready()).map(|ready| ready.scope.as_str().to_owned());
+        let ready = self.ready_of(id);
+        let scope = ready.as_ref().map(|ready| ready.scope.as_str()).unwrap_or_default();
         let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.work.get_mut(&id)) else { return };
         let secret = match read {
             Ok(secret) => secret,
@@ -138,9 +146,10 @@ impl Engine {
             Some(secret) => {
                 let seen = version(secret.metadata.resource_version.as_deref());
                 record.secret_seen = record.secret_seen.max(seen);
-                let told =
-                    read_back(&secret, &work.device, &scope.unwrap_or_default(), record.registration_id());
-                work.facts.recall(told);
+                let told = read_back(&secret, &work.device, scope, record.registration_id());
+                let token = ready.as_ref().and_then(|ready| ready.token.as_ref());
+                let handled = Handled::now(&work.device, token, &work.facts.handled);
+                work.facts.recall(told, handled);
                 work.facts =
                     std::mem::take(&mut work.facts).without_foreign_hub(&self.config.allowed_hub_suffixes);
                 record.registered = work.facts.registered.is_some();
@@ -199,7 +208,7 @@ impl Engine {
         match result {
             Ok(written) => {
                 let Some(work) = self.work.get_mut(&id) else { return };
-                work.unanswered = 0;
+                (work.unanswered, work.news) = (0, false);
                 let mut device = (*work.device).clone();
                 device.metadata.resource_version = Some(written.to_string());
                 if news {
@@ -211,7 +220,7 @@ impl Engine {
                     // The watch was faster and knows more.
                     return self.runner.wake(id);
                 }
-                self.fleet.upsert(&device, expected_hash(&device), None);
+                self.fleet.upsert(&device, None);
                 work.device = Arc::new(device);
                 self.counters.touch();
                 self.runner.wake(id);

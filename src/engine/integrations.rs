@@ -11,21 +11,17 @@ use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::integration::DpsIntegration;
 use crate::clock;
 use crate::config::Config;
-use crate::controller::device::failure;
 use crate::controller::integration::Ready;
 use crate::controller::integration::decide::{Unusable, Usable, references, resolve};
 use crate::controller::integration::status::{self};
 use crate::dps::client::{ClientError, ClockOffset, DpsClient};
-use crate::dps::error::DpsError;
-use crate::dps::queue::{Limits, Narrow, Outcome, Permit};
-use crate::fleet::DeviceId;
+use crate::dps::queue::Limits;
+use crate::fleet::counts::Target;
 use crate::fleet::hash::Hash;
+use crate::fleet::inherit::Inherited;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::version;
 use crate::fleet::referred::{Reference, Referred};
-
-/// Refusals in a row before a key that worked is called wrong: one could concern one device only.
-const REFUSALS_THAT_COUNT: u32 = 3;
 
 /// An integration as it stands.
 #[derive(Default)]
@@ -33,6 +29,12 @@ pub(super) struct Integration {
     pub object: Option<Arc<DpsIntegration>>,
     pub outcome: Option<Result<Arc<Ready>, Unusable>>,
     pub limits: Limits,
+    /// The slot that was asked for is refused, and the other one is used.
+    pub fallen_back: bool,
+    /// The other slot has been tried since the keys changed.
+    pub tried_other: bool,
+    /// Checks come to more calls a minute than the rate.
+    pub insufficient: Option<(u32, u32)>,
     /// It has been judged usable before, since the start.
     pub known: bool,
     pub unusable_since: Option<Instant>,
@@ -56,6 +58,12 @@ pub(super) struct Integration {
 impl Integration {
     pub fn ready(&self) -> Option<&Ready> {
         self.outcome.as_ref().and_then(|outcome| outcome.as_deref().ok())
+    }
+
+    /// What its devices are compared with.
+    pub fn target(&self) -> Option<Target<'_>> {
+        let ready = self.ready()?;
+        Some(Target { fingerprint: ready.active.fingerprint, inherited: &ready.inherited })
     }
 
     /// The id scope in which DPS has once accepted a key of this integration, whether it can be
@@ -159,7 +167,19 @@ impl Engine {
     }
 
     fn connect(&mut self, usable: Usable) -> Result<(Ready, Limits), Unusable> {
-        let Usable { scope, endpoint, active, other, ca_bundle, prefixes, limits, suspended } = usable;
+        let Usable {
+            scope,
+            endpoint,
+            active,
+            other,
+            ca_bundle,
+            prefixes,
+            defaults,
+            token,
+            limits,
+            suspended,
+        } = usable;
+        let inherited = Inherited::new(defaults.as_ref(), &endpoint.to_string(), token.as_deref());
         let roots = ca_bundle.as_deref().map(|pem| Hash::of("roots", [pem]));
         let client = self.clients.get(roots, ca_bundle.as_deref()).map_err(|error| match error {
             ClientError::Setup(_) => Unusable::new(
@@ -179,6 +199,9 @@ impl Engine {
                 active,
                 other,
                 prefixes,
+                defaults: defaults.map(Arc::new),
+                inherited: Arc::new(inherited),
+                token,
                 clock: Arc::new(ClockOffset::default()),
                 suspended,
                 epoch: 0,
@@ -190,6 +213,7 @@ impl Engine {
 
     fn usable(&mut self, sym: Sym, object: &DpsIntegration, mut ready: Ready, limits: Limits) {
         let Some(integration) = self.integrations.get_mut(&sym) else { return };
+        integration.choose_key(object, &mut ready);
         let now = clock::now().mono;
         integration.dirty = true;
         let before = integration.shared();
@@ -240,7 +264,7 @@ impl Engine {
     }
 
     /// What changed concerns all its devices, and those of others that share a registration id.
-    fn wake_devices(&mut self, sym: Sym) {
+    pub(super) fn wake_devices(&mut self, sym: Sym) {
         for id in self.fleet.of_integration(sym) {
             self.tell_at.remove(&id);
             self.runner.wake_later(id);
@@ -251,116 +275,27 @@ impl Engine {
     pub(super) fn unusable_since(&self, sym: Sym) -> Option<Instant> {
         self.integrations.get(&sym).and_then(|integration| integration.unusable_since)
     }
-
-    /// DPS has accepted the key of a registration that goes on.
-    pub(super) fn key_accepted(&mut self, id: DeviceId, permit: Permit, epoch: u64) {
-        let Some(sym) = self.fleet.get(id).map(|record| record.integration) else { return };
-        let holds = self.holds(id, permit);
-        let Some(integration) =
-            self.integrations.get_mut(&sym).filter(|integration| integration.epoch == epoch)
-        else {
-            return;
-        };
-        if sym.index() == permit.tenant && holds {
-            self.queue.accepted(permit, clock::now().mono);
-            if integration.learn(None, None, false) {
-                self.wake_waiting(sym);
-            }
-        }
-    }
-
-    /// New devices begin or cease to wait for the integration.
-    fn wake_waiting(&mut self, sym: Sym) {
-        for id in self.queue.waiters(sym.index()) {
-            self.tell_at.remove(&id);
-            self.runner.wake(id);
-        }
-    }
-
-    /// Takes in how a registration ended: for the queue, and for what the integration says. What an
-    /// earlier key or route brought says nothing about the present one.
-    pub(super) fn dps_answered(
-        &mut self,
-        id: DeviceId,
-        permit: Permit,
-        epoch: u64,
-        error: Option<&DpsError>,
-    ) {
-        let now = clock::now().mono;
-        let sym =
-            self.fleet.get(id).map(|record| record.integration).filter(|sym| sym.index() == permit.tenant);
-        let integration = sym.and_then(|sym| Some((sym, self.integrations.get_mut(&sym)?)));
-        let Some((sym, integration)) = integration.filter(|(_, integration)| integration.epoch == epoch)
-        else {
-            self.queue.finished(permit, Outcome::Unknown, now);
-            return;
-        };
-        self.queue.finished(permit, outcome(error), now);
-        let paused = self.queue.paused_until(permit.tenant).is_some_and(|until| until > now);
-        if integration.learn(error, self.queue.narrow(permit.tenant), paused) {
-            self.wake_waiting(sym);
-        }
-    }
 }
 
 impl Integration {
-    /// Takes in what DPS answered; `None` is success. True if trouble began or ended.
-    fn learn(&mut self, error: Option<&DpsError>, narrow: Option<Narrow>, paused: bool) -> bool {
-        let (was, had_trouble) = (self.spoken_of(), self.trouble.is_some());
-        match error {
-            None | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_)) => {
-                self.accepted = true;
-                // Calls that were in flight when DPS began to throttle do not end its pause.
-                let throttled = |(_, trouble): &(_, Unusable)| trouble.reason == Reason::Throttled;
-                self.trouble = self.trouble.take().filter(|trouble| paused && throttled(trouble));
-            }
-            Some(error) => self.note_trouble(error, narrow),
-        }
-        self.dirty |= was != self.spoken_of();
-        let changed = had_trouble != self.trouble.is_some();
-        if changed {
-            self.unusable_since = self.trouble.is_some().then(|| clock::now().mono);
-        }
-        changed
-    }
-
-    /// What DPS's answers may change about the status.
-    fn spoken_of(&self) -> (bool, Option<Reason>) {
-        (self.accepted, self.trouble.as_ref().map(|(_, trouble)| trouble.reason))
-    }
-
-    /// The first failure of its kind is kept, so that repeating it writes nothing.
-    fn note_trouble(&mut self, error: &DpsError, narrow: Option<Narrow>) {
-        let reason = match (error, narrow) {
-            (DpsError::Unauthorized(_), Some(Narrow::Refused(times)))
-                if !self.accepted || times >= REFUSALS_THAT_COUNT =>
-            {
-                self.accepted = false;
-                Reason::Unauthorized
-            }
-            (DpsError::Throttled { .. }, _) => Reason::Throttled,
-            (_, Some(Narrow::Down(_))) => Reason::EndpointUnreachable,
-            // Whatever it said, DPS answered.
-            (_, _) => {
-                let unreachable =
-                    |(_, trouble): &(_, Unusable)| trouble.reason == Reason::EndpointUnreachable;
-                self.trouble = self.trouble.take().filter(|trouble| !unreachable(trouble));
-                return;
-            }
-        };
-        let detail = error.detail();
-        let code = detail.and_then(|detail| detail.code);
-        if self
-            .trouble
-            .as_ref()
-            .is_some_and(|(had, trouble)| trouble.reason == reason && (*had == code || had.is_none()))
-        {
+    /// While nothing about the keys has changed, the slot that was found to work stays in use.
+    fn choose_key(&mut self, object: &DpsIntegration, ready: &mut Ready) {
+        let Some(other) = ready.other.as_ref() else {
+            (self.fallen_back, self.tried_other) = (false, false);
             return;
+        };
+        let same_keys = self.ready().is_some_and(|before| {
+            let (active, other) = (Some(&ready.active), Some(other));
+            let keys = (Some(&before.active), before.other.as_ref());
+            keys == if self.fallen_back { (other, active) } else { (active, other) }
+        });
+        if !same_keys {
+            self.fallen_back = !self.known && status::has_fallen_back(object, &ready.active, other);
+            self.tried_other = self.fallen_back;
         }
-        let tracking = detail.and_then(|detail| detail.tracking_id.as_deref());
-        let tracking =
-            tracking.map(|id| format!(" Tracking id of the first refusal: {id}.")).unwrap_or_default();
-        self.trouble = Some((code, Unusable::new(reason, format!("{}{tracking}", failure::message(error)))));
+        if self.fallen_back {
+            ready.swap_keys();
+        }
     }
 }
 
@@ -370,24 +305,4 @@ fn recorded_refusal(object: &DpsIntegration) -> Option<(Option<i32>, Unusable)> 
     let ready = conditions::find(conditions, ConditionType::Ready)?;
     (ready.reason == Reason::Unauthorized.as_str())
         .then(|| (None, Unusable::new(Reason::Unauthorized, ready.message.clone())))
-}
-
-/// What a result means for the queue. Whatever DPS says about the enrollment or the hubs, it
-/// accepted the key before it said so.
-fn outcome(error: Option<&DpsError>) -> Outcome {
-    match error {
-        None | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_)) => Outcome::Accepted,
-        Some(DpsError::Unauthorized(_)) => Outcome::Refused,
-        Some(DpsError::Unreachable(_)) => Outcome::Unreachable,
-        Some(DpsError::Server { .. }) => Outcome::ServerError,
-        Some(DpsError::Throttled { retry_after, .. }) => Outcome::Throttled { retry_after: *retry_after },
-        Some(
-            DpsError::Conflict(_)
-            | DpsError::Deadline
-            | DpsError::NotFound(_)
-            | DpsError::Rejected(_)
-            | DpsError::ClockOff
-            | DpsError::InvalidResponse(_),
-        ) => Outcome::Answered,
-    }
 }

@@ -1,7 +1,9 @@
 //! The loop: watches tell what changed, devices are looked at one after the other, side effects run
 //! beside it and report back. One task owns all state, so nothing is locked and nothing races.
 
+mod answers;
 mod calls;
+mod checks;
 mod devices;
 mod effects;
 mod fights;
@@ -23,6 +25,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use self::calls::Held;
+use self::checks::{Check, Ticks};
 use self::fights::Fight;
 use self::integrations::{Clients, Integration};
 use self::watches::Progress;
@@ -78,6 +81,9 @@ pub struct Engine {
     /// Devices whose Secret was restored lately.
     fights: HashMap<DeviceId, Fight>,
     permits: HashMap<DeviceId, Held>,
+    /// Settled devices whose check is due, and what it has come to.
+    checks: HashMap<DeviceId, Check>,
+    ticks: Ticks,
     /// When a device may be told that its integration is missing or not ready.
     tell_at: HashMap<DeviceId, Instant>,
     next_tell: Instant,
@@ -142,6 +148,8 @@ impl Engine {
             unread: HashMap::new(),
             fights: HashMap::new(),
             permits: HashMap::new(),
+            checks: HashMap::new(),
+            ticks: Ticks::default(),
             tell_at: HashMap::new(),
             next_tell: now,
             integrations: HashMap::new(),
@@ -184,6 +192,7 @@ impl Engine {
             self.flush_integrations(now);
             return;
         }
+        self.tick();
         for _ in 0..BATCH {
             let Some(id) = self.runner.next(now) else { break };
             self.step(id);
@@ -200,7 +209,8 @@ impl Engine {
         let devices = self.runner.next_due().filter(|_| self.progress.running());
         let ready = self.runner.has_ready().then_some(now).filter(|_| self.progress.running());
         let permits = self.queue.next_at().filter(|_| !self.draining && self.progress.running());
-        [ready, devices, permits, self.next_flush()].into_iter().flatten().min()
+        let tick = self.next_tick().filter(|_| self.progress.running());
+        [ready, devices, permits, tick, self.next_flush()].into_iter().flatten().min()
     }
 
     /// Something is in flight that a shutdown should wait for.

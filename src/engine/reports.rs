@@ -11,10 +11,12 @@ use super::integrations::Integration;
 use super::{Engine, Message};
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
+use crate::api::names::RECONCILE_REQUESTED_AT;
 use crate::clock;
 use crate::controller::integration::SlotKey;
 use crate::controller::integration::decide::Unusable;
 use crate::controller::integration::status::{self, View};
+use crate::dps::queue::Narrow;
 use crate::fleet::counts::{self, Counts};
 use crate::fleet::intern::Sym;
 use crate::fleet::record::version;
@@ -64,7 +66,8 @@ impl Engine {
         if due {
             self.counters.changed_at = None;
             self.make_peace(now);
-            self.counters.last = counts::count(&self.fleet);
+            self.counters.last = counts::count(&self.fleet, |sym| self.integrations.get(&sym)?.target());
+            self.compare_demand();
             for integration in
                 self.integrations.values_mut().filter(|integration| integration.object.is_some())
             {
@@ -84,6 +87,7 @@ impl Engine {
         let now = clock::now();
         let throttled =
             self.queue.paused_until(sym.index()).and_then(|at| at.checked_duration_since(now.mono));
+        let narrow = self.queue.narrow(sym.index());
         let Some(integration) = self.integrations.get_mut(&sym) else { return };
         integration.dirty = false;
         let (Some(object), Some(outcome)) = (integration.object.clone(), &integration.outcome) else {
@@ -95,6 +99,10 @@ impl Engine {
             &object,
             &View {
                 suspended: object.spec.suspend,
+                fallback: integration.fallen_back,
+                blocked: matches!(narrow, Some(Narrow::Refused(_))) && !integration.accepted,
+                insufficient: integration.insufficient,
+                reconcile_at: reconcile_at(&object),
                 accepted: integration.accepted && keys.is_ok(),
                 keys,
                 trouble: integration.trouble.as_ref().map(|(_, trouble)| trouble),
@@ -117,6 +125,29 @@ impl Engine {
             // The loop is gone only when the process ends.
             let _ = sender.send(Message::IntegrationWritten(sym, result)).await;
         });
+    }
+
+    /// Finds integrations whose checks come to more than their rate.
+    fn compare_demand(&mut self) {
+        let mut by_scope: HashMap<String, f64> = HashMap::new();
+        for (sym, integration) in &self.integrations {
+            let demand = self.counters.last.get(sym).map_or(0.0, |counts| counts.demand);
+            if let Some(ready) = integration.ready() {
+                *by_scope.entry(ready.scope.to_string()).or_default() += demand;
+            }
+        }
+        for (sym, integration) in &mut self.integrations {
+            let own = self.counters.last.get(sym).map_or(0.0, |counts| counts.demand);
+            let scope = integration.ready().and_then(|ready| by_scope.get(ready.scope.as_str()).copied());
+            let rate = self.config.registrations_per_minute;
+            let share = integration.limits.share.map(|share| (own, share));
+            let over = |(demand, rate): &(f64, u32)| *demand > f64::from(*rate);
+            integration.insufficient = [Some((scope.unwrap_or(0.0), rate)), share]
+                .into_iter()
+                .flatten()
+                .find(over)
+                .map(|(demand, rate)| (demand.ceil().min(f64::from(u32::MAX)) as u32, rate));
+        }
     }
 
     pub(super) fn integration_written(&mut self, sym: Sym, result: Result<u64, ApiError>) {
@@ -147,6 +178,10 @@ impl Engine {
             }
         }
     }
+}
+
+fn reconcile_at(object: &DpsIntegration) -> Option<&str> {
+    object.metadata.annotations.as_ref()?.get(RECONCILE_REQUESTED_AT).map(String::as_str)
 }
 
 fn log(object: &DpsIntegration, status: &DpsIntegrationStatus) {

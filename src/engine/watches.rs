@@ -14,7 +14,6 @@ use super::{Engine, Message};
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
 use crate::api::names;
-use crate::controller::device::secret::expected_hash;
 use crate::controller::integration::decide::references;
 use crate::fleet::record::version;
 use crate::fleet::referred::{Reference, Referred, ReferredKind};
@@ -261,7 +260,7 @@ impl Engine {
     fn device_changed(&mut self, device: ProvisionedDevice) {
         let known = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
         let referred = known.and_then(|id| self.fleet.get(id)).map(|record| record.integration);
-        let (id, change) = self.fleet.upsert(&device, expected_hash(&device), Some(self.progress.epoch));
+        let (id, change) = self.fleet.upsert(&device, Some(self.progress.epoch));
         match change {
             Change::Known => return,
             Change::Replaced => self.drop_work(id),
@@ -310,6 +309,7 @@ impl Engine {
     /// Ends what goes on for a device that is gone or has been replaced.
     pub(super) fn drop_work(&mut self, id: DeviceId) {
         self.tell_at.remove(&id);
+        self.checks.remove(&id);
         if let Some(task) = self.work.remove(&id).and_then(|work| work.task) {
             task.abort();
         }

@@ -7,7 +7,8 @@ use tokio::task::AbortHandle;
 
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::controller::device::act::SecretTrouble;
-use crate::controller::device::facts::{Facts, Registered, WrittenSecret};
+use crate::controller::device::facts::{Facts, Handled, Registered, WrittenSecret};
+use crate::dps::answer::Assignment;
 use crate::dps::error::DpsError;
 use crate::dps::queue::Permit;
 use crate::fleet::uid_of;
@@ -27,6 +28,8 @@ pub struct Work {
     pub stale: bool,
     /// The API server did not answer, this many times in a row.
     pub unanswered: u32,
+    /// What is known goes further than what the index can tell from the status.
+    pub news: bool,
     /// resourceVersion at which the watch last told of the end of the Secret.
     pub secret_gone_at: u64,
     /// resourceVersion that the last status write was made against.
@@ -46,10 +49,21 @@ impl Work {
             found: None,
             stale: false,
             unanswered: 0,
+            news: false,
             secret_gone_at: 0,
             tried: None,
         }
     }
+}
+
+/// What DPS said of a device.
+pub enum Answered {
+    /// It was registered, or found for the first time.
+    Registered(Registered),
+    /// Where a registered device is now.
+    Found(Assignment),
+    /// Nowhere.
+    NotFound,
 }
 
 /// What a side effect brought.
@@ -60,12 +74,20 @@ pub enum Effect {
         permit: Permit,
         epoch: u64,
     },
-    Registered {
+    Called {
         permit: Permit,
         epoch: u64,
-        /// Of the device when the registration began.
+        /// Of the device when the call began.
         generation: i64,
-        result: Result<Box<Registered>, DpsError>,
+        /// What users had asked for then.
+        handled: Handled,
+        result: Result<Box<Answered>, DpsError>,
+    },
+    /// A settled device was looked up.
+    Checked {
+        permit: Permit,
+        epoch: u64,
+        result: Result<Box<Assignment>, DpsError>,
     },
     SecretRead(Result<Option<Box<Secret>>, ApiError>),
     SecretWritten {
@@ -85,6 +107,6 @@ pub enum Effect {
 impl Effect {
     /// True if it is the end of the side effect that was in flight.
     pub fn ends_task(&self) -> bool {
-        !matches!(self, Self::DeviceRead(_) | Self::KeyAccepted { .. })
+        !matches!(self, Self::DeviceRead(_) | Self::KeyAccepted { .. } | Self::Checked { .. })
     }
 }

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Fleet;
+use super::inherit::{Inherited, Policy};
 use super::intern::Sym;
+use super::record::Record;
 use crate::api::conditions::Reason;
 use crate::api::integration::{DeviceCounts, FailureCount, HubCount};
+use crate::dps::key::Fingerprint;
 
 /// So many hubs are named; the others are added up.
 const HUBS_SHOWN: usize = 50;
@@ -17,6 +20,29 @@ pub struct Counts {
     pub hubs: Vec<HubCount>,
     pub other_hubs: i32,
     pub failures: Vec<FailureCount>,
+    pub rotation: Rotation,
+    /// Devices that have not served the integration's token.
+    pub tokens_pending: i32,
+    /// Calls a minute that checks and periodic registrations come to.
+    pub demand: f64,
+}
+
+/// How far a fleet has moved to its integration's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Registered devices.
+    pub total: i32,
+    /// Those registered with another key.
+    pub pending: i32,
+    /// Those registered with another key that are not going to be moved: suspended, or with policy Never.
+    pub excluded: i32,
+}
+
+/// What an integration that can be used wants of its devices.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub fingerprint: Fingerprint,
+    pub inherited: &'a Inherited,
 }
 
 #[derive(Default)]
@@ -24,14 +50,21 @@ struct Tally {
     devices: DeviceCounts,
     hubs: BTreeMap<Sym, i32>,
     failures: BTreeMap<&'static str, i32>,
+    rotation: Rotation,
+    tokens_pending: i32,
+    demand: f64,
 }
 
 /// Counts every integration's devices. Suspended, ready, failed and pending partition the total,
 /// in this order.
-pub fn count(fleet: &Fleet) -> HashMap<Sym, Counts> {
+pub fn count<'a>(fleet: &Fleet, target: impl Fn(Sym) -> Option<Target<'a>>) -> HashMap<Sym, Counts> {
     let mut tallies: HashMap<Sym, Tally> = HashMap::new();
     for (_, record) in fleet.iter() {
-        let Tally { devices, hubs, failures } = tallies.entry(record.integration).or_default();
+        let tally = tallies.entry(record.integration).or_default();
+        if let Some(target) = target(record.integration) {
+            tally.plan(record, target);
+        }
+        let Tally { devices, hubs, failures, .. } = tally;
         devices.total += 1;
         let class = match (record.suspended, record.ready, record.stalled) {
             (true, _, _) => &mut devices.suspended,
@@ -54,6 +87,29 @@ pub fn count(fleet: &Fleet) -> HashMap<Sym, Counts> {
 }
 
 impl Tally {
+    /// What rotation and checks mean for one device.
+    fn plan(&mut self, record: &Record, target: Target<'_>) {
+        let schedule = record.schedule.or(target.inherited.schedule);
+        if record.fingerprint.is_some() {
+            self.rotation.total += 1;
+        }
+        if record.fingerprint.is_some_and(|fingerprint| fingerprint != target.fingerprint) {
+            let stays = record.suspended || schedule.policy == Policy::Never;
+            *if stays { &mut self.rotation.excluded } else { &mut self.rotation.pending } += 1;
+        }
+        if record.registered && target.inherited.token.is_some_and(|token| record.token != Some(token)) {
+            self.tokens_pending += 1;
+        }
+        let period = match schedule.policy {
+            Policy::Periodic(period) => Some(period),
+            Policy::OnChange | Policy::Never => None,
+        };
+        if record.settled.is_some() {
+            let intervals = schedule.drift.into_iter().chain(period).filter(|interval| *interval > 0);
+            self.demand += intervals.map(|interval| 60.0 / f64::from(interval)).sum::<f64>();
+        }
+    }
+
     fn finish(self, fleet: &Fleet) -> Counts {
         let mut hubs: Vec<HubCount> = self
             .hubs
@@ -71,6 +127,9 @@ impl Tally {
             failures: failures
                 .map(|(reason, devices)| FailureCount { reason: reason.to_owned(), devices })
                 .collect(),
+            rotation: self.rotation,
+            tokens_pending: self.tokens_pending,
+            demand: self.demand,
         }
     }
 }

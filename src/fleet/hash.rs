@@ -49,6 +49,33 @@ pub fn registered(scope: &str, registration_id: &str, payload: Option<Hash>) -> 
     Hash::of("registered", [scope.as_bytes(), registration_id.as_bytes(), payload])
 }
 
+/// What a Secret was rendered from: the device's own settings, its assignment (both in `base`), and
+/// what it inherits.
+pub fn rendered(base: Hash, inherited: Hash) -> Hash {
+    Hash::of("rendered", [&base.bytes()[..], &inherited.bytes()[..]])
+}
+
+/// The part of `rendered` that does not change with an integration's defaults.
+pub fn base(own: Hash, assigned: Hash) -> Hash {
+    Hash::of("base", [&own.bytes()[..], &assigned.bytes()[..]])
+}
+
+/// An assignment as far as it stands in a Secret: id scope, registration id, hub, device id,
+/// fingerprint of the group key, hash of the returned payload as it is shown.
+pub fn assigned(parts: [&str; 6]) -> Hash {
+    Hash::of("assigned", parts.map(str::as_bytes))
+}
+
+/// A registration record as a lookup shows it: hub, device id, substatus, etag, created, updated.
+pub fn looked_up(parts: [&str; 6]) -> Hash {
+    Hash::of("looked-up", parts.map(str::as_bytes))
+}
+
+/// A token of a user.
+pub fn token(token: &str) -> Hash {
+    Hash::of("token", [token.as_bytes()])
+}
+
 /// A payload. `serde_json` keeps object keys sorted, so equal objects have equal hashes.
 pub fn payload(payload: &serde_json::Map<String, serde_json::Value>) -> Hash {
     // A map of JSON values always serialises; an empty text only means "register once more".

@@ -2,7 +2,9 @@
 //! registration id. No client, no clock, no async.
 
 pub mod counts;
+pub mod due;
 pub mod hash;
+pub mod inherit;
 pub mod intern;
 pub mod record;
 pub mod referred;
@@ -13,7 +15,6 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use self::hash::Hash;
 use self::intern::{Interner, Sym};
 use self::record::{Record, Uid};
 use crate::api::device::ProvisionedDevice;
@@ -100,13 +101,8 @@ impl Fleet {
 
     /// Takes in a device as a watch shows it (`epoch`: in which list), or as our own reading or
     /// writing does: that says nothing about whether a list would still show it.
-    pub fn upsert(
-        &mut self,
-        device: &ProvisionedDevice,
-        rendered: Option<Hash>,
-        epoch: Option<u32>,
-    ) -> (DeviceId, Change) {
-        let mut record = Record::from_device(device, rendered, &mut self.names, epoch.unwrap_or(0));
+    pub fn upsert(&mut self, device: &ProvisionedDevice, epoch: Option<u32>) -> (DeviceId, Change) {
+        let mut record = Record::from_device(device, &mut self.names, epoch.unwrap_or(0));
         let Some(id) = self.find_sym(record.namespace, &record.name) else {
             record.secret_seen = self.claim(&record);
             return (self.insert(record), Change::New);

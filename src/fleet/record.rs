@@ -4,9 +4,11 @@
 use kube::ResourceExt;
 
 use super::hash::{self, Hash};
+use super::inherit::{Inherited, Mask, OwnSchedule, Policy, own_hash};
 use super::intern::{Interner, Sym};
 use crate::api::conditions::{self, ConditionType, Reason};
-use crate::api::device::ProvisionedDevice;
+use crate::api::device::{AssignmentStatus, ProvisionedDevice, ProvisionedDeviceStatus};
+use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::payload::Payload;
 use crate::dps::key::Fingerprint;
 
@@ -24,6 +26,15 @@ impl Uid {
 }
 
 impl Uid {
+    /// A number below `interval` that spreads the fleet. Uids are random, so mixing is enough.
+    pub fn phase(self, interval: i64) -> i64 {
+        let bytes = self.0.to_be_bytes();
+        let (high, low) = bytes.split_at(8);
+        let half = |half: &[u8]| half.try_into().map_or(0, u64::from_be_bytes);
+        let mixed = (half(high) ^ half(low)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1;
+        i64::try_from(mixed).unwrap_or(0).rem_euclid(interval.max(1))
+    }
+
     /// Spreads what all devices do, the same after a restart.
     pub fn seed(self) -> u64 {
         let bytes = self.0.to_be_bytes();
@@ -41,7 +52,8 @@ pub fn version(text: Option<&str>) -> u64 {
 pub struct Settled {
     /// `status.registeredHash`; `None` when another version of the hash wrote it.
     pub registered: Option<Hash>,
-    pub fingerprint: Option<Fingerprint>,
+    /// `status.secret.renderedHash`; likewise.
+    pub rendered: Option<Hash>,
     /// `status.secret.resourceVersion`.
     pub secret_version: u64,
 }
@@ -63,6 +75,19 @@ pub struct Record {
     secret_name: Option<Box<str>>,
     /// Of the device's own payload.
     pub payload: Option<Hash>,
+    /// Which inherited settings do not reach it.
+    pub mask: Mask,
+    pub schedule: OwnSchedule,
+    /// Of its own settings and its assignment: with what it inherits, what its Secret is rendered from.
+    pub base: Hash,
+    /// Of the registration record as the status shows it.
+    pub looked_up: Hash,
+    /// Of the group key that it was registered with.
+    pub fingerprint: Option<Fingerprint>,
+    /// Of the integration's token that it has served.
+    pub token: Option<Hash>,
+    /// An annotation asks for something that the status has not answered.
+    pub asks: bool,
     pub hub: Option<Sym>,
     /// Reason of Ready.
     pub reason: Option<Reason>,
@@ -70,8 +95,7 @@ pub struct Record {
     pub stalled: bool,
     pub suspended: bool,
     pub deleting: bool,
-    /// Present when the status speaks of this generation, is Ready=True/Provisioned and the Secret
-    /// was rendered from the present settings.
+    /// Present when the status speaks of this generation and is Ready=True/Provisioned.
     pub settled: Option<Settled>,
     /// Has an assignment in status.
     pub registered: bool,
@@ -81,7 +105,48 @@ pub struct Record {
     pub epoch: u32,
 }
 
+/// What a settled device needs, as far as the index can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    Nothing,
+    /// Somebody touched its Secret or asks for something: the object has to be looked at.
+    Look,
+    /// Its Secret would be rendered otherwise by now.
+    Rewrite,
+    /// What was registered no longer matches.
+    Register,
+}
+
+/// What an integration wants of its devices.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    pub scope: &'a str,
+    pub fingerprint: Fingerprint,
+    pub inherited: &'a Inherited,
+}
+
 impl Record {
+    /// Compares what was settled with what is wanted now.
+    pub fn need(&self, settled: &Settled, wanted: Wanted<'_>) -> Need {
+        let Wanted { scope, fingerprint, inherited } = wanted;
+        if self.asks || self.secret_seen != settled.secret_version {
+            return Need::Look;
+        }
+        let payload = self.payload.or(inherited.payload);
+        let registered = hash::registered(scope, self.registration_id(), payload);
+        let same_registration = settled.registered.is_none_or(|settled| settled == registered)
+            && self.fingerprint == Some(fingerprint)
+            && inherited.token.is_none_or(|token| self.token == Some(token));
+        let rendered = hash::rendered(self.base, inherited.secret(self.mask));
+        match (same_registration, settled.rendered.is_none_or(|settled| settled == rendered)) {
+            // A device that registers once says what it leaves out.
+            (false, _) if self.schedule.or(inherited.schedule).policy == Policy::Never => Need::Look,
+            (false, _) => Need::Register,
+            (true, false) => Need::Rewrite,
+            (true, true) => Need::Nothing,
+        }
+    }
+
     pub fn registration_id(&self) -> &str {
         self.registration_id.as_deref().unwrap_or(&self.name)
     }
@@ -101,13 +166,8 @@ impl Record {
         secret_name(self.secret_name.as_deref(), &self.name)
     }
 
-    /// Reads an object. `rendered_hash` is what its Secret should have been rendered from.
-    pub fn from_device(
-        device: &ProvisionedDevice,
-        rendered_hash: Option<Hash>,
-        names: &mut Interner,
-        epoch: u32,
-    ) -> Self {
+    /// Reads an object.
+    pub fn from_device(device: &ProvisionedDevice, names: &mut Interner, epoch: u32) -> Self {
         let name = device.metadata.name.as_deref().unwrap_or_default();
         let namespace = device.metadata.namespace.as_deref().unwrap_or_default();
         let own_secret = device.spec.secret.as_ref().and_then(|secret| secret.name.as_deref());
@@ -126,6 +186,15 @@ impl Record {
             registration_id: device.spec.registration_id.as_deref().filter(|id| *id != name).map(Into::into),
             secret_name: own_secret.filter(|own| own.strip_suffix("-hub") != Some(name)).map(Into::into),
             payload: device.spec.payload.as_ref().and_then(Payload::object).map(hash::payload),
+            mask: Mask::of(device),
+            schedule: OwnSchedule::of(device.spec.reprovision.as_ref(), device.spec.drift_check.as_ref()),
+            base: hash::base(own_hash(device), status.map_or_else(|| hash::assigned([""; 6]), assigned_hash)),
+            looked_up: status.map_or_else(|| hash::looked_up([""; 6]), looked_up_hash),
+            fingerprint: status
+                .and_then(|status| status.credential.as_ref())
+                .and_then(|credential| Fingerprint::parse(&credential.fingerprint)),
+            token: status.and_then(|s| s.last_handled_integration_token.as_deref()).map(hash::token),
+            asks: asks(device),
             registered: hub.is_some(),
             hub,
             reason,
@@ -133,7 +202,7 @@ impl Record {
             stalled: conditions::is_true(conditions, ConditionType::Stalled),
             suspended: device.spec.suspend,
             deleting: device.metadata.deletion_timestamp.is_some(),
-            settled: settled(device, rendered_hash),
+            settled: settled(device),
             secret_seen: 0,
             epoch,
         }
@@ -152,18 +221,57 @@ pub fn secret_name(own: Option<&str>, device: &str) -> String {
     own.map_or_else(|| format!("{device}-hub"), str::to_owned)
 }
 
-fn settled(device: &ProvisionedDevice, rendered_hash: Option<Hash>) -> Option<Settled> {
+/// True if a user's annotation asks for something that the status does not echo. A token that was
+/// removed asks for nothing.
+fn asks(device: &ProvisionedDevice) -> bool {
+    let status = device.status.as_ref();
+    let asked = |key, echo: Option<&String>| {
+        let token = device.annotations().get(key).filter(|token| !token.is_empty());
+        token.is_some() && token != echo
+    };
+    asked(REPROVISION_REQUESTED_AT, status.and_then(|s| s.last_handled_reprovision_token.as_ref()))
+        || asked(RECONCILE_REQUESTED_AT, status.and_then(|s| s.last_handled_reconcile_at.as_ref()))
+}
+
+fn text(part: &Option<String>) -> &str {
+    part.as_deref().unwrap_or_default()
+}
+
+/// What `Registered::assigned_hash` comes to when it is read back from this status.
+fn assigned_hash(status: &ProvisionedDeviceStatus) -> Hash {
+    hash::assigned([
+        text(&status.id_scope),
+        text(&status.registration_id),
+        text(&status.assigned_hub),
+        text(&status.device_id),
+        status.credential.as_ref().map_or("", |credential| &credential.fingerprint),
+        text(&status.returned_payload_hash),
+    ])
+}
+
+fn looked_up_hash(status: &ProvisionedDeviceStatus) -> Hash {
+    let none = AssignmentStatus::default();
+    let assignment = status.assignment.as_ref().unwrap_or(&none);
+    hash::looked_up([
+        text(&status.assigned_hub),
+        text(&status.device_id),
+        text(&assignment.substatus),
+        text(&assignment.etag),
+        text(&assignment.created_time),
+        text(&assignment.last_updated_time),
+    ])
+}
+
+fn settled(device: &ProvisionedDevice) -> Option<Settled> {
     let status = device.status.as_ref()?;
     let secret = status.secret.as_ref()?;
     let current = status.observed_generation == device.metadata.generation
         && conditions::is_true(&status.conditions, ConditionType::Ready)
         && conditions::reason_of(&status.conditions, ConditionType::Ready) == Some(Reason::Provisioned)
         && !device.spec.suspend;
-    let written = secret.rendered_hash.as_deref().and_then(Hash::parse);
-    let rendered = rendered_hash.is_some() && written.is_none_or(|written| Some(written) == rendered_hash);
-    (current && rendered).then(|| Settled {
+    current.then(|| Settled {
         registered: status.registered_hash.as_deref().and_then(Hash::parse),
-        fingerprint: status.credential.as_ref().and_then(|c| Fingerprint::parse(&c.fingerprint)),
+        rendered: secret.rendered_hash.as_deref().and_then(Hash::parse),
         secret_version: version(secret.resource_version.as_deref()),
     })
 }

@@ -1,7 +1,6 @@
 use serde_json::{Value, json};
 
 use super::counts::count;
-use super::hash::Hash;
 use super::{Change, Fleet, SecretSeen, precedes};
 use crate::api::device::ProvisionedDevice;
 
@@ -25,7 +24,7 @@ fn device(name: &str, uid: u8, version: u64, extra: &Value) -> ProvisionedDevice
 }
 
 fn add(fleet: &mut Fleet, name: &str, uid: u8) -> u32 {
-    fleet.upsert(&device(name, uid, 1, &json!({})), None, Some(1)).0
+    fleet.upsert(&device(name, uid, 1, &json!({})), Some(1)).0
 }
 
 fn status(ready: &str, reason: &str, hub: Option<&str>, progress: Option<&str>) -> Value {
@@ -42,7 +41,7 @@ fn status(ready: &str, reason: &str, hub: Option<&str>, progress: Option<&str>) 
 #[test]
 fn events_are_new_changed_known_or_about_another_object() {
     let mut fleet = Fleet::default();
-    let mut change = |uid, version| fleet.upsert(&device("a", uid, version, &json!({})), None, Some(1)).1;
+    let mut change = |uid, version| fleet.upsert(&device("a", uid, version, &json!({})), Some(1)).1;
     assert_eq!(change(1, 5), Change::New);
     assert_eq!(change(1, 5), Change::Known);
     assert_eq!(change(1, 4), Change::Known);
@@ -69,10 +68,10 @@ fn places_are_used_again_and_names_lead_to_the_right_device() {
 fn devices_that_a_list_no_longer_shows_are_found() {
     let mut fleet = Fleet::default();
     let (a, b) = (add(&mut fleet, "a", 1), add(&mut fleet, "b", 2));
-    fleet.upsert(&device("a", 1, 1, &json!({})), None, Some(2));
+    fleet.upsert(&device("a", 1, 1, &json!({})), Some(2));
     assert_eq!(fleet.unseen(2, None), [b]);
     assert_eq!(fleet.unseen(2, Some("other")), Vec::<u32>::new());
-    fleet.upsert(&device("b", 2, 1, &json!({})), None, Some(2));
+    fleet.upsert(&device("b", 2, 1, &json!({})), Some(2));
     assert_eq!((fleet.unseen(2, Some("fleet")), fleet.get(a).map(|r| r.epoch)), (Vec::new(), Some(2)));
 }
 
@@ -93,8 +92,8 @@ fn a_secret_belongs_to_the_devices_that_name_it() {
     let mut fleet = Fleet::default();
     let a = add(&mut fleet, "a", 1);
     let own_name = json!({"spec": {"secret": {"name": "other"}}});
-    let b = fleet.upsert(&device("b", 2, 1, &own_name), None, Some(1)).0;
-    let c = fleet.upsert(&device("c", 3, 1, &own_name), None, Some(1)).0;
+    let b = fleet.upsert(&device("b", 2, 1, &own_name), Some(1)).0;
+    let c = fleet.upsert(&device("c", 3, 1, &own_name), Some(1)).0;
     assert_eq!(fleet.secret_seen("fleet", "a-hub", 5), [a]);
     let mut both = fleet.secret_seen("fleet", "other", 6);
     both.sort_unstable();
@@ -103,7 +102,7 @@ fn a_secret_belongs_to_the_devices_that_name_it() {
     assert_eq!(fleet.secret_seen("elsewhere", "a-hub", 8), NOBODY);
     fleet.remove(b);
     assert_eq!(fleet.devices_of_secret("fleet", "other"), [c]);
-    fleet.upsert(&device("c", 3, 2, &json!({})), None, Some(1));
+    fleet.upsert(&device("c", 3, 2, &json!({})), Some(1));
     assert_eq!(fleet.devices_of_secret("fleet", "other"), NOBODY);
 }
 
@@ -111,7 +110,7 @@ fn a_secret_belongs_to_the_devices_that_name_it() {
 fn what_we_read_or_write_ourselves_does_not_count_as_listed() {
     let mut fleet = Fleet::default();
     let a = add(&mut fleet, "a", 1);
-    fleet.upsert(&device("a", 1, 2, &json!({})), None, None);
+    fleet.upsert(&device("a", 1, 2, &json!({})), None);
     assert_eq!(fleet.unseen(2, None), [a]);
 }
 
@@ -156,7 +155,7 @@ fn holders_of_a_registration_id_are_found_and_ordered() {
     let mut fleet = Fleet::default();
     let a = add(&mut fleet, "shared", 1);
     let other = device("b", 2, 1, &json!({"spec": {"registrationId": "shared"}}));
-    let b = fleet.upsert(&other, None, Some(1)).0;
+    let b = fleet.upsert(&other, Some(1)).0;
     let mut holders: Vec<_> = fleet.holders("shared").collect();
     holders.sort_unstable();
     assert_eq!(holders, [a, b]);
@@ -168,34 +167,47 @@ fn holders_of_a_registration_id_are_found_and_ordered() {
 }
 
 #[test]
-fn a_record_is_settled_only_if_everything_in_its_status_holds() {
-    let hash = Hash::of("x", [b"".as_slice()]);
+fn a_record_is_settled_only_if_its_status_speaks_of_what_is_asked_for_now() {
     let mut object = device("a", 1, 1, &status("True", "Provisioned", Some("h"), None));
-    object.status.as_mut().unwrap().secret = serde_json::from_value(
-        json!({"name": "a-hub", "resourceVersion": "5", "renderedHash": hash.shown()}),
-    )
-    .unwrap();
-    let settled = |object: &ProvisionedDevice, rendered| {
+    object.status.as_mut().unwrap().secret =
+        serde_json::from_value(json!({"name": "a-hub", "resourceVersion": "5"})).unwrap();
+    let settled = |object: &ProvisionedDevice| {
         let mut fleet = Fleet::default();
-        let id = fleet.upsert(object, rendered, Some(1)).0;
+        let id = fleet.upsert(object, Some(1)).0;
         fleet.get(id).unwrap().settled.is_some()
     };
-    assert!(settled(&object, Some(hash)));
-    assert!(!settled(&object, None));
-    assert!(!settled(&object, Some(Hash::of("y", [b"".as_slice()]))));
+    assert!(settled(&object));
     let mut newer = object.clone();
     newer.metadata.generation = Some(2);
-    assert!(!settled(&newer, Some(hash)));
+    assert!(!settled(&newer));
     let mut suspended = object.clone();
     suspended.spec.suspend = true;
-    assert!(!settled(&suspended, Some(hash)));
+    assert!(!settled(&suspended));
+}
+
+#[test]
+fn an_annotation_asks_until_the_status_echoes_it_and_a_removed_one_asks_for_nothing() {
+    let asks = |annotations: Value, status: Value| {
+        let mut fleet = Fleet::default();
+        let object = device("a", 1, 1, &json!({"metadata": {"annotations": annotations}, "status": status}));
+        let id = fleet.upsert(&object, Some(1)).0;
+        fleet.get(id).unwrap().asks
+    };
+    let token = json!({"dps-operator.io/reprovision-requested-at": "1"});
+    assert!(asks(token.clone(), json!({})));
+    assert!(asks(token.clone(), json!({"lastHandledReprovisionToken": "0"})));
+    assert!(!asks(token, json!({"lastHandledReprovisionToken": "1"})));
+    assert!(!asks(json!({}), json!({"lastHandledReprovisionToken": "1"})));
+    assert!(!asks(json!({"dps-operator.io/reprovision-requested-at": ""}), json!({})));
+    let flux = json!({"reconcile.fluxcd.io/requestedAt": "1"});
+    assert!(asks(flux.clone(), json!({})));
+    assert!(!asks(flux, json!({"lastHandledReconcileAt": "1"})));
 }
 
 #[test]
 fn counters_partition_the_fleet() {
     let mut fleet = Fleet::default();
-    let mut put =
-        |name: &str, uid, extra: &Value| fleet.upsert(&device(name, uid, 1, extra), None, Some(1)).0;
+    let mut put = |name: &str, uid, extra: &Value| fleet.upsert(&device(name, uid, 1, extra), Some(1)).0;
     put("ready", 1, &status("True", "Provisioned", Some("hub-a"), None));
     put("moving", 2, &status("True", "ServiceUnavailable", Some("hub-a"), Some("Reconciling")));
     put("failed", 3, &status("False", "Disabled", None, Some("Stalled")));
@@ -204,7 +216,7 @@ fn counters_partition_the_fleet() {
     suspended["spec"] = json!({"suspend": true});
     put("suspended", 5, &suspended);
     let factory = fleet.names.get("fleet/factory").unwrap();
-    let counts = &count(&fleet)[&factory];
+    let counts = &count(&fleet, |_| None)[&factory];
     let d = &counts.devices;
     assert_eq!((d.total, d.ready, d.pending, d.failed, d.suspended, d.assigned), (5, 2, 1, 1, 1, 3));
     let hubs: Vec<_> = counts.hubs.iter().map(|hub| (hub.hostname.as_str(), hub.devices)).collect();
@@ -218,13 +230,9 @@ fn only_the_fifty_largest_hubs_are_named() {
     let mut fleet = Fleet::default();
     for number in 0..60_u8 {
         let hub = format!("hub-{number:02}");
-        fleet.upsert(
-            &device(&hub, number, 1, &status("True", "Provisioned", Some(&hub), None)),
-            None,
-            Some(1),
-        );
+        fleet.upsert(&device(&hub, number, 1, &status("True", "Provisioned", Some(&hub), None)), Some(1));
     }
     let factory = fleet.names.get("fleet/factory").unwrap();
-    let counts = &count(&fleet)[&factory];
+    let counts = &count(&fleet, |_| None)[&factory];
     assert_eq!((counts.hubs.len(), counts.other_hubs), (50, 10));
 }

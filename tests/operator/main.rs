@@ -25,8 +25,6 @@ mod lifecycle;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
-mod not_yet;
-#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod scanner;
@@ -35,7 +33,11 @@ mod secret_conflicts;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
+mod settings;
+#[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod triggers;
 #[cfg(test)]
 mod world;
 #[cfg(test)]

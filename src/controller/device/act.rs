@@ -1,17 +1,23 @@
 //! The side effects, one system at a time. What they return is taken in as facts and the device is
 //! decided upon anew.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::decide::registered_hash;
 use super::facts::{Registered, WrittenSecret};
-use super::secret::{self, Judgement};
+use super::secret::{self, Desired, Judgement};
 use super::settings::Settings;
 use crate::api::device::ProvisionedDevice;
+use crate::api::shared::FormatType;
 use crate::clock;
 use crate::controller::integration::Ready;
+use crate::dps::answer::Assignment;
 use crate::dps::client::Identity;
 use crate::dps::error::{Detail, DpsError};
+use crate::dps::ids::RegistrationId;
+use crate::dps::key::DeviceKey;
+use crate::fleet::record;
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Writer;
 
@@ -41,27 +47,65 @@ pub async fn register(
     ready: &Ready,
     accepted: impl FnOnce(),
 ) -> Result<Registered, DpsError> {
-    let settings = Settings::of(device).map_err(|_| DpsError::Rejected(Detail::default()))?;
+    let settings = settings(device, ready)?;
     let key = ready.active.key.derive(&settings.registration_id);
-    let identity = Identity {
-        clock: &ready.clock,
-        endpoint: &ready.endpoint,
-        scope: &ready.scope,
-        id: &settings.registration_id,
-        key: &key,
-    };
+    let identity = identity(ready, &settings.registration_id, &key);
     let assignment = ready.client.register(identity, settings.payload, accepted).await?;
-    Ok(Registered::new(
+    Ok(registered(&settings, ready, assignment, Some(clock::now().wall)))
+}
+
+/// Takes an existing registration over as it is.
+///
+/// # Errors
+/// `NotFound` when DPS has no assignment for the device; whatever else it has to say.
+pub async fn adopt(device: &ProvisionedDevice, ready: &Ready) -> Result<Registered, DpsError> {
+    let settings = settings(device, ready)?;
+    let assignment = lookup(&settings.registration_id, ready).await?;
+    Ok(registered(&settings, ready, assignment, None))
+}
+
+/// Asks where a registered device is now.
+///
+/// # Errors
+/// As `adopt`.
+pub async fn look_again(device: &ProvisionedDevice, ready: &Ready) -> Result<Assignment, DpsError> {
+    lookup(&settings(device, ready)?.registration_id, ready).await
+}
+
+/// Asks where a device is now.
+///
+/// # Errors
+/// As `adopt`.
+pub async fn lookup(id: &RegistrationId, ready: &Ready) -> Result<Assignment, DpsError> {
+    let key = ready.active.key.derive(id);
+    ready.client.lookup(identity(ready, id, &key)).await
+}
+
+fn settings<'a>(device: &'a ProvisionedDevice, ready: &'a Ready) -> Result<Settings<'a>, DpsError> {
+    Settings::of(device, ready.defaults.as_deref()).map_err(|_| DpsError::Rejected(Detail::default()))
+}
+
+fn identity<'a>(ready: &'a Ready, id: &'a RegistrationId, key: &'a DeviceKey) -> Identity<'a> {
+    Identity { clock: &ready.clock, endpoint: &ready.endpoint, scope: &ready.scope, id, key }
+}
+
+fn registered(
+    settings: &Settings<'_>,
+    ready: &Ready,
+    assignment: Assignment,
+    time: Option<Timestamp>,
+) -> Registered {
+    Registered::new(
         assignment,
         (ready.scope.as_str(), settings.registration_id.as_str()),
         (ready.active.slot, ready.active.fingerprint),
-        registered_hash(&settings, ready),
-        clock::now().wall,
-    ))
+        registered_hash(settings, ready),
+        time,
+    )
 }
 
 /// Makes the Secret what it should be. A Secret that is not known to exist is created without
-/// looking; `found` is one that has just been read.
+/// looking; `found` is one that has just been read; `former` is the name of the one written before.
 ///
 /// # Errors
 /// As `SecretTrouble` says.
@@ -70,22 +114,39 @@ pub async fn write_secret(
     device: &ProvisionedDevice,
     registered: &Registered,
     ready: &Ready,
-    (exists, mut found): (bool, Option<Secret>),
+    (exists, found): (bool, Option<Secret>),
+    former: Option<String>,
 ) -> Result<WrittenSecret, SecretTrouble> {
-    let settings = Settings::of(device).map_err(SecretTrouble::Refused)?;
+    let settings = Settings::of(device, ready.defaults.as_deref()).map_err(SecretTrouble::Refused)?;
     let key = registered
         .fingerprint
         .and_then(|fingerprint| ready.key(fingerprint))
         .ok_or(SecretTrouble::Unavailable)?;
     let device_key = key.key.derive(&settings.registration_id);
-    let desired = secret::render(device, &settings, registered, &device_key);
-    let written =
-        |version| WrittenSecret { name: desired.name.clone(), version, rendered: Some(desired.rendered) };
+    let desired = secret::render(device, &settings, registered, (ready, &device_key));
+    let version = make_so(writer, &desired, (exists, found)).await?;
+    if let Some(former) = former.filter(|former| *former != desired.name) {
+        supersede(writer, &desired, &former).await?;
+    }
+    Ok(WrittenSecret {
+        name: desired.name.clone(),
+        version,
+        rendered: Some(desired.rendered),
+        binding: settings.formats.contains(&FormatType::ServiceBinding),
+    })
+}
+
+/// Creates or mends the Secret and returns its version.
+async fn make_so(
+    writer: &Writer,
+    desired: &Desired,
+    (exists, mut found): (bool, Option<Secret>),
+) -> Result<u64, SecretTrouble> {
     let mut exists = exists || found.is_some();
     for _ in 0..TRIES {
         if !exists {
             match writer.create_secret(&desired.namespace, &desired.object()).await {
-                Ok(version) => return Ok(written(version)),
+                Ok(version) => return Ok(version),
                 Err(ApiError::Conflict) => {}
                 Err(error) => return Err(trouble(error)),
             }
@@ -98,18 +159,32 @@ pub async fn write_secret(
         let Some(existing) = existing else { continue };
         let patch = match desired.judge(&existing) {
             Judgement::Equal => {
-                return Ok(written(crate::fleet::record::version(
-                    existing.metadata.resource_version.as_deref(),
-                )));
+                return Ok(record::version(existing.metadata.resource_version.as_deref()));
             }
             Judgement::Foreign(why) => return Err(SecretTrouble::Foreign(why)),
             Judgement::Patch(patch) => patch,
         };
         match writer.patch_secret(&desired.namespace, &desired.name, &patch).await {
-            Ok(version) => return Ok(written(version)),
+            Ok(version) => return Ok(version),
             Err(ApiError::Conflict) => {}
             // The collector was first: the Secret of an earlier object of this name is gone.
             Err(ApiError::NotFound) => exists = false,
+            Err(error) => return Err(trouble(error)),
+        }
+    }
+    Err(SecretTrouble::Unavailable)
+}
+
+/// Says on the Secret of a former name that it is no longer maintained. It goes with the device.
+async fn supersede(writer: &Writer, desired: &Desired, former: &str) -> Result<(), SecretTrouble> {
+    for _ in 0..TRIES {
+        let Some(old) = writer.read_secret(&desired.namespace, former).await.map_err(trouble)? else {
+            return Ok(());
+        };
+        let Some(patch) = desired.superseded(&old) else { return Ok(()) };
+        match writer.patch_secret(&desired.namespace, former, &patch).await {
+            Ok(_) | Err(ApiError::NotFound) => return Ok(()),
+            Err(ApiError::Conflict) => {}
             Err(error) => return Err(trouble(error)),
         }
     }

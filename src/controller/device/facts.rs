@@ -6,9 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::settings::annotation;
 use crate::api::conditions::{self, ConditionType, Reason};
-use crate::api::device::{AssignmentStatus, LastError, ProvisionedDeviceStatus};
+use crate::api::device::{AssignmentStatus, LastError, ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::api::integration::KeySlot;
+use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::dps::answer::Assignment;
 use crate::dps::ids::{HubHostname, IdScope, RegistrationId};
 use crate::dps::key::Fingerprint;
@@ -46,6 +48,8 @@ pub struct WrittenSecret {
     pub version: u64,
     /// `None` when another version of the hash wrote it.
     pub rendered: Option<Hash>,
+    /// It has the form that Service Binding expects.
+    pub binding: bool,
 }
 
 /// Which kind of work failed; each has its own wait.
@@ -71,6 +75,35 @@ pub struct Failure {
     pub epoch: Option<u64>,
 }
 
+/// Why a registered device should register once more although nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Its period is over.
+    Periodic,
+    /// A lookup found no assignment.
+    NotFound,
+}
+
+/// What users asked for by annotations and has been served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handled {
+    pub token: Option<String>,
+    pub integration_token: Option<String>,
+    pub reconcile_at: Option<String>,
+}
+
+impl Handled {
+    /// What is asked for now. What was asked for before stays on record where nothing is asked.
+    pub fn now(device: &ProvisionedDevice, integration_token: Option<&String>, before: &Self) -> Self {
+        let asked = |key| annotation(device, key).map(str::to_owned);
+        Self {
+            token: asked(REPROVISION_REQUESTED_AT).or_else(|| before.token.clone()),
+            integration_token: integration_token.or(before.integration_token.as_ref()).cloned(),
+            reconcile_at: asked(RECONCILE_REQUESTED_AT).or_else(|| before.reconcile_at.clone()),
+        }
+    }
+}
+
 /// Everything known.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
@@ -78,6 +111,8 @@ pub struct Facts {
     pub previous_hub: Option<String>,
     pub secret: Option<WrittenSecret>,
     pub failure: Option<Failure>,
+    pub asked: Option<Asked>,
+    pub handled: Handled,
 }
 
 impl Facts {
@@ -90,8 +125,15 @@ impl Facts {
                 name: secret.name.clone(),
                 version: record::version(secret.resource_version.as_deref()),
                 rendered: secret.rendered_hash.as_deref().and_then(Hash::parse),
+                binding: status.binding.is_some(),
             }),
             failure: failure(status, generation, seed),
+            asked: None,
+            handled: Handled {
+                token: status.last_handled_reprovision_token.clone(),
+                integration_token: status.last_handled_integration_token.clone(),
+                reconcile_at: status.last_handled_reconcile_at.clone(),
+            },
         }
     }
 
@@ -109,10 +151,12 @@ impl Facts {
     }
 
     /// Takes in what the Secret tells: everything, or only the returned payload, of which the status
-    /// keeps no more than the hash.
-    pub fn recall(&mut self, told: Option<Registered>) {
+    /// keeps no more than the hash. A device whose status is rebuilt is not asked for anything anew:
+    /// `now` counts as handled.
+    pub fn recall(&mut self, told: Option<Registered>, now: Handled) {
         match &mut self.registered {
-            None => self.registered = told,
+            None if told.is_some() => (self.registered, self.handled) = (told, now),
+            None => {}
             Some(registered) => {
                 let payload = told.and_then(|told| told.returned_payload);
                 let lost = registered.returned_payload.as_mut().filter(|known| known.json.is_none());
@@ -125,14 +169,29 @@ impl Facts {
         }
     }
 
-    /// Takes in what DPS answered.
-    pub fn register(&mut self, registered: Registered) {
-        let before = self.registered.take();
-        if let Some(before) = before.filter(|before| before.hub != registered.hub) {
-            self.previous_hub = Some(before.hub);
-        }
+    /// Takes in what DPS answered to a registration, or to the first lookup of a device.
+    pub fn register(&mut self, registered: Registered, handled: Handled) {
+        self.moved_to(&registered.hub);
         self.registered = Some(registered);
-        self.failure = None;
+        (self.failure, self.asked, self.handled) = (None, None, handled);
+    }
+
+    /// Takes in what a lookup of a registered device found: where it is now. The key and the hash of
+    /// what was registered stay.
+    pub fn look_up(&mut self, assignment: Assignment, reconcile_at: Option<String>) {
+        self.moved_to(assignment.hub.as_str());
+        if let Some(registered) = &mut self.registered {
+            registered.found(assignment);
+        }
+        self.failure = self.failure.take().filter(|failure| failure.work != FailedWork::Registration);
+        self.handled.reconcile_at = reconcile_at;
+    }
+
+    fn moved_to(&mut self, hub: &str) {
+        let before = self.registered.as_ref().map(|before| before.hub.as_str());
+        if let Some(before) = before.filter(|before| *before != hub) {
+            self.previous_hub = Some(before.to_owned());
+        }
     }
 
     /// Takes in a failure: counts it and says until when to wait. DPS's own word is a minimum.
@@ -178,35 +237,79 @@ impl Registered {
             .then_some(self)
     }
 
+    /// Of what stands in the Secret.
+    pub fn assigned_hash(&self) -> Hash {
+        let fingerprint = self.fingerprint.map(|fingerprint| fingerprint.to_string()).unwrap_or_default();
+        let payload = self.returned_payload.as_ref().map(|payload| payload.hash.shown()).unwrap_or_default();
+        hash::assigned([
+            &self.scope,
+            &self.registration_id,
+            &self.hub,
+            &self.device_id,
+            &fingerprint,
+            &payload,
+        ])
+    }
+
     /// What an assignment means for a device that was registered with this key and hash.
     pub fn new(
         assignment: Assignment,
         (scope, registration_id): (&str, &str),
         (slot, fingerprint): (KeySlot, Fingerprint),
         hash: Hash,
-        now: Timestamp,
+        time: Option<Timestamp>,
     ) -> Self {
         Self {
             scope: scope.to_owned(),
             registration_id: registration_id.to_owned(),
             hub: assignment.hub.as_str().to_owned(),
-            device_id: assignment.device_id,
-            assignment: AssignmentStatus {
-                status: Some("assigned".to_owned()),
-                substatus: assignment.substatus,
-                etag: assignment.etag,
-                created_time: assignment.created_time,
-                last_updated_time: assignment.last_updated_time,
-            },
+            device_id: assignment.device_id.clone(),
+            assignment: assignment_status(&assignment),
             enrollment_group: assignment.enrollment_group,
             slot: Some(slot),
             fingerprint: Some(fingerprint),
             hash: Some(hash),
             returned_payload: assignment.payload.as_ref().map(ReturnedPayload::new),
             // Whole seconds, as status shows it: what is read back has to equal what was written.
-            time: Timestamp::from_second(now.as_second()).ok(),
+            time: time.and_then(|time| Timestamp::from_second(time.as_second()).ok()),
         }
     }
+
+    fn found(&mut self, assignment: Assignment) {
+        assignment.hub.as_str().clone_into(&mut self.hub);
+        self.assignment = assignment_status(&assignment);
+        self.device_id = assignment.device_id;
+        self.enrollment_group = assignment.enrollment_group.or(self.enrollment_group.take());
+        let payload = assignment.payload.as_ref().map(ReturnedPayload::new);
+        // A lookup need not repeat the payload, and one that does may say nothing new.
+        let known = self.returned_payload.as_ref().map(|known| known.hash);
+        if payload.as_ref().is_some_and(|payload| Some(payload.hash) != known) {
+            self.returned_payload = payload;
+        }
+    }
+}
+
+fn assignment_status(assignment: &Assignment) -> AssignmentStatus {
+    AssignmentStatus {
+        status: Some("assigned".to_owned()),
+        substatus: assignment.substatus.clone(),
+        etag: assignment.etag.clone(),
+        created_time: assignment.created_time.clone(),
+        last_updated_time: assignment.last_updated_time.clone(),
+    }
+}
+
+/// Of what a lookup found, to compare with what the status says.
+pub fn looked_up_hash(assignment: &Assignment) -> Hash {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    hash::looked_up([
+        assignment.hub.as_str(),
+        &assignment.device_id,
+        &text(&assignment.substatus),
+        &text(&assignment.etag),
+        &text(&assignment.created_time),
+        &text(&assignment.last_updated_time),
+    ])
 }
 
 impl ReturnedPayload {

@@ -4,6 +4,7 @@ pub mod act;
 pub mod decide;
 pub mod facts;
 pub mod failure;
+pub mod formats;
 pub mod secret;
 pub mod settings;
 pub mod status;

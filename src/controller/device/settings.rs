@@ -1,15 +1,19 @@
-//! What a device asks for, checked: everything that admission cannot see is refused here, with a
-//! message that says what to do.
+//! What a device asks for in effect, checked: its own word, then its integration's defaults, then
+//! the operator's own. Everything that admission cannot see is refused here, with a message that
+//! says what to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::formats;
 use crate::api::device::ProvisionedDevice;
-use crate::api::duration;
+use crate::api::integration::DeviceDefaults;
 use crate::api::names::REPROVISION_REQUESTED_AT;
-use crate::api::shared::{DeletionPolicy, OnCreate, ReprovisionPolicy, SecretKeys, SecretSettings};
+use crate::api::payload::Payload;
+use crate::api::shared::{DeletionPolicy, FormatType, OnCreate, SecretKeys, SecretSettings};
 use crate::dps::ids::RegistrationId;
+use crate::fleet::inherit::{OwnSchedule, Policy};
 use crate::fleet::record;
 
 /// Standard key of the payload that custom allocation returned.
@@ -17,17 +21,25 @@ pub const RETURNED_PAYLOAD: &str = "returnedPayload";
 
 /// DPS takes messages up to 96 KB; this leaves room for everything else in them.
 const PAYLOAD_MAX: usize = 64 * 1024;
+/// Longest token, in bytes.
+pub const TOKEN_MAX: usize = 256;
 
 /// A device's settings, complete and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings<'a> {
     pub registration_id: RegistrationId,
     pub payload: Option<&'a Map<String, Value>>,
+    /// An existing registration is adopted as it is.
+    pub looks_first: bool,
+    pub policy: Policy,
+    /// The device's own token that asks for one more registration.
+    pub token: Option<&'a str>,
     pub secret_name: String,
     pub retain: bool,
     pub labels: BTreeMap<&'a str, &'a str>,
     pub annotations: BTreeMap<&'a str, &'a str>,
     pub keys: KeyNames<'a>,
+    pub formats: BTreeSet<FormatType>,
     pub gateway_hostname: Option<&'a str>,
 }
 
@@ -44,93 +56,161 @@ pub struct KeyNames<'a> {
 }
 
 impl<'a> KeyNames<'a> {
-    fn new(keys: Option<&'a SecretKeys>) -> Self {
-        fn name<'a>(own: Option<&'a String>, standard: &'static str) -> Option<&'a str> {
-            Some(own.map_or(standard, String::as_str)).filter(|name| !name.is_empty())
-        }
+    fn new(own: Option<&'a SecretKeys>, inherited: Option<&'a SecretKeys>) -> Self {
+        let name = |field: fn(&SecretKeys) -> Option<&String>, standard: &'static str| {
+            let chosen = own.and_then(field).or_else(|| inherited.and_then(field));
+            Some(chosen.map_or(standard, String::as_str)).filter(|name| !name.is_empty())
+        };
         Self {
-            connection_string: name(keys.and_then(|k| k.connection_string.as_ref()), "connectionString"),
-            iot_hub_hostname: name(keys.and_then(|k| k.iot_hub_hostname.as_ref()), "iotHubHostname"),
-            device_id: name(keys.and_then(|k| k.device_id.as_ref()), "deviceId"),
-            shared_access_key: name(keys.and_then(|k| k.shared_access_key.as_ref()), "sharedAccessKey"),
-            registration_id: name(keys.and_then(|k| k.registration_id.as_ref()), "registrationId"),
-            id_scope: name(keys.and_then(|k| k.id_scope.as_ref()), "idScope"),
-            returned_payload: name(keys.and_then(|k| k.returned_payload.as_ref()), RETURNED_PAYLOAD),
+            connection_string: name(|k| k.connection_string.as_ref(), "connectionString"),
+            iot_hub_hostname: name(|k| k.iot_hub_hostname.as_ref(), "iotHubHostname"),
+            device_id: name(|k| k.device_id.as_ref(), "deviceId"),
+            shared_access_key: name(|k| k.shared_access_key.as_ref(), "sharedAccessKey"),
+            registration_id: name(|k| k.registration_id.as_ref(), "registrationId"),
+            id_scope: name(|k| k.id_scope.as_ref(), "idScope"),
+            returned_payload: name(|k| k.returned_payload.as_ref(), RETURNED_PAYLOAD),
         }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'a str> {
+        [
+            self.connection_string,
+            self.iot_hub_hostname,
+            self.device_id,
+            self.shared_access_key,
+            self.registration_id,
+            self.id_scope,
+            self.returned_payload,
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 
 impl<'a> Settings<'a> {
     /// # Errors
     /// The message of condition `InvalidConfiguration`.
-    pub fn of(device: &'a ProvisionedDevice) -> Result<Self, String> {
-        if let Some(message) = not_honoured(device) {
-            return Err(message);
-        }
+    pub fn of(device: &'a ProvisionedDevice, defaults: Option<&'a DeviceDefaults>) -> Result<Self, String> {
         let name = device.metadata.name.as_deref().unwrap_or_default();
-        let id = device.spec.registration_id.as_deref().unwrap_or(name);
+        let spec = &device.spec;
+        let id = spec.registration_id.as_deref().unwrap_or(name);
         let registration_id = RegistrationId::parse(id).map_err(|error| {
             format!("The registration id is taken from metadata.name and is not valid: {error}. Set spec.registrationId.")
         })?;
-        let payload = match &device.spec.payload {
-            None => None,
-            Some(payload) => Some(payload.object().ok_or("spec.payload is nested too deeply to be read.")?),
-        };
-        let size =
-            payload.map_or(0, |payload| serde_json::to_vec(payload).map_or(usize::MAX, |json| json.len()));
-        if size > PAYLOAD_MAX {
-            return Err("spec.payload is larger than 64 KiB; DPS refuses messages of 96 KB.".to_owned());
-        }
-        let secret = device.spec.secret.as_ref();
-        let settings = secret.map(|secret| &secret.settings);
-        Ok(Self {
+        let inherited = defaults.and_then(|defaults| defaults.secret.as_ref());
+        let secret = Merged { own: spec.secret.as_ref().map(|secret| &secret.settings), inherited };
+        let policy = |reprovision, drift| OwnSchedule::of(reprovision, drift);
+        let schedule = policy(spec.reprovision.as_ref(), None)
+            .or(policy(defaults.and_then(|defaults| defaults.reprovision.as_ref()), None));
+        let on_create = spec.registration.as_ref().and_then(|registration| registration.on_create);
+        let on_create = on_create.or_else(|| defaults?.registration.as_ref()?.on_create);
+        let shares_namespace = spec.integration_ref.namespace.is_none()
+            || spec.integration_ref.namespace == device.metadata.namespace;
+        let settings = Self {
             registration_id,
-            payload,
-            secret_name: record::secret_name(secret.and_then(|secret| secret.name.as_deref()), name),
-            retain: settings.and_then(|s| s.deletion_policy) == Some(DeletionPolicy::Retain),
-            labels: texts(settings.and_then(|s| s.labels.as_ref())),
-            annotations: texts(settings.and_then(|s| s.annotations.as_ref())),
-            keys: KeyNames::new(settings.and_then(|s| s.keys.as_ref())),
-            gateway_hostname: settings.and_then(|s| s.gateway_hostname.as_deref()),
-        })
+            payload: payload(device, defaults)?,
+            looks_first: schedule.policy == Policy::Never || on_create == Some(OnCreate::LookupFirst),
+            policy: schedule.policy,
+            token: token(device)?,
+            secret_name: record::secret_name(
+                spec.secret.as_ref().and_then(|secret| secret.name.as_deref()),
+                name,
+            ),
+            retain: secret.scalar(|s| s.deletion_policy) == Some(DeletionPolicy::Retain),
+            labels: secret.map(|s| s.labels.as_ref(), shares_namespace),
+            annotations: secret.map(|s| s.annotations.as_ref(), shares_namespace),
+            keys: KeyNames::new(
+                secret.own.and_then(|s| s.keys.as_ref()),
+                inherited.and_then(|s| s.keys.as_ref()),
+            ),
+            formats: secret.formats(),
+            gateway_hostname: secret.scalar(|s| s.gateway_hostname.as_deref()),
+        };
+        settings.check_keys()?;
+        Ok(settings)
+    }
+
+    /// Admission sees each object by itself, not what the two come to together.
+    fn check_keys(&self) -> Result<(), String> {
+        let both = [FormatType::IotEdgeConfigToml, FormatType::IotEdgeDpsConfigToml];
+        if both.iter().all(|format| self.formats.contains(format)) {
+            return Err("secret.formats: IotEdgeConfigToml and IotEdgeDpsConfigToml both write config.toml; choose one."
+                .to_owned());
+        }
+        let mut seen = BTreeSet::new();
+        let names =
+            self.keys.all().chain(self.formats.iter().flat_map(|format| formats::keys(*format)).copied());
+        for name in names {
+            if !seen.insert(name) {
+                return Err(format!("secret.keys: two keys of the Secret would be named {name:?}."));
+            }
+        }
+        Ok(())
     }
 }
 
-fn texts(map: Option<&BTreeMap<String, String>>) -> BTreeMap<&str, &str> {
-    map.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+/// Settings of the Secret: the device's own and those that it inherits.
+struct Merged<'a> {
+    own: Option<&'a SecretSettings>,
+    inherited: Option<&'a SecretSettings>,
 }
 
-/// Settings that this version knows but cannot honour yet are refused rather than ignored.
-fn not_honoured(device: &ProvisionedDevice) -> Option<String> {
-    let spec = &device.spec;
-    let annotations = device.metadata.annotations.as_ref();
-    let on_create = spec.registration.as_ref().and_then(|registration| registration.on_create);
-    let interval = spec.drift_check.as_ref().and_then(|check| check.interval.as_deref());
-    let status_secret = device.status.as_ref().and_then(|status| status.secret.as_ref());
-    let name = device.metadata.name.as_deref().unwrap_or_default();
-    let secret_name =
-        record::secret_name(spec.secret.as_ref().and_then(|secret| secret.name.as_deref()), name);
-    let refused = if on_create == Some(OnCreate::LookupFirst) {
-        "spec.registration.onCreate: LookupFirst is not supported by this version yet; remove it to register the device."
-    } else if spec.reprovision.as_ref().is_some_and(|r| r.policy != ReprovisionPolicy::OnChange) {
-        "spec.reprovision.policy: only OnChange is supported by this version yet."
-    } else if interval.and_then(duration::parse).is_some_and(|interval| !interval.is_zero()) {
-        "spec.driftCheck.interval: drift checks are not supported by this version yet; remove it or set 0s."
-    } else if spec.secret.as_ref().is_some_and(|secret| has_formats(&secret.settings)) {
-        "spec.secret.formats: further formats are not supported by this version yet; remove them to get the standard keys."
-    } else if annotations
-        .and_then(|map| map.get(REPROVISION_REQUESTED_AT))
-        .is_some_and(|token| !token.is_empty())
-    {
-        "Annotation dps-operator.io/reprovision-requested-at is not supported by this version yet; remove it."
-    } else if status_secret.is_some_and(|secret| secret.name != secret_name) {
-        "spec.secret.name: renaming a written Secret is not supported by this version yet; set the former name."
-    } else {
-        return None;
-    };
-    Some(refused.to_owned())
+impl<'a> Merged<'a> {
+    /// One that replaces the inherited one whole.
+    fn scalar<T>(&self, field: impl Fn(&'a SecretSettings) -> Option<T>) -> Option<T> {
+        self.own.and_then(&field).or_else(|| self.inherited.and_then(&field))
+    }
+
+    /// Merged key by key, the device's own winning.
+    fn map(
+        &self,
+        field: fn(&'a SecretSettings) -> Option<&'a BTreeMap<String, String>>,
+        inherits: bool,
+    ) -> BTreeMap<&'a str, &'a str> {
+        let inherited = self.inherited.filter(|_| inherits).and_then(field);
+        let entries = inherited.into_iter().chain(self.own.and_then(field)).flatten();
+        entries.map(|(key, value)| (key.as_str(), value.as_str())).collect()
+    }
+
+    fn formats(&self) -> BTreeSet<FormatType> {
+        let chosen = self.scalar(|settings| settings.formats.as_ref());
+        chosen.into_iter().flatten().map(|format| format.kind).collect()
+    }
 }
 
-pub(crate) fn has_formats(settings: &SecretSettings) -> bool {
-    settings.formats.as_ref().is_some_and(|formats| !formats.is_empty())
+fn payload<'a>(
+    device: &'a ProvisionedDevice,
+    defaults: Option<&'a DeviceDefaults>,
+) -> Result<Option<&'a Map<String, Value>>, String> {
+    let own = device.spec.payload.as_ref().map(|payload| ("spec.payload", payload));
+    let inherited = || Some(("The integration's deviceDefaults.payload", defaults?.payload.as_ref()?));
+    let Some((whose, payload)) = own.or_else(inherited) else { return Ok(None) };
+    payload_object(whose, payload).map(Some)
+}
+
+/// A payload that can be handed to DPS.
+///
+/// # Errors
+/// Why not; `whose` names the field.
+pub fn payload_object<'a>(whose: &str, payload: &'a Payload) -> Result<&'a Map<String, Value>, String> {
+    let object = payload.object().ok_or_else(|| format!("{whose} is nested too deeply to be read."))?;
+    let size = serde_json::to_vec(object).map_or(usize::MAX, |json| json.len());
+    if size > PAYLOAD_MAX {
+        return Err(format!("{whose} is larger than 64 KiB; DPS refuses messages of 96 KB."));
+    }
+    Ok(object)
+}
+
+fn token(device: &ProvisionedDevice) -> Result<Option<&str>, String> {
+    let token = annotation(device, REPROVISION_REQUESTED_AT);
+    if token.is_some_and(|token| token.len() > TOKEN_MAX) {
+        return Err(format!("Annotation {REPROVISION_REQUESTED_AT} is longer than 256 characters."));
+    }
+    Ok(token)
+}
+
+/// An annotation that says something.
+pub fn annotation<'a>(device: &'a ProvisionedDevice, key: &str) -> Option<&'a str> {
+    let annotations = device.metadata.annotations.as_ref()?;
+    annotations.get(key).map(String::as_str).filter(|value| !value.is_empty())
 }

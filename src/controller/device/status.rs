@@ -7,7 +7,7 @@ use super::decide::Verdict;
 use super::facts::{Facts, Failure};
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason, reason_of};
 use crate::api::device::{
-    CredentialStatus, CredentialType, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus,
+    BindingStatus, CredentialStatus, CredentialType, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus,
 };
 use crate::fleet::hash::Hash;
 use crate::fleet::retry;
@@ -21,6 +21,9 @@ pub fn render(
 ) -> ProvisionedDeviceStatus {
     let before = device.status.clone().unwrap_or_default();
     let conditions = conditions(&before, device, facts, verdict, now);
+    let whole = conditions::is_true(&conditions, ConditionType::SecretReady);
+    let binding = facts.secret.as_ref().filter(|secret| secret.binding && whole);
+    let binding = binding.map(|secret| BindingStatus { name: secret.name.clone() });
     let registered = facts.registered.as_ref();
     // What failed before and works again is no longer spoken of.
     let failure = facts.failure.as_ref().filter(|failure| failure.reason == verdict.reason);
@@ -40,14 +43,14 @@ pub fn render(
         }),
         registered_hash: registered.and_then(|r| r.hash).map(Hash::shown).or(before.registered_hash),
         secret: secret(facts),
-        binding: None,
+        binding,
         returned_payload_hash: registered.and_then(|r| r.returned_payload.as_ref()).map(|p| p.hash.shown()),
         last_registration_time: registered.and_then(|r| r.time).map(Time),
         attempts: failure.map(|failure| i32::try_from(failure.attempts).unwrap_or(i32::MAX)),
         last_error: failure.and_then(|failure| failure.error.clone()),
-        last_handled_reprovision_token: before.last_handled_reprovision_token,
-        last_handled_integration_token: before.last_handled_integration_token,
-        last_handled_reconcile_at: before.last_handled_reconcile_at,
+        last_handled_reprovision_token: facts.handled.token.clone(),
+        last_handled_integration_token: facts.handled.integration_token.clone(),
+        last_handled_reconcile_at: facts.handled.reconcile_at.clone(),
     }
 }
 

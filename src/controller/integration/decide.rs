@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 
 use super::SlotKey;
 use crate::api::conditions::Reason;
-use crate::api::duration;
 use crate::api::integration::{
     CaBundleRef, DeviceDefaults, DpsIntegration, DpsIntegrationSpec, KeySlot, NamespacesFrom,
 };
 use crate::api::names::REPROVISION_REQUESTED_AT;
-use crate::api::shared::{OnCreate, ReprovisionPolicy, SecretSettings};
-use crate::controller::device::settings::has_formats;
+use crate::controller::device::settings::{TOKEN_MAX, payload_object};
 use crate::dps::host::{AllowedHosts, Endpoint, HostError};
 use crate::dps::ids::IdScope;
 use crate::dps::key::GroupKey;
@@ -28,6 +26,8 @@ pub struct Usable {
     pub other: Option<SlotKey>,
     pub ca_bundle: Option<Vec<u8>>,
     pub prefixes: Vec<String>,
+    pub defaults: Option<DeviceDefaults>,
+    pub token: Option<String>,
     pub limits: Limits,
     pub suspended: bool,
 }
@@ -73,6 +73,11 @@ pub fn resolve<'a>(
     if let Some(message) = not_honoured(integration) {
         return Err(Unusable::new(Reason::InvalidConfiguration, message));
     }
+    let defaults = spec.device_defaults.clone();
+    if let Some(payload) = defaults.as_ref().and_then(|defaults| defaults.payload.as_ref()) {
+        let message = |error| Unusable::new(Reason::InvalidConfiguration, error);
+        payload_object("spec.deviceDefaults.payload", payload).map_err(message)?;
+    }
     let scope = IdScope::parse(&spec.id_scope)
         .map_err(|error| Unusable::new(Reason::InvalidConfiguration, format!("spec.idScope: {error}.")))?;
     let endpoint = allowed.check(&spec.hostname).map_err(|error| {
@@ -117,6 +122,8 @@ pub fn resolve<'a>(
         other,
         ca_bundle,
         prefixes: spec.registration_id_prefixes.clone(),
+        defaults,
+        token: token(integration)?,
         limits: limits(spec),
         suspended: spec.suspend,
     }))
@@ -196,32 +203,22 @@ fn ca_bundle<'a>(
 /// Settings that this version knows but cannot honour yet are refused rather than ignored.
 fn not_honoured(integration: &DpsIntegration) -> Option<String> {
     let spec = &integration.spec;
-    let annotations = integration.metadata.annotations.as_ref();
     let refused = if spec.allowed_namespaces.as_ref().is_some_and(|a| a.from != NamespacesFrom::Same) {
         "spec.allowedNamespaces.from: only Same is supported by this version yet."
-    } else if spec.device_defaults.as_ref().is_some_and(says_something) {
-        "spec.deviceDefaults: defaults other than the built-in ones are not supported by this version yet; set them on the devices."
-    } else if annotations
-        .and_then(|map| map.get(REPROVISION_REQUESTED_AT))
-        .is_some_and(|token| !token.is_empty())
-    {
-        "Annotation dps-operator.io/reprovision-requested-at is not supported by this version yet; remove it."
     } else {
         return None;
     };
     Some(refused.to_owned())
 }
 
-/// True unless the defaults only repeat the operator's own.
-fn says_something(defaults: &DeviceDefaults) -> bool {
-    let DeviceDefaults { payload, registration, reprovision, drift_check, secret } = defaults;
-    let interval = drift_check.as_ref().and_then(|check| check.interval.as_deref()).and_then(duration::parse);
-    payload.is_some()
-        || registration
-            .as_ref()
-            .and_then(|r| r.on_create)
-            .is_some_and(|on_create| on_create != OnCreate::Register)
-        || reprovision.as_ref().is_some_and(|r| r.policy != ReprovisionPolicy::OnChange)
-        || interval.is_some_and(|interval| !interval.is_zero())
-        || secret.as_ref().is_some_and(|secret| *secret != SecretSettings::default() || has_formats(secret))
+/// The integration's own token.
+fn token(integration: &DpsIntegration) -> Result<Option<String>, Unusable> {
+    let annotations = integration.metadata.annotations.as_ref();
+    let token =
+        annotations.and_then(|map| map.get(REPROVISION_REQUESTED_AT)).filter(|token| !token.is_empty());
+    if token.is_some_and(|token| token.len() > TOKEN_MAX) {
+        let message = format!("Annotation {REPROVISION_REQUESTED_AT} is longer than 256 characters.");
+        return Err(Unusable::new(Reason::InvalidConfiguration, message));
+    }
+    Ok(token.cloned())
 }

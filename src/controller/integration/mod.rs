@@ -7,12 +7,13 @@ pub mod status;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::api::integration::KeySlot;
+use crate::api::integration::{DeviceDefaults, KeySlot};
 use crate::dps::client::{ClockOffset, DpsClient};
 use crate::dps::host::Endpoint;
 use crate::dps::ids::IdScope;
 use crate::dps::key::{Fingerprint, GroupKey};
 use crate::fleet::hash::Hash;
+use crate::fleet::inherit::Inherited;
 
 /// A key of the enrollment group and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +34,11 @@ pub struct Ready {
     pub active: SlotKey,
     pub other: Option<SlotKey>,
     pub prefixes: Vec<String>,
+    /// Settings that devices inherit, and their hashes.
+    pub defaults: Option<Arc<DeviceDefaults>>,
+    pub inherited: Arc<Inherited>,
+    /// The integration's reprovision token.
+    pub token: Option<String>,
     /// How far DPS's clock is from ours, once it has mattered.
     pub clock: Arc<ClockOffset>,
     pub suspended: bool,
@@ -62,6 +68,13 @@ impl Ready {
             .find(|key| key.fingerprint == fingerprint)
     }
 
+    /// Uses the other slot's key, if there is one.
+    pub fn swap_keys(&mut self) {
+        if let Some(other) = self.other.take() {
+            self.other = Some(std::mem::replace(&mut self.active, other));
+        }
+    }
+
     /// True if the id begins with one of the prefixes, or there are none.
     pub fn allows_id(&self, id: &str, namespace: &str) -> bool {
         self.prefixes.is_empty()
@@ -83,6 +96,9 @@ impl Ready {
             && self.other == other.other
             && self.prefixes == other.prefixes
             && self.suspended == other.suspended
+            && self.token == other.token
+            && self.inherited == other.inherited
+            && self.defaults == other.defaults
     }
 }
 

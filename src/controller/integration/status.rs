@@ -6,9 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::SlotKey;
 use super::decide::Unusable;
 use crate::api::conditions::{ConditionStatus, ConditionType, Conditions, Reason};
-use crate::api::integration::{CredentialsStatus, DpsIntegration, DpsIntegrationStatus, KeySlot, KeyStatus};
+use crate::api::integration::{
+    CredentialsStatus, DpsIntegration, DpsIntegrationStatus, KeyRotationStatus, KeySlot, KeyStatus,
+};
+use crate::api::names::REPROVISION_REQUESTED_AT;
 use crate::dps::key::Fingerprint;
-use crate::fleet::counts::Counts;
+use crate::fleet::counts::{Counts, Rotation};
 
 /// What is known of an integration at this moment.
 #[derive(Debug)]
@@ -16,6 +19,14 @@ pub struct View<'a> {
     /// `Err` when it cannot be used; otherwise its keys.
     pub keys: Result<(&'a SlotKey, Option<&'a SlotKey>), &'a Unusable>,
     pub suspended: bool,
+    /// The slot that was asked for is refused, and the other one is used.
+    pub fallback: bool,
+    /// DPS refused the new key of a rotation for every canary.
+    pub blocked: bool,
+    /// Checks and periodic registrations come to more than the rate: calls a minute, and the rate.
+    pub insufficient: Option<(u32, u32)>,
+    /// The annotation that asks to look again.
+    pub reconcile_at: Option<&'a str>,
     /// DPS accepted the active key for the present scope.
     pub accepted: bool,
     /// What real traffic says is wrong: refused, unreachable, throttled.
@@ -37,10 +48,17 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
         None if view.suspended => {
             (Reason::Suspended, "spec.suspend is true: no DPS operation is started for its devices.")
         }
+        None if view.fallback => (Reason::Available, FALLBACK),
         None => (Reason::Available, "The configuration is valid and nothing is known to be wrong."),
     };
     conditions.set(ConditionType::Ready, ready, reason, message);
     conditions.set_progress(reason, message);
+    if let Some((demand, rate)) = view.insufficient {
+        let message = insufficient(demand, rate);
+        let kind = ConditionType::QuotaInsufficient;
+        conditions.set(kind, ConditionStatus::True, Reason::QuotaInsufficient, &message);
+    }
+    let token = integration.metadata.annotations.as_ref().and_then(|map| map.get(REPROVISION_REQUESTED_AT));
     let mut status = DpsIntegrationStatus {
         observed_generation: Some(generation),
         conditions: conditions.finish(),
@@ -53,17 +71,47 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
         hubs: before.hubs,
         other_hubs: before.other_hubs,
         failures: before.failures,
-        key_rotation: None,
+        key_rotation: before.key_rotation,
         last_handled_reprovision_token: before.last_handled_reprovision_token,
-        last_handled_reconcile_at: before.last_handled_reconcile_at,
+        last_handled_reconcile_at: view.reconcile_at.map(str::to_owned).or(before.last_handled_reconcile_at),
     };
     if let Some(counts) = view.counts {
         status.devices = Some(counts.devices.clone());
         status.hubs.clone_from(&counts.hubs);
         status.other_hubs = Some(counts.other_hubs);
         status.failures.clone_from(&counts.failures);
+        status.key_rotation = key_rotation(view, counts.rotation, status.key_rotation.take(), now);
+        if counts.tokens_pending == 0 {
+            status.last_handled_reprovision_token = token.cloned().or(status.last_handled_reprovision_token);
+        }
     }
     status
+}
+
+const FALLBACK: &str = "DPS refuses the key in the slot that spec.attestation.symmetricKey.active names, so the other slot's key is used. Put the right key into the Secret, or set active to the slot that works.";
+
+fn insufficient(demand: u32, rate: u32) -> String {
+    // Rounded, so that a fleet that grows by one device writes nothing.
+    let demand = demand.next_multiple_of((demand / 10).max(1));
+    format!(
+        "Drift checks and periodic registrations come to about {demand} calls a minute, the rate is {rate}. Make their intervals longer, or raise the rate."
+    )
+}
+
+/// Progress, while there are devices to be moved.
+fn key_rotation(
+    view: &View<'_>,
+    rotation: Rotation,
+    before: Option<KeyRotationStatus>,
+    now: Timestamp,
+) -> Option<KeyRotationStatus> {
+    (rotation.pending > 0).then(|| KeyRotationStatus {
+        total: rotation.total,
+        pending: rotation.pending,
+        excluded: rotation.excluded,
+        blocked: view.blocked,
+        started_at: before.map_or_else(|| Time(now), |before| before.started_at),
+    })
 }
 
 /// True if writing would tell a reader nothing new.
@@ -104,6 +152,12 @@ pub fn was_accepted(integration: &DpsIntegration, active: &SlotKey) -> bool {
     scope == Some(&integration.spec.id_scope)
         && working == Some(active.slot)
         && recorded_key(integration, active)
+}
+
+/// True if the status says, of this very spec and these keys, that the slot that was asked for is
+/// refused and the other one works: after a start it need not be found out again.
+pub fn has_fallen_back(integration: &DpsIntegration, active: &SlotKey, other: &SlotKey) -> bool {
+    is_recorded(integration, active) && recorded_key(integration, other) && was_accepted(integration, other)
 }
 
 /// True if the status was written for this very spec and key: what failed before a restart would

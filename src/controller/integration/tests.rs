@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::decide::{Unusable, Usable, references, resolve};
-use super::status::{View, is_equal, is_recorded, render, was_accepted};
+use super::status::{View, has_fallen_back, is_equal, is_recorded, render, was_accepted};
 use crate::api::conditions::{ConditionType, Reason, find, is_true, reason_of};
 use crate::api::integration::{DeviceCounts, DpsIntegration, KeySlot};
 use crate::dps::host::AllowedHosts;
 use crate::dps::queue::Limits;
-use crate::fleet::counts::Counts;
+use crate::fleet::counts::{Counts, Rotation};
 use crate::fleet::referred::{Reference, Referred, ReferredKind};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -141,15 +141,16 @@ fn hosts_outside_the_list_are_refused() {
     assert_eq!(host("x:99999"), Reason::InvalidConfiguration);
 }
 
+fn nested(levels: u32) -> Value {
+    (0..levels).fold(json!({}), |inner, _| json!({"a": inner}))
+}
+
 #[test]
 fn what_cannot_be_honoured_yet_is_refused_and_never_ignored() {
     for spec in [
         json!({"allowedNamespaces": {"from": "All", "registrationIdPrefixes": [""]}}),
-        json!({"deviceDefaults": {"payload": {}}}),
-        json!({"deviceDefaults": {"registration": {"onCreate": "LookupFirst"}}}),
-        json!({"deviceDefaults": {"reprovision": {"policy": "Never"}}}),
-        json!({"deviceDefaults": {"driftCheck": {"interval": "24h"}}}),
-        json!({"deviceDefaults": {"secret": {"deletionPolicy": "Retain"}}}),
+        json!({"deviceDefaults": {"payload": nested(1000)}}),
+        json!({"deviceDefaults": {"payload": {"big": "x".repeat(70_000)}}}),
         both_keys("Secondary")
             .as_object()
             .map(|_| {
@@ -178,11 +179,80 @@ fn view<'a>(usable: &'a Usable, counts: &'a Counts) -> View<'a> {
     View {
         keys: Ok((&usable.active, usable.other.as_ref())),
         suspended: false,
+        fallback: false,
+        blocked: false,
+        insufficient: None,
+        reconcile_at: None,
         accepted: true,
         trouble: None,
         throttled_until: None,
         counts: Some(counts),
     }
+}
+
+#[test]
+fn a_rotation_is_shown_while_devices_are_to_be_moved_and_keeps_its_beginning() {
+    let mut integration = integration(json!({}));
+    let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    let counts = |pending| Counts {
+        rotation: Rotation { total: 10, pending, excluded: 2 },
+        tokens_pending: pending,
+        ..Counts::default()
+    };
+    let started = render(&integration, &View { blocked: true, ..view(&usable, &counts(5)) }, NOW);
+    let shown = started.key_rotation.clone().unwrap();
+    assert_eq!((shown.total, shown.pending, shown.excluded, shown.blocked), (10, 5, 2, true));
+    integration.status = Some(started);
+    let later = Timestamp::from_second(100).unwrap();
+    let on_the_way = render(&integration, &view(&usable, &counts(1)), later);
+    assert_eq!(on_the_way.key_rotation.as_ref().unwrap().started_at.0, NOW);
+    integration.status = Some(on_the_way);
+    assert_eq!(render(&integration, &view(&usable, &counts(0)), later).key_rotation, None);
+}
+
+#[test]
+fn the_integrations_token_is_echoed_when_every_device_has_served_it() {
+    let mut integration = integration(json!({}));
+    integration.metadata.annotations =
+        Some([("dps-operator.io/reprovision-requested-at".to_owned(), "1".to_owned())].into());
+    let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    assert_eq!(usable.token.as_deref(), Some("1"));
+    let pending = Counts { tokens_pending: 1, ..Counts::default() };
+    let echo =
+        |counts: &Counts| render(&integration, &view(&usable, counts), NOW).last_handled_reprovision_token;
+    assert_eq!(echo(&pending), None);
+    assert_eq!(echo(&Counts::default()).as_deref(), Some("1"));
+}
+
+#[test]
+fn a_slot_that_was_found_to_work_is_remembered_for_exactly_this_spec_and_these_keys() {
+    let mut integration = integration(both_keys("Primary"));
+    let mut usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    let (primary, secondary) = (usable.active.clone(), usable.other.clone().unwrap());
+    (usable.active, usable.other) = (secondary.clone(), Some(primary.clone()));
+    let status = render(&integration, &View { fallback: true, ..view(&usable, &Counts::default()) }, NOW);
+    let ready = find(&status.conditions, ConditionType::Ready).unwrap();
+    assert!(ready.status == "True" && ready.message.contains("other slot"), "{}", ready.message);
+    integration.status = Some(status);
+    assert!(has_fallen_back(&integration, &primary, &secondary));
+    integration.metadata.generation = Some(4);
+    assert!(!has_fallen_back(&integration, &primary, &secondary));
+}
+
+#[test]
+fn checks_that_come_to_more_than_the_rate_are_spoken_of_beside_ready() {
+    let integration = integration(json!({}));
+    let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    let counts = Counts::default();
+    let status =
+        render(&integration, &View { insufficient: Some((1234, 600)), ..view(&usable, &counts) }, NOW);
+    assert!(is_true(&status.conditions, ConditionType::Ready));
+    let condition = find(&status.conditions, ConditionType::QuotaInsufficient).unwrap();
+    assert!(
+        condition.message.contains("1353 calls") || condition.message.contains("1230"),
+        "{}",
+        condition.message
+    );
 }
 
 #[test]

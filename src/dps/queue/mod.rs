@@ -298,6 +298,19 @@ impl DpsQueue {
         }
     }
 
+    /// A permit of the fleet lane served to begin work that needs no call: the rate gets it back, the
+    /// rollout does not.
+    pub fn no_call(&mut self, permit: Permit) {
+        self.release(&permit);
+        self.scopes[permit.scope].answered(&permit);
+        if permit.shared {
+            self.scopes[permit.scope].put_back();
+        }
+        if let Some(member) = self.members.get_mut(&permit.tenant) {
+            member.put_back(Lane::Changed, permit.shared);
+        }
+    }
+
     /// Gives back a permit that came too late; the device is next in its lane.
     pub fn next_time(&mut self, permit: Permit, now: Instant) {
         self.unused(permit);

@@ -42,6 +42,19 @@ impl Desired {
         Judgement::Patch(patch)
     }
 
+    /// What tells users of a Secret under a former name where the credentials are now; `None` if it
+    /// says so already or is not ours.
+    pub fn superseded(&self, old: &Secret) -> Option<Value> {
+        let told = annotation(old, names::SUPERSEDED_BY) == Some(self.name.as_str());
+        (!told && self.foreign(old).is_none()).then(|| {
+            json!({"metadata": {
+                "uid": old.metadata.uid,
+                "resourceVersion": old.metadata.resource_version,
+                "annotations": {names::SUPERSEDED_BY: self.name},
+            }})
+        })
+    }
+
     /// Why the Secret is not ours; `None` if it is.
     fn foreign(&self, existing: &Secret) -> Option<&'static str> {
         let meta = &existing.metadata;
@@ -59,13 +72,16 @@ impl Desired {
         let owned_by_us = controller.is_some_and(|owner| owner.uid == self.device_uid);
         let labelled = label(existing, names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY);
         let same = |key| annotation(existing, key) == self.annotations.get(key).map(String::as_str);
+        let written_for = annotation(existing, names::REGISTRATION);
+        let former = written_for.is_some() && written_for == self.former_registration.as_deref();
         if labelled && annotation(existing, names::DEVICE).is_some() && !same(names::DEVICE) {
             return Some("The Secret of this name is another device's. Set another spec.secret.name.");
         }
         if annotation(existing, names::ADOPT) == Some("true") {
             return None;
         }
-        let ours = same(names::DEVICE) && (owned_by_us || (labelled && same(names::REGISTRATION)));
+        let ours =
+            same(names::DEVICE) && (owned_by_us || (labelled && (same(names::REGISTRATION) || former)));
         (!ours).then_some(
             "A Secret of this name exists and was not written for this device. Delete it, set another \
              spec.secret.name, or let the operator take it over with annotation dps-operator.io/adopt: \"true\".",
@@ -90,7 +106,10 @@ impl Desired {
             wanted.iter().filter(|(k, v)| there(*k) != Some(*v)).map(|(k, v)| (k.clone(), json!(v))).collect()
         };
         let labels = differing(&self.labels, existing.metadata.labels.as_ref());
-        let annotations = differing(&self.annotations, existing.metadata.annotations.as_ref());
+        let mut annotations = differing(&self.annotations, existing.metadata.annotations.as_ref());
+        if annotation(existing, names::SUPERSEDED_BY).is_some() {
+            annotations.insert(names::SUPERSEDED_BY.to_owned(), Value::Null);
+        }
         let owners = self.owner_changes(existing);
         let data = self.data_changes(existing);
         for (key, map) in [("labels", labels), ("annotations", annotations)] {

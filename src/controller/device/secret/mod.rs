@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use serde_json::json;
 use zeroize::Zeroizing;
 
 pub use self::judge::Judgement;
@@ -17,11 +16,14 @@ pub use self::read_back::read_back;
 
 use self::read_back::AssignmentAnnotation;
 use super::facts::Registered;
+use super::formats::{self, Parts};
 use super::settings::Settings;
 use crate::api::device::ProvisionedDevice;
 use crate::api::names;
+use crate::controller::integration::Ready;
 use crate::dps::key::DeviceKey;
-use crate::fleet::hash::Hash;
+use crate::fleet::hash::{self, Hash};
+use crate::fleet::inherit::{Inherited, Mask, own_hash};
 use crate::fleet::record;
 
 /// What a Secret should hold. Bytes are wiped when dropped.
@@ -36,43 +38,14 @@ pub struct Desired {
     owner: Option<OwnerReference>,
     device_uid: String,
     device_name: String,
+    /// What the Secret was written for before, if the status knows.
+    former_registration: Option<String>,
 }
 
 /// Hash of settings and assignment, never of rendered bytes.
-pub fn rendered_hash(device: &ProvisionedDevice, settings: &Settings<'_>, registered: &Registered) -> Hash {
-    let owned = |map: &BTreeMap<&str, &str>| json!(map);
-    let keys = &settings.keys;
-    let value = json!([
-        settings.secret_name,
-        settings.retain,
-        owned(&settings.labels),
-        owned(&settings.annotations),
-        [
-            keys.connection_string,
-            keys.iot_hub_hostname,
-            keys.device_id,
-            keys.shared_access_key,
-            keys.registration_id,
-            keys.id_scope,
-            keys.returned_payload
-        ],
-        settings.gateway_hostname,
-        record::integration_key(device),
-        registered.scope,
-        registered.registration_id,
-        registered.hub,
-        registered.device_id,
-        registered.fingerprint.map(|fingerprint| fingerprint.to_string()),
-        registered.returned_payload.as_ref().map(|payload| payload.hash.shown()),
-    ]);
-    Hash::of("rendered", [value.to_string().as_bytes()])
-}
-
-/// What the Secret of a device should have been rendered from, by its own status; `None` if it is
-/// not registered or its settings are not valid.
-pub fn expected_hash(device: &ProvisionedDevice) -> Option<Hash> {
-    let registered = super::facts::Facts::from_status(device.status.as_ref()?, 0, 0).registered?;
-    Some(rendered_hash(device, &Settings::of(device).ok()?, &registered))
+pub fn rendered_hash(device: &ProvisionedDevice, registered: &Registered, inherited: &Inherited) -> Hash {
+    let base = hash::base(own_hash(device), registered.assigned_hash());
+    hash::rendered(base, inherited.secret(Mask::of(device)))
 }
 
 /// Renders the Secret.
@@ -80,13 +53,13 @@ pub fn render(
     device: &ProvisionedDevice,
     settings: &Settings<'_>,
     registered: &Registered,
-    key: &DeviceKey,
+    (ready, key): (&Ready, &DeviceKey),
 ) -> Desired {
     let meta = &device.metadata;
     let name = meta.name.clone().unwrap_or_default();
     let namespace = meta.namespace.clone().unwrap_or_default();
-    let rendered = rendered_hash(device, settings, registered);
-    let data = data(settings, registered, key);
+    let rendered = rendered_hash(device, registered, &ready.inherited);
+    let data = data(settings, registered, (ready, key));
     let uid = meta.uid.clone().unwrap_or_default();
     Desired {
         labels: labels(device, settings),
@@ -105,13 +78,14 @@ pub fn render(
         rendered,
         device_uid: uid,
         device_name: name,
+        former_registration: former_registration(device),
     }
 }
 
 fn data(
     settings: &Settings<'_>,
     registered: &Registered,
-    key: &DeviceKey,
+    (ready, key): (&Ready, &DeviceKey),
 ) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
     let gateway =
         settings.gateway_hostname.map(|host| format!(";GatewayHostName={host}")).unwrap_or_default();
@@ -124,7 +98,7 @@ fn data(
     ));
     let returned = registered.returned_payload.as_ref().and_then(|payload| payload.json.as_deref());
     let keys = &settings.keys;
-    [
+    let standard = [
         (keys.connection_string, Some(connection_string.as_str())),
         (keys.iot_hub_hostname, Some(registered.hub.as_str())),
         (keys.device_id, Some(registered.device_id.as_str())),
@@ -132,10 +106,28 @@ fn data(
         (keys.registration_id, Some(registered.registration_id.as_str())),
         (keys.id_scope, Some(registered.scope.as_str())),
         (keys.returned_payload, returned),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some((name?.to_owned(), Zeroizing::new(value?.as_bytes().to_vec()))))
-    .collect()
+    ];
+    let endpoint = ready.endpoint.to_string();
+    let parts = Parts {
+        hub: &registered.hub,
+        device_id: &registered.device_id,
+        registration_id: &registered.registration_id,
+        id_scope: &registered.scope,
+        dps_endpoint: &endpoint,
+        key: key.reveal(),
+        connection_string: &connection_string,
+        gateway_hostname: settings.gateway_hostname,
+    };
+    let formatted = settings
+        .formats
+        .iter()
+        .flat_map(|format| formats::keys(*format).iter().zip(formats::values(*format, &parts)));
+    let formatted = formatted.map(|(name, value)| ((*name).to_owned(), Zeroizing::new(value.into_bytes())));
+    standard
+        .into_iter()
+        .filter_map(|(name, value)| Some((name?.to_owned(), Zeroizing::new(value?.as_bytes().to_vec()))))
+        .chain(formatted)
+        .collect()
 }
 
 fn labels(device: &ProvisionedDevice, settings: &Settings<'_>) -> BTreeMap<String, String> {
@@ -181,6 +173,11 @@ fn owned(map: &BTreeMap<&str, &str>) -> BTreeMap<String, String> {
 fn device_key(device: &ProvisionedDevice) -> String {
     let meta = &device.metadata;
     format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+fn former_registration(device: &ProvisionedDevice) -> Option<String> {
+    let status = device.status.as_ref()?;
+    Some(format!("{}/{}", status.id_scope.as_ref()?, status.registration_id.as_ref()?))
 }
 
 fn registration_key(registered: &Registered) -> String {

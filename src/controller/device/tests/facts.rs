@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{NOW, Situation, ready, registered};
 use crate::api::conditions::Reason;
 use crate::api::device::LastError;
-use crate::controller::device::decide::{Step, Verdict};
-use crate::controller::device::facts::{Facts, FailedWork, NewFailure, later};
+use crate::controller::device::decide::{Call, Step, Verdict};
+use crate::controller::device::facts::{Facts, FailedWork, Handled, NewFailure, later};
 use crate::controller::device::status::render;
 use crate::dps::queue::Lane;
 
@@ -28,9 +28,9 @@ fn a_move_to_another_hub_is_remembered() {
     let mut facts = situation.facts.clone();
     let mut moved = registered(&situation.device, &ready());
     moved.hub = "hub-b.azure-devices.net".to_owned();
-    facts.register(moved.clone());
+    facts.register(moved.clone(), Handled::default());
     assert_eq!(facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
-    facts.register(moved);
+    facts.register(moved, Handled::default());
     assert_eq!(facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
 }
 
@@ -61,10 +61,14 @@ fn a_restart_does_not_forget_how_long_to_wait() {
     situation.facts = restored;
     assert_eq!(situation.decide().step, Step::Nothing);
     situation.ready.as_recorded = false;
-    assert_eq!(situation.decide().step, Step::Register(Lane::New), "the key was changed meanwhile");
+    assert_eq!(
+        situation.decide().step,
+        Step::Call(Call::Register, Lane::New),
+        "the key was changed meanwhile"
+    );
     situation.ready.as_recorded = true;
     situation.device.metadata.generation = Some(2);
-    assert_eq!(situation.decide().step, Step::Register(Lane::New));
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::New));
 }
 
 #[test]

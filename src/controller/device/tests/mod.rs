@@ -1,7 +1,10 @@
 //! Tables for everything that is decided about a device.
 
+mod asked;
 mod decisions;
+mod effective;
 mod facts;
+mod formats;
 mod secrets;
 mod statuses;
 
@@ -22,6 +25,7 @@ use crate::dps::host::AllowedHosts;
 use crate::dps::ids::IdScope;
 use crate::dps::key::GroupKey;
 use crate::fleet::SecretSeen;
+use crate::fleet::inherit::Inherited;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 const SECRET_VERSION: u64 = 7;
@@ -45,6 +49,9 @@ fn ready() -> Ready {
         active: group_key(1),
         other: None,
         prefixes: Vec::new(),
+        defaults: None,
+        inherited: Arc::new(Inherited::new(None, "x.example", None)),
+        token: None,
         clock: Arc::default(),
         suspended: false,
         epoch: 1,
@@ -69,7 +76,7 @@ fn device(spec: serde_json::Value) -> ProvisionedDevice {
 
 /// A device as it stands after a registration with the active key.
 fn registered(device: &ProvisionedDevice, ready: &Ready) -> Registered {
-    let settings = Settings::of(device).unwrap();
+    let settings = Settings::of(device, ready.defaults.as_deref()).unwrap();
     Registered {
         scope: ready.scope.to_string(),
         registration_id: settings.registration_id.to_string(),
@@ -88,12 +95,13 @@ fn registered(device: &ProvisionedDevice, ready: &Ready) -> Registered {
 /// Registered, and the Secret written.
 fn provisioned(device: &ProvisionedDevice, ready: &Ready) -> Facts {
     let registered = registered(device, ready);
-    let rendered = rendered_hash(device, &Settings::of(device).unwrap(), &registered);
+    let rendered = rendered_hash(device, &registered, &ready.inherited);
     Facts {
         secret: Some(WrittenSecret {
             name: "truck-1-hub".to_owned(),
             version: SECRET_VERSION,
             rendered: Some(rendered),
+            binding: false,
         }),
         registered: Some(registered),
         ..Facts::default()

@@ -9,9 +9,9 @@ use crate::controller::device::settings::Settings;
 
 fn desired_of(device: &ProvisionedDevice) -> Desired {
     let ready = ready();
-    let settings = Settings::of(device).unwrap();
+    let settings = Settings::of(device, None).unwrap();
     let key = ready.active.key.derive(&settings.registration_id);
-    render(device, &settings, &registered(device, &ready), &key)
+    render(device, &settings, &registered(device, &ready), (&ready, &key))
 }
 
 fn text(secret: &Secret, key: &str) -> Option<String> {

@@ -1,9 +1,11 @@
 //! What one device needs now. A chain of pure checks; the first that has something to say decides.
 
+mod calls;
+mod secrets;
+
 use jiff::Timestamp;
 
 use super::facts::{Facts, FailedWork, Registered};
-use super::secret;
 use super::settings::Settings;
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
@@ -11,6 +13,7 @@ use crate::controller::integration::{Ready, SlotKey};
 use crate::dps::queue::Lane;
 use crate::fleet::SecretSeen;
 use crate::fleet::hash::{self, Hash};
+use crate::fleet::inherit::Policy;
 
 /// Failures in a row before a device's own status speaks of a service that may be back in a moment.
 const QUIET_ATTEMPTS: u32 = 3;
@@ -62,12 +65,20 @@ pub struct Fought {
     pub told: bool,
 }
 
+/// A call to DPS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Register,
+    /// Ask where the device is, without moving anything.
+    Lookup,
+}
+
 /// One side effect, or none. After each the device is looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Nothing,
-    /// Register with DPS; needs a permit.
-    Register(Lane),
+    /// Call DPS; needs a permit.
+    Call(Call, Lane),
     /// Look at the Secret that is there.
     ReadSecret,
     /// Create or mend the Secret from what is known.
@@ -109,7 +120,11 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
     if snapshot.device.metadata.deletion_timestamp.is_some() {
         return Decision::rest();
     }
-    let settings = match Settings::of(snapshot.device) {
+    let ready = match snapshot.integration {
+        Integration::Ready(ready) => Some(ready),
+        Integration::Missing { .. } | Integration::NotReady { .. } => None,
+    };
+    let settings = match Settings::of(snapshot.device, ready.and_then(|ready| ready.defaults.as_deref())) {
         Ok(settings) => settings,
         Err(message) => return Decision::say(Reason::InvalidConfiguration, message),
     };
@@ -128,7 +143,7 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
         Considered::duplicate,
         Considered::secret_not_looked_at,
         Considered::secret_to_restore,
-        Considered::registration,
+        Considered::call,
         Considered::secret_to_write,
     ];
     checks.iter().find_map(|check| check(&device)).unwrap_or_else(|| device.settled())
@@ -146,7 +161,7 @@ fn foreign_namespace(snapshot: &Snapshot<'_>) -> Option<Decision> {
 }
 
 fn integration_missing(snapshot: &Snapshot<'_>, told: bool) -> Decision {
-    if let Some(stranded) = stranded_without_key(snapshot) {
+    if let Some(stranded) = secrets::stranded_without_key(snapshot) {
         return stranded;
     }
     if told {
@@ -166,15 +181,9 @@ fn integration_missing(snapshot: &Snapshot<'_>, told: bool) -> Decision {
 /// render it anew.
 fn integration_not_ready(snapshot: &Snapshot<'_>, told: bool) -> Decision {
     if snapshot.facts.provisioned() {
-        return stranded_without_key(snapshot).unwrap_or_else(Decision::rest);
+        return secrets::stranded_without_key(snapshot).unwrap_or_else(Decision::rest);
     }
     Decision { verdict: told.then(|| not_ready(snapshot.device)), ..Decision::rest() }
-}
-
-/// The Secret of a provisioned device is gone and nobody has a key to render it anew.
-fn stranded_without_key(snapshot: &Snapshot<'_>) -> Option<Decision> {
-    let gone = snapshot.facts.provisioned() && snapshot.secret == SecretSeen::No;
-    gone.then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
 }
 
 fn not_ready(device: &ProvisionedDevice) -> Verdict {
@@ -182,10 +191,6 @@ fn not_ready(device: &ProvisionedDevice) -> Verdict {
     let message = format!("DpsIntegration {name:?} is not ready or suspended; its conditions say why.");
     Verdict { reason: Reason::IntegrationNotReady, message }
 }
-
-const QUEUED: &str = "The device waits for its turn: DPS admits only so many registrations a minute.";
-const FOUGHT: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; end the fight, or set another spec.secret.name.";
-const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone and the key that the device was registered with is not at hand; it is written again as soon as it is.";
 
 /// A device whose settings are valid and whose integration can be used.
 struct Considered<'a> {
@@ -210,18 +215,6 @@ impl Considered<'_> {
         })
     }
 
-    fn secret_is_the_key(&self) -> Option<Decision> {
-        self.snapshot.secret_is_key.then(|| {
-            Decision::say(
-                Reason::SecretConflict,
-                format!(
-                    "Secret {:?} holds an enrollment group's key; choose another spec.secret.name.",
-                    self.settings.secret_name
-                ),
-            )
-        })
-    }
-
     fn duplicate(&self) -> Option<Decision> {
         self.snapshot.duplicate.then(|| {
             Decision::say(
@@ -231,124 +224,23 @@ impl Considered<'_> {
         })
     }
 
-    /// A Secret of our making may hold the whole answer: after a restore, a crash between two
-    /// writes, or a device deleted and created again.
-    fn secret_not_looked_at(&self) -> Option<Decision> {
-        let there = matches!(self.snapshot.secret, SecretSeen::Version(_)) || self.snapshot.must_look;
-        let of_use = match self.registered() {
-            None => there,
-            Some(registered) => there && self.payload_lost(registered) && self.secret_is_off(registered),
-        };
-        (of_use && !self.snapshot.secret_read).then(|| Decision::step(Step::ReadSecret))
-    }
-
-    /// A Secret that was deleted or edited is mended at once if the key it was made from is here.
-    fn secret_to_restore(&self) -> Option<Decision> {
-        let registered = self.registered()?;
-        let written = self.snapshot.facts.secret.as_ref()?;
-        let touched = self.snapshot.secret != SecretSeen::Version(written.version);
-        if !touched || self.key_of(registered).is_none() || self.payload_lost(registered) {
-            return None;
-        }
-        Some(self.fought().unwrap_or_else(|| self.write_secret()))
-    }
-
-    /// Somebody undoes what we write, again and again.
-    fn fought(&self) -> Option<Decision> {
-        let Fought { until, told } = self.snapshot.fought_until?;
-        let verdict = Verdict { reason: Reason::SecretWriteFailed, message: FOUGHT.to_owned() };
-        Some(Decision { verdict: told.then_some(verdict), wake: Some(until), ..Decision::rest() })
-    }
-
-    fn registration(&self) -> Option<Decision> {
-        let lane = self.why_register()?;
-        let stranded = self.stranded();
-        if self.snapshot.device.spec.suspend {
-            return Some(stranded.unwrap_or_else(|| self.suspended()));
-        }
-        if self.ready.suspended && stranded.is_some() {
-            return stranded;
-        }
-        if self.ready.suspended {
-            return Some(Decision { verdict: self.held_up(), ..Decision::rest() });
-        }
-        if let Some(waiting) = self.backing_off(FailedWork::Registration) {
-            return Some(match stranded {
-                Some(stranded) => Decision { wake: waiting.wake, ..stranded },
-                None => waiting,
-            });
-        }
-        if let Some(failed) = self.failed() {
-            return Some(Decision { verdict: Some(failed), ..Decision::step(Step::Register(lane)) });
-        }
-        let queued = || Verdict { reason: Reason::Queued, message: QUEUED.to_owned() };
-        let told = self.snapshot.waited_long && !self.snapshot.facts.provisioned();
-        Some(Decision {
-            verdict: self.held_up().or_else(|| told.then(queued)),
-            ..Decision::step(Step::Register(lane))
-        })
-    }
-
-    /// The Secret is gone or edited, only a registration could bring it back, and none may be made now.
-    fn stranded(&self) -> Option<Decision> {
-        let registered = self.registered()?;
-        let written = self.snapshot.facts.secret.as_ref()?;
-        let touched = self.snapshot.secret != SecretSeen::Version(written.version);
-        (touched && self.key_of(registered).is_none())
-            .then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
-    }
-
-    /// A device that failed goes on saying why until it is tried again.
-    fn failed(&self) -> Option<Verdict> {
-        let failure = self.snapshot.facts.failure.as_ref().filter(|f| f.work == FailedWork::Registration)?;
-        let quiet = failure.reason == Reason::ServiceUnavailable && failure.attempts < QUIET_ATTEMPTS;
-        (!quiet).then(|| Verdict { reason: failure.reason, message: failure.message.clone() })
-    }
-
-    /// What a new device says while its integration keeps it waiting.
-    fn held_up(&self) -> Option<Verdict> {
-        let new = !self.snapshot.facts.provisioned();
-        (self.snapshot.held_up && new).then(|| not_ready(self.snapshot.device))
-    }
-
-    /// How urgent a registration is; `None` when none is needed.
-    fn why_register(&self) -> Option<Lane> {
-        let Some(registered) = self.registered() else { return Some(Lane::New) };
-        let moved = registered.scope != self.ready.scope.as_str();
-        let changed = registered.hash.is_some_and(|hash| hash != self.registered_hash());
-        let other_key = registered.fingerprint != Some(self.ready.active.fingerprint);
-        let lost = self.payload_lost(registered) && self.secret_is_off(registered);
-        if moved || changed || lost || self.stranded().is_some() {
-            return Some(Lane::Changed);
-        }
-        other_key.then_some(Lane::Fleet)
-    }
-
-    fn secret_to_write(&self) -> Option<Decision> {
-        let registered = self.registered()?;
-        if !self.secret_is_off(registered) {
-            return None;
-        }
-        if self.key_of(registered).is_none() {
-            return Some(Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE));
-        }
-        Some(self.write_secret())
-    }
-
     fn settled(&self) -> Decision {
         if self.snapshot.device.spec.suspend {
             return self.suspended();
         }
         let hub = self.registered().map_or("", |registered| registered.hub.as_str());
-        Decision::say(Reason::Provisioned, format!("Assigned to {hub}."))
+        let left_out = self.left_out();
+        let message = if left_out.is_empty() {
+            format!("Assigned to {hub}.")
+        } else {
+            let left_out = left_out.join(" and ");
+            format!("Assigned to {hub}. Not applied, because reprovision.policy is Never: {left_out}.")
+        };
+        Decision::say(Reason::Provisioned, message)
     }
 
     fn suspended(&self) -> Decision {
         Decision::say(Reason::Suspended, "spec.suspend is true: no DPS operation is started for this device.")
-    }
-
-    fn write_secret(&self) -> Decision {
-        self.backing_off(FailedWork::Secret).unwrap_or_else(|| Decision::step(Step::WriteSecret))
     }
 
     /// The same work failed and its wait is not over; a change of device or integration ends it.
@@ -368,25 +260,12 @@ impl Considered<'_> {
         })
     }
 
-    fn secret_is_off(&self, registered: &Registered) -> bool {
-        let Some(written) = &self.snapshot.facts.secret else { return true };
-        let wanted = secret::rendered_hash(self.snapshot.device, self.settings, registered);
-        self.snapshot.secret != SecretSeen::Version(written.version)
-            || written.rendered.is_some_and(|rendered| rendered != wanted)
-    }
-
-    /// A payload was returned once, the Secret should hold it, and only its hash is left.
-    fn payload_lost(&self, registered: &Registered) -> bool {
-        self.settings.keys.returned_payload.is_some()
-            && registered.returned_payload.as_ref().is_some_and(|payload| payload.json.is_none())
-    }
-
     fn key_of(&self, registered: &Registered) -> Option<&SlotKey> {
         self.ready.key(registered.fingerprint?)
     }
 
-    fn registered_hash(&self) -> Hash {
-        registered_hash(self.settings, self.ready)
+    fn never(&self) -> bool {
+        self.settings.policy == Policy::Never
     }
 }
 

@@ -1,0 +1,132 @@
+//! When DPS has to be called, and why it is not called now.
+
+use super::{Call, Considered, Decision, QUIET_ATTEMPTS, Step, Verdict, not_ready, registered_hash};
+use crate::api::conditions::Reason;
+use crate::api::names::RECONCILE_REQUESTED_AT;
+use crate::controller::device::facts::{Asked, FailedWork};
+use crate::controller::device::settings::annotation;
+use crate::dps::queue::Lane;
+
+const QUEUED: &str = "The device waits for its turn: DPS admits only so many registrations a minute.";
+
+impl Considered<'_> {
+    pub(super) fn call(&self) -> Option<Decision> {
+        let (call, lane) = self.why()?;
+        let stranded = self.stranded();
+        if self.snapshot.device.spec.suspend {
+            return Some(stranded.unwrap_or_else(|| self.suspended()));
+        }
+        if self.ready.suspended && stranded.is_some() {
+            return stranded;
+        }
+        if self.ready.suspended {
+            return Some(Decision { verdict: self.held_up(), ..Decision::rest() });
+        }
+        if let Some(waiting) = self.backing_off(FailedWork::Registration) {
+            return Some(match stranded {
+                Some(stranded) => Decision { wake: waiting.wake, ..stranded },
+                None => waiting,
+            });
+        }
+        let step = Decision::step(Step::Call(call, lane));
+        if let Some(failed) = self.failed() {
+            return Some(Decision { verdict: Some(failed), ..step });
+        }
+        let queued = || Verdict { reason: Reason::Queued, message: QUEUED.to_owned() };
+        let told = self.snapshot.waited_long && !self.snapshot.facts.provisioned();
+        Some(Decision { verdict: self.held_up().or_else(|| told.then(queued)), ..step })
+    }
+
+    /// Which call is needed and how urgent it is; `None` when none is.
+    fn why(&self) -> Option<(Call, Lane)> {
+        if self.registered().is_none() {
+            let looks = self.settings.looks_first && self.snapshot.facts.asked != Some(Asked::NotFound);
+            return Some((if looks { Call::Lookup } else { Call::Register }, Lane::New));
+        }
+        if let Some(lane) = self.asked_to_register() {
+            return Some((Call::Register, lane));
+        }
+        if !self.never() {
+            let lane = self.stranded().map(|_| Lane::Changed).or_else(|| self.changed());
+            if let Some(lane) = lane.or_else(|| self.due()) {
+                return Some((Call::Register, lane));
+            }
+        }
+        self.asked_to_look().then_some((Call::Lookup, Lane::Changed))
+    }
+
+    /// Tokens are the one reason that counts with every policy.
+    fn asked_to_register(&self) -> Option<Lane> {
+        let handled = &self.snapshot.facts.handled;
+        if self.settings.token.is_some_and(|token| handled.token.as_deref() != Some(token)) {
+            return Some(Lane::Changed);
+        }
+        let fleet = self.ready.token.as_deref();
+        fleet.filter(|token| handled.integration_token.as_deref() != Some(*token)).map(|_| Lane::Fleet)
+    }
+
+    /// What was registered no longer matches.
+    fn changed(&self) -> Option<Lane> {
+        let registered = self.registered()?;
+        let changed =
+            self.is_other_registration() || (self.payload_lost(registered) && self.secret_is_off(registered));
+        if changed {
+            return Some(self.lane_of_change());
+        }
+        self.is_other_key().then_some(Lane::Fleet)
+    }
+
+    /// A change of the defaults concerns the fleet, a change of the object one device: then the
+    /// status does not speak of this generation.
+    fn lane_of_change(&self) -> Lane {
+        let observed = self.snapshot.device.status.as_ref().and_then(|status| status.observed_generation);
+        if observed == self.snapshot.device.metadata.generation { Lane::Fleet } else { Lane::Changed }
+    }
+
+    fn due(&self) -> Option<Lane> {
+        self.snapshot.facts.asked.map(|_| Lane::Fleet)
+    }
+
+    fn asked_to_look(&self) -> bool {
+        let asked = annotation(self.snapshot.device, RECONCILE_REQUESTED_AT);
+        asked.is_some() && asked != self.snapshot.facts.handled.reconcile_at.as_deref()
+    }
+
+    fn is_other_registration(&self) -> bool {
+        self.registered().is_some_and(|registered| {
+            registered.scope != self.ready.scope.as_str()
+                || registered.hash.is_some_and(|hash| hash != registered_hash(self.settings, self.ready))
+        })
+    }
+
+    fn is_other_key(&self) -> bool {
+        self.registered()
+            .is_some_and(|registered| registered.fingerprint != Some(self.ready.active.fingerprint))
+    }
+
+    /// What policy Never leaves out.
+    pub(super) fn left_out(&self) -> Vec<&'static str> {
+        let changes = [
+            (self.is_other_registration(), "the changed payload or id scope"),
+            (self.is_other_key(), "the group's new key"),
+            (
+                self.snapshot.facts.asked == Some(Asked::NotFound),
+                "that DPS has no assignment for it any more",
+            ),
+        ];
+        changes.into_iter().filter(|(is, _)| self.never() && *is).map(|(_, what)| what).collect()
+    }
+
+    /// A device that failed goes on saying why until it is tried again.
+    fn failed(&self) -> Option<Verdict> {
+        let failure = self.snapshot.facts.failure.as_ref().filter(|f| f.work == FailedWork::Registration)?;
+        let quiet = failure.reason == Reason::ServiceUnavailable && failure.attempts < QUIET_ATTEMPTS;
+        (!quiet).then(|| Verdict { reason: failure.reason, message: failure.message.clone() })
+    }
+
+    /// What a new device says while its integration keeps it waiting.
+    fn held_up(&self) -> Option<Verdict> {
+        let new = !self.snapshot.facts.provisioned();
+        (self.snapshot.held_up && new).then(|| not_ready(self.snapshot.device))
+    }
+}

@@ -1,0 +1,105 @@
+//! When the Secret has to be read, restored or written.
+
+use super::{Considered, Decision, Fought, Snapshot, Step, Verdict};
+use crate::api::conditions::Reason;
+use crate::controller::device::facts::{FailedWork, Registered};
+use crate::controller::device::secret;
+use crate::fleet::{SecretSeen, record};
+
+const FOUGHT: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; end the fight, or set another spec.secret.name.";
+const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone and the key that the device was registered with is not at hand; it is written again as soon as it is.";
+
+/// The Secret of a provisioned device is gone and nobody has a key to render it anew.
+pub(super) fn stranded_without_key(snapshot: &Snapshot<'_>) -> Option<Decision> {
+    let device = snapshot.device;
+    let own = device.spec.secret.as_ref().and_then(|secret| secret.name.as_deref());
+    let name = record::secret_name(own, device.metadata.name.as_deref().unwrap_or_default());
+    let written = snapshot.facts.secret.as_ref().is_some_and(|written| written.name == name);
+    let gone = snapshot.facts.provisioned() && written && snapshot.secret == SecretSeen::No;
+    gone.then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
+}
+
+impl Considered<'_> {
+    pub(super) fn secret_is_the_key(&self) -> Option<Decision> {
+        self.snapshot.secret_is_key.then(|| {
+            Decision::say(
+                Reason::SecretConflict,
+                format!(
+                    "Secret {:?} holds an enrollment group's key; choose another spec.secret.name.",
+                    self.settings.secret_name
+                ),
+            )
+        })
+    }
+
+    /// A Secret of our making may hold the whole answer: after a restore, a crash between two
+    /// writes, or a device deleted and created again.
+    pub(super) fn secret_not_looked_at(&self) -> Option<Decision> {
+        let there = matches!(self.snapshot.secret, SecretSeen::Version(_)) || self.snapshot.must_look;
+        let of_use = match self.registered() {
+            None => there,
+            Some(registered) => there && self.payload_lost(registered) && self.secret_is_off(registered),
+        };
+        (of_use && !self.snapshot.secret_read).then(|| Decision::step(Step::ReadSecret))
+    }
+
+    /// A Secret that was deleted or edited is mended at once if the key it was made from is here.
+    pub(super) fn secret_to_restore(&self) -> Option<Decision> {
+        let registered = self.registered()?;
+        if !self.is_touched() || self.key_of(registered).is_none() || self.payload_lost(registered) {
+            return None;
+        }
+        Some(self.fought().unwrap_or_else(|| self.write_secret()))
+    }
+
+    pub(super) fn secret_to_write(&self) -> Option<Decision> {
+        let registered = self.registered()?;
+        if !self.secret_is_off(registered) {
+            return None;
+        }
+        if self.key_of(registered).is_none() {
+            return Some(Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE));
+        }
+        Some(self.write_secret())
+    }
+
+    /// The Secret is gone or edited, only a registration could bring it back, and none may be made now.
+    pub(super) fn stranded(&self) -> Option<Decision> {
+        let registered = self.registered()?;
+        (self.is_touched() && self.key_of(registered).is_none())
+            .then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
+    }
+
+    /// Somebody undoes what we write, again and again.
+    fn fought(&self) -> Option<Decision> {
+        let Fought { until, told } = self.snapshot.fought_until?;
+        let verdict = Verdict { reason: Reason::SecretWriteFailed, message: FOUGHT.to_owned() };
+        Some(Decision { verdict: told.then_some(verdict), wake: Some(until), ..Decision::rest() })
+    }
+
+    fn write_secret(&self) -> Decision {
+        self.backing_off(FailedWork::Secret).unwrap_or_else(|| Decision::step(Step::WriteSecret))
+    }
+
+    /// A Secret that we wrote is not as we left it. Under another name it is another Secret.
+    fn is_touched(&self) -> bool {
+        let written = self.snapshot.facts.secret.as_ref();
+        written
+            .filter(|written| written.name == self.settings.secret_name)
+            .is_some_and(|written| self.snapshot.secret != SecretSeen::Version(written.version))
+    }
+
+    pub(super) fn secret_is_off(&self, registered: &Registered) -> bool {
+        let Some(written) = &self.snapshot.facts.secret else { return true };
+        let wanted = secret::rendered_hash(self.snapshot.device, registered, &self.ready.inherited);
+        self.snapshot.secret != SecretSeen::Version(written.version)
+            || written.name != self.settings.secret_name
+            || written.rendered.is_some_and(|rendered| rendered != wanted)
+    }
+
+    /// A payload was returned once, the Secret should hold it, and only its hash is left.
+    pub(super) fn payload_lost(&self, registered: &Registered) -> bool {
+        self.settings.keys.returned_payload.is_some()
+            && registered.returned_payload.as_ref().is_some_and(|payload| payload.json.is_none())
+    }
+}

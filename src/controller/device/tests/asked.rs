@@ -1,0 +1,166 @@
+//! What is done although nothing has changed: tokens, lookups, policies.
+
+use serde_json::{Value, json};
+
+use super::{NOW, Situation, device, group_key, registered};
+use crate::api::conditions::Reason;
+use crate::controller::device::decide::{Call, Decision, Step};
+use crate::controller::device::facts::{Asked, Facts, Handled};
+use crate::dps::answer::Assignment;
+use crate::dps::ids::HubHostname;
+use crate::dps::queue::Lane;
+use crate::fleet::SecretSeen;
+
+const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
+const RECONCILE: &str = "reconcile.fluxcd.io/requestedAt";
+
+fn annotate(situation: &mut Situation, key: &str, value: &str) {
+    let annotations = situation.device.metadata.annotations.get_or_insert_default();
+    annotations.insert(key.to_owned(), value.to_owned());
+}
+
+fn with_spec(spec: Value) -> Situation {
+    let settled = Situation::settled_device();
+    Situation { device: device(spec), ..settled }
+}
+
+fn message(decision: &Decision) -> String {
+    decision.verdict.as_ref().map(|verdict| verdict.message.clone()).unwrap_or_default()
+}
+
+fn found(hub: &str) -> Assignment {
+    Assignment {
+        hub: HubHostname::parse(hub, &[".azure-devices.net".to_owned()]).unwrap(),
+        device_id: "truck-1".to_owned(),
+        substatus: None,
+        etag: Some("new".to_owned()),
+        created_time: None,
+        last_updated_time: None,
+        enrollment_group: None,
+        payload: None,
+    }
+}
+
+#[test]
+fn a_new_token_registers_once_and_a_removed_one_means_nothing() {
+    let mut situation = Situation::settled_device();
+    annotate(&mut situation, TOKEN, "1");
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
+    let handled = Handled::now(&situation.device, None, &situation.facts.handled);
+    let again = registered(&situation.device, &situation.ready);
+    situation.facts.register(again, handled);
+    assert_eq!(situation.decide().step, Step::Nothing);
+    situation.device.metadata.annotations = None;
+    assert_eq!(situation.decide().step, Step::Nothing);
+    assert_eq!(situation.facts.handled.token.as_deref(), Some("1"));
+}
+
+#[test]
+fn an_integrations_token_concerns_the_fleet_and_not_devices_that_came_after_it() {
+    let mut situation = Situation::settled_device();
+    situation.ready.token = Some("1".to_owned());
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
+    let token = situation.ready.token.clone();
+    situation.facts.handled = Handled::now(&situation.device, token.as_ref(), &situation.facts.handled);
+    assert_eq!(situation.decide().step, Step::Nothing);
+    situation.ready.token = None;
+    assert_eq!(situation.decide().step, Step::Nothing);
+    // A restored device is not asked anew.
+    let mut facts = Facts::default();
+    let told = registered(&situation.device, &situation.ready);
+    facts.recall(Some(told), Handled { integration_token: token.clone(), ..Handled::default() });
+    assert_eq!(facts.handled.integration_token, token);
+}
+
+#[test]
+fn a_request_to_look_again_looks_and_does_not_register() {
+    let mut situation = Situation::settled_device();
+    annotate(&mut situation, RECONCILE, "now");
+    assert_eq!(situation.decide().step, Step::Call(Call::Lookup, Lane::Changed));
+    situation.facts.look_up(found("hub-a.azure-devices.net"), Some("now".to_owned()));
+    assert_eq!(situation.decide().step, Step::Nothing);
+}
+
+#[test]
+fn a_hub_that_a_lookup_finds_is_followed_and_not_fought() {
+    let mut situation = Situation::settled_device();
+    situation.facts.look_up(found("hub-b.azure-devices.net"), None);
+    assert_eq!(situation.decide().step, Step::WriteSecret);
+    assert_eq!(situation.facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
+    // Only etag or times: the Secret stays, the status tells.
+    let mut situation = Situation::settled_device();
+    situation.facts.look_up(found("hub-a.azure-devices.net"), None);
+    assert_eq!(situation.decide().step, Step::Nothing);
+    assert_eq!(situation.facts.registered.unwrap().assignment.etag.as_deref(), Some("new"));
+}
+
+#[test]
+fn a_device_that_dps_no_longer_knows_is_registered_again() {
+    let mut situation = Situation::settled_device();
+    situation.facts.asked = Some(Asked::NotFound);
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
+    let mut never = with_spec(json!({"reprovision": {"policy": "Never"}}));
+    never.facts.asked = Some(Asked::NotFound);
+    let decision = never.decide();
+    assert_eq!(decision.step, Step::Nothing);
+    assert!(message(&decision).contains("DPS has no assignment"), "{}", message(&decision));
+}
+
+#[test]
+fn lookup_first_adopts_what_is_there_and_registers_only_what_is_not() {
+    for spec in
+        [json!({"registration": {"onCreate": "LookupFirst"}}), json!({"reprovision": {"policy": "Never"}})]
+    {
+        let mut new = Situation { device: device(spec), ..Situation::new_device() };
+        assert_eq!(new.decide().step, Step::Call(Call::Lookup, Lane::New));
+        new.facts.asked = Some(Asked::NotFound);
+        assert_eq!(new.decide().step, Step::Call(Call::Register, Lane::New));
+    }
+    let provisioned = with_spec(json!({"registration": {"onCreate": "LookupFirst"}}));
+    assert_eq!(provisioned.decide().step, Step::Nothing);
+}
+
+#[test]
+fn policy_never_registers_for_a_token_only_and_says_what_it_leaves_out() {
+    let mut situation = with_spec(json!({"reprovision": {"policy": "Never"}, "payload": {"site": "b"}}));
+    situation.ready.active = group_key(2);
+    situation.ready.other = Some(group_key(1));
+    let decision = situation.decide();
+    assert_eq!(decision.verdict.as_ref().map(|verdict| verdict.reason), Some(Reason::Provisioned));
+    assert!(
+        message(&decision).contains("payload") && message(&decision).contains("key"),
+        "{}",
+        message(&decision)
+    );
+    annotate(&mut situation, TOKEN, "1");
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
+    // Its credentials cannot be brought back without a registration that nobody allowed.
+    let mut gone = with_spec(json!({"reprovision": {"policy": "Never"}}));
+    (gone.ready.active, gone.secret) = (group_key(2), SecretSeen::No);
+    let reason = gone.decide().verdict.map(|verdict| verdict.reason);
+    assert_eq!((gone.decide().step, reason), (Step::Nothing, Some(Reason::CredentialUnavailable)));
+}
+
+#[test]
+fn a_period_that_is_over_registers_in_the_fleets_lane() {
+    let mut situation = with_spec(json!({"reprovision": {"policy": "Periodic", "interval": "1h"}}));
+    assert_eq!(situation.decide().step, Step::Nothing);
+    situation.facts.asked = Some(Asked::Periodic);
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
+    let again = registered(&situation.device, &situation.ready);
+    situation.facts.register(again, Handled::default());
+    assert_eq!(situation.decide().step, Step::Nothing);
+}
+
+#[test]
+fn changed_defaults_wait_behind_a_change_of_the_device_itself() {
+    let mut situation = with_spec(json!({"payload": {"site": "b"}}));
+    let verdict =
+        crate::controller::device::decide::Verdict { reason: Reason::Provisioned, message: String::new() };
+    let written =
+        crate::controller::device::status::render(&situation.device, &situation.facts, &verdict, NOW);
+    situation.device.status = Some(written);
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
+    situation.device.metadata.generation = Some(2);
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
+}

@@ -1,0 +1,118 @@
+//! Further formats: what they hold, and that nothing breaks out of them.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use crate::api::shared::FormatType;
+use crate::controller::device::formats::{Parts, keys, values};
+
+const ALL: [FormatType; 6] = [
+    FormatType::Env,
+    FormatType::Dotenv,
+    FormatType::IotEdgeConfigToml,
+    FormatType::IotEdgeDpsConfigToml,
+    FormatType::Mqtt,
+    FormatType::ServiceBinding,
+];
+
+fn parts() -> Parts<'static> {
+    Parts {
+        hub: "hub-a.azure-devices.net",
+        device_id: "truck-1",
+        registration_id: "truck-1",
+        id_scope: "0ne1",
+        dps_endpoint: "dps.example:8443",
+        key: "c2VjcmV0",
+        connection_string: "HostName=hub-a.azure-devices.net;DeviceId=truck-1;SharedAccessKey=c2VjcmV0",
+        gateway_hostname: None,
+    }
+}
+
+fn data(format: FormatType, parts: &Parts<'_>) -> BTreeMap<&'static str, String> {
+    keys(format).iter().copied().zip(values(format, parts)).collect()
+}
+
+#[test]
+fn every_format_has_a_value_for_each_of_its_keys() {
+    for format in ALL {
+        assert_eq!(keys(format).len(), values(format, &parts()).len(), "{format:?}");
+    }
+}
+
+#[test]
+fn environment_and_dotenv_hold_the_same() {
+    let env = data(FormatType::Env, &parts());
+    let file = &data(FormatType::Dotenv, &parts())["device.env"];
+    let read: BTreeMap<_, _> = file.lines().map(|line| line.split_once('=').unwrap()).collect();
+    assert_eq!(read, env.iter().map(|(key, value)| (*key, value.as_str())).collect());
+    assert_eq!(env["IOTHUB_DEVICE_CONNECTION_STRING"], parts().connection_string);
+}
+
+#[test]
+fn mqtt_names_the_hub_also_behind_a_gateway() {
+    let direct = data(FormatType::Mqtt, &parts());
+    let username = "hub-a.azure-devices.net/truck-1/?api-version=2021-04-12";
+    assert_eq!(
+        (direct["mqttHost"].as_str(), direct["mqttPort"].as_str()),
+        ("hub-a.azure-devices.net", "8883")
+    );
+    assert_eq!((direct["mqttUsername"].as_str(), direct["mqttClientId"].as_str()), (username, "truck-1"));
+    let behind = data(FormatType::Mqtt, &Parts { gateway_hostname: Some("gw.local"), ..parts() });
+    assert_eq!((behind["mqttHost"].as_str(), behind["mqttUsername"].as_str()), ("gw.local", username));
+}
+
+#[test]
+fn iot_edge_files_have_the_fields_of_its_template() {
+    let manual: toml::Table = data(FormatType::IotEdgeConfigToml, &parts())["config.toml"].parse().unwrap();
+    assert_eq!(manual["provisioning"]["source"].as_str(), Some("manual"));
+    assert_eq!(manual["provisioning"]["connection_string"].as_str(), Some(parts().connection_string));
+    let dps: toml::Table = data(FormatType::IotEdgeDpsConfigToml, &parts())["config.toml"].parse().unwrap();
+    let provisioning = &dps["provisioning"];
+    assert_eq!(provisioning["source"].as_str(), Some("dps"));
+    assert_eq!(provisioning["global_endpoint"].as_str(), Some("https://dps.example:8443"));
+    assert_eq!(provisioning["id_scope"].as_str(), Some("0ne1"));
+    let attestation = &provisioning["attestation"];
+    assert_eq!(attestation["method"].as_str(), Some("symmetric_key"));
+    assert_eq!(attestation["registration_id"].as_str(), Some("truck-1"));
+    assert_eq!(attestation["symmetric_key"]["value"].as_str(), Some("c2VjcmV0"));
+}
+
+#[test]
+fn a_service_binding_names_type_and_provider() {
+    let binding = data(FormatType::ServiceBinding, &parts());
+    assert_eq!((binding["type"].as_str(), binding["provider"].as_str()), ("azure-iothub", "azure"));
+    assert_eq!(
+        (binding["host"].as_str(), binding["password"].as_str()),
+        ("hub-a.azure-devices.net", "c2VjcmV0")
+    );
+}
+
+proptest! {
+    /// The types let nothing of the kind through; the files would hold even if they did.
+    #[test]
+    fn hostile_text_stays_inside_its_value(hostile in "[ -~\\n\\r\\t\"'\\\\;=#$é漢]{0,60}") {
+        let parts = Parts {
+            hub: &hostile, device_id: &hostile, registration_id: &hostile, connection_string: &hostile, ..parts()
+        };
+        let manual: toml::Table = data(FormatType::IotEdgeConfigToml, &parts)["config.toml"].parse().unwrap();
+        prop_assert_eq!(manual["provisioning"]["connection_string"].as_str(), Some(hostile.as_str()));
+        prop_assert_eq!(manual["provisioning"].as_table().unwrap().len(), 2);
+        let dps: toml::Table = data(FormatType::IotEdgeDpsConfigToml, &parts)["config.toml"].parse().unwrap();
+        prop_assert_eq!(dps["provisioning"]["attestation"]["registration_id"].as_str(), Some(hostile.as_str()));
+        prop_assert_eq!(dps["provisioning"].as_table().unwrap().len(), 4);
+    }
+
+    /// What can really occur, read as docker and systemd read it.
+    #[test]
+    fn values_that_can_occur_mean_nothing_to_readers_of_environment_files(
+        id in "[a-z0-9]([a-z0-9._:-]{0,30}[a-z0-9])?", key in "[A-Za-z0-9+/]{43}=",
+    ) {
+        let connection_string = format!("HostName=hub-a.azure-devices.net;DeviceId={id};SharedAccessKey={key}");
+        let parts = Parts { device_id: &id, key: &key, connection_string: &connection_string, ..parts() };
+        let file = &data(FormatType::Dotenv, &parts)["device.env"];
+        prop_assert_eq!(file.lines().count(), 4);
+        prop_assert!(!file.contains(['"', '\'', '\\', '$', '#', '`', ' ']));
+        prop_assert_eq!(file.lines().next().unwrap().split_once('=').unwrap().1, connection_string);
+    }
+}

@@ -1,0 +1,136 @@
+//! A settled device is asked for something although nothing of it has changed: tokens, lookups.
+
+use serde_json::{Value, json};
+
+use crate::world::objects::is_observed;
+use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, World, condition};
+
+pub const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
+const RECONCILE: &str = "reconcile.fluxcd.io/requestedAt";
+
+fn annotation(key: &str, value: &Value) -> Value {
+    json!({"metadata": {"annotations": {key: value}}})
+}
+
+/// Calls of one kind that DPS has seen for a device.
+fn calls(world: &World, operation: &str, device: &str) -> usize {
+    let of_it = |entry: &&dps_simulator::LedgerEntry| entry.registration_id.as_deref() == Some(device);
+    world.ledger().iter().filter(of_it).filter(|e| format!("{:?}", e.operation) == operation).count()
+}
+
+fn other_hub(device: &Value) -> &'static str {
+    HUBS.into_iter().find(|hub| device["status"]["assignedHub"] != *hub).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_token_registers_the_device_once_more_and_removing_it_does_nothing() {
+    let world = World::start().await;
+    world.device("truck-1").await;
+    world.device("truck-2").await;
+    world.wait_all_ready(2).await;
+
+    world.patch(Kind::Device, "truck-1", annotation(TOKEN, &json!("2026-01-01"))).await;
+
+    let echoed = |device: &Value| device["status"]["lastHandledReprovisionToken"] == "2026-01-01";
+    world.wait(Kind::Device, "truck-1", "served", echoed).await;
+    assert_eq!((calls(&world, "Register", "truck-1"), calls(&world, "Register", "truck-2")), (2, 1));
+
+    world.patch(Kind::Device, "truck-1", annotation(TOKEN, &Value::Null)).await;
+    world.patch(Kind::Device, "truck-1", json!({"spec": {"secret": {"labels": {"later": "yes"}}}})).await;
+    world.wait(Kind::Device, "truck-1", "observed", is_observed).await;
+    assert_eq!(calls(&world, "Register", "truck-1"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_on_the_integration_registers_its_fleet_and_new_devices_start_with_it_handled() {
+    let world = World::start().await;
+    world.devices("truck", 3).await;
+    world.wait_all_ready(3).await;
+
+    world.patch(Kind::Integration, INTEGRATION, annotation(TOKEN, &json!("again"))).await;
+
+    let echoed = |object: &Value| object["status"]["lastHandledReprovisionToken"] == "again";
+    world.wait(Kind::Integration, INTEGRATION, "served by all", echoed).await;
+    world.device("late").await;
+    let late = world.wait_ready("late").await;
+    assert_eq!(late["status"]["lastHandledIntegrationToken"], "again");
+    for device in ["truck-1", "truck-2", "truck-3"] {
+        assert_eq!(calls(&world, "Register", device), 2, "{device}");
+    }
+    assert_eq!(calls(&world, "Register", "late"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_was_moved_in_azure_is_followed_without_registering() {
+    let world = World::start().await;
+    world.device("truck-1").await;
+    let device = world.wait_ready("truck-1").await;
+    let (before, moved_to) = (device["status"]["assignedHub"].clone(), other_hub(&device));
+    world.dps.move_device(SCOPE, "truck-1", moved_to).unwrap();
+
+    world.patch(Kind::Device, "truck-1", annotation(RECONCILE, &json!("look"))).await;
+
+    let moved = |device: &Value| device["status"]["assignedHub"] == moved_to;
+    let device = world.wait(Kind::Device, "truck-1", "moved", moved).await;
+    assert_eq!(device["status"]["previousHub"], before);
+    assert_eq!(device["status"]["lastHandledReconcileAt"], "look");
+    assert_eq!(world.secret("truck-1-hub").await["iotHubHostname"], moved_to);
+    assert_eq!((calls(&world, "Register", "truck-1"), calls(&world, "Lookup", "truck-1")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_that_is_gone_is_made_again_when_a_lookup_does_not_find_it() {
+    let world = World::start().await;
+    world.device("truck-1").await;
+    world.wait_ready("truck-1").await;
+    world.dps.delete_registration(SCOPE, "truck-1").unwrap();
+
+    world.patch(Kind::Device, "truck-1", annotation(RECONCILE, &json!("look"))).await;
+
+    world.wait_ledger("registered again", |_| calls(&world, "Register", "truck-1") == 2).await;
+    world.wait_reason("truck-1", "Provisioned").await;
+    assert!(world.dps.registration(SCOPE, "truck-1").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lookup_first_adopts_a_registration_as_it_is_and_registers_only_where_there_is_none() {
+    let world = World::start().await;
+    world.device("truck-1").await;
+    let hub = world.wait_ready("truck-1").await["status"]["assignedHub"].clone();
+    world.delete(Kind::Device, "truck-1").await;
+    world.wait_gone(Kind::Secret, "truck-1-hub").await;
+    let first = json!({"registration": {"onCreate": "LookupFirst"}});
+
+    world.device_with("truck-1", first.clone()).await;
+    world.device_with("truck-2", first).await;
+
+    let adopted = world.wait_ready("truck-1").await;
+    assert_eq!(adopted["status"]["assignedHub"], hub);
+    let key = &world.secret("truck-1-hub").await["sharedAccessKey"];
+    assert!(world.dps.accepts_device_key(SCOPE, "truck-1", key));
+    world.wait_ready("truck-2").await;
+    assert_eq!((calls(&world, "Register", "truck-1"), calls(&world, "Lookup", "truck-1")), (1, 1));
+    assert_eq!((calls(&world, "Register", "truck-2"), calls(&world, "Lookup", "truck-2")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policy_never_registers_once_and_then_only_for_a_token() {
+    let world = World::start().await;
+    let never = |site: &str| json!({"reprovision": {"policy": "Never"}, "payload": {"site": site}});
+    world.device_with("truck-1", never("a")).await;
+    world.wait_ready("truck-1").await;
+
+    world.patch(Kind::Device, "truck-1", json!({"spec": never("b")})).await;
+
+    let device = world.wait(Kind::Device, "truck-1", "observed", is_observed).await;
+    let ready = condition(&device, "Ready").unwrap();
+    assert!(ready.is_true() && ready.message.contains("policy is Never"), "{}", ready.message);
+    assert_eq!(calls(&world, "Register", "truck-1"), 1);
+
+    world.patch(Kind::Device, "truck-1", annotation(TOKEN, &json!("now"))).await;
+    let applied = |device: &Value| {
+        !condition(device, "Ready").is_some_and(|ready| ready.message.contains("policy is Never"))
+    };
+    world.wait(Kind::Device, "truck-1", "applied", applied).await;
+    assert_eq!(calls(&world, "Register", "truck-1"), 2);
+}
