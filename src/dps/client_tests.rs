@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dps_simulator::config::Quotas;
+use dps_simulator::config::{Quotas, Tls};
 use dps_simulator::{
     Config, EnrollmentGroup, Fault, FaultAction, HugeOf, IdScope as Scope, OperationKind, RawBody, Running,
     Simulator,
 };
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 
 use super::answer::Assignment;
@@ -22,9 +23,13 @@ const OTHER_KEY: &str = "Y29tcG9uZW50LXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDI=";
 const SCOPE: &str = "0neTEST";
 
 async fn simulator() -> Running {
-    // Another test may have been first.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    simulator_with(Tls::default()).await
+}
+
+async fn simulator_with(tls: Tls) -> Running {
+    choose_tls();
     let config = Config {
+        tls,
         think_time: Duration::ZERO,
         retry_after: Some(Duration::ZERO),
         quotas: Quotas { registrations_per_minute: None, polls_per_ten_seconds: None },
@@ -39,7 +44,13 @@ async fn simulator() -> Running {
     Simulator::start(config).await.unwrap()
 }
 
+fn choose_tls() {
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 fn client(ca: Option<&str>) -> Result<DpsClient, ClientError> {
+    choose_tls();
     DpsClient::new(ca.map(str::as_bytes), None, Arc::from([".azure-devices.net".to_owned()]))
 }
 
@@ -238,9 +249,81 @@ async fn a_certificate_that_is_not_trusted_or_a_closed_port_ends_the_call() {
     assert_eq!(result, Err(DpsError::Unreachable(Unreachable::Connect)));
 }
 
+/// A CA of the test's own.
+struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Ca {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A simulator with a certificate for this name that is good until the end of this year.
+    async fn simulator(&self, name: &str, until: i32) -> Running {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until, 12, 31);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let folder =
+            std::env::temp_dir().join(format!("dps-client-tests-{}-{name}-{until}", std::process::id()));
+        let tls = Tls {
+            certificate: Some(folder.join("server.crt")),
+            key: Some(folder.join("server.key")),
+            ..Tls::default()
+        };
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("server.crt"), certificate.pem()).unwrap();
+        std::fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
+        let dps = simulator_with(tls).await;
+        std::fs::remove_dir_all(&folder).unwrap();
+        dps
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_or_is_for_another_host_ends_the_call() {
+    let ca = Ca::new();
+    let trusting = client(Some(&ca.pem)).unwrap();
+    let register = async |name: &str, until: i32| {
+        let dps = ca.simulator(name, until).await;
+        let result = Device::default().register_at(endpoint(dps.address().port()), &trusting).await;
+        (result.map(drop), dps.control().ledger_len())
+    };
+    let refused = Err(DpsError::Unreachable(Unreachable::Tls));
+    assert_eq!(register("localhost", 2999).await, (Ok(()), 2), "nothing else is wrong with it");
+    assert_eq!(register("localhost", 2020).await, (refused.clone(), 0));
+    assert_eq!(register("elsewhere.example", 2999).await, (refused, 0));
+}
+
+/// Its clock runs ahead whenever everybody waits.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_the_handshake_is_given_up_after_the_time_for_connecting() {
+    // Nobody accepts what the system has connected.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let started = tokio::time::Instant::now();
+
+    let result = Device::default().register_at(endpoint_at(&address), &client(None).unwrap()).await;
+
+    assert_eq!(result, Err(DpsError::Unreachable(Unreachable::Timeout)));
+    let waited = started.elapsed();
+    assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&waited), "{waited:?}");
+    let (mut connection, _) = silent.accept().unwrap();
+    let mut hello = [0];
+    std::io::Read::read_exact(&mut connection, &mut hello).unwrap();
+    assert_eq!(hello, [22], "the client has begun a handshake");
+}
+
 #[test]
 fn a_bundle_without_a_certificate_is_refused() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     assert!(matches!(client(Some("")), Err(ClientError::NoCertificate)));
     assert!(matches!(client(Some("not pem")), Err(ClientError::NoCertificate)));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";

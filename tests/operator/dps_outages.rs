@@ -188,19 +188,38 @@ async fn an_instance_that_is_gone_is_probed_once_and_not_once_for_each_device() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_answers_is_reachable_whatever_it_says() {
+    let world = World::start().await;
+    let reset = world.dps.inject(Fault::global(FaultAction::Reset)).unwrap();
+    // Of two faults the first one counts.
+    world.dps.inject(Fault::global(not_found())).unwrap();
+    world.device("truck-1").await;
+    let integration = world.wait_integration(INTEGRATION, "EndpointUnreachable").await;
+    assert!(!condition(&integration, "Ready").unwrap().is_true());
+
+    world.dps.clear_fault(reset);
+
+    world.wait_reason("truck-1", "EnrollmentNotFound").await;
+    let integration = world.wait_integration(INTEGRATION, "Available").await;
+    assert!(condition(&integration, "Ready").unwrap().is_true());
+    assert!(condition(&integration, "Reconciling").is_none());
+    assert!(integration["status"]["acceptedIdScope"].is_null(), "nothing was ever registered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_that_is_forgotten_is_begun_anew() {
     let world = accepted().await;
     world.dps.set_think_time(Duration::from_secs(1));
     world.device("truck-1").await;
     world.wait_ledger("a registration", |_| registers_of(&world, "truck-1") == 1).await;
-    world.dps.inject(Fault::device("truck-1", unknown_operation()).on(OperationKind::Poll).times(1)).unwrap();
+    world.dps.inject(Fault::device("truck-1", not_found()).on(OperationKind::Poll).times(1)).unwrap();
 
     world.wait_ready("truck-1").await;
 
     assert_eq!(registers_of(&world, "truck-1"), 2);
 }
 
-fn unknown_operation() -> FaultAction {
+fn not_found() -> FaultAction {
     FaultAction::Status { status: 404, retry_after: None, error_code: Some(404_201) }
 }
 

@@ -237,6 +237,22 @@ async fn a_suspended_integration_holds_new_devices_and_lets_them_go_later() {
     world.wait_all_ready(3).await;
 }
 
+/// The operator watches the first 128 objects that integrations refer to and reads the others now and then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_integrations_than_the_operator_watches_keys_of_all_work() {
+    const INTEGRATIONS: usize = 140;
+    let world = World::empty().await;
+
+    for number in 1..=INTEGRATIONS {
+        let name = format!("factory-{number}");
+        world.integration(&name).await;
+        world.device_with(&format!("truck-{number}"), json!({"integrationRef": {"name": name}})).await;
+    }
+
+    world.wait_all_ready(INTEGRATIONS).await;
+    assert_eq!(world.registers(), INTEGRATIONS);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids_outside_the_prefixes_are_refused() {
     let world = World::empty().await;

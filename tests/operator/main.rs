@@ -11,13 +11,21 @@ mod backup;
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
+mod deep_payloads;
+#[cfg(test)]
 mod dps_answers;
 #[cfg(test)]
 mod dps_outages;
 #[cfg(test)]
+mod duplicates;
+#[cfg(test)]
+mod fights;
+#[cfg(test)]
 mod first_registration;
 #[cfg(test)]
 mod integrations;
+#[cfg(test)]
+mod kept_conditions;
 #[cfg(test)]
 mod leaks;
 #[cfg(test)]
@@ -26,6 +34,8 @@ mod lifecycle;
 mod manifests;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod rollout;
 #[cfg(test)]
 mod scanner;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use dps_simulator::Outcome;
 use serde_json::json;
 
 use crate::world::objects::data;
-use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
+use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, SCOPE, World, condition};
 
 const FLEET: usize = 50;
 
@@ -135,4 +135,29 @@ async fn what_changed_while_the_operator_was_away_is_done_when_it_returns() {
     let asked: BTreeSet<_> =
         world.ledger_since(before).into_iter().filter_map(|entry| entry.registration_id).collect();
     assert_eq!(asked, BTreeSet::from(["truck-5".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_went_while_operator_and_key_were_away_is_restored_when_the_key_is_back() {
+    let mut world = World::start().await;
+    world.device("truck-1").await;
+    world.wait_ready("truck-1").await;
+    let written = world.secret("truck-1-hub").await;
+    world.stop_operator().await;
+    world.delete(Kind::Secret, "truck-1-hub").await;
+    world.delete(Kind::Secret, "factory-key").await;
+    let before = world.mark().await;
+
+    world.start_operator().await;
+
+    let device = world.wait_reason("truck-1", "CredentialUnavailable").await;
+    assert!(!condition(&device, "Ready").unwrap().is_true());
+    assert_eq!(condition(&device, "SecretReady").unwrap().reason, "CredentialUnavailable");
+    assert!(world.find(Kind::Secret, "truck-1-hub").await.is_none());
+
+    world.group_key("factory-key", PRIMARY_KEY).await;
+
+    world.wait_ready("truck-1").await;
+    assert_eq!(world.secret("truck-1-hub").await, written);
+    assert_eq!(world.ledger_since(before), []);
 }

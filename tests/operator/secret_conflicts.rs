@@ -1,8 +1,10 @@
 //! Secrets that are not ours are never touched.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
-use crate::world::objects::{data, identity, is_ready, uid};
+use crate::world::objects::{data, identity, is_ready, ready_reason, uid};
 use crate::world::{INTEGRATION, Kind, SCOPE, World, condition, manifests};
 
 /// Secrets that a user, another controller or another device left where ours should be.
@@ -123,6 +125,23 @@ async fn a_device_cannot_take_the_secret_with_the_groups_key_even_if_that_asks_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_cannot_take_the_key_of_an_integration_that_is_not_its_own_either() {
+    let world = World::start().await;
+    world.integration("mill").await;
+    let wish = json!({"metadata": {"annotations": {"dps-operator.io/adopt": "true"}}});
+    let key = world.patch(Kind::Secret, "mill-key", wish).await;
+
+    world.device_with("thief", json!({"secret": {"name": "mill-key"}})).await;
+
+    let device = world.wait_reason("thief", "SecretConflict").await;
+    assert!(condition(&device, "Ready").unwrap().message.contains("mill-key"));
+    assert_eq!(identity(&world.get(Kind::Secret, "mill-key").await), identity(&key));
+    world.device_with("witness", json!({"integrationRef": {"name": "mill"}})).await;
+    world.wait_ready("witness").await;
+    assert!(world.ledger().iter().all(|entry| entry.registration_id.as_deref() == Some("witness")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_devices_that_name_one_secret_the_first_keeps_it_in_peace() {
     let world = World::start().await;
     world.device_with("first", json!({"secret": {"name": "shared"}})).await;
@@ -136,6 +155,38 @@ async fn of_two_devices_that_name_one_secret_the_first_keeps_it_in_peace() {
     world.wait_ready("witness").await;
     assert_eq!(identity(&world.get(Kind::Secret, "shared").await), identity(&secret));
     assert!(is_ready(&world.get(Kind::Device, "first").await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_devices_that_may_adopt_one_secret_one_does_and_the_other_gives_up() {
+    let world = World::start().await;
+    let wish = json!({"metadata": {"annotations": {"dps-operator.io/adopt": "true"}}});
+    let secret = manifests::merged(manifests::secret("shared", &[("note", "mine")]), wish);
+    world.create(Kind::Secret, secret).await;
+    let names = ["truck-1", "truck-2"];
+    for name in names {
+        world.device_with(name, json!({"secret": {"name": "shared", "deletionPolicy": "Retain"}})).await;
+    }
+    let is_decided = |device: &Value| ["Provisioned", "SecretConflict"].contains(&&*ready_reason(device));
+    for name in names {
+        world.wait(Kind::Device, name, "decided", is_decided).await;
+    }
+    let (before, adopted) = (world.mark().await, world.secret("shared").await);
+
+    // A device that takes five seconds shows that nothing else happens in that time.
+    world.dps.set_think_time(Duration::from_secs(5));
+    world.device("witness").await;
+    world.wait_ready("witness").await;
+
+    let writes = world.writes_since(before).await;
+    assert_eq!(writes.get("patch secrets"), None, "{writes:?}");
+    assert_eq!(writes.get("create secrets"), Some(&1), "that of the witness: {writes:?}");
+    assert_eq!(writes.get("update provisioneddevices/status"), Some(&1), "{writes:?}");
+    assert_eq!(world.secret("shared").await, adopted);
+    let [one, other] = [world.get(Kind::Device, names[0]).await, world.get(Kind::Device, names[1]).await];
+    assert!(is_ready(&one) != is_ready(&other), "{} {}", ready_reason(&one), ready_reason(&other));
+    let winner = if is_ready(&one) { &one } else { &other };
+    assert_eq!(adopted["deviceId"], winner["metadata"]["name"].as_str().unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,4 +232,23 @@ async fn a_secret_written_for_another_registration_is_not_read_as_an_answer() {
     assert_eq!(identity(&world.get(Kind::Secret, "truck-1-hub").await), identity(&secret));
     assert!(world.dps.registration(SCOPE, "sn-2").is_some());
     assert_eq!(world.get(Kind::Integration, INTEGRATION).await["status"]["acceptedIdScope"], SCOPE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_lost_the_name_of_its_device_is_no_longer_ours() {
+    let world = World::start().await;
+    world.device("truck-1").await;
+    world.wait_ready("truck-1").await;
+    let started = Instant::now();
+
+    let nameless = json!({"metadata": {"annotations": {"dps-operator.io/device": null}}});
+    let secret = world.patch(Kind::Secret, "truck-1-hub", nameless).await;
+
+    let device = world.wait_reason("truck-1", "SecretConflict").await;
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(!condition(&device, "Ready").unwrap().is_true());
+    assert_eq!(condition(&device, "Stalled").unwrap().reason, "SecretConflict");
+    assert_eq!(condition(&device, "SecretReady").unwrap().reason, "SecretConflict");
+    assert_eq!(identity(&world.get(Kind::Secret, "truck-1-hub").await), identity(&secret));
+    assert_eq!(world.registers(), 1);
 }

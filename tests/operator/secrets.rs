@@ -1,9 +1,10 @@
 //! The generated Secret is kept as it should be, without asking DPS.
 
+use dps_simulator::{AllocationPolicy, Webhook, WebhookAnswer};
 use serde_json::{Value, json};
 
 use crate::world::objects::{data, identity, is_ready, uid};
-use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
+use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, Setup, World, condition};
 
 const SECRET: &str = "truck-1-hub";
 
@@ -231,25 +232,51 @@ async fn a_secret_that_cannot_be_restored_for_lack_of_the_key_is_restored_when_t
     assert_eq!(world.ledger_since(before), []);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_returned_payload_that_was_lost_with_the_secret_is_fetched_by_registering() {
-    use dps_simulator::{AllocationPolicy, Webhook, WebhookAnswer};
-    let mut setup = crate::world::Setup::default();
+/// The same, of a device whose allocation returns a payload. The operator has forgotten that payload:
+/// it is in the Secret only.
+async fn settled_with_payload() -> World {
+    let mut setup = Setup::default();
     let group = &mut setup.simulator.id_scopes[0].enrollment_groups[0];
     let payload = json!({"topic": "eu"}).as_object().cloned();
-    let otherwise = Some(WebhookAnswer { hub: crate::world::HUBS[0].to_owned(), payload });
+    let otherwise = Some(WebhookAnswer { hub: HUBS[0].to_owned(), payload });
     group.allocation_policy = AllocationPolicy::Custom;
     group.webhook = Some(Webhook { field: "site".to_owned(), rules: Vec::new(), otherwise });
     let mut world = World::with(setup).await;
     world.integration(INTEGRATION).await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
-    // While it runs the operator may still remember the payload.
     world.restart_operator().await;
+    world
+}
+
+fn topic(payload: &str) -> Value {
+    serde_json::from_str::<Value>(payload).unwrap()["topic"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_returned_payload_that_was_lost_with_the_secret_is_fetched_by_registering() {
+    let world = settled_with_payload().await;
     world.delete(Kind::Secret, SECRET).await;
 
     let secret = world.wait(Kind::Secret, SECRET, "whole", |s| data(s).contains_key("returnedPayload")).await;
 
-    assert_eq!(serde_json::from_str::<Value>(&data(&secret)["returnedPayload"]).unwrap()["topic"], "eu");
+    assert_eq!(topic(&data(&secret)["returnedPayload"]), "eu");
     assert_eq!(world.registers(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_returned_payload_moves_to_its_new_key_without_registering() {
+    let world = settled_with_payload().await;
+    let before = world.mark().await;
+
+    for (old, new) in [("returnedPayload", "allocation"), ("allocation", "topics")] {
+        let keys = json!({"spec": {"secret": {"keys": {"returnedPayload": new}}}});
+        world.patch(Kind::Device, "truck-1", keys).await;
+
+        world.wait_ready("truck-1").await;
+        let values = world.secret(SECRET).await;
+        assert_eq!(topic(&values[new]), "eu");
+        assert!(!values.contains_key(old), "{:?}", values.keys());
+    }
+    assert_eq!(world.ledger_since(before), []);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::objects::{identity, ready_reason};
+use crate::world::objects::{identity, is_observed, ready_reason};
 use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, WRONG_KEY, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,4 +105,29 @@ async fn another_integration_of_the_same_scope_is_not_held_up_by_a_wrong_key() {
     for name in ["truck-1", "truck-2", "truck-3", "truck-4", "truck-5"] {
         world.wait_ready(name).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_integration_whose_key_is_refused_does_not_seem_well_when_it_is_suspended() {
+    let world = World::empty().await;
+    world.group_key("factory-key", WRONG_KEY).await;
+    world.integration_without_key(INTEGRATION, json!({})).await;
+    world.device("truck-1").await;
+    world.wait_integration(INTEGRATION, "Unauthorized").await;
+
+    world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"suspend": true}})).await;
+
+    let refused = |integration: &Value| {
+        let ready = condition(integration, "Ready").unwrap();
+        assert_eq!((ready.reason.as_str(), ready.is_true()), ("Unauthorized", false));
+        is_observed(integration)
+    };
+    world.wait(Kind::Integration, INTEGRATION, "looked at", refused).await;
+    // Its status is written once more for another reason.
+    world.device("truck-2").await;
+    let counted =
+        |integration: &Value| refused(integration) && integration["status"]["devices"]["total"] == 2;
+    let integration = world.wait(Kind::Integration, INTEGRATION, "counted", counted).await;
+    assert_eq!(condition(&integration, "Stalled").unwrap().reason, "Unauthorized");
+    assert_eq!(world.registers(), 1);
 }

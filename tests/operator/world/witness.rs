@@ -124,7 +124,7 @@ impl World {
     /// Fails the test with everything that could explain why.
     pub fn give_up(&self, what: &str, object: &Value) -> ! {
         let mut object = object.clone();
-        if let Some(metadata) = object["metadata"].as_object_mut() {
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
         let ledger = self.ledger();

@@ -1,7 +1,8 @@
 //! When the Secret has to be read, restored or written.
 
 use super::{Considered, Decision, Fought, Snapshot, Step, Verdict};
-use crate::api::conditions::Reason;
+use crate::api::conditions::{ConditionType, Reason, reason_of};
+use crate::api::device::ProvisionedDevice;
 use crate::controller::device::facts::{FailedWork, Registered};
 use crate::controller::device::secret;
 use crate::fleet::{SecretSeen, record};
@@ -15,8 +16,16 @@ pub(super) fn stranded_without_key(snapshot: &Snapshot<'_>) -> Option<Decision> 
     let own = device.spec.secret.as_ref().and_then(|secret| secret.name.as_deref());
     let name = record::secret_name(own, device.metadata.name.as_deref().unwrap_or_default());
     let written = snapshot.facts.secret.as_ref().is_some_and(|written| written.name == name);
-    let gone = snapshot.facts.provisioned() && written && snapshot.secret == SecretSeen::No;
+    let gone = written && snapshot.secret == SecretSeen::No && !tells_of_conflict(device);
+    let gone = gone && snapshot.facts.provisioned();
     gone.then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
+}
+
+/// The status tells of somebody else's Secret in the place of the device's. The watch does not show
+/// that one, so it looks like none.
+fn tells_of_conflict(device: &ProvisionedDevice) -> bool {
+    let conditions = device.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    reason_of(conditions, ConditionType::SecretReady) == Some(Reason::SecretConflict)
 }
 
 impl Considered<'_> {
@@ -66,7 +75,8 @@ impl Considered<'_> {
     /// The Secret is gone or edited, only a registration could bring it back, and none may be made now.
     pub(super) fn stranded(&self) -> Option<Decision> {
         let registered = self.registered()?;
-        (self.is_touched() && self.key_of(registered).is_none())
+        let gone = self.is_touched() && !tells_of_conflict(self.snapshot.device);
+        (gone && self.key_of(registered).is_none())
             .then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
     }
 

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::{NOW, Situation, device, group_key, provisioned};
 use crate::api::conditions::Reason;
-use crate::controller::device::decide::{Call, Decision, Fought, Integration, Step};
+use crate::controller::device::decide::{Call, Decision, Fought, Integration, Step, Verdict};
 use crate::controller::device::facts::{FailedWork, NewFailure, ReturnedPayload, later};
+use crate::controller::device::status::render;
 use crate::dps::queue::Lane;
 use crate::fleet::SecretSeen;
 
@@ -219,8 +220,12 @@ fn an_integration_that_is_not_ready_leaves_provisioned_devices_in_peace_unless_t
     let not_ready = Integration::NotReady { told: true };
     assert_eq!(said(&Situation::new_device().decide_with(not_ready)), Some(Reason::IntegrationNotReady));
     assert_eq!(said(&Situation::settled_device().decide_with(not_ready)), None);
-    let gone = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    let mut gone = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
     assert_eq!(said(&gone.decide_with(not_ready)), Some(Reason::CredentialUnavailable));
+    // A Secret of somebody else is not shown by the watch, and is not a Secret that is gone.
+    let verdict = Verdict { reason: Reason::SecretConflict, message: String::new() };
+    gone.device.status = Some(render(&gone.device, &gone.facts, &verdict, NOW));
+    assert_eq!(said(&gone.decide_with(not_ready)), None);
 }
 
 #[test]

@@ -1,0 +1,73 @@
+//! A device that lost what it had does not seem to have it again when something else goes wrong.
+
+use serde_json::{Value, json};
+
+use crate::world::{GROUP, INTEGRATION, Kind, SCOPE, SECONDARY_KEY, WRONG_KEY, World, condition, manifests};
+
+const NEW_KEY: &str = WRONG_KEY;
+
+/// Status and reason of a condition.
+fn shape(object: &Value, kind: &str) -> (String, String) {
+    let condition = condition(object, kind).unwrap();
+    (condition.status, condition.reason)
+}
+
+fn shown(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+/// A world with a device whose Secret somebody else has put another one in the place of.
+async fn replaced(labels: Value) -> World {
+    let mut world = World::start().await;
+    world.device("truck-1").await;
+    world.wait_ready("truck-1").await;
+    // While nobody is there to restore it.
+    world.stop_operator().await;
+    world.delete(Kind::Secret, "truck-1-hub").await;
+    let foreign = manifests::secret("truck-1-hub", &[("note", "not yours")]);
+    world.create(Kind::Secret, manifests::merged(foreign, json!({"metadata": {"labels": labels}}))).await;
+    world.start_operator().await;
+    world.wait_reason("truck-1", "SecretConflict").await;
+    world
+}
+
+async fn is_not_ready_again_without_its_integration(labels: Value) {
+    let world = replaced(labels).await;
+
+    world.delete(Kind::Integration, INTEGRATION).await;
+
+    let device = world.wait_reason("truck-1", "IntegrationNotFound").await;
+    assert_eq!(shape(&device, "Ready"), shown("False", "IntegrationNotFound"));
+    assert_eq!(shape(&device, "SecretReady"), shown("False", "SecretConflict"));
+    assert_eq!(shape(&device, "Registered"), shown("Unknown", "IntegrationNotFound"));
+    assert_eq!(world.registers(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_whose_secret_was_replaced_is_not_ready_again_when_its_integration_is_deleted() {
+    is_not_ready_again_without_its_integration(json!({})).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_whose_secret_was_replaced_by_one_that_looks_like_ours_is_not_ready_again_either() {
+    let label = json!({"app.kubernetes.io/managed-by": "dps-operator"});
+    is_not_ready_again_without_its_integration(label).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_whose_enrollment_was_disabled_is_not_ready_again_when_it_is_suspended() {
+    let world = World::start().await;
+    world.device("truck-1").await;
+    world.wait_ready("truck-1").await;
+    world.dps.set_group_enabled(SCOPE, GROUP, false).unwrap();
+    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
+    world.change_group_key("factory-key", NEW_KEY).await;
+    let device = world.wait_reason("truck-1", "Disabled").await;
+    assert_eq!(shape(&device, "Ready"), shown("False", "Disabled"));
+
+    world.patch(Kind::Device, "truck-1", json!({"spec": {"suspend": true}})).await;
+
+    let device = world.wait_reason("truck-1", "Suspended").await;
+    assert_eq!(shape(&device, "Ready"), shown("False", "Suspended"));
+    assert_eq!(world.registers(), 2);
+}

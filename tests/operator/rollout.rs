@@ -1,0 +1,86 @@
+//! A new group key is rolled out when and as fast as the integration's `rollout` says.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use dps_simulator::OperationKind;
+use serde_json::{Value, json};
+
+use crate::world::objects::{data, identity};
+use crate::world::{GROUP, INTEGRATION, Kind, SCOPE, SECONDARY_KEY, WRONG_KEY, World, condition};
+
+const NEW_KEY: &str = WRONG_KEY;
+
+/// A world of provisioned devices whose integration has this `rollout`.
+async fn provisioned(rollout: Value, devices: usize) -> World {
+    let world = World::empty().await;
+    world.integration_with(INTEGRATION, json!({"rollout": rollout})).await;
+    world.devices("truck", devices).await;
+    world.wait_all_ready(devices).await;
+    world
+}
+
+/// Changes the group's key and waits until the operator has seen it.
+async fn rotate(world: &World) {
+    let fingerprint = |i: &Value| i["status"]["credentials"]["primary"]["fingerprint"].clone();
+    let old = fingerprint(&world.get(Kind::Integration, INTEGRATION).await);
+    assert!(old.is_string());
+    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
+    world.change_group_key("factory-key", NEW_KEY).await;
+    world.wait(Kind::Integration, INTEGRATION, "of the new key", |i| fingerprint(i) != old).await;
+}
+
+/// Registration ids in the order in which DPS saw them registered, leaving out so many.
+fn registered_after(world: &World, registers: usize) -> Vec<String> {
+    let entries = world.ledger().into_iter().filter(|entry| entry.operation == OperationKind::Register);
+    entries.skip(registers).filter_map(|entry| entry.registration_id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_rollout_holds_provisioned_devices_and_no_others() {
+    const DEVICES: usize = 5;
+    let world = provisioned(json!({"paused": true}), DEVICES).await;
+    let secrets: Vec<_> = world.generated_secrets().await.iter().map(identity).collect();
+
+    rotate(&world).await;
+    for new in ["new-1", "new-2"] {
+        world.device(new).await;
+        world.wait_ready(new).await;
+    }
+
+    assert_eq!(registered_after(&world, DEVICES), ["new-1", "new-2"]);
+    for number in 1..=DEVICES {
+        let device = world.get(Kind::Device, &format!("truck-{number}")).await;
+        assert!(condition(&device, "Ready").unwrap().is_true());
+    }
+    let now: BTreeSet<_> = world.generated_secrets().await.iter().map(identity).collect();
+    assert!(secrets.iter().all(|secret| now.contains(secret)), "the old Secrets are as they were");
+
+    world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"rollout": null}})).await;
+
+    for number in 1..=DEVICES {
+        let id = format!("truck-{number}");
+        let accepted = |s: &Value| world.dps.accepts_device_key(SCOPE, &id, &data(s)["sharedAccessKey"]);
+        world.wait(Kind::Secret, &format!("{id}-hub"), "of the new key", accepted).await;
+    }
+    assert_eq!(world.registers(), DEVICES + 2 + DEVICES);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_rollout_moves_few_devices_at_a_time_and_lets_new_ones_through() {
+    const DEVICES: usize = 8;
+    let world = provisioned(json!({"maxPerMinute": 6}), DEVICES).await;
+    let started = Instant::now();
+
+    rotate(&world).await;
+    world.wait_ledger("the first to move", |_| world.registers() > DEVICES).await;
+    world.device("new").await;
+    world.wait_ready("new").await;
+    world.wait_ledger("the second to move", |_| world.registers() >= DEVICES + 3).await;
+
+    let took = started.elapsed();
+    assert!(took >= Duration::from_secs(10), "{took:?}");
+    let registered = registered_after(&world, DEVICES);
+    assert_eq!(registered.len(), 3, "{registered:?}");
+    assert_eq!(registered[1], "new", "it does not wait for the others: {registered:?}");
+}
