@@ -60,8 +60,7 @@ pub struct DpsIntegrationSpec {
     #[schemars(length(max = 32), inner(length(max = 128)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub registration_id_prefixes: Vec<String>,
-    /// Who else may reference this integration. Absent: devices of its own namespace only, and this
-    /// version supports no others yet.
+    /// Who else may reference this integration. Absent: devices of its own namespace only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
     /// Lowers this integration's share of the rate; never raises the operator's limit for the id scope.

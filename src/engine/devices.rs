@@ -11,6 +11,7 @@ use crate::clock;
 use crate::controller::device::decide::{Decision, Integration, Snapshot, Step, Verdict, decide};
 use crate::controller::device::{act, status};
 use crate::dps::queue::Lane;
+use crate::fleet::intern::Sym;
 use crate::fleet::record::{Need, Record, Wanted, version};
 use crate::fleet::referred::{Reference, ReferredKind};
 use crate::fleet::{self, DeviceId, SecretSeen};
@@ -136,7 +137,11 @@ impl Engine {
     fn settle(&mut self, id: DeviceId) {
         self.drop_work(id);
         let now = clock::now().mono;
-        if matches!(self.integration_of(id, now), Integration::Missing { told: false }) {
+        let integration = self.integration_of(id, now);
+        if matches!(
+            integration,
+            Integration::Missing { told: false } | Integration::NotAllowed { told: false }
+        ) {
             self.plan_to_tell(id, now);
         }
     }
@@ -166,9 +171,11 @@ impl Engine {
             return Need::Look;
         }
         match self.integration_of(id, clock::now().mono) {
-            Integration::Missing { told: false } => Need::Nothing,
+            Integration::Missing { told: false } | Integration::NotAllowed { told: false } => Need::Nothing,
             Integration::NotReady { .. } if record.secret_seen > 0 => Need::Nothing,
-            Integration::Missing { told: true } | Integration::NotReady { .. } => Need::Look,
+            Integration::Missing { told: true }
+            | Integration::NotAllowed { told: true }
+            | Integration::NotReady { .. } => Need::Look,
             Integration::Ready(ready) => {
                 let namespace = self.fleet.names.text(record.namespace);
                 if !ready.allows_id(record.registration_id(), namespace) || self.is_duplicate(id) {
@@ -184,14 +191,26 @@ impl Engine {
     /// The integration as this device sees it.
     fn integration_of(&self, id: DeviceId, now: Instant) -> Integration<'_> {
         let told = self.is_told(id, now);
-        let integration = self.fleet.get(id).and_then(|record| self.integrations.get(&record.integration));
-        match integration {
-            Some(integration) if integration.object.is_some() => match integration.ready() {
-                Some(ready) => Integration::Ready(ready),
-                None => Integration::NotReady { told },
-            },
-            _ => Integration::Missing { told },
+        let Some(record) = self.fleet.get(id) else { return Integration::Missing { told } };
+        let integration = self.integrations.get(&record.integration).filter(|i| i.object.is_some());
+        if !self.is_of_namespace(record.integration, record.namespace) {
+            let labels = self.namespaces.labels(self.fleet.names.text(record.namespace));
+            let admitted = integration.and_then(|integration| integration.consent.admits(labels));
+            if admitted != Some(true) {
+                return Integration::NotAllowed { told };
+            }
         }
+        match integration.map(super::integrations::Integration::ready) {
+            Some(Some(ready)) => Integration::Ready(ready),
+            Some(None) => Integration::NotReady { told },
+            None => Integration::Missing { told },
+        }
+    }
+
+    /// True if the integration of this key (`namespace/name`) is in this namespace.
+    fn is_of_namespace(&self, integration: Sym, namespace: Sym) -> bool {
+        let own = self.fleet.names.text(integration).split_once('/');
+        own.is_some_and(|(own, _)| own == self.fleet.names.text(namespace))
     }
 
     /// True if another device has the better claim on the registration id: same id scope, and an

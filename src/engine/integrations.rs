@@ -12,6 +12,7 @@ use crate::api::integration::DpsIntegration;
 use crate::clock;
 use crate::config::Config;
 use crate::controller::integration::Ready;
+use crate::controller::integration::consent::Consent;
 use crate::controller::integration::decide::{Unusable, Usable, references, resolve};
 use crate::controller::integration::status::{self};
 use crate::dps::client::{ClientError, ClockOffset, DpsClient};
@@ -28,6 +29,8 @@ use crate::fleet::referred::{Reference, Referred};
 pub(super) struct Integration {
     pub object: Option<Arc<DpsIntegration>>,
     pub outcome: Option<Result<Arc<Ready>, Unusable>>,
+    /// Who else may refer to it.
+    pub consent: Consent,
     pub limits: Limits,
     /// The slot that was asked for is refused, and the other one is used.
     pub fallen_back: bool,
@@ -130,9 +133,17 @@ impl Engine {
         if held.is_some_and(|held| held >= newer) {
             return;
         }
+        let consent = Consent::of(&object.spec).unwrap_or_default();
+        let before = std::mem::replace(&mut integration.consent, consent.clone());
         integration.object = Some(Arc::new(object));
         (integration.dirty, integration.unwritten, integration.not_before) = (true, false, None);
+        if consent.needs_labels() {
+            self.watch_namespaces();
+        }
         self.evaluate(sym);
+        if consent != before {
+            self.wake_devices(sym);
+        }
     }
 
     pub(super) fn evaluate_users_of(&mut self, reference: &Reference) {
@@ -174,6 +185,8 @@ impl Engine {
             other,
             ca_bundle,
             prefixes,
+            namespace,
+            foreign_prefixes,
             defaults,
             token,
             limits,
@@ -199,6 +212,8 @@ impl Engine {
                 active,
                 other,
                 prefixes,
+                namespace,
+                foreign_prefixes,
                 defaults: defaults.map(Arc::new),
                 inherited: Arc::new(inherited),
                 token,

@@ -8,6 +8,7 @@ mod devices;
 mod effects;
 mod fights;
 mod integrations;
+mod namespaces;
 mod reports;
 mod watches;
 mod work;
@@ -16,7 +17,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Client;
 use kube::core::PartialObjectMeta;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -28,6 +29,7 @@ use self::calls::Held;
 use self::checks::{Check, Ticks};
 use self::fights::Fight;
 use self::integrations::{Clients, Integration};
+use self::namespaces::Namespaces;
 use self::watches::Progress;
 use self::work::{Effect, Work};
 use crate::api::device::ProvisionedDevice;
@@ -58,6 +60,7 @@ pub(crate) enum Message {
     Referred(Reference, Seen<Referred>),
     Device(usize, Seen<ProvisionedDevice>),
     Secret(usize, Seen<PartialObjectMeta<Secret>>),
+    Namespace(Seen<PartialObjectMeta<Namespace>>),
     Effect(DeviceId, Uid, Effect),
     IntegrationWritten(Sym, Result<u64, ApiError>),
 }
@@ -90,6 +93,7 @@ pub struct Engine {
     integrations: HashMap<Sym, Integration>,
     /// Last number given to a state of an integration.
     epochs: u64,
+    namespaces: Namespaces,
     referred: HashMap<Reference, Referred>,
     refs: Refs<Message>,
     clients: Clients,
@@ -154,6 +158,7 @@ impl Engine {
             next_tell: now,
             integrations: HashMap::new(),
             epochs: 0,
+            namespaces: Namespaces::default(),
             referred: HashMap::new(),
             refs,
             config,
@@ -181,6 +186,7 @@ impl Engine {
             Message::Referred(reference, seen) => self.referred_seen(reference, seen),
             Message::Device(watch, seen) => self.device_seen(watch, seen),
             Message::Secret(watch, seen) => self.secret_seen(watch, seen),
+            Message::Namespace(seen) => self.namespace_seen(seen),
             Message::Effect(id, uid, effect) => self.effect(id, uid, effect),
             Message::IntegrationWritten(integration, result) => self.integration_written(integration, result),
         }

@@ -103,11 +103,14 @@ impl Engine {
     }
 
     /// Goes on to the next phase when the present one is complete.
-    fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         let progress = &mut self.progress;
         let done = match progress.phase {
             Phase::Integrations => progress.integrations.len() == progress.watches,
-            Phase::References => !self.referred.values().any(|referred| matches!(referred, Referred::Unread)),
+            Phase::References => {
+                self.namespaces.are_read()
+                    && !self.referred.values().any(|referred| matches!(referred, Referred::Unread))
+            }
             Phase::Devices => {
                 progress.devices.len() == progress.watches && progress.secrets.len() == progress.watches
             }

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Client, Resource, ResourceExt};
@@ -115,11 +116,16 @@ where
         + Send
         + 'static,
 {
-    let api: Api<K> = scope.api(client);
-    let name = scope.name.unwrap_or_default();
+    poll_api(scope.api::<K>(client), scope.name.as_deref().unwrap_or_default(), sender, wrap).await;
+}
+
+async fn poll_api<K, M>(api: Api<K>, name: &str, sender: Sender<M>, wrap: impl Fn(Seen<K>) -> M)
+where
+    K: Clone + Debug + DeserializeOwned,
+{
     loop {
-        let seen = match api.get_opt(&name).await {
-            Ok(Some(object)) => vec![Seen::Present(object)],
+        let seen = match api.get_opt(name).await {
+            Ok(Some(object)) => vec![Seen::Listing, Seen::Present(object), Seen::Listed],
             Ok(None) => vec![Seen::Listing, Seen::Listed],
             Err(kube::Error::Api(status)) if status.code == 403 => vec![Seen::Forbidden],
             Err(_) => Vec::new(),
@@ -131,6 +137,26 @@ where
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
+}
+
+/// Watches the metadata of all namespaces.
+pub async fn run_namespaces<M>(
+    client: Client,
+    sender: Sender<M>,
+    wrap: impl Fn(Seen<PartialObjectMeta<Namespace>>) -> M,
+) {
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+    follow(api, &Scope::default(), sender, wrap, Some).await;
+}
+
+/// Reads the metadata of one namespace again and again: a right that a Role in it can give.
+pub async fn poll_namespace<M>(
+    client: Client,
+    name: String,
+    sender: Sender<M>,
+    wrap: impl Fn(Seen<PartialObjectMeta<Namespace>>) -> M,
+) {
+    poll_api(Api::all(client), &name, sender, wrap).await;
 }
 
 async fn follow<W, K, M>(

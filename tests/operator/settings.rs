@@ -99,24 +99,6 @@ async fn a_renamed_secret_is_written_anew_and_the_old_one_says_so_and_goes_with_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_names_another_namespace_is_refused() {
-    let world = World::start().await;
-
-    let elsewhere = json!({"integrationRef": {"name": INTEGRATION, "namespace": "default"}});
-    world.device_with("truck-1", elsewhere).await;
-    let own = json!({"integrationRef": {"name": INTEGRATION, "namespace": world.namespace}});
-    world.device_with("truck-2", own).await;
-
-    world.wait_ready("truck-2").await;
-    let device = world.wait_reason("truck-1", "ReferenceNotAllowed").await;
-    assert_eq!(condition(&device, "Stalled").unwrap().reason, "ReferenceNotAllowed");
-    assert!(
-        !condition(&device, "Ready").unwrap().message.contains("default"),
-        "no names of other namespaces"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_payload_that_dps_would_refuse_for_its_size_is_refused_before() {
     let world = World::start().await;
     let of_size = |size: usize| -> Value { json!({"payload": {"text": "x".repeat(size)}}) };

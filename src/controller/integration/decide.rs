@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::SlotKey;
+use super::consent::Consent;
 use crate::api::conditions::Reason;
-use crate::api::integration::{
-    CaBundleRef, DeviceDefaults, DpsIntegration, DpsIntegrationSpec, KeySlot, NamespacesFrom,
-};
+use crate::api::integration::{CaBundleRef, DeviceDefaults, DpsIntegration, DpsIntegrationSpec, KeySlot};
 use crate::api::names::REPROVISION_REQUESTED_AT;
 use crate::controller::device::settings::{TOKEN_MAX, payload_object};
 use crate::dps::host::{AllowedHosts, Endpoint, HostError};
@@ -26,6 +25,8 @@ pub struct Usable {
     pub other: Option<SlotKey>,
     pub ca_bundle: Option<Vec<u8>>,
     pub prefixes: Vec<String>,
+    pub namespace: String,
+    pub foreign_prefixes: Vec<String>,
     pub defaults: Option<DeviceDefaults>,
     pub token: Option<String>,
     pub limits: Limits,
@@ -70,9 +71,7 @@ pub fn resolve<'a>(
 ) -> Result<Option<Usable>, Unusable> {
     let spec = &integration.spec;
     let namespace = integration.metadata.namespace.as_deref().unwrap_or_default();
-    if let Some(message) = not_honoured(integration) {
-        return Err(Unusable::new(Reason::InvalidConfiguration, message));
-    }
+    Consent::of(spec).map_err(|message| Unusable::new(Reason::InvalidConfiguration, message))?;
     let defaults = spec.device_defaults.clone();
     if let Some(payload) = defaults.as_ref().and_then(|defaults| defaults.payload.as_ref()) {
         let message = |error| Unusable::new(Reason::InvalidConfiguration, error);
@@ -122,11 +121,18 @@ pub fn resolve<'a>(
         other,
         ca_bundle,
         prefixes: spec.registration_id_prefixes.clone(),
+        namespace: namespace.to_owned(),
+        foreign_prefixes: foreign_prefixes(spec),
         defaults,
         token: token(integration)?,
         limits: limits(spec),
         suspended: spec.suspend,
     }))
+}
+
+fn foreign_prefixes(spec: &DpsIntegrationSpec) -> Vec<String> {
+    let allowed = spec.allowed_namespaces.as_ref();
+    allowed.map(|allowed| allowed.registration_id_prefixes.clone()).unwrap_or_default()
 }
 
 fn limits(spec: &DpsIntegrationSpec) -> Limits {
@@ -198,17 +204,6 @@ fn ca_bundle<'a>(
         ));
     }
     Ok(bytes.to_vec())
-}
-
-/// Settings that this version knows but cannot honour yet are refused rather than ignored.
-fn not_honoured(integration: &DpsIntegration) -> Option<String> {
-    let spec = &integration.spec;
-    let refused = if spec.allowed_namespaces.as_ref().is_some_and(|a| a.from != NamespacesFrom::Same) {
-        "spec.allowedNamespaces.from: only Same is supported by this version yet."
-    } else {
-        return None;
-    };
-    Some(refused.to_owned())
 }
 
 /// The integration's own token.

@@ -1,6 +1,7 @@
 //! Integrations: from what a user wrote and the key that is there to something devices can be
 //! registered with.
 
+pub mod consent;
 pub mod decide;
 pub mod status;
 
@@ -34,6 +35,9 @@ pub struct Ready {
     pub active: SlotKey,
     pub other: Option<SlotKey>,
     pub prefixes: Vec<String>,
+    /// Its own namespace, and prefixes for ids of devices in others.
+    pub namespace: String,
+    pub foreign_prefixes: Vec<String>,
     /// Settings that devices inherit, and their hashes.
     pub defaults: Option<Arc<DeviceDefaults>>,
     pub inherited: Arc<Inherited>,
@@ -75,10 +79,14 @@ impl Ready {
         }
     }
 
-    /// True if the id begins with one of the prefixes, or there are none.
+    /// True if the id begins with one of the prefixes, or there are none. Ids from other namespaces
+    /// have to begin with one of theirs, too.
     pub fn allows_id(&self, id: &str, namespace: &str) -> bool {
-        self.prefixes.is_empty()
-            || self.prefixes.iter().any(|prefix| id.starts_with(&prefix.replace("{namespace}", namespace)))
+        let fits = |prefixes: &[String]| {
+            prefixes.iter().any(|prefix| id.starts_with(&prefix.replace("{namespace}", namespace)))
+        };
+        (self.prefixes.is_empty() || fits(&self.prefixes))
+            && (namespace == self.namespace || fits(&self.foreign_prefixes))
     }
 
     /// True if both lead to the same DPS instance with the same key: what DPS said of one it would
@@ -95,6 +103,7 @@ impl Ready {
         self.same_for_dps(other)
             && self.other == other.other
             && self.prefixes == other.prefixes
+            && self.foreign_prefixes == other.foreign_prefixes
             && self.suspended == other.suspended
             && self.token == other.token
             && self.inherited == other.inherited

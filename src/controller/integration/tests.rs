@@ -146,9 +146,11 @@ fn nested(levels: u32) -> Value {
 }
 
 #[test]
-fn what_cannot_be_honoured_yet_is_refused_and_never_ignored() {
+fn what_admission_cannot_see_is_refused() {
     for spec in [
-        json!({"allowedNamespaces": {"from": "All", "registrationIdPrefixes": [""]}}),
+        json!({"allowedNamespaces": {"from": "Selector", "registrationIdPrefixes": [""], "selector": {
+            "matchExpressions": [{"key": "tenant", "operator": "In"}],
+        }}}),
         json!({"deviceDefaults": {"payload": nested(1000)}}),
         json!({"deviceDefaults": {"payload": {"big": "x".repeat(70_000)}}}),
         both_keys("Secondary")

@@ -43,6 +43,8 @@ pub struct World {
     port: u16,
     control_plane: Arc<ControlPlane>,
     operator: Option<Guarded>,
+    /// Further namespaces that the operator watches.
+    guests: Vec<String>,
     log_level: &'static str,
     log: PathBuf,
     audit_start: u64,
@@ -120,6 +122,7 @@ impl World {
             running: Some(running),
             control_plane,
             operator: None,
+            guests: Vec::new(),
             log_level: setup.log_level,
             log,
             audit_start,
@@ -139,10 +142,30 @@ impl World {
         self.publish_ca().await;
     }
 
+    /// A further namespace with these labels, which the operator watches too once it is started.
+    pub async fn guest(&mut self, labels: Value) -> String {
+        let guest = control_plane::fresh_namespace();
+        self.create(Kind::Namespace, json!({"metadata": {"name": guest, "labels": labels}})).await;
+        self.guests.push(guest.clone());
+        let account = self.namespace.clone();
+        self.visit(&guest);
+        self.allow_operator_of(&account).await;
+        self.visit(&account);
+        guest
+    }
+
+    /// From now on objects are those of this namespace.
+    pub fn visit(&mut self, namespace: &str) {
+        namespace.clone_into(&mut self.namespace);
+    }
+
     /// Gives the operator its rights in the namespace.
     pub async fn allow_operator(&self) {
-        let account =
-            json!({"kind": "ServiceAccount", "name": self.namespace, "namespace": operator::ACCOUNTS});
+        self.allow_operator_of(&self.namespace).await;
+    }
+
+    async fn allow_operator_of(&self, account: &str) {
+        let account = json!({"kind": "ServiceAccount", "name": account, "namespace": operator::ACCOUNTS});
         let role = json!({
             "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "dps-operator",
         });

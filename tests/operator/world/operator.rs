@@ -16,10 +16,12 @@ impl World {
     /// Starts it with the rights of its account.
     pub async fn start_operator(&mut self) {
         assert!(self.operator.is_none(), "the operator runs already");
+        let namespaces: Vec<&str> =
+            [&self.namespace].into_iter().chain(&self.guests).map(String::as_str).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));
         command
             .args(["run", "--log-level", self.log_level])
-            .args(["--watch-namespaces", &self.namespace])
+            .args(["--watch-namespaces", &namespaces.join(",")])
             .args(["--allowed-dps-hosts", &self.host()])
             // The bucket of the id scope is tested where it is the subject; here it would only be in the way.
             .args(["--registrations-per-minute", "6000"]);

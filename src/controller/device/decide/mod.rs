@@ -21,6 +21,11 @@ const QUIET_ATTEMPTS: u32 = 3;
 /// The integration as this device sees it.
 #[derive(Clone, Copy, Debug)]
 pub enum Integration<'a> {
+    /// It is in another namespace, and either is not there or does not admit this one; which of the
+    /// two is nobody's business here. `told`: long enough to say so.
+    NotAllowed {
+        told: bool,
+    },
     /// There is none of that name. `told`: long enough to say so.
     Missing {
         told: bool,
@@ -122,16 +127,14 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
     }
     let ready = match snapshot.integration {
         Integration::Ready(ready) => Some(ready),
-        Integration::Missing { .. } | Integration::NotReady { .. } => None,
+        _ => None,
     };
     let settings = match Settings::of(snapshot.device, ready.and_then(|ready| ready.defaults.as_deref())) {
         Ok(settings) => settings,
         Err(message) => return Decision::say(Reason::InvalidConfiguration, message),
     };
-    if let Some(refused) = foreign_namespace(snapshot) {
-        return refused;
-    }
     let ready = match snapshot.integration {
+        Integration::NotAllowed { told } => return not_allowed(snapshot, told),
         Integration::Missing { told } => return integration_missing(snapshot, told),
         Integration::NotReady { told } => return integration_not_ready(snapshot, told),
         Integration::Ready(ready) => ready,
@@ -149,15 +152,17 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
     checks.iter().find_map(|check| check(&device)).unwrap_or_else(|| device.settled())
 }
 
-fn foreign_namespace(snapshot: &Snapshot<'_>) -> Option<Decision> {
-    let own = snapshot.device.metadata.namespace.as_deref();
-    let named = snapshot.device.spec.integration_ref.namespace.as_deref();
-    (named.is_some() && named != own).then(|| {
-        Decision::say(
-            Reason::ReferenceNotAllowed,
-            "spec.integrationRef.namespace names another namespace, and its integrations do not allow that.",
-        )
-    })
+fn not_allowed(snapshot: &Snapshot<'_>, told: bool) -> Decision {
+    if let Some(stranded) = secrets::stranded_without_key(snapshot) {
+        return stranded;
+    }
+    if !told {
+        return Decision::rest();
+    }
+    Decision::say(
+        Reason::ReferenceNotAllowed,
+        "spec.integrationRef names an integration in another namespace that does not exist or does not allow devices of this namespace.",
+    )
 }
 
 fn integration_missing(snapshot: &Snapshot<'_>, told: bool) -> Decision {

@@ -230,11 +230,25 @@ fn an_integration_that_is_not_ready_leaves_provisioned_devices_in_peace_unless_t
 
 #[test]
 fn references_ids_and_secret_names_that_are_not_allowed_are_refused() {
-    let mut foreign = Situation::new_device();
-    foreign.device.spec.integration_ref.namespace = Some("other".to_owned());
-    assert_eq!(said(&foreign.decide()), Some(Reason::ReferenceNotAllowed));
-    foreign.device.spec.integration_ref.namespace = Some("fleet".to_owned());
-    assert_eq!(foreign.decide().step, Step::Call(Call::Register, Lane::New));
+    let new = Situation::new_device();
+    assert_eq!(said(&new.decide_with(Integration::NotAllowed { told: false })), None);
+    let refused = new.decide_with(Integration::NotAllowed { told: true });
+    assert_eq!((refused.step, said(&refused)), (Step::Nothing, Some(Reason::ReferenceNotAllowed)));
+    let settled = Situation::settled_device();
+    assert_eq!(
+        said(&settled.decide_with(Integration::NotAllowed { told: true })),
+        Some(Reason::ReferenceNotAllowed)
+    );
+
+    let mut guest = Situation::new_device();
+    guest.ready.namespace = "platform".to_owned();
+    assert_eq!(said(&guest.decide()), Some(Reason::ReferenceNotAllowed));
+    guest.ready.foreign_prefixes = vec!["{namespace}-".to_owned()];
+    assert_eq!(said(&guest.decide()), Some(Reason::ReferenceNotAllowed));
+    guest.device = device(json!({"registrationId": "fleet-1"}));
+    assert_eq!(guest.decide().step, Step::Call(Call::Register, Lane::New));
+    guest.ready.prefixes = vec!["press-".to_owned()];
+    assert_eq!(said(&guest.decide()), Some(Reason::ReferenceNotAllowed));
 
     let mut prefixed = Situation::new_device();
     prefixed.ready.prefixes = vec!["{namespace}-".to_owned()];

@@ -49,6 +49,8 @@ fn ready() -> Ready {
         active: group_key(1),
         other: None,
         prefixes: Vec::new(),
+        namespace: "fleet".to_owned(),
+        foreign_prefixes: Vec::new(),
         defaults: None,
         inherited: Arc::new(Inherited::new(None, "x.example", None)),
         token: None,

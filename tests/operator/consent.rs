@@ -1,0 +1,99 @@
+//! Devices that refer to an integration of another namespace.
+
+use serde_json::{Value, json};
+
+use crate::world::{INTEGRATION, Kind, Setup, World, condition};
+
+/// An integration in a namespace of its own, and a tenant's namespace with a label.
+async fn world_with_tenant() -> (World, String, String) {
+    let mut world = World::without_operator(Setup::default()).await;
+    let home = world.namespace.clone();
+    let tenant = world.guest(json!({"tenant": "a"})).await;
+    world.start_operator().await;
+    (world, home, tenant)
+}
+
+fn reference(home: &str) -> Value {
+    json!({"integrationRef": {"name": INTEGRATION, "namespace": home}})
+}
+
+fn admit(allowed: &Value) -> Value {
+    json!({"spec": {"allowedNamespaces": allowed}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_needs_the_integrations_consent_and_an_id_that_it_allows() {
+    let (mut world, home, tenant) = world_with_tenant().await;
+    let labels = json!({"secret": {"labels": {"line": "nord"}, "formats": [{"type": "Env"}]}});
+    world.integration_with(INTEGRATION, json!({"deviceDefaults": labels})).await;
+    world.visit(&tenant);
+    let mut spec = reference(&home);
+    spec["registrationId"] = json!(format!("{tenant}-truck"));
+    world.device_with("truck", spec).await;
+    world.device_with("other", reference(&home)).await;
+
+    let refused = world.wait_reason("truck", "ReferenceNotAllowed").await;
+    assert_eq!(condition(&refused, "Stalled").unwrap().reason, "ReferenceNotAllowed");
+    assert!(!condition(&refused, "Ready").unwrap().message.contains(&home), "no names of other namespaces");
+    assert_eq!(world.ledger(), []);
+
+    world.visit(&home);
+    let allowed = json!({"from": "All", "registrationIdPrefixes": ["{namespace}-"]});
+    world.patch(Kind::Integration, INTEGRATION, admit(&allowed)).await;
+    world.visit(&tenant);
+    world.wait_ready("truck").await;
+    world.wait_reason("other", "ReferenceNotAllowed").await;
+    let secret = world.get(Kind::Secret, "truck-hub").await;
+    assert_eq!(
+        secret["metadata"]["labels"]["line"],
+        Value::Null,
+        "labels stay in the integration's namespace"
+    );
+    assert!(secret["data"]["IOTHUB_DEVICE_KEY"].is_string(), "formats do not");
+
+    world.visit(&home);
+    let counted = |devices: &Value| devices["total"] == 2 && devices["ready"] == 1;
+    world.wait_counters(INTEGRATION, counted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consent_that_is_withdrawn_leaves_the_secret_and_ends_all_calls() {
+    let (mut world, home, tenant) = world_with_tenant().await;
+    let allowed = json!({"from": "All", "registrationIdPrefixes": [""]});
+    world.integration_with(INTEGRATION, json!({"allowedNamespaces": allowed})).await;
+    world.visit(&tenant);
+    world.device_with("truck", reference(&home)).await;
+    world.wait_ready("truck").await;
+    let before = world.get(Kind::Secret, "truck-hub").await;
+    let calls = world.ledger().len();
+
+    world.visit(&home);
+    world.patch(Kind::Integration, INTEGRATION, admit(&json!({"from": "Same"}))).await;
+    world.visit(&tenant);
+
+    let told = world.wait_reason("truck", "ReferenceNotAllowed").await;
+    assert!(condition(&told, "Ready").unwrap().is_true());
+    assert_eq!(condition(&told, "Registered").unwrap().status, "False");
+    world.patch(Kind::Device, "truck", json!({"spec": {"payload": {"site": "b"}}})).await;
+    world.wait_reason("truck", "ReferenceNotAllowed").await;
+    assert_eq!(world.get(Kind::Secret, "truck-hub").await, before);
+    assert_eq!(world.ledger().len(), calls);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn namespaces_are_admitted_by_their_labels() {
+    let (mut world, home, tenant) = world_with_tenant().await;
+    let allowed = json!({
+        "from": "Selector", "selector": {"matchLabels": {"tenant": "a"}}, "registrationIdPrefixes": [""],
+    });
+    world.integration_with(INTEGRATION, json!({"allowedNamespaces": allowed})).await;
+    world.visit(&tenant);
+    world.device_with("truck", reference(&home)).await;
+    world.wait_ready("truck").await;
+
+    world.visit(&home);
+    let other = json!({"selector": {"matchLabels": {"tenant": "b"}}});
+    world.patch(Kind::Integration, INTEGRATION, admit(&other)).await;
+    world.visit(&tenant);
+    world.wait_reason("truck", "ReferenceNotAllowed").await;
+}
