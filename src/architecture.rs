@@ -54,6 +54,7 @@ const PURE: &[&str] = &[
     "controller/device/secret/",
     "controller/device/settings.rs",
     "controller/device/status.rs",
+    "controller/events.rs",
     "controller/integration/",
 ];
 

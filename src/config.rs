@@ -15,6 +15,18 @@ pub struct Config {
     /// Lower case, each with its leading dot.
     pub allowed_hub_suffixes: Arc<[String]>,
     pub dps_proxy: Option<String>,
+    pub events: EventsLevel,
+}
+
+/// Of what events tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EventsLevel {
+    /// Trouble and changes.
+    #[default]
+    Changes,
+    /// Also each device's first assignment.
+    All,
+    None,
 }
 
 impl Config {

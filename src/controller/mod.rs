@@ -1,4 +1,5 @@
 //! What is decided and done for each kind.
 
 pub mod device;
+pub mod events;
 pub mod integration;

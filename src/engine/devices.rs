@@ -10,6 +10,7 @@ use super::{Engine, Message};
 use crate::clock;
 use crate::controller::device::decide::{Decision, Integration, Snapshot, Step, Verdict, decide};
 use crate::controller::device::{act, status};
+use crate::controller::events;
 use crate::dps::queue::Lane;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::{Need, Record, Wanted, version};
@@ -100,11 +101,12 @@ impl Engine {
             return false;
         }
         let news = status::is_news(work.device.status.as_ref(), &wanted);
+        let told = events::of_device(work.device.status.as_ref(), &wanted, self.teller.tells_all());
         work.tried = Some(version(work.device.metadata.resource_version.as_deref()));
         let (device, writer) = (work.device.clone(), self.writer.clone());
         self.spawn(id, async move {
             let result = writer.replace_status(&*device, &wanted).await;
-            Effect::StatusWritten { status: Box::new(wanted), news, result }
+            Effect::StatusWritten { status: Box::new(wanted), news, told, result }
         });
         true
     }
@@ -286,7 +288,7 @@ impl Engine {
         self.spawn(id, async move {
             let result =
                 act::write_secret(&writer, &device, &registered, &ready, (exists, found), former).await;
-            Effect::SecretWritten { generation, epoch, result }
+            Effect::SecretWritten { generation, epoch, restored, result }
         });
         self.spend_without_call(id);
     }

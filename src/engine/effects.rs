@@ -15,12 +15,14 @@ use crate::controller::device::act::SecretTrouble;
 use crate::controller::device::facts::{Asked, FailedWork, Handled, NewFailure, WrittenSecret};
 use crate::controller::device::failure;
 use crate::controller::device::secret::read_back;
+use crate::controller::events::Told;
 use crate::dps::error::DpsError;
 use crate::dps::queue::Permit;
 use crate::fleet::record::{Uid, version};
 use crate::fleet::retry::{self, RetryClass};
 use crate::fleet::{Change, DeviceId, uid_of};
 use crate::kube_io::error::ApiError;
+use crate::kube_io::events::reference;
 
 impl Engine {
     pub(super) fn effect(&mut self, id: DeviceId, uid: Uid, effect: Effect) {
@@ -52,10 +54,16 @@ impl Engine {
             }
             Effect::Checked { permit, epoch, result } => self.checked(id, permit, epoch, result),
             Effect::SecretRead(read) => self.secret_was_read(id, read),
-            Effect::SecretWritten { generation, epoch, result } => {
+            Effect::SecretWritten { generation, epoch, restored, result } => {
+                if restored && result.is_ok() {
+                    let note = "Its Secret had been deleted or edited and was written again.";
+                    self.tell_of(id, vec![Told::normal("SecretRestored", note)]);
+                }
                 self.secret_written(id, (epoch, generation), result);
             }
-            Effect::StatusWritten { status, news, result } => self.status_written(id, *status, news, result),
+            Effect::StatusWritten { status, news, told, result } => {
+                self.status_written(id, *status, (news, told), result);
+            }
         }
     }
 
@@ -202,11 +210,12 @@ impl Engine {
         &mut self,
         id: DeviceId,
         status: ProvisionedDeviceStatus,
-        news: bool,
+        (news, told): (bool, Vec<Told>),
         result: Result<u64, ApiError>,
     ) {
         match result {
             Ok(written) => {
+                self.tell_of(id, told);
                 let Some(work) = self.work.get_mut(&id) else { return };
                 (work.unanswered, work.news) = (0, false);
                 let mut device = (*work.device).clone();
@@ -230,6 +239,12 @@ impl Engine {
             Err(ApiError::Conflict | ApiError::NotFound) => self.wait_for_watch(id),
             Err(error) => self.unanswered(id, &error),
         }
+    }
+
+    fn tell_of(&mut self, id: DeviceId, told: Vec<Told>) {
+        let (Some(record), Some(work)) = (self.fleet.get(id), self.work.get(&id)) else { return };
+        let (integration, regarding) = (record.integration, reference(&*work.device));
+        told.into_iter().for_each(|told| self.tell(integration, &regarding, told));
     }
 
     /// The watch brought a newer object while a write was under way.

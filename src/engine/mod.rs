@@ -6,6 +6,7 @@ mod calls;
 mod checks;
 mod devices;
 mod effects;
+mod events;
 mod fights;
 mod integrations;
 mod namespaces;
@@ -27,6 +28,7 @@ use tracing::info;
 
 use self::calls::Held;
 use self::checks::{Check, Ticks};
+use self::events::Teller;
 use self::fights::Fight;
 use self::integrations::{Clients, Integration};
 use self::namespaces::Namespaces;
@@ -42,6 +44,7 @@ use crate::fleet::record::Uid;
 use crate::fleet::referred::{Reference, Referred};
 use crate::fleet::{DeviceId, Fleet};
 use crate::kube_io::error::ApiError;
+use crate::kube_io::events::Events;
 use crate::kube_io::refs::Refs;
 use crate::kube_io::watch::Seen;
 use crate::kube_io::write::Writer;
@@ -99,6 +102,7 @@ pub struct Engine {
     clients: Clients,
     progress: Progress,
     counters: reports::Counters,
+    teller: Teller,
     draining: bool,
 }
 
@@ -144,6 +148,7 @@ impl Engine {
             clients: Clients::new(config.clone()),
             progress: Progress::new(config.namespaces().len()),
             counters: reports::Counters::default(),
+            teller: Teller::new(Events::new(client.clone()), config.events),
             fleet: Fleet::default(),
             runner: Runner::default(),
             work: HashMap::new(),

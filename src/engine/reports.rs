@@ -13,6 +13,7 @@ use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
 use crate::api::names::RECONCILE_REQUESTED_AT;
 use crate::clock;
+use crate::controller::events;
 use crate::controller::integration::SlotKey;
 use crate::controller::integration::decide::Unusable;
 use crate::controller::integration::status::{self, View};
@@ -22,6 +23,7 @@ use crate::fleet::intern::Sym;
 use crate::fleet::record::version;
 use crate::fleet::retry::{self, RetryClass};
 use crate::kube_io::error::ApiError;
+use crate::kube_io::events::reference;
 
 /// Counters wait this long for more of the same,
 const COUNT_AFTER: Duration = Duration::from_secs(1);
@@ -116,10 +118,13 @@ impl Engine {
             return;
         }
         log(&object, &wanted);
+        let told = events::of_integration(object.status.as_ref(), &wanted);
         integration.writing = true;
         let (writer, sender) = (self.writer.clone(), self.sender.clone());
         let written = Arc::make_mut(integration.object.get_or_insert(object.clone()));
         written.status = Some(wanted.clone());
+        let regarding = reference(&*object);
+        told.into_iter().for_each(|told| self.tell(sym, &regarding, told));
         tokio::spawn(async move {
             let result = writer.replace_status(&*object, &wanted).await;
             // The loop is gone only when the process ends.

@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::controller::device::act::SecretTrouble;
 use crate::controller::device::facts::{Facts, Handled, Registered, WrittenSecret};
+use crate::controller::events::Told;
 use crate::dps::answer::Assignment;
 use crate::dps::error::DpsError;
 use crate::dps::queue::Permit;
@@ -94,12 +95,16 @@ pub enum Effect {
         /// Of the device, and of its integration, when the write began.
         generation: i64,
         epoch: u64,
+        /// It had been deleted or edited.
+        restored: bool,
         result: Result<WrittenSecret, SecretTrouble>,
     },
     /// `news`: a person would want to know of the transition.
     StatusWritten {
         status: Box<ProvisionedDeviceStatus>,
         news: bool,
+        /// Events that it is worth.
+        told: Vec<Told>,
         result: Result<u64, ApiError>,
     },
 }

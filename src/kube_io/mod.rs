@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod error;
+pub mod events;
 mod guard;
 pub mod refs;
 pub mod watch;

@@ -21,6 +21,8 @@ mod dps_outages;
 #[cfg(test)]
 mod duplicates;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod fights;
 #[cfg(test)]
 mod first_registration;

@@ -1,0 +1,109 @@
+//! Events, sent from a queue of their own: they never delay a device, and when the API server is
+//! slow they are dropped, not collected.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, PostParams};
+use kube::{Client, Resource};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tracing::{debug, warn};
+
+use crate::api::names::FIELD_MANAGER;
+
+/// Events that may wait.
+const WAITING: usize = 256;
+/// Longest note that the API server takes.
+const NOTE_MAX: usize = 1024;
+
+/// One event, ready to be sent.
+pub struct Note {
+    pub regarding: ObjectReference,
+    pub warning: bool,
+    pub reason: &'static str,
+    pub note: String,
+    pub time: Timestamp,
+}
+
+/// Where events are handed over.
+pub struct Events {
+    sender: Sender<Note>,
+    dropped: u64,
+}
+
+impl Events {
+    pub fn new(client: Client) -> Self {
+        let (sender, receiver) = channel(WAITING);
+        tokio::spawn(send_all(client, receiver));
+        Self { sender, dropped: 0 }
+    }
+
+    /// Hands an event over, or drops it when too many wait.
+    pub fn publish(&mut self, note: Note) {
+        if self.sender.try_send(note).is_err() {
+            self.dropped += 1;
+            if self.dropped.is_power_of_two() {
+                warn!(dropped = self.dropped, "events are dropped, the API server takes them too slowly");
+            }
+        }
+    }
+}
+
+/// The object that an event is about.
+pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
+    let meta = object.meta();
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+async fn send_all(client: Client, mut receiver: Receiver<Note>) {
+    let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| FIELD_MANAGER.to_owned());
+    let mut refused = 0_u64;
+    while let Some(note) = receiver.recv().await {
+        let api: Api<Event> =
+            Api::namespaced(client.clone(), note.regarding.namespace.as_deref().unwrap_or("default"));
+        let Err(error) = api.create(&PostParams::default(), &event(note, &instance)).await else { continue };
+        refused += 1;
+        match error {
+            kube::Error::Api(status) if status.code == 403 && refused.is_power_of_two() => {
+                warn!(
+                    refused,
+                    "the operator may not create events; check the RBAC rules of its ServiceAccount"
+                );
+            }
+            _ => debug!(refused, "an event was not taken"),
+        }
+    }
+}
+
+fn event(note: Note, instance: &str) -> Event {
+    let Note { regarding, warning, reason, note, time } = note;
+    Event {
+        metadata: ObjectMeta {
+            // As client-go names them: the object and the time.
+            name: Some(format!(
+                "{}.{:x}",
+                regarding.name.as_deref().unwrap_or_default().chars().take(200).collect::<String>(),
+                time.as_nanosecond()
+            )),
+            namespace: regarding.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        action: Some("Reconcile".to_owned()),
+        event_time: Some(MicroTime(time)),
+        note: Some(note.chars().take(NOTE_MAX).collect()),
+        reason: Some(reason.to_owned()),
+        regarding: Some(regarding),
+        reporting_controller: Some("dps-operator.io/dps-operator".to_owned()),
+        reporting_instance: Some(instance.chars().take(128).collect()),
+        type_: Some(if warning { "Warning" } else { "Normal" }.to_owned()),
+        ..Event::default()
+    }
+}

@@ -1,0 +1,84 @@
+//! What `kubectl describe` and `kubectl events` tell: transitions, and not too many.
+
+use serde_json::{Value, json};
+
+use crate::triggers::TOKEN;
+use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, WRONG_KEY, World};
+
+/// Events about one object.
+fn about<'a>(events: &'a [Value], name: &'a str) -> impl Iterator<Item = &'a Value> {
+    events.iter().filter(move |event| event["regarding"]["name"] == name)
+}
+
+async fn wait_event(world: &World, object: &str, reason: &str) -> Value {
+    let deadline = std::time::Instant::now() + crate::world::PATIENCE;
+    loop {
+        let events = world.list(Kind::Event).await;
+        if let Some(event) = about(&events, object).find(|event| event["reason"] == reason) {
+            return event.clone();
+        }
+        if std::time::Instant::now() >= deadline {
+            world.give_up(&format!("no event {reason} about {object}"), &json!(events));
+        }
+        tokio::time::sleep(crate::world::POLL).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_are_told_and_the_usual_course_is_not() {
+    let world = World::start().await;
+    world.device("truck-1").await;
+    let device = world.wait_ready("truck-1").await;
+    let moved_to = HUBS.into_iter().find(|hub| device["status"]["assignedHub"] != *hub).unwrap();
+
+    world.delete(Kind::Secret, "truck-1-hub").await;
+    let restored = wait_event(&world, "truck-1", "SecretRestored").await;
+    assert_eq!(
+        (restored["type"].as_str(), &restored["regarding"]["uid"]),
+        (Some("Normal"), &device["metadata"]["uid"])
+    );
+    let all = world.list(Kind::Event).await;
+    assert_eq!(about(&all, "truck-1").count(), 1, "nothing about the registration itself: {all:?}");
+
+    world.dps.move_device(SCOPE, "truck-1", moved_to).unwrap();
+    let look = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "1"}}});
+    world.patch(Kind::Device, "truck-1", look).await;
+    let moved = wait_event(&world, "truck-1", "HubChanged").await;
+    assert!(moved["note"].as_str().unwrap().ends_with(&format!("to {moved_to}.")), "{moved}");
+
+    world.patch(Kind::Device, "truck-1", json!({"metadata": {"annotations": {TOKEN: "1"}}})).await;
+    wait_event(&world, "truck-1", "Reprovisioned").await;
+    world.patch(Kind::Device, "truck-1", json!({"spec": {"secret": {"name": "renamed"}}})).await;
+    wait_event(&world, "truck-1", "SecretRenamed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trouble_is_told_once_and_for_a_whole_fleet_in_a_few_words() {
+    let world = World::start().await;
+    let spec = json!({"payload": {"text": "x".repeat(66_000)}});
+    for number in 0..40 {
+        world.device_with(&format!("large-{number}"), spec.clone()).await;
+    }
+    for number in 0..40 {
+        world.wait_reason(&format!("large-{number}"), "InvalidConfiguration").await;
+    }
+
+    wait_event(&world, INTEGRATION, "EventsHeldBack").await;
+    let events = world.list(Kind::Event).await;
+    let warnings = events.iter().filter(|event| event["reason"] == "InvalidConfiguration");
+    let told = warnings.inspect(|event| assert_eq!(event["type"], "Warning")).count();
+    assert_eq!(told, 30);
+    assert_eq!(about(&events, INTEGRATION).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_key_is_told_on_the_integration() {
+    let world = World::empty().await;
+    world.group_key("factory-key", WRONG_KEY).await;
+    world.integration_without_key(INTEGRATION, json!({})).await;
+    world.device("truck-1").await;
+
+    let told = wait_event(&world, INTEGRATION, "Unauthorized").await;
+    assert_eq!(told["type"], "Warning");
+    assert_eq!(told["reportingController"], "dps-operator.io/dps-operator");
+}
