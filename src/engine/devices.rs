@@ -8,14 +8,16 @@ use super::checks::Check;
 use super::work::{Effect, Work};
 use super::{Engine, Message};
 use crate::clock;
+use crate::controller::device::act::Known;
 use crate::controller::device::decide::{Decision, Integration, Snapshot, Step, Verdict, decide};
+use crate::controller::device::secret::settings_hash;
 use crate::controller::device::{act, status};
 use crate::controller::events;
 use crate::dps::queue::Lane;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::{Need, Record, Wanted, version};
 use crate::fleet::referred::{Reference, ReferredKind};
-use crate::fleet::{self, DeviceId, SecretSeen};
+use crate::fleet::{self, DeviceId, SecretSeen, revive};
 
 /// Devices are told of a missing or unusable integration after this time,
 const TELL_AFTER: Duration = Duration::from_secs(30);
@@ -96,6 +98,10 @@ impl Engine {
     /// Writes the status if it differs; true if a write was started.
     fn say(&mut self, id: DeviceId, verdict: &Verdict) -> bool {
         let Some(work) = self.work.get_mut(&id) else { return false };
+        if work.revived {
+            self.read_device(id);
+            return true;
+        }
         let wanted = status::render(&work.device, &work.facts, verdict, clock::now().wall);
         if status::is_equal(work.device.status.as_ref(), &wanted, work.facts.failure.as_ref()) {
             return false;
@@ -255,9 +261,23 @@ impl Engine {
             Need::Register | Need::Rewrite if !has_permit => {
                 self.enqueue(id, Lane::Fleet, clock::now().mono);
             }
+            Need::Register => self.revive(id),
             Need::Nothing => {}
-            Need::Look | Need::Register | Need::Rewrite => self.read_device(id),
+            Need::Look | Need::Rewrite => self.read_device(id),
         }
+    }
+
+    /// Goes on with a device whose object is not kept; if there is nothing special about it, without
+    /// reading it.
+    fn revive(&mut self, id: DeviceId) {
+        let revived = self.fleet.get(id).zip(self.ready_of(id)).and_then(|(record, ready)| {
+            revive::revive(record, &self.fleet.names, ready.scope.as_str(), ready.token.as_deref())
+        });
+        let Some(device) = revived else { return self.read_device(id) };
+        let mut work = Work::new(device, &self.config.allowed_hub_suffixes);
+        work.revived = true;
+        self.work.insert(id, Box::new(work));
+        self.look_at(id);
     }
 
     fn spawn_secret_read(&mut self, id: DeviceId) {
@@ -270,24 +290,30 @@ impl Engine {
 
     fn spawn_secret_write(&mut self, id: DeviceId) {
         let Some(ready) = self.ready_of(id) else { return };
-        let exists = matches!(self.fleet.secret(id), SecretSeen::Version(_));
+        let seen = self.fleet.secret(id);
         let writer = self.writer.clone();
         let Some(work) = self.work.get_mut(&id) else { return };
         let Some(registered) = work.facts.registered.clone() else { return };
         let (device, found) = (work.device.clone(), work.found.take());
         let name = self.fleet.get(id).map(Record::secret_name);
         let restored = work.facts.secret.as_ref().is_some_and(|written| {
-            Some(&written.name) == name.as_ref()
-                && self.fleet.secret(id) != SecretSeen::Version(written.version)
+            Some(&written.name) == name.as_ref() && seen != SecretSeen::Version(written.version)
         });
         if restored {
             self.fights.entry(id).or_default().restored(clock::now().mono);
         }
         let former = work.facts.secret.as_ref().map(|written| written.name.clone());
+        let settings = settings_hash(&device, &ready.inherited);
+        let same_settings = work.same_settings.take() == Some(settings);
+        let known = match (found, seen) {
+            (Some(found), _) => Known::Read(Box::new(found)),
+            (None, SecretSeen::Version(version)) if same_settings && !restored => Known::AsWritten(version),
+            (None, SecretSeen::Version(_)) => Known::There,
+            (None, SecretSeen::No) => Known::Absent,
+        };
         let (generation, epoch) = (device.metadata.generation.unwrap_or(0), ready.epoch);
         self.spawn(id, async move {
-            let result =
-                act::write_secret(&writer, &device, &registered, &ready, (exists, found), former).await;
+            let result = act::write_secret(&writer, &device, &registered, &ready, (known, former)).await;
             Effect::SecretWritten { generation, epoch, restored, result }
         });
         self.spend_without_call(id);

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::controller::device::act::SecretTrouble;
 use crate::controller::device::facts::{Asked, FailedWork, Handled, NewFailure, WrittenSecret};
 use crate::controller::device::failure;
-use crate::controller::device::secret::read_back;
+use crate::controller::device::secret::{read_back, settings_of_same_rendering};
 use crate::controller::events::Told;
 use crate::dps::error::DpsError;
 use crate::dps::queue::Permit;
@@ -78,6 +78,7 @@ impl Engine {
                 self.unread.remove(&id);
                 let (_, change) = self.fleet.upsert(&device, None);
                 match self.work.get_mut(&id) {
+                    Some(work) if work.revived => work.wake_up(*device, &self.config.allowed_hub_suffixes),
                     Some(work) => {
                         // The watch may have brought a newer one meanwhile.
                         if change != Change::Known {
@@ -110,12 +111,17 @@ impl Engine {
         if self.take_permit(id, permit) {
             self.dps_answered(id, permit, epoch, result.as_ref().err());
         }
+        let ready = self.ready_of(id).filter(|ready| ready.epoch == epoch);
         let Some(record) = self.fleet.get_mut(id) else { return };
         let Some(work) = self.work.get_mut(&id) else { return };
         match result {
             Ok(answered) => match *answered {
                 Answered::Registered(registered) => {
-                    record.registered = true;
+                    let inherited = ready.as_ref().map(|ready| &*ready.inherited);
+                    work.same_settings = inherited.and_then(|inherited| {
+                        settings_of_same_rendering(&work.device, &work.facts, &registered, inherited)
+                    });
+                    (record.registered, work.revived) = (true, false);
                     work.facts.register(registered, handled);
                 }
                 Answered::Found(assignment) => work.facts.look_up(assignment, handled.reconcile_at),

@@ -276,6 +276,7 @@ impl Engine {
         }
         let unsettled = self.fleet.get(id).is_some_and(|record| record.settled.is_none());
         match self.work.get_mut(&id) {
+            Some(work) if work.revived => work.wake_up(device, &self.config.allowed_hub_suffixes),
             // What we know goes further than what the status says.
             Some(work) => {
                 work.device = Arc::new(device);

@@ -12,6 +12,7 @@ use crate::controller::events::Told;
 use crate::dps::answer::Assignment;
 use crate::dps::error::DpsError;
 use crate::dps::queue::Permit;
+use crate::fleet::hash::Hash;
 use crate::fleet::uid_of;
 use crate::kube_io::error::ApiError;
 
@@ -29,6 +30,10 @@ pub struct Work {
     pub stale: bool,
     /// The API server did not answer, this many times in a row.
     pub unanswered: u32,
+    /// The settings with which the Secret was written, while only the assignment has changed since.
+    pub same_settings: Option<Hash>,
+    /// The object was made from the record, and DPS has not answered yet: no status may be written.
+    pub revived: bool,
     /// What is known goes further than what the index can tell from the status.
     pub news: bool,
     /// resourceVersion at which the watch last told of the end of the Secret.
@@ -50,10 +55,25 @@ impl Work {
             found: None,
             stale: false,
             unanswered: 0,
+            same_settings: None,
+            revived: false,
             news: false,
             secret_gone_at: 0,
             tried: None,
         }
+    }
+}
+
+impl Work {
+    /// The object that had been made from the record is here: what its status says is known now,
+    /// what has happened meanwhile stays.
+    pub fn wake_up(&mut self, device: ProvisionedDevice, hub_suffixes: &[String]) {
+        let fresh = Self::new(device, hub_suffixes);
+        let (failure, asked) = (self.facts.failure.take(), self.facts.asked);
+        (self.device, self.facts) = (fresh.device, fresh.facts);
+        self.facts.failure = failure.or(self.facts.failure.take());
+        self.facts.asked = asked;
+        (self.revived, self.stale) = (false, false);
     }
 }
 

@@ -9,6 +9,7 @@ pub mod intern;
 pub mod record;
 pub mod referred;
 pub mod retry;
+pub mod revive;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};

@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use super::hash::{self, Hash};
 use super::inherit::{Inherited, Mask, OwnSchedule, Policy, own_hash};
 use super::intern::{Interner, Sym};
+use super::revive::plain_since;
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{AssignmentStatus, ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
@@ -26,6 +27,13 @@ impl Uid {
 }
 
 impl Uid {
+    /// As Kubernetes writes it; another text for a uid that was none.
+    pub fn text(self) -> String {
+        let hex = format!("{:032x}", self.0);
+        let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
+        parts.join("-")
+    }
+
     /// A number below `interval` that spreads the fleet. Uids are random, so mixing is enough.
     pub fn phase(self, interval: i64) -> i64 {
         let bytes = self.0.to_be_bytes();
@@ -89,6 +97,9 @@ pub struct Record {
     /// An annotation asks for something that the status has not answered.
     pub asks: bool,
     pub hub: Option<Sym>,
+    pub previous_hub: Option<Sym>,
+    /// See `revive`.
+    pub plain_since: Option<u32>,
     /// Reason of Ready.
     pub reason: Option<Reason>,
     pub ready: bool,
@@ -196,6 +207,8 @@ impl Record {
             token: status.and_then(|s| s.last_handled_integration_token.as_deref()).map(hash::token),
             asks: asks(device),
             registered: hub.is_some(),
+            previous_hub: status.and_then(|s| s.previous_hub.as_deref()).map(|hub| names.intern(hub)),
+            plain_since: plain_since(device),
             hub,
             reason,
             ready: conditions::is_true(conditions, ConditionType::Ready),

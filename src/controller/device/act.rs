@@ -37,6 +37,17 @@ pub enum SecretTrouble {
     Unavailable,
 }
 
+/// What is known of the Secret before it is written.
+pub enum Known {
+    /// Nothing says that there is one: it is created without looking.
+    Absent,
+    There,
+    /// It has just been read.
+    Read(Box<Secret>),
+    /// It is at this version what we wrote, with the same settings.
+    AsWritten(u64),
+}
+
 /// Registers the device with the integration's active key and follows the operation to its end;
 /// `accepted` is called as soon as DPS has taken the request.
 ///
@@ -105,7 +116,7 @@ fn registered(
 }
 
 /// Makes the Secret what it should be. A Secret that is not known to exist is created without
-/// looking; `found` is one that has just been read; `former` is the name of the one written before.
+/// looking; `former` is the name of the one written before.
 ///
 /// # Errors
 /// As `SecretTrouble` says.
@@ -114,8 +125,7 @@ pub async fn write_secret(
     device: &ProvisionedDevice,
     registered: &Registered,
     ready: &Ready,
-    (exists, found): (bool, Option<Secret>),
-    former: Option<String>,
+    (known, former): (Known, Option<String>),
 ) -> Result<WrittenSecret, SecretTrouble> {
     let settings = Settings::of(device, ready.defaults.as_deref()).map_err(SecretTrouble::Refused)?;
     let key = registered
@@ -124,7 +134,7 @@ pub async fn write_secret(
         .ok_or(SecretTrouble::Unavailable)?;
     let device_key = key.key.derive(&settings.registration_id);
     let desired = secret::render(device, &settings, registered, (ready, &device_key));
-    let version = make_so(writer, &desired, (exists, found)).await?;
+    let version = make_so(writer, &desired, known).await?;
     if let Some(former) = former.filter(|former| *former != desired.name) {
         supersede(writer, &desired, &former).await?;
     }
@@ -137,12 +147,20 @@ pub async fn write_secret(
 }
 
 /// Creates or mends the Secret and returns its version.
-async fn make_so(
-    writer: &Writer,
-    desired: &Desired,
-    (exists, mut found): (bool, Option<Secret>),
-) -> Result<u64, SecretTrouble> {
-    let mut exists = exists || found.is_some();
+async fn make_so(writer: &Writer, desired: &Desired, known: Known) -> Result<u64, SecretTrouble> {
+    let (mut exists, mut found) = match known {
+        Known::Absent => (false, None),
+        Known::There => (true, None),
+        Known::Read(secret) => (true, Some(*secret)),
+        Known::AsWritten(version) => {
+            let patch = desired.blind_patch(version);
+            match writer.patch_secret(&desired.namespace, &desired.name, &patch).await {
+                Ok(version) => return Ok(version),
+                Err(ApiError::Conflict | ApiError::NotFound) => (true, None),
+                Err(error) => return Err(trouble(error)),
+            }
+        }
+    };
     for _ in 0..TRIES {
         if !exists {
             match writer.create_secret(&desired.namespace, &desired.object()).await {

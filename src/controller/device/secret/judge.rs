@@ -42,6 +42,17 @@ impl Desired {
         Judgement::Patch(patch)
     }
 
+    /// The patch for a Secret that is, at this version, exactly as we wrote it with the same settings:
+    /// nothing has to be looked at, and nothing happens if it is not that version any more.
+    pub fn blind_patch(&self, version: u64) -> Value {
+        let data: Map<String, Value> =
+            self.data.iter().map(|(key, value)| (key.clone(), json!(ByteString(value.to_vec())))).collect();
+        json!({
+            "metadata": {"resourceVersion": version.to_string(), "annotations": self.annotations},
+            "data": data,
+        })
+    }
+
     /// What tells users of a Secret under a former name where the credentials are now; `None` if it
     /// says so already or is not ours.
     pub fn superseded(&self, old: &Secret) -> Option<Value> {

@@ -15,7 +15,7 @@ pub use self::judge::Judgement;
 pub use self::read_back::read_back;
 
 use self::read_back::AssignmentAnnotation;
-use super::facts::Registered;
+use super::facts::{Facts, Registered};
 use super::formats::{self, Parts};
 use super::settings::Settings;
 use crate::api::device::ProvisionedDevice;
@@ -46,6 +46,26 @@ pub struct Desired {
 pub fn rendered_hash(device: &ProvisionedDevice, registered: &Registered, inherited: &Inherited) -> Hash {
     let base = hash::base(own_hash(device), registered.assigned_hash());
     hash::rendered(base, inherited.secret(Mask::of(device)))
+}
+
+/// Hash of the settings alone.
+pub fn settings_hash(device: &ProvisionedDevice, inherited: &Inherited) -> Hash {
+    hash::rendered(own_hash(device), inherited.secret(Mask::of(device)))
+}
+
+/// The settings with which the Secret was written, if a Secret for this registration differs from it
+/// in nothing but values: settings and keys are the same.
+pub fn settings_of_same_rendering(
+    device: &ProvisionedDevice,
+    facts: &Facts,
+    registered: &Registered,
+    inherited: &Inherited,
+) -> Option<Hash> {
+    let (before, written) = (facts.registered.as_ref()?, facts.secret.as_ref()?);
+    let same = before.returned_payload.is_some() == registered.returned_payload.is_some()
+        && before.scope == registered.scope
+        && written.rendered == Some(rendered_hash(device, before, inherited));
+    same.then(|| settings_hash(device, inherited))
 }
 
 /// Renders the Secret.

@@ -5,6 +5,7 @@ mod decisions;
 mod effective;
 mod facts;
 mod formats;
+mod revived;
 mod secrets;
 mod statuses;
 

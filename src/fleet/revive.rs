@@ -1,0 +1,156 @@
+//! Devices about which there is nothing special: their object can be made again from the record, so
+//! that moving a fleet to another key reads none of them.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+
+use super::hash::{self, Hash};
+use super::intern::Interner;
+use super::record::{Record, Uid};
+use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason};
+use crate::api::device::{
+    CredentialStatus, CredentialType, DeviceSecret, IntegrationKind, IntegrationRef, ProvisionedDevice,
+    ProvisionedDeviceSpec, ProvisionedDeviceStatus, SecretStatus,
+};
+use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
+
+const SETTLED: [(ConditionType, Reason); 3] = [
+    (ConditionType::Ready, Reason::Provisioned),
+    (ConditionType::Registered, Reason::Registered),
+    (ConditionType::SecretReady, Reason::Written),
+];
+
+/// Since when the conditions of a device are as they are, in seconds since 1970, if that and the
+/// record are all there is to know of it.
+pub fn plain_since(device: &ProvisionedDevice) -> Option<u32> {
+    let status = device.status.as_ref()?;
+    (has_plain_spec(device) && has_plain_status(device, status)).then_some(())?;
+    let mut since = None;
+    for (kind, reason) in SETTLED {
+        let condition = conditions::find(&status.conditions, kind)?;
+        let time = condition.last_transition_time.0.as_second();
+        let fits = condition.reason == reason.as_str()
+            && condition.status == ConditionStatus::True.as_str()
+            && since.is_none_or(|since| since == time);
+        since = fits.then_some(time);
+        since?;
+    }
+    since.filter(|_| status.conditions.len() == SETTLED.len()).and_then(|since| u32::try_from(since).ok())
+}
+
+fn has_plain_spec(device: &ProvisionedDevice) -> bool {
+    let ProvisionedDeviceSpec {
+        integration_ref,
+        registration_id: _,
+        payload,
+        registration,
+        reprovision,
+        drift_check,
+        secret,
+        suspend,
+    } = &device.spec;
+    let uid = device.metadata.uid.as_deref().unwrap_or_default();
+    let asked = |key| device.metadata.annotations.as_ref().is_some_and(|map| map.contains_key(key));
+    integration_ref.namespace.is_none()
+        && payload.is_none()
+        && registration.is_none()
+        && reprovision.is_none()
+        && drift_check.is_none()
+        && secret.as_ref().is_none_or(|secret| secret.settings == DeviceSecret::default().settings)
+        && !suspend
+        && !asked(REPROVISION_REQUESTED_AT)
+        && !asked(RECONCILE_REQUESTED_AT)
+        && Uid::parse(uid).text() == uid
+}
+
+fn has_plain_status(device: &ProvisionedDevice, status: &ProvisionedDeviceStatus) -> bool {
+    let id = device.spec.registration_id.as_deref().or(device.metadata.name.as_deref());
+    status.observed_generation == device.metadata.generation
+        && status.registration_id.as_deref() == id
+        && status.device_id.as_deref() == id
+        && status.assigned_hub.is_some()
+        && status.credential.is_some()
+        && status.binding.is_none()
+        && status.returned_payload_hash.is_none()
+        && status.attempts.is_none()
+        && status.last_error.is_none()
+        && status.last_handled_reprovision_token.is_none()
+        && status.last_handled_reconcile_at.is_none()
+}
+
+/// The object, as far as it is needed to register the device again and to replace its status. What
+/// DPS will say anew is left out: a status may be written from it only after a registration.
+/// `None` when the record does not tell enough.
+pub fn revive(
+    record: &Record,
+    names: &Interner,
+    scope: &str,
+    token: Option<&str>,
+) -> Option<ProvisionedDevice> {
+    let (since, settled) = (record.plain_since?, record.settled?);
+    let served = match record.token {
+        Some(handled) => Some(token.filter(|token| hash::token(token) == handled)?.to_owned()),
+        None => None,
+    };
+    let key = names.text(record.integration);
+    let own_id = Some(record.registration_id()).filter(|id| *id != &*record.name).map(str::to_owned);
+    let own_secret = record.names_its_secret().then(|| record.secret_name());
+    let mut device = ProvisionedDevice {
+        metadata: ObjectMeta {
+            name: Some(record.name.to_string()),
+            namespace: Some(names.text(record.namespace).to_owned()),
+            uid: Some(record.uid.text()),
+            resource_version: Some(record.resource_version.to_string()),
+            generation: Some(record.generation),
+            creation_timestamp: Timestamp::from_second(record.created).ok().map(Time),
+            ..ObjectMeta::default()
+        },
+        spec: ProvisionedDeviceSpec {
+            integration_ref: IntegrationRef {
+                kind: IntegrationKind::DpsIntegration,
+                name: key.split_once('/')?.1.to_owned(),
+                namespace: None,
+            },
+            registration_id: own_id,
+            payload: None,
+            registration: None,
+            reprovision: None,
+            drift_check: None,
+            secret: own_secret.map(|name| DeviceSecret { name: Some(name), ..DeviceSecret::default() }),
+            suspend: false,
+        },
+        status: None,
+    };
+    device.status = Some(ProvisionedDeviceStatus {
+        observed_generation: Some(record.generation),
+        conditions: settled_conditions(record.generation, since),
+        registration_id: Some(record.registration_id().to_owned()),
+        id_scope: Some(scope.to_owned()),
+        assigned_hub: Some(names.text(record.hub?).to_owned()),
+        previous_hub: record.previous_hub.map(|hub| names.text(hub).to_owned()),
+        device_id: Some(record.registration_id().to_owned()),
+        credential: record.fingerprint.map(|fingerprint| CredentialStatus {
+            kind: CredentialType::SymmetricKey,
+            slot: None,
+            fingerprint: fingerprint.to_string(),
+        }),
+        registered_hash: settled.registered.map(Hash::shown),
+        secret: Some(SecretStatus {
+            name: record.secret_name(),
+            resource_version: Some(settled.secret_version.to_string()),
+            rendered_hash: settled.rendered.map(Hash::shown),
+        }),
+        last_handled_integration_token: served,
+        ..ProvisionedDeviceStatus::default()
+    });
+    Some(device)
+}
+
+fn settled_conditions(generation: i64, since: u32) -> Vec<Condition> {
+    let time = Timestamp::from_second(i64::from(since)).unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut conditions = Conditions::new(&[], generation, time);
+    for (kind, reason) in SETTLED {
+        conditions.set(kind, ConditionStatus::True, reason, "");
+    }
+    conditions.finish()
+}
