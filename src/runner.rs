@@ -47,6 +47,13 @@ impl Runner {
         self.due_at.insert(id, at);
     }
 
+    /// Looks at a device at `at`, or earlier if that was set before.
+    pub fn wake_by(&mut self, id: DeviceId, at: Instant) {
+        if self.due_at.get(&id).is_none_or(|due| *due > at) {
+            self.sleep_until(id, at);
+        }
+    }
+
     /// Drops everything about a device.
     pub fn forget(&mut self, id: DeviceId) {
         self.forget_due(id);
@@ -123,6 +130,17 @@ mod tests {
         runner.wake(1);
         assert_eq!(runner.next(now), Some(1));
         assert_eq!(runner.next(later), None);
+    }
+
+    #[test]
+    fn a_later_time_does_not_put_off_an_earlier_one() {
+        let (mut runner, now) = (Runner::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        runner.sleep_until(1, now + second);
+        runner.wake_by(1, now + second * 60);
+        assert_eq!(runner.next_due(), Some(now + second));
+        runner.wake_by(1, now);
+        assert_eq!(runner.next(now), Some(1));
     }
 
     #[test]

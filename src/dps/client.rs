@@ -24,7 +24,7 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// DPS admits 5 polls in 10 s for a device.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// However short a Retry-After is, later polls keep this distance.
-const SHORTEST_POLL_INTERVAL: Duration = Duration::from_secs(1);
+const SHORTEST_POLL_INTERVAL: Duration = POLL_INTERVAL;
 /// So many polls in a row may fail before the operation is given up.
 const POLL_FAILURES: u32 = 3;
 const BODY_MAX: usize = 256 * 1024;
@@ -165,7 +165,8 @@ impl DpsClient {
     /// Asks where the device is now, without moving anything.
     ///
     /// # Errors
-    /// As for `register`; a registration that has no hub is `NotFound`.
+    /// As for `register`; a registration that has no hub is `NotFound`, one that is being assigned
+    /// `Conflict`.
     pub async fn lookup(&self, identity: Identity<'_>) -> Result<Assignment, DpsError> {
         let body = registration_body(identity.id, None)?;
         let url = registration_url(identity);
@@ -173,8 +174,15 @@ impl DpsClient {
         let state = success::<RegistrationState>(&answer)?;
         let operation =
             Operation { status: state.status.clone(), registration_state: Some(state), operation_id: None };
-        answer::outcome(identity.id, operation, &self.hub_suffixes)
-            .unwrap_or_else(|| Err(DpsError::NotFound(Detail::default())))
+        let status = operation.status.clone();
+        answer::outcome(identity.id, operation, &self.hub_suffixes).unwrap_or_else(|| {
+            match status.as_deref() {
+                Some("unassigned") => Err(DpsError::NotFound(Detail::default())),
+                // Somebody else registers it at this moment.
+                Some("assigning") => Err(DpsError::Conflict(Detail::default())),
+                _ => Err(DpsError::InvalidResponse(Invalid::RegistrationStatus)),
+            }
+        })
     }
 
     /// Sends with a fresh token.

@@ -58,6 +58,7 @@ pub enum Invalid {
     RegistrationId,
     DeviceId,
     PayloadTooLarge,
+    RegistrationStatus,
 }
 
 impl Invalid {
@@ -74,6 +75,7 @@ impl Invalid {
             Self::RegistrationId => "the answer speaks of another registration id",
             Self::DeviceId => "the answer names another device id",
             Self::PayloadTooLarge => "the returned payload is larger than 32 KiB",
+            Self::RegistrationStatus => "the registration's status is none that DPS uses",
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Engine;
+use super::checks::Check;
 use super::integrations::Integration;
 use crate::api::conditions::Reason;
 use crate::clock;
@@ -13,9 +14,10 @@ use crate::dps::error::DpsError;
 use crate::dps::queue::{Narrow, Outcome, Permit};
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
+use crate::fleet::record::Record;
 
 /// Refusals in a row before a key that worked is called wrong: one could concern one device only.
-const REFUSALS_THAT_COUNT: u32 = 3;
+pub(super) const REFUSALS_THAT_COUNT: u32 = 3;
 
 impl Engine {
     /// DPS has accepted the key of a registration that goes on.
@@ -67,9 +69,30 @@ impl Engine {
         if integration.learn(error, narrow, paused) {
             self.wake_waiting(sym);
         }
-        let refused = matches!(narrow, Some(Narrow::Refused(times)) if times >= REFUSALS_THAT_COUNT);
-        if refused && matches!(error, Some(DpsError::Unauthorized(_))) {
-            self.fall_back(sym);
+        if !matches!(error, Some(DpsError::Unauthorized(_))) {
+            return;
+        }
+        match narrow {
+            Some(Narrow::Refused(times)) if times >= REFUSALS_THAT_COUNT => self.fall_back(sym),
+            Some(Narrow::Refused(_)) => self.ask_another(sym),
+            _ => {}
+        }
+    }
+
+    /// A device was refused with a key that works for others: one of those is asked, so that a few
+    /// devices that DPS refuses for themselves do not condemn the key of a fleet.
+    fn ask_another(&mut self, sym: Sym) {
+        let accepted = self.integrations.get(&sym).filter(|integration| integration.accepted);
+        let Some(active) = accepted.and_then(|i| i.ready()).map(|ready| ready.active.fingerprint) else {
+            return;
+        };
+        let works = |record: &Record| record.settled.is_some() && record.fingerprint == Some(active);
+        let other = self.fleet.iter().find(|(id, record)| {
+            record.integration == sym && works(record) && !record.deleting && !self.checks.contains_key(id)
+        });
+        if let Some((id, _)) = other {
+            self.checks.insert(id, Check::Lookup);
+            self.runner.wake(id);
         }
     }
 

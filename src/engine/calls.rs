@@ -13,7 +13,6 @@ use crate::controller::device::act;
 use crate::controller::device::decide::Call;
 use crate::controller::device::facts::Handled;
 use crate::controller::integration::Ready;
-use crate::dps::error::DpsError;
 use crate::dps::queue::{Lane, Outcome, Permit};
 use crate::fleet::{DeviceId, uid_of};
 
@@ -36,7 +35,7 @@ impl Engine {
         if self.is_held_up(id) && !self.is_told(id, now) {
             self.plan_to_tell(id, now);
         } else if let Some(since) = self.queue.waiting_since(id).filter(|since| *since + LONG_WAIT > now) {
-            self.runner.sleep_until(id, since + LONG_WAIT);
+            self.runner.wake_by(id, since + LONG_WAIT);
         }
     }
 
@@ -90,7 +89,7 @@ impl Engine {
     /// whose side effect is in flight keeps it.
     pub(super) fn return_unused(&mut self, id: DeviceId) {
         let Some(held) = self.permits.get(&id).copied().filter(|held| !held.used) else { return };
-        let read = self.reading.contains(&id) || self.to_read.contains(&id);
+        let read = self.reading.contains(&id) || self.waits_to_be_read.contains(&id);
         let busy = read || self.work.get(&id).is_some_and(|work| work.task.is_some());
         if !busy {
             self.permits.remove(&id);
@@ -152,11 +151,7 @@ impl Engine {
                 Call::Lookup if known => act::look_again(&device, &ready).await.map(Answered::Found),
                 Call::Lookup => act::adopt(&device, &ready).await.map(Answered::Registered),
             };
-            let result = match answered {
-                Err(DpsError::NotFound(_)) if call == Call::Lookup => Ok(Answered::NotFound),
-                answered => answered,
-            };
-            Effect::Called { permit, epoch, generation, handled, result: result.map(Box::new) }
+            Effect::Called { permit, epoch, generation, handled, call, result: answered.map(Box::new) }
         });
     }
 }

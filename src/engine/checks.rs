@@ -64,7 +64,7 @@ impl Engine {
         let last = self.ticks.last.replace(seconds).unwrap_or(seconds);
         let mut due = Vec::new();
         for (id, record) in self.fleet.iter() {
-            if record.settled.is_none() {
+            if record.settled.is_none() || record.deleting {
                 continue;
             }
             let ready =
@@ -91,7 +91,7 @@ impl Engine {
             self.fleet.get(id).map(|record| (record.uid, RegistrationId::parse(record.registration_id())));
         let (Some(ready), Some((uid, Ok(registration_id)))) = (ready, parts) else {
             self.checks.remove(&id);
-            return;
+            return self.settle(id);
         };
         let Some(permit) = self.permit_of(id, Lane::Fleet, clock::now().mono) else { return };
         let (sender, epoch) = (self.sender.clone(), ready.epoch);
@@ -138,8 +138,8 @@ impl Engine {
             }
             Some(Check::NotFound) => work.facts.asked = Some(Asked::NotFound),
             Some(Check::Periodic) => work.facts.asked = Some(Asked::Periodic),
-            // A device that has work to do is not checked beside it.
-            Some(Check::Lookup) | None => return,
+            Some(Check::Lookup) => work.facts.asked = work.facts.asked.or(Some(Asked::Look)),
+            None => return,
         }
         work.news = true;
     }

@@ -22,11 +22,24 @@ use crate::fleet::{self, DeviceId, SecretSeen, revive};
 /// Devices are told of a missing or unusable integration after this time,
 const TELL_AFTER: Duration = Duration::from_secs(30);
 /// and not faster than this one after the other: 50 a second.
-const TELL_INTERVAL: Duration = Duration::from_millis(20);
+pub(super) const TELL_INTERVAL: Duration = Duration::from_millis(20);
+/// Secrets whose version alone has moved are compared ten a second, a hundred at once: a person
+/// edits a few, a re-encryption of etcd all.
+pub(super) const VERIFY_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const VERIFIED_AT_ONCE: u32 = 100;
 /// Settled devices that are read again at a time.
 const READS: usize = 16;
 /// A watch that does not bring the object we conflicted with is not waited for any longer.
 const STALE_WAIT: Duration = Duration::from_secs(10);
+
+/// When a device may be told that its integration cannot be used.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tell {
+    /// Not before, and then in turn.
+    From(Instant),
+    /// Its turn.
+    At(Instant),
+}
 
 impl Engine {
     /// Looks at a device. Whatever it came to, a permit that was not used goes back.
@@ -38,6 +51,9 @@ impl Engine {
     fn look_at(&mut self, id: DeviceId) {
         let Some(record) = self.fleet.get(id) else { return };
         let need = self.need(id, record);
+        if record.deleting {
+            return self.settle(id);
+        }
         if need == Need::Nothing {
             return if self.checks.contains_key(&id) { self.check(id) } else { self.settle(id) };
         }
@@ -53,6 +69,8 @@ impl Engine {
             self.read_device(id);
             return;
         }
+        self.take_in_check(id);
+        let Some(work) = self.work.get(&id) else { return };
         let decision = self.decide(id, work);
         self.carry_out(id, decision);
     }
@@ -120,7 +138,7 @@ impl Engine {
     /// Nothing to do now: either it is settled, or something will wake it.
     fn rest(&mut self, id: DeviceId, now: Instant) {
         if let Some(work) = self.work.get_mut(&id) {
-            work.news = false;
+            work.news = work.facts.asked.is_some() || work.facts.failure.is_some();
         }
         if self.fleet.get(id).is_some_and(|record| self.need(id, record) == Need::Nothing) {
             self.settle(id);
@@ -133,7 +151,7 @@ impl Engine {
     }
 
     pub(super) fn is_told(&self, id: DeviceId, now: Instant) -> bool {
-        self.tell_at.get(&id).is_some_and(|at| *at <= now)
+        matches!(self.tell_at.get(&id), Some(Tell::At(at)) if *at <= now)
     }
 
     /// The integration could be used, but is suspended or in trouble.
@@ -142,7 +160,8 @@ impl Engine {
         integration.is_some_and(super::integrations::Integration::holds_up)
     }
 
-    fn settle(&mut self, id: DeviceId) {
+    pub(super) fn settle(&mut self, id: DeviceId) {
+        let tell = self.tell_at.get(&id).copied();
         self.drop_work(id);
         let now = clock::now().mono;
         let integration = self.integration_of(id, now);
@@ -150,20 +169,24 @@ impl Engine {
             integration,
             Integration::Missing { told: false } | Integration::NotAllowed { told: false }
         ) {
+            self.tell_at.extend(tell.map(|tell| (id, tell)));
             self.plan_to_tell(id, now);
         }
     }
 
-    /// Sets the time at which a device may be told that its integration cannot be used.
+    /// Sets the time at which a device may be told that its integration cannot be used. Its place in
+    /// the line of those that are told is taken when that time has come: most never come to it.
     pub(super) fn plan_to_tell(&mut self, id: DeviceId, now: Instant) {
         let since =
             self.fleet.get(id).and_then(|record| self.unusable_since(record.integration)).unwrap_or(now);
-        let at = *self.tell_at.entry(id).or_insert_with(|| {
-            let at = (since + TELL_AFTER).max(self.next_tell);
-            self.next_tell = at + TELL_INTERVAL;
-            at
-        });
-        self.runner.sleep_until(id, at);
+        let tell = match self.tell_at.get(&id).copied() {
+            None => Tell::From(since + TELL_AFTER),
+            Some(Tell::From(at)) if at <= now => Tell::At(self.tells.take(now)),
+            Some(tell) => tell,
+        };
+        self.tell_at.insert(id, tell);
+        let (Tell::From(at) | Tell::At(at)) = tell;
+        self.runner.wake_by(id, at);
     }
 
     /// What the index alone shows of a device's needs.
@@ -252,6 +275,9 @@ impl Engine {
         let limits = limits.map(|integration| integration.limits).unwrap_or_default();
         let suspended = self.ready_of(id).is_some_and(|ready| ready.suspended);
         let has_permit = self.permits.contains_key(&id);
+        if need == Need::Verify && !self.may_verify(id) {
+            return;
+        }
         match need {
             Need::Register if !has_permit && suspended => {}
             Need::Rewrite if !has_permit && suspended && limits.paused => {}
@@ -263,8 +289,20 @@ impl Engine {
             }
             Need::Register => self.revive(id),
             Need::Nothing => {}
-            Need::Look | Need::Rewrite => self.read_device(id),
+            Need::Look | Need::Verify | Need::Rewrite => self.read_device(id),
         }
+    }
+
+    /// True if it is this device's turn to have its Secret compared; otherwise it is woken then.
+    fn may_verify(&mut self, id: DeviceId) -> bool {
+        let now = clock::now().mono;
+        let at = *self.verify_at.entry(id).or_insert_with(|| self.verifications.take(now));
+        if at > now {
+            self.runner.wake_by(id, at);
+            return false;
+        }
+        self.verify_at.remove(&id);
+        true
     }
 
     /// Goes on with a device whose object is not kept; if there is nothing special about it, without
@@ -283,8 +321,10 @@ impl Engine {
     fn spawn_secret_read(&mut self, id: DeviceId) {
         let (Some(record), writer) = (self.fleet.get(id), self.writer.clone()) else { return };
         let (namespace, name) = (self.fleet.names.text(record.namespace).to_owned(), record.secret_name());
+        let epoch = self.ready_of(id).map_or(0, |ready| ready.epoch);
         self.spawn(id, async move {
-            Effect::SecretRead(writer.read_secret(&namespace, &name).await.map(|secret| secret.map(Box::new)))
+            let read = writer.read_secret(&namespace, &name).await.map(|secret| secret.map(Box::new));
+            Effect::SecretRead { epoch, read }
         });
     }
 
@@ -299,9 +339,6 @@ impl Engine {
         let restored = work.facts.secret.as_ref().is_some_and(|written| {
             Some(&written.name) == name.as_ref() && seen != SecretSeen::Version(written.version)
         });
-        if restored {
-            self.fights.entry(id).or_default().restored(clock::now().mono);
-        }
         let former = work.facts.secret.as_ref().map(|written| written.name.clone());
         let settings = settings_hash(&device, &ready.inherited);
         let same_settings = work.same_settings.take() == Some(settings);
@@ -325,7 +362,9 @@ impl Engine {
             return;
         }
         if self.reading.len() >= READS {
-            self.to_read.push_back(id);
+            if self.waits_to_be_read.insert(id) {
+                self.to_read.push_back(id);
+            }
             return;
         }
         let Some(record) = self.fleet.get(id) else { return };
@@ -345,6 +384,7 @@ impl Engine {
         while self.reading.len() < READS
             && let Some(next) = self.to_read.pop_front()
         {
+            self.waits_to_be_read.remove(&next);
             self.step(next);
         }
     }

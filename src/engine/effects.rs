@@ -12,6 +12,7 @@ use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::clock;
 use crate::controller::device::act::SecretTrouble;
+use crate::controller::device::decide::Call;
 use crate::controller::device::facts::{Asked, FailedWork, Handled, NewFailure, WrittenSecret};
 use crate::controller::device::failure;
 use crate::controller::device::secret::{read_back, settings_of_same_rendering};
@@ -49,13 +50,14 @@ impl Engine {
         match effect {
             Effect::DeviceRead(read) => self.device_read(id, read),
             Effect::KeyAccepted { permit, epoch } => self.key_accepted(id, permit, epoch),
-            Effect::Called { permit, epoch, generation, handled, result } => {
-                self.called(id, permit, (epoch, generation, handled), result);
+            Effect::Called { permit, epoch, generation, handled, call, result } => {
+                self.called(id, (permit, call), (epoch, generation, handled), result);
             }
             Effect::Checked { permit, epoch, result } => self.checked(id, permit, epoch, result),
-            Effect::SecretRead(read) => self.secret_was_read(id, read),
+            Effect::SecretRead { epoch, read } => self.secret_was_read(id, epoch, read),
             Effect::SecretWritten { generation, epoch, restored, result } => {
                 if restored && result.is_ok() {
+                    self.fights.entry(id).or_default().restored(clock::now().mono);
                     let note = "Its Secret had been deleted or edited and was written again.";
                     self.tell_of(id, vec![Told::normal("SecretRestored", note)]);
                 }
@@ -103,7 +105,7 @@ impl Engine {
     fn called(
         &mut self,
         id: DeviceId,
-        permit: Permit,
+        (permit, call): (Permit, Call),
         (epoch, generation, handled): (u64, i64, Handled),
         result: Result<Box<Answered>, DpsError>,
     ) {
@@ -125,11 +127,11 @@ impl Engine {
                     work.facts.register(registered, handled);
                 }
                 Answered::Found(assignment) => work.facts.look_up(assignment, handled.reconcile_at),
-                Answered::NotFound => {
-                    work.facts.asked = Some(Asked::NotFound);
-                    work.facts.handled.reconcile_at = handled.reconcile_at;
-                }
             },
+            Err(DpsError::NotFound(_)) if call == Call::Lookup => {
+                work.facts.asked = Some(Asked::NotFound);
+                work.facts.handled.reconcile_at = handled.reconcile_at;
+            }
             Err(error) => {
                 let failure = NewFailure {
                     work: FailedWork::Registration,
@@ -139,6 +141,7 @@ impl Engine {
                     at_least: error.retry_after(),
                     generation,
                     epoch,
+                    token: handled.token,
                 };
                 debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
                 work.facts.fail(failure, record.uid.seed(), now.wall);
@@ -147,22 +150,24 @@ impl Engine {
         self.runner.wake(id);
     }
 
-    fn secret_was_read(&mut self, id: DeviceId, read: Result<Option<Box<Secret>>, ApiError>) {
+    fn secret_was_read(&mut self, id: DeviceId, epoch: u64, read: Result<Option<Box<Secret>>, ApiError>) {
         let ready = self.ready_of(id);
-        let scope = ready.as_ref().map(|ready| ready.scope.as_str()).unwrap_or_default();
         let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.work.get_mut(&id)) else { return };
         let secret = match read {
             Ok(secret) => secret,
             Err(error) => return self.unanswered(id, &error),
+        };
+        let Some(ready) = ready.filter(|ready| ready.epoch == epoch) else {
+            // It was read with another integration in mind.
+            return self.runner.wake(id);
         };
         work.secret_read = true;
         match secret {
             Some(secret) => {
                 let seen = version(secret.metadata.resource_version.as_deref());
                 record.secret_seen = record.secret_seen.max(seen);
-                let told = read_back(&secret, &work.device, scope, record.registration_id());
-                let token = ready.as_ref().and_then(|ready| ready.token.as_ref());
-                let handled = Handled::now(&work.device, token, &work.facts.handled);
+                let told = read_back(&secret, &work.device, &ready);
+                let handled = Handled::now(&work.device, ready.token.as_ref(), &work.facts.handled);
                 work.facts.recall(told, handled);
                 work.facts =
                     std::mem::take(&mut work.facts).without_foreign_hub(&self.config.allowed_hub_suffixes);
@@ -207,6 +212,7 @@ impl Engine {
             at_least: None,
             generation,
             epoch,
+            token: work.facts.handled.token.clone(),
         };
         work.facts.fail(failure, record.uid.seed(), clock::now().wall);
         self.runner.wake(id);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Engine;
 use crate::api::conditions::{self, ConditionType, Reason};
-use crate::api::integration::DpsIntegration;
+use crate::api::integration::{DpsIntegration, KeySlot};
 use crate::clock;
 use crate::config::Config;
 use crate::controller::integration::Ready;
@@ -16,6 +16,7 @@ use crate::controller::integration::consent::Consent;
 use crate::controller::integration::decide::{Unusable, Usable, references, resolve};
 use crate::controller::integration::status::{self};
 use crate::dps::client::{ClientError, ClockOffset, DpsClient};
+use crate::dps::key::Fingerprint;
 use crate::dps::queue::Limits;
 use crate::fleet::counts::Target;
 use crate::fleet::hash::Hash;
@@ -34,6 +35,8 @@ pub(super) struct Integration {
     pub limits: Limits,
     /// The slot that was asked for is refused, and the other one is used.
     pub fallen_back: bool,
+    /// The slot that was asked for and the other one, when they were last at hand.
+    keys: Option<[(KeySlot, Fingerprint); 2]>,
     /// The other slot has been tried since the keys changed.
     pub tried_other: bool,
     /// Checks come to more calls a minute than the rate.
@@ -54,6 +57,8 @@ pub(super) struct Integration {
     /// The last status did not reach the API server.
     pub unwritten: bool,
     pub counted_at: Option<Instant>,
+    /// `epoch` when its devices were counted last.
+    pub counted_epoch: Option<u64>,
     pub unanswered: u32,
     pub not_before: Option<Instant>,
 }
@@ -236,6 +241,7 @@ impl Engine {
         if before.as_ref().is_some_and(|before| before.same_for_devices(&ready)) {
             if new_limits {
                 self.queue.limit(sym.index(), limits, now);
+                self.wake_devices(sym);
             }
             return;
         }
@@ -256,6 +262,7 @@ impl Engine {
         integration.outcome = Some(Ok(Arc::new(ready)));
         self.queue.admit(sym.index(), scope, accepted, now);
         self.queue.limit(sym.index(), limits, now);
+        self.counters.touch();
         self.wake_devices(sym);
     }
 
@@ -268,6 +275,7 @@ impl Engine {
             self.epochs += 1;
             (integration.epoch, integration.trouble) = (self.epochs, None);
             integration.unusable_since = Some(clock::now().mono);
+            self.counters.touch();
             self.leave_queue(sym);
         }
     }
@@ -280,7 +288,13 @@ impl Engine {
 
     /// What changed concerns all its devices, and those of others that share a registration id.
     pub(super) fn wake_devices(&mut self, sym: Sym) {
-        for id in self.fleet.of_integration(sym) {
+        let mut devices = self.fleet.of_integration(sym);
+        // Who holds the other current key can wait longest.
+        let other = self.integrations.get(&sym).and_then(Integration::ready).and_then(|r| r.other.as_ref());
+        if let Some(other) = other.map(|other| other.fingerprint) {
+            devices.sort_by_key(|id| self.fleet.get(*id).is_some_and(|r| r.fingerprint == Some(other)));
+        }
+        for id in devices {
             self.tell_at.remove(&id);
             self.runner.wake_later(id);
             self.wake_rivals(id);
@@ -296,15 +310,11 @@ impl Integration {
     /// While nothing about the keys has changed, the slot that was found to work stays in use.
     fn choose_key(&mut self, object: &DpsIntegration, ready: &mut Ready) {
         let Some(other) = ready.other.as_ref() else {
-            (self.fallen_back, self.tried_other) = (false, false);
+            (self.fallen_back, self.tried_other, self.keys) = (false, false, None);
             return;
         };
-        let same_keys = self.ready().is_some_and(|before| {
-            let (active, other) = (Some(&ready.active), Some(other));
-            let keys = (Some(&before.active), before.other.as_ref());
-            keys == if self.fallen_back { (other, active) } else { (active, other) }
-        });
-        if !same_keys {
+        let keys = [&ready.active, other].map(|key| (key.slot, key.fingerprint));
+        if self.keys.replace(keys) != Some(keys) {
             self.fallen_back = !self.known && status::has_fallen_back(object, &ready.active, other);
             self.tried_other = self.fallen_back;
         }

@@ -10,6 +10,7 @@ mod events;
 mod fights;
 mod integrations;
 mod namespaces;
+mod pace;
 mod reports;
 mod watches;
 mod work;
@@ -28,10 +29,12 @@ use tracing::info;
 
 use self::calls::Held;
 use self::checks::{Check, Ticks};
+use self::devices::Tell;
 use self::events::Teller;
 use self::fights::Fight;
 use self::integrations::{Clients, Integration};
 use self::namespaces::Namespaces;
+use self::pace::Pace;
 use self::watches::Progress;
 use self::work::{Effect, Work};
 use crate::api::device::ProvisionedDevice;
@@ -82,6 +85,7 @@ pub struct Engine {
     /// Devices that are being read again, and those that wait for that.
     reading: HashSet<DeviceId>,
     to_read: VecDeque<DeviceId>,
+    waits_to_be_read: HashSet<DeviceId>,
     /// Reads in a row that failed.
     unread: HashMap<DeviceId, u32>,
     /// Devices whose Secret was restored lately.
@@ -91,8 +95,11 @@ pub struct Engine {
     checks: HashMap<DeviceId, Check>,
     ticks: Ticks,
     /// When a device may be told that its integration is missing or not ready.
-    tell_at: HashMap<DeviceId, Instant>,
-    next_tell: Instant,
+    tell_at: HashMap<DeviceId, Tell>,
+    tells: Pace,
+    /// When settled devices are looked at whose Secret has another version than the one we wrote.
+    verify_at: HashMap<DeviceId, Instant>,
+    verifications: Pace,
     integrations: HashMap<Sym, Integration>,
     /// Last number given to a state of an integration.
     epochs: u64,
@@ -141,7 +148,6 @@ pub async fn run(config: Arc<Config>, client: Client, mut stop: watch::Receiver<
 impl Engine {
     fn new(config: Arc<Config>, client: Client, sender: Sender<Message>) -> Self {
         let refs = Refs::new(client.clone(), sender.clone(), Message::Referred);
-        let now = clock::now().mono;
         Self {
             queue: DpsQueue::new(config.registrations_per_minute, config.max_in_flight),
             writer: Writer::new(client.clone()),
@@ -154,13 +160,16 @@ impl Engine {
             work: HashMap::new(),
             reading: HashSet::new(),
             to_read: VecDeque::new(),
+            waits_to_be_read: HashSet::new(),
             unread: HashMap::new(),
             fights: HashMap::new(),
             permits: HashMap::new(),
             checks: HashMap::new(),
             ticks: Ticks::default(),
             tell_at: HashMap::new(),
-            next_tell: now,
+            tells: Pace::new(devices::TELL_INTERVAL, 0),
+            verify_at: HashMap::new(),
+            verifications: Pace::new(devices::VERIFY_INTERVAL, devices::VERIFIED_AT_ONCE),
             integrations: HashMap::new(),
             epochs: 0,
             namespaces: Namespaces::default(),
@@ -209,7 +218,8 @@ impl Engine {
             self.step(id);
         }
         while !self.draining
-            && let Some(permit) = self.queue.poll(now)
+            // A fresh time for each: a permit is of use for a moment only.
+            && let Some(permit) = self.queue.poll(clock::now().mono)
         {
             self.granted(permit);
         }

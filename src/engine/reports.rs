@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::info;
 
+use super::answers::REFUSALS_THAT_COUNT;
 use super::integrations::Integration;
 use super::{Engine, Message};
 use crate::api::conditions::{self, ConditionType, Reason};
@@ -73,7 +74,7 @@ impl Engine {
             for integration in
                 self.integrations.values_mut().filter(|integration| integration.object.is_some())
             {
-                integration.counted_at = Some(now);
+                (integration.counted_at, integration.counted_epoch) = (Some(now), Some(integration.epoch));
                 integration.dirty = true;
             }
         }
@@ -102,15 +103,16 @@ impl Engine {
             &View {
                 suspended: object.spec.suspend,
                 fallback: integration.fallen_back,
-                blocked: matches!(narrow, Some(Narrow::Refused(_))) && !integration.accepted,
+                blocked: matches!(narrow, Some(Narrow::Refused(times)) if times >= REFUSALS_THAT_COUNT)
+                    && !integration.accepted,
                 insufficient: integration.insufficient,
                 reconcile_at: reconcile_at(&object),
                 accepted: integration.accepted && keys.is_ok(),
                 keys,
                 trouble: integration.trouble.as_ref().map(|(_, trouble)| trouble),
                 throttled_until: throttled.and_then(|wait| now.wall.checked_add(wait).ok()),
-                // Before the first count the counters stay as they are written.
-                counts: counted.filter(|_| integration.counted_at.is_some()),
+                // Before the first count, or since something else is wanted, they stay as they are written.
+                counts: counted.filter(|_| integration.counted_epoch == Some(integration.epoch)),
             },
             now.wall,
         );
@@ -176,6 +178,7 @@ impl Engine {
                 integration.dirty = true;
             }
             Err(_) => {
+                integration.unwritten = true;
                 integration.unanswered += 1;
                 let wait = retry::wait(RetryClass::Transient, integration.unanswered, u64::from(sym.index()));
                 integration.not_before = Some(clock::now().mono + wait);

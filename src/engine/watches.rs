@@ -279,6 +279,9 @@ impl Engine {
             Some(work) if work.revived => work.wake_up(device, &self.config.allowed_hub_suffixes),
             // What we know goes further than what the status says.
             Some(work) => {
+                if work.device.metadata.generation != device.metadata.generation {
+                    (work.found, work.secret_read) = (None, false);
+                }
                 work.device = Arc::new(device);
                 work.stale = false;
             }
@@ -301,6 +304,7 @@ impl Engine {
         self.drop_work(id);
         self.runner.forget(id);
         self.unread.remove(&id);
+        self.verify_at.remove(&id);
         self.fights.remove(&id);
         self.counters.touch();
         if let Some(record) = self.fleet.remove(id) {

@@ -6,7 +6,9 @@ use k8s_openapi::api::core::v1::Secret;
 use tokio::task::AbortHandle;
 
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
+use crate::clock;
 use crate::controller::device::act::SecretTrouble;
+use crate::controller::device::decide::Call;
 use crate::controller::device::facts::{Facts, Handled, Registered, WrittenSecret};
 use crate::controller::events::Told;
 use crate::dps::answer::Assignment;
@@ -46,7 +48,10 @@ impl Work {
     pub fn new(device: ProvisionedDevice, hub_suffixes: &[String]) -> Self {
         let seed = uid_of(&device).seed();
         let generation = device.metadata.generation.unwrap_or(0);
-        let facts = device.status.as_ref().map(|status| Facts::from_status(status, generation, seed));
+        let facts = device
+            .status
+            .as_ref()
+            .map(|status| Facts::from_status(status, generation, seed, clock::now().wall));
         Self {
             facts: facts.unwrap_or_default().without_foreign_hub(hub_suffixes),
             device: Arc::new(device),
@@ -83,8 +88,6 @@ pub enum Answered {
     Registered(Registered),
     /// Where a registered device is now.
     Found(Assignment),
-    /// Nowhere.
-    NotFound,
 }
 
 /// What a side effect brought.
@@ -102,6 +105,7 @@ pub enum Effect {
         generation: i64,
         /// What users had asked for then.
         handled: Handled,
+        call: Call,
         result: Result<Box<Answered>, DpsError>,
     },
     /// A settled device was looked up.
@@ -110,7 +114,11 @@ pub enum Effect {
         epoch: u64,
         result: Result<Box<Assignment>, DpsError>,
     },
-    SecretRead(Result<Option<Box<Secret>>, ApiError>),
+    SecretRead {
+        /// Of the integration when it was read.
+        epoch: u64,
+        read: Result<Option<Box<Secret>>, ApiError>,
+    },
     SecretWritten {
         /// Of the device, and of its integration, when the write began.
         generation: i64,

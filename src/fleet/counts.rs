@@ -97,7 +97,10 @@ impl Tally {
             let stays = record.suspended || schedule.policy == Policy::Never;
             *if stays { &mut self.rotation.excluded } else { &mut self.rotation.pending } += 1;
         }
-        if record.registered && target.inherited.token.is_some_and(|token| record.token != Some(token)) {
+        if record.registered
+            && !record.suspended
+            && target.inherited.token.is_some_and(|token| record.token != Some(token))
+        {
             self.tokens_pending += 1;
         }
         let period = match schedule.policy {

@@ -122,6 +122,8 @@ pub enum Need {
     Nothing,
     /// Somebody touched its Secret or asks for something: the object has to be looked at.
     Look,
+    /// Its Secret is there with another version than the one we wrote.
+    Verify,
     /// Its Secret would be rendered otherwise by now.
     Rewrite,
     /// What was registered no longer matches.
@@ -140,8 +142,11 @@ impl Record {
     /// Compares what was settled with what is wanted now.
     pub fn need(&self, settled: &Settled, wanted: Wanted<'_>) -> Need {
         let Wanted { scope, fingerprint, inherited } = wanted;
-        if self.asks || self.secret_seen != settled.secret_version {
+        if self.asks || self.secret_seen == 0 {
             return Need::Look;
+        }
+        if self.secret_seen != settled.secret_version {
+            return Need::Verify;
         }
         let payload = self.payload.or(inherited.payload);
         let registered = hash::registered(scope, self.registration_id(), payload);

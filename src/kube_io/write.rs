@@ -18,11 +18,15 @@ use crate::fleet::record;
 /// Writes in flight. More only adds latency: the API server is saturated near this number.
 const SLOTS: usize = 16;
 
-/// All writes of the operator go through here.
+/// Reads of single objects in flight.
+const READ_SLOTS: usize = 16;
+
+/// All writes of the operator go through here, and the reads that they need.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
     slots: Arc<Semaphore>,
+    read_slots: Arc<Semaphore>,
 }
 
 /// Of a written object only the version is of interest.
@@ -45,7 +49,11 @@ impl Written {
 
 impl Writer {
     pub fn new(client: Client) -> Self {
-        Self { client, slots: Arc::new(Semaphore::new(SLOTS)) }
+        Self {
+            client,
+            slots: Arc::new(Semaphore::new(SLOTS)),
+            read_slots: Arc::new(Semaphore::new(READ_SLOTS)),
+        }
     }
 
     /// Reads a device whose object is not kept in memory.
@@ -57,6 +65,7 @@ impl Writer {
         namespace: &str,
         name: &str,
     ) -> Result<Option<ProvisionedDevice>, ApiError> {
+        let _slot = self.read_slots.acquire().await;
         let api: Api<Guarded<ProvisionedDevice>> = Api::namespaced(self.client.clone(), namespace);
         match api.get_opt(name).await.map_err(|error| ApiError::from(&error))? {
             Some(Guarded::Read(device)) => Ok(Some(device)),
@@ -68,6 +77,7 @@ impl Writer {
     /// # Errors
     /// As classified; `Ok(None)` when there is none.
     pub async fn read_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
+        let _slot = self.read_slots.acquire().await;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         api.get_opt(name).await.map_err(|error| ApiError::from(&error))
     }

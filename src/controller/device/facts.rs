@@ -73,6 +73,16 @@ pub struct Failure {
     pub generation: i64,
     /// Of the integration; `None` when read back from status.
     pub epoch: Option<u64>,
+    /// The device's own token when it failed.
+    pub token: Option<String>,
+}
+
+/// What a Secret that was written for a device tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SecretTells {
+    pub registered: Registered,
+    /// The Secret itself, if it holds a complete set with the present settings.
+    pub secret: Option<WrittenSecret>,
 }
 
 /// Why a registered device should register once more although nothing has changed.
@@ -82,6 +92,8 @@ pub enum Asked {
     Periodic,
     /// A lookup found no assignment.
     NotFound,
+    /// It should only be looked up.
+    Look,
 }
 
 /// What users asked for by annotations and has been served.
@@ -113,11 +125,13 @@ pub struct Facts {
     pub failure: Option<Failure>,
     pub asked: Option<Asked>,
     pub handled: Handled,
+    /// DPS itself has said where the device is since the operator knows of it: no Secret knows better.
+    pub fresh: bool,
 }
 
 impl Facts {
     /// What the status tells. `seed` spreads waits as `retry::wait` does.
-    pub fn from_status(status: &ProvisionedDeviceStatus, generation: i64, seed: u64) -> Self {
+    pub fn from_status(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Timestamp) -> Self {
         Self {
             registered: registered(status),
             previous_hub: status.previous_hub.clone(),
@@ -127,8 +141,9 @@ impl Facts {
                 rendered: secret.rendered_hash.as_deref().and_then(Hash::parse),
                 binding: status.binding.is_some(),
             }),
-            failure: failure(status, generation, seed),
+            failure: failure(status, generation, seed, now),
             asked: None,
+            fresh: false,
             handled: Handled {
                 token: status.last_handled_reprovision_token.clone(),
                 integration_token: status.last_handled_integration_token.clone(),
@@ -150,22 +165,29 @@ impl Facts {
         self.registered.is_some() && self.secret.is_some()
     }
 
-    /// Takes in what the Secret tells: everything, or only the returned payload, of which the status
-    /// keeps no more than the hash. A device whose status is rebuilt is not asked for anything anew:
+    /// Takes in what the Secret tells. A device whose status is rebuilt is not asked for anything anew:
     /// `now` counts as handled.
-    pub fn recall(&mut self, told: Option<Registered>, now: Handled) {
-        match &mut self.registered {
-            None if told.is_some() => (self.registered, self.handled) = (told, now),
-            None => {}
-            Some(registered) => {
-                let payload = told.and_then(|told| told.returned_payload);
-                let lost = registered.returned_payload.as_mut().filter(|known| known.json.is_none());
-                if let (Some(lost), Some(payload)) = (lost, payload)
-                    && lost.hash == payload.hash
-                {
-                    *lost = payload;
-                }
-            }
+    pub fn recall(&mut self, told: Option<SecretTells>, now: Handled) {
+        let Some(SecretTells { registered: told, secret }) = told else { return };
+        let Some(known) = &mut self.registered else {
+            (self.registered, self.handled) = (Some(told), now);
+            return;
+        };
+        if !self.fresh
+            && let Some(secret) = secret.filter(|_| told.is_newer_than(known))
+        {
+            // Written, and then the operator ended before it could write the status.
+            let hub = told.hub.clone();
+            self.moved_to(&hub);
+            (self.registered, self.secret) = (Some(told), Some(secret));
+            return;
+        }
+        // The status keeps no more than the hash of a returned payload.
+        let lost = known.returned_payload.as_mut().filter(|known| known.json.is_none());
+        if let (Some(lost), Some(payload)) = (lost, told.returned_payload)
+            && lost.hash == payload.hash
+        {
+            *lost = payload;
         }
     }
 
@@ -173,7 +195,7 @@ impl Facts {
     pub fn register(&mut self, registered: Registered, handled: Handled) {
         self.moved_to(&registered.hub);
         self.registered = Some(registered);
-        (self.failure, self.asked, self.handled) = (None, None, handled);
+        (self.failure, self.asked, self.handled, self.fresh) = (None, None, handled, true);
     }
 
     /// Takes in what a lookup of a registered device found: where it is now. The key and the hash of
@@ -184,7 +206,8 @@ impl Facts {
             registered.found(assignment);
         }
         self.failure = self.failure.take().filter(|failure| failure.work != FailedWork::Registration);
-        self.handled.reconcile_at = reconcile_at;
+        (self.handled.reconcile_at, self.fresh) = (reconcile_at, true);
+        self.asked = self.asked.filter(|asked| *asked != Asked::Look);
     }
 
     fn moved_to(&mut self, hub: &str) {
@@ -212,6 +235,7 @@ impl Facts {
             not_before: later(now, wait),
             generation: failure.generation,
             epoch: Some(failure.epoch),
+            token: failure.token,
         });
     }
 }
@@ -226,6 +250,7 @@ pub struct NewFailure {
     pub at_least: Option<Duration>,
     pub generation: i64,
     pub epoch: u64,
+    pub token: Option<String>,
 }
 
 impl Registered {
@@ -235,6 +260,12 @@ impl Registered {
         let device_ok = self.device_id.eq_ignore_ascii_case(&self.registration_id);
         (id_ok && device_ok && IdScope::parse(&self.scope).is_ok() && HubHostname::is_plain(&self.hub))
             .then_some(self)
+    }
+
+    /// True if DPS said this after it had said the other.
+    fn is_newer_than(&self, other: &Self) -> bool {
+        let at = |registered: &Self| (registered.time, registered.assignment.last_updated_time.clone());
+        at(self) > at(other)
     }
 
     /// Of what stands in the Secret.
@@ -349,7 +380,7 @@ fn registered(status: &ProvisionedDeviceStatus) -> Option<Registered> {
 
 /// A failure as the status recorded it, so that a restart does not forget how long to wait.
 /// Only those that DPS answered: the others are looked at again, which asks nobody outside.
-fn failure(status: &ProvisionedDeviceStatus, generation: i64, seed: u64) -> Option<Failure> {
+fn failure(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Timestamp) -> Option<Failure> {
     let error = status.last_error.clone()?;
     let reason = conditions::reason_of(&status.conditions, ConditionType::Ready)?;
     let message = conditions::find(&status.conditions, ConditionType::Ready)?.message.clone();
@@ -360,9 +391,11 @@ fn failure(status: &ProvisionedDeviceStatus, generation: i64, seed: u64) -> Opti
         reason,
         message,
         attempts,
-        not_before: later(error.time.as_ref()?.0, wait),
+        // A time that lies ahead is another clock's, or an edit.
+        not_before: later(error.time.as_ref()?.0.min(now), wait),
         error: Some(error),
         generation: status.observed_generation.unwrap_or(generation),
         epoch: None,
+        token: status.last_handled_reprovision_token.clone(),
     })
 }

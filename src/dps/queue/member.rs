@@ -15,6 +15,8 @@ const NEWCOMER_PER_MINUTE: u32 = 6;
 const CANARIES: u32 = 3;
 /// Server errors in a row before an instance is taken for down.
 const SERVER_ERRORS: u32 = 3;
+/// So many refused devices are remembered.
+const REMEMBERED: usize = 16;
 const REFUSED_FIRST: Duration = Duration::from_secs(60);
 const REFUSED_CAP: Duration = Duration::from_secs(3600);
 const DOWN_FIRST: Duration = Duration::from_secs(5);
@@ -35,8 +37,8 @@ pub(super) struct Member {
     accepted: bool,
     /// 401 answers since the last acceptance.
     refusals: u32,
-    /// Who was refused last: the same device once more says nothing about an accepted key.
-    last_refused: Option<Waiter>,
+    /// Who was refused since: the same device once more says nothing about an accepted key.
+    refused: Vec<Waiter>,
     /// 5xx answers in a row.
     server_errors: u32,
     /// Times in a row that the instance was found down.
@@ -61,7 +63,7 @@ impl Member {
             in_flight: 0,
             accepted: false,
             refusals: 0,
-            last_refused: None,
+            refused: Vec::new(),
             server_errors: 0,
             outages: 0,
             not_before: now,
@@ -76,6 +78,7 @@ impl Member {
     pub(super) fn admit(&mut self, scope: usize, accepted: bool, now: Instant) {
         (self.scope, self.accepted, self.dismissed) = (scope, accepted, false);
         (self.refusals, self.server_errors, self.outages, self.not_before) = (0, 0, 0, now);
+        self.refused.clear();
         self.in_turn = [false; Lane::COUNT];
         self.own.at_least_one();
     }
@@ -196,12 +199,14 @@ impl Member {
         match outcome {
             Outcome::Accepted => {
                 (self.accepted, self.refusals, self.outages) = (true, 0, 0);
-                (self.last_refused, self.not_before) = (None, now);
+                self.not_before = now;
+                self.refused.clear();
             }
-            Outcome::Refused if known || (self.accepted && self.last_refused == Some(waiter)) => {}
+            Outcome::Refused if known || (self.accepted && self.refused.contains(&waiter)) => {}
             Outcome::Refused => {
                 (self.refusals, self.outages) = (self.refusals.saturating_add(1), 0);
-                self.last_refused = Some(waiter);
+                self.refused.push(waiter);
+                self.refused.truncate(REMEMBERED);
                 if self.refusals >= CANARIES {
                     let wait = doubled(REFUSED_FIRST, self.refusals - CANARIES + 1, REFUSED_CAP);
                     (self.accepted, self.not_before) = (false, now + wait);

@@ -289,7 +289,7 @@ impl DpsQueue {
     /// Gives back a permit that was not used, with what it took from the rate.
     pub fn unused(&mut self, permit: Permit) {
         self.release(&permit);
-        self.scopes[permit.scope].answered(&permit);
+        self.scopes[permit.scope].not_made(&permit);
         if permit.shared {
             self.scopes[permit.scope].put_back();
         }
@@ -302,7 +302,7 @@ impl DpsQueue {
     /// rollout does not.
     pub fn no_call(&mut self, permit: Permit) {
         self.release(&permit);
-        self.scopes[permit.scope].answered(&permit);
+        self.scopes[permit.scope].not_made(&permit);
         if permit.shared {
             self.scopes[permit.scope].put_back();
         }

@@ -114,6 +114,14 @@ impl Scope {
         }
     }
 
+    /// The call was not made: if it was to show whether the pause is over, the next one will.
+    pub(super) fn not_made(&mut self, permit: &Permit) {
+        if self.is_probe(permit) {
+            self.probe = None;
+            self.paused_until = Some(permit.granted);
+        }
+    }
+
     pub(super) fn is_probe(&self, permit: &Permit) -> bool {
         self.probe == Some(permit.number)
     }

@@ -136,6 +136,30 @@ fn one_device_that_is_refused_again_and_again_does_not_condemn_an_accepted_key()
 }
 
 #[test]
+fn two_devices_that_are_refused_in_turn_do_not_condemn_an_accepted_key_either() {
+    let (mut queue, now) = queue(60_000, true, 0);
+    for (minute, waiter) in [0, 1, 0, 1, 0].into_iter().enumerate() {
+        let at = now + MINUTE * u32::try_from(minute).unwrap();
+        queue.enqueue(1, waiter, Lane::New, at);
+        let permit = queue.poll(at).unwrap();
+        queue.finished(permit, Outcome::Refused, at);
+    }
+    assert_eq!(queue.narrow(1), Some(Narrow::Refused(2)));
+}
+
+#[test]
+fn a_probe_that_was_not_used_leaves_the_next_call_to_be_one() {
+    let (mut queue, now) = queue(600, true, 10);
+    let permit = queue.poll(now).unwrap();
+    queue.finished(permit, Outcome::Throttled { retry_after: Some(MINUTE) }, now);
+    let later = now + MINUTE;
+    let probe = queue.poll(later).unwrap();
+    queue.unused(probe);
+    assert!(queue.poll(later).is_some());
+    assert_eq!(queue.poll(later), None, "one at a time until DPS has taken one");
+}
+
+#[test]
 fn a_permit_that_was_not_used_costs_nothing() {
     for accepted in [false, true] {
         let (mut queue, now) = queue(600, accepted, 1000);

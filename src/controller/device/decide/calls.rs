@@ -13,6 +13,15 @@ impl Considered<'_> {
     pub(super) fn call(&self) -> Option<Decision> {
         let (call, lane) = self.why()?;
         let stranded = self.stranded();
+        let held = self.snapshot.device.spec.suspend
+            || self.ready.suspended
+            || self.backing_off(FailedWork::Registration).is_some();
+        // What a user asks of the Secret does not wait for DPS, unless both belong together.
+        if (held || (lane == Lane::Fleet && !self.is_observed()))
+            && let Some(write) = self.secret_to_write_from_known_key()
+        {
+            return Some(write);
+        }
         if self.snapshot.device.spec.suspend {
             return Some(stranded.unwrap_or_else(|| self.suspended()));
         }
@@ -52,7 +61,10 @@ impl Considered<'_> {
                 return Some((Call::Register, lane));
             }
         }
-        self.asked_to_look().then_some((Call::Lookup, Lane::Changed))
+        if self.asked_to_look() {
+            return Some((Call::Lookup, Lane::Changed));
+        }
+        (self.snapshot.facts.asked == Some(Asked::Look)).then_some((Call::Lookup, Lane::Fleet))
     }
 
     /// Tokens are the one reason that counts with every policy.
@@ -76,15 +88,16 @@ impl Considered<'_> {
         self.is_other_key().then_some(Lane::Fleet)
     }
 
-    /// A change of the defaults concerns the fleet, a change of the object one device: then the
-    /// status does not speak of this generation.
+    /// A change of the defaults concerns the fleet, a change of the object one device: then it has a
+    /// payload of its own, or the status does not speak of this generation.
     fn lane_of_change(&self) -> Lane {
-        let observed = self.snapshot.device.status.as_ref().and_then(|status| status.observed_generation);
-        if observed == self.snapshot.device.metadata.generation { Lane::Fleet } else { Lane::Changed }
+        let own = self.snapshot.device.spec.payload.is_some()
+            || self.registered().is_some_and(|registered| registered.scope != self.ready.scope.as_str());
+        if own || !self.is_observed() { Lane::Changed } else { Lane::Fleet }
     }
 
     fn due(&self) -> Option<Lane> {
-        self.snapshot.facts.asked.map(|_| Lane::Fleet)
+        self.snapshot.facts.asked.filter(|asked| *asked != Asked::Look).map(|_| Lane::Fleet)
     }
 
     fn asked_to_look(&self) -> bool {
@@ -95,7 +108,10 @@ impl Considered<'_> {
     fn is_other_registration(&self) -> bool {
         self.registered().is_some_and(|registered| {
             registered.scope != self.ready.scope.as_str()
-                || registered.hash.is_some_and(|hash| hash != registered_hash(self.settings, self.ready))
+                // A hash of another version is adopted, unless the user has changed something since.
+                || registered
+                    .hash
+                    .map_or(!self.is_observed(), |hash| hash != registered_hash(self.settings, self.ready))
         })
     }
 

@@ -3,9 +3,11 @@
 mod calls;
 mod secrets;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
-use super::facts::{Facts, FailedWork, Registered};
+use super::facts::{Facts, FailedWork, Registered, later};
 use super::settings::Settings;
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
@@ -17,6 +19,8 @@ use crate::fleet::inherit::Policy;
 
 /// Failures in a row before a device's own status speaks of a service that may be back in a moment.
 const QUIET_ATTEMPTS: u32 = 3;
+/// The longest wait after a failure, with all that is added to it.
+const LONGEST_WAIT: Duration = Duration::from_secs(75 * 60);
 
 /// The integration as this device sees it.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +135,7 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
     };
     let settings = match Settings::of(snapshot.device, ready.and_then(|ready| ready.defaults.as_deref())) {
         Ok(settings) => settings,
-        Err(message) => return Decision::say(Reason::InvalidConfiguration, message),
+        Err(message) => return refused(snapshot, Reason::InvalidConfiguration, &message),
     };
     let ready = match snapshot.integration {
         Integration::NotAllowed { told } => return not_allowed(snapshot, told),
@@ -150,6 +154,15 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
         Considered::secret_to_write,
     ];
     checks.iter().find_map(|check| check(&device)).unwrap_or_else(|| device.settled())
+}
+
+/// What the device asks for is refused. That does not hide that its Secret is gone.
+fn refused(snapshot: &Snapshot<'_>, reason: Reason, message: &str) -> Decision {
+    if secrets::stranded_without_key(snapshot).is_some() {
+        let message = format!("The Secret is gone and cannot be written again: {message}");
+        return Decision::say(Reason::CredentialUnavailable, message);
+    }
+    Decision::say(reason, message)
 }
 
 fn not_allowed(snapshot: &Snapshot<'_>, told: bool) -> Decision {
@@ -212,12 +225,9 @@ impl Considered<'_> {
     fn id_not_allowed(&self) -> Option<Decision> {
         let id = self.settings.registration_id.as_str();
         let namespace = self.snapshot.device.metadata.namespace.as_deref().unwrap_or_default();
-        (!self.ready.allows_id(id, namespace)).then(|| {
-            Decision::say(
-                Reason::ReferenceNotAllowed,
-                "The registration id begins with none of the integration's registrationIdPrefixes.",
-            )
-        })
+        let message = "The registration id begins with none of the integration's registrationIdPrefixes.";
+        (!self.ready.allows_id(id, namespace))
+            .then(|| refused(self.snapshot, Reason::ReferenceNotAllowed, message))
     }
 
     fn duplicate(&self) -> Option<Decision> {
@@ -252,8 +262,11 @@ impl Considered<'_> {
     fn backing_off(&self, work: FailedWork) -> Option<Decision> {
         let failure = self.snapshot.facts.failure.as_ref().filter(|failure| failure.work == work)?;
         let unchanged = Some(failure.generation) == self.snapshot.device.metadata.generation
-            && failure.epoch.map_or(self.ready.as_recorded, |epoch| epoch == self.ready.epoch);
-        if !unchanged || failure.not_before <= self.snapshot.now {
+            && failure.epoch.map_or(self.ready.as_recorded, |epoch| epoch == self.ready.epoch)
+            && (self.settings.token.is_none() || self.settings.token == failure.token.as_deref());
+        // A clock that was set back does not make anybody wait longer than the longest wait.
+        let sane = failure.not_before <= later(self.snapshot.now, LONGEST_WAIT);
+        if !unchanged || !sane || failure.not_before <= self.snapshot.now {
             return None;
         }
         let quiet = failure.reason == Reason::ServiceUnavailable && failure.attempts < QUIET_ATTEMPTS;
@@ -267,6 +280,13 @@ impl Considered<'_> {
 
     fn key_of(&self, registered: &Registered) -> Option<&SlotKey> {
         self.ready.key(registered.fingerprint?)
+    }
+
+    /// The status speaks of the object as it is now.
+    fn is_observed(&self) -> bool {
+        let device = self.snapshot.device;
+        let observed = device.status.as_ref().and_then(|status| status.observed_generation);
+        observed.is_some() && observed == device.metadata.generation
     }
 
     fn never(&self) -> bool {

@@ -8,7 +8,7 @@ use crate::controller::device::secret;
 use crate::fleet::{SecretSeen, record};
 
 const FOUGHT: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; end the fight, or set another spec.secret.name.";
-const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone and the key that the device was registered with is not at hand; it is written again as soon as it is.";
+const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone, and the key that the device was registered with or the payload that was returned is not at hand; it is written again as soon as it is.";
 
 /// The Secret of a provisioned device is gone and nobody has a key to render it anew.
 pub(super) fn stranded_without_key(snapshot: &Snapshot<'_>) -> Option<Decision> {
@@ -47,7 +47,11 @@ impl Considered<'_> {
         let there = matches!(self.snapshot.secret, SecretSeen::Version(_)) || self.snapshot.must_look;
         let of_use = match self.registered() {
             None => there,
-            Some(registered) => there && self.payload_lost(registered) && self.secret_is_off(registered),
+            // It may know better than the status, or hold what the status does not.
+            Some(registered) => {
+                let unsure = !self.snapshot.facts.fresh && self.is_touched();
+                there && (unsure || (self.payload_lost(registered) && self.secret_is_off(registered)))
+            }
         };
         (of_use && !self.snapshot.secret_read).then(|| Decision::step(Step::ReadSecret))
     }
@@ -59,6 +63,14 @@ impl Considered<'_> {
             return None;
         }
         Some(self.fought().unwrap_or_else(|| self.write_secret()))
+    }
+
+    /// The Secret would be rendered otherwise by now, and can be.
+    pub(super) fn secret_to_write_from_known_key(&self) -> Option<Decision> {
+        let registered = self.registered()?;
+        let can = self.key_of(registered).is_some() && !self.payload_lost(registered);
+        (can && self.snapshot.facts.secret.is_some() && self.secret_is_off(registered))
+            .then(|| self.write_secret())
     }
 
     pub(super) fn secret_to_write(&self) -> Option<Decision> {
@@ -76,7 +88,9 @@ impl Considered<'_> {
     pub(super) fn stranded(&self) -> Option<Decision> {
         let registered = self.registered()?;
         let gone = self.is_touched() && !tells_of_conflict(self.snapshot.device);
-        (gone && self.key_of(registered).is_none())
+        // What an allocation function returned is nowhere else.
+        let payload_gone = self.snapshot.secret == SecretSeen::No && self.payload_lost(registered);
+        (gone && (self.key_of(registered).is_none() || payload_gone))
             .then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
     }
 
@@ -104,7 +118,7 @@ impl Considered<'_> {
         let wanted = secret::rendered_hash(self.snapshot.device, registered, &self.ready.inherited);
         self.snapshot.secret != SecretSeen::Version(written.version)
             || written.name != self.settings.secret_name
-            || written.rendered.is_some_and(|rendered| rendered != wanted)
+            || written.rendered.map_or(!self.is_observed(), |rendered| rendered != wanted)
     }
 
     /// A payload was returned once, the Secret should hold it, and only its hash is left.

@@ -116,8 +116,14 @@ impl Desired {
             let there = |key| there.and_then(|map| map.get(key));
             wanted.iter().filter(|(k, v)| there(*k) != Some(*v)).map(|(k, v)| (k.clone(), json!(v))).collect()
         };
-        let labels = differing(&self.labels, existing.metadata.labels.as_ref());
+        let mut labels = differing(&self.labels, existing.metadata.labels.as_ref());
         let mut annotations = differing(&self.annotations, existing.metadata.annotations.as_ref());
+        for key in ours(existing, "f:labels").filter(|key| !self.labels.contains_key(*key)) {
+            labels.insert(key.to_owned(), Value::Null);
+        }
+        for key in ours(existing, "f:annotations").filter(|key| !self.annotations.contains_key(*key)) {
+            annotations.insert(key.to_owned(), Value::Null);
+        }
         if annotation(existing, names::SUPERSEDED_BY).is_some() {
             annotations.insert(names::SUPERSEDED_BY.to_owned(), Value::Null);
         }
@@ -172,4 +178,15 @@ impl Desired {
         changes.extend(stale.map(|key| (key.to_owned(), Value::Null)));
         changes
     }
+}
+
+/// Labels or annotations that the operator has set, as the API server keeps account of them: what is
+/// no longer asked for is removed again, what others have set or changed stays.
+fn ours<'a>(existing: &'a Secret, field: &'static str) -> impl Iterator<Item = &'a str> {
+    let entries = existing.metadata.managed_fields.iter().flatten();
+    let own = entries.filter(|entry| entry.manager.as_deref() == Some(names::FIELD_MANAGER));
+    let fields = own.filter_map(|entry| entry.fields_v1.as_ref());
+    fields
+        .filter_map(move |fields| fields.0.get("f:metadata")?.get(field)?.as_object())
+        .flat_map(|map| map.keys().filter_map(|key| key.strip_prefix("f:")))
 }

@@ -3,14 +3,16 @@
 use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
 
-use super::{annotation, device_key, label};
+use super::{annotation, device_key, label, rendered_hash};
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
 use crate::api::integration::KeySlot;
 use crate::api::names;
-use crate::controller::device::facts::{Registered, ReturnedPayload};
+use crate::controller::device::facts::{Registered, ReturnedPayload, SecretTells, WrittenSecret};
 use crate::controller::device::settings::{RETURNED_PAYLOAD, Settings};
+use crate::controller::integration::Ready;
 use crate::dps::key::Fingerprint;
 use crate::fleet::hash::Hash;
+use crate::fleet::record;
 
 /// Everything about the assignment that status needs and nothing secret.
 #[derive(Deserialize, Serialize)]
@@ -51,12 +53,10 @@ impl AssignmentAnnotation {
 
 /// What a Secret written for this device and registration tells about the registration; `None` if
 /// it was written for another, or has been tampered with beyond reading.
-pub fn read_back(
-    secret: &Secret,
-    device: &ProvisionedDevice,
-    scope: &str,
-    registration_id: &str,
-) -> Option<Registered> {
+pub fn read_back(secret: &Secret, device: &ProvisionedDevice, ready: &Ready) -> Option<SecretTells> {
+    let scope = ready.scope.as_str();
+    let name = device.metadata.name.as_deref();
+    let registration_id = device.spec.registration_id.as_deref().or(name)?;
     let ours = label(secret, names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY)
         && annotation(secret, names::DEVICE) == Some(device_key(device).as_str())
         && annotation(secret, names::REGISTRATION) == Some(format!("{scope}/{registration_id}").as_str());
@@ -82,5 +82,25 @@ pub fn read_back(
         returned_payload: returned_payload.as_ref().map(ReturnedPayload::new),
         time: assignment.time,
     };
-    registered.plausible()
+    let registered = registered.plausible()?;
+    let secret = complete(secret, device, &registered, ready);
+    Some(SecretTells { registered, secret })
+}
+
+/// The Secret as we wrote it, if it was rendered from this registration with the present settings
+/// and a key that is at hand.
+fn complete(
+    secret: &Secret,
+    device: &ProvisionedDevice,
+    registered: &Registered,
+    ready: &Ready,
+) -> Option<WrittenSecret> {
+    let rendered = rendered_hash(device, registered, &ready.inherited);
+    ready.key(registered.fingerprint?)?;
+    (annotation(secret, names::RENDERED_HASH) == Some(rendered.shown().as_str())).then(|| WrittenSecret {
+        name: secret.metadata.name.clone().unwrap_or_default(),
+        version: record::version(secret.metadata.resource_version.as_deref()),
+        rendered: Some(rendered),
+        binding: secret.data.as_ref().is_some_and(|data| data.contains_key("provider")),
+    })
 }

@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use super::{NOW, Situation, device, group_key, registered};
 use crate::api::conditions::Reason;
-use crate::controller::device::decide::{Call, Decision, Step};
-use crate::controller::device::facts::{Asked, Facts, Handled};
+use crate::api::integration::DeviceDefaults;
+use crate::controller::device::decide::{Call, Decision, Step, Verdict};
+use crate::controller::device::facts::{Asked, Facts, Handled, SecretTells};
+use crate::controller::device::status::render;
 use crate::dps::answer::Assignment;
 use crate::dps::ids::HubHostname;
 use crate::dps::queue::Lane;
@@ -68,6 +70,7 @@ fn an_integrations_token_concerns_the_fleet_and_not_devices_that_came_after_it()
     // A restored device is not asked anew.
     let mut facts = Facts::default();
     let told = registered(&situation.device, &situation.ready);
+    let told = SecretTells { registered: told, secret: None };
     facts.recall(Some(told), Handled { integration_token: token.clone(), ..Handled::default() });
     assert_eq!(facts.handled.integration_token, token);
 }
@@ -154,13 +157,12 @@ fn a_period_that_is_over_registers_in_the_fleets_lane() {
 
 #[test]
 fn changed_defaults_wait_behind_a_change_of_the_device_itself() {
-    let mut situation = with_spec(json!({"payload": {"site": "b"}}));
-    let verdict =
-        crate::controller::device::decide::Verdict { reason: Reason::Provisioned, message: String::new() };
-    let written =
-        crate::controller::device::status::render(&situation.device, &situation.facts, &verdict, NOW);
-    situation.device.status = Some(written);
+    let mut situation = Situation::settled_device();
+    let verdict = Verdict { reason: Reason::Provisioned, message: String::new() };
+    situation.device.status = Some(render(&situation.device, &situation.facts, &verdict, NOW));
+    let defaults: DeviceDefaults = serde_json::from_value(json!({"payload": {"site": "b"}})).unwrap();
+    situation.ready.defaults = Some(defaults.into());
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
-    situation.device.metadata.generation = Some(2);
+    situation.device.spec.payload = serde_json::from_value(json!({"site": "own"})).unwrap();
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
 }

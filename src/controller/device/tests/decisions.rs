@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 
 use super::{NOW, Situation, device, group_key, provisioned};
 use crate::api::conditions::Reason;
+use crate::api::device::ProvisionedDeviceStatus;
 use crate::controller::device::decide::{Call, Decision, Fought, Integration, Step, Verdict};
-use crate::controller::device::facts::{FailedWork, NewFailure, ReturnedPayload, later};
+use crate::controller::device::facts::{
+    FailedWork, Handled, NewFailure, ReturnedPayload, SecretTells, WrittenSecret, later,
+};
+use crate::controller::device::secret::rendered_hash;
 use crate::controller::device::status::render;
 use crate::dps::queue::Lane;
 use crate::fleet::SecretSeen;
@@ -16,7 +20,16 @@ fn said(decision: &Decision) -> Option<Reason> {
 }
 
 fn failure(work: FailedWork, reason: Reason) -> NewFailure {
-    NewFailure { work, reason, message: "m".to_owned(), error: None, at_least: None, generation: 1, epoch: 1 }
+    NewFailure {
+        work,
+        reason,
+        message: "m".to_owned(),
+        error: None,
+        at_least: None,
+        generation: 1,
+        epoch: 1,
+        token: None,
+    }
 }
 
 #[test]
@@ -77,7 +90,7 @@ fn a_device_that_is_being_deleted_is_left_alone() {
 #[test]
 fn a_deleted_or_edited_secret_is_mended_without_dps() {
     for secret in [SecretSeen::No, SecretSeen::Version(99)] {
-        let situation = Situation { secret, ..Situation::settled_device() };
+        let situation = Situation { secret, secret_read: true, ..Situation::settled_device() };
         assert_eq!(situation.decide().step, Step::WriteSecret, "{secret:?}");
     }
 }
@@ -131,13 +144,95 @@ fn a_changed_payload_registers_and_changed_labels_only_rewrite_the_secret() {
     assert_eq!(situation.decide().step, Step::WriteSecret);
 }
 
+/// The status that says this of a device.
+fn told(situation: &Situation, reason: Reason) -> Option<ProvisionedDeviceStatus> {
+    let verdict = Verdict { reason, message: String::new() };
+    Some(render(&situation.device, &situation.facts, &verdict, NOW))
+}
+
 #[test]
-fn hashes_of_another_version_are_no_reason_for_anything() {
+fn hashes_of_another_version_are_no_reason_for_anything_unless_the_user_changes_something() {
     let mut situation = Situation::settled_device();
+    situation.device.status = told(&situation, Reason::Provisioned);
     situation.facts.registered.as_mut().unwrap().hash = None;
     situation.facts.secret.as_mut().unwrap().rendered = None;
     let decision = situation.decide();
     assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::Provisioned)));
+    situation.device.metadata.generation = Some(2);
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
+}
+
+#[test]
+fn what_a_user_asks_of_the_secret_does_not_wait_for_a_rotation_or_for_dps() {
+    let formats = json!({"secret": {"formats": [{"type": "Env"}]}});
+    let mut rotating = Situation { device: device(formats.clone()), ..Situation::settled_device() };
+    rotating.ready.other = Some(rotating.ready.active.clone());
+    rotating.ready.active = group_key(2);
+    assert_eq!(rotating.decide().step, Step::WriteSecret);
+    let mut waiting = Situation { device: device(formats), ..Situation::settled_device() };
+    waiting.facts.registered.as_mut().unwrap().scope = "0ne2".to_owned();
+    waiting.facts.fail(failure(FailedWork::Registration, Reason::ServiceUnavailable), 0, NOW);
+    assert_eq!(waiting.decide().step, Step::WriteSecret);
+    // A changed payload and a changed label are one write.
+    let both = json!({"payload": {"site": "b"}, "secret": {"labels": {"a": "b"}}});
+    let both = Situation { device: device(both), ..Situation::settled_device() };
+    assert_eq!(both.decide().step, Step::Call(Call::Register, Lane::Changed));
+}
+
+#[test]
+fn a_secret_that_was_written_before_the_operator_ended_knows_better_than_the_status() {
+    let mut situation = Situation { secret: SecretSeen::Version(99), ..Situation::settled_device() };
+    assert_eq!(situation.decide().step, Step::ReadSecret);
+    let mut newer = situation.facts.registered.clone().unwrap();
+    newer.hub = "hub-b.azure-devices.net".to_owned();
+    newer.time = Some(later(NOW, Duration::from_secs(60)));
+    let rendered = Some(rendered_hash(&situation.device, &newer, &situation.ready.inherited));
+    let secret =
+        Some(WrittenSecret { name: "truck-1-hub".to_owned(), version: 99, rendered, binding: false });
+    let mut older = situation.facts.clone();
+    let tells = SecretTells { registered: newer.clone(), secret };
+    situation.facts.recall(Some(tells.clone()), Handled::default());
+    situation.secret_read = true;
+    assert_eq!(situation.facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
+    let decision = situation.decide();
+    assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::Provisioned)));
+    // What DPS has said since, or at a later time, counts for more.
+    older.fresh = true;
+    older.recall(Some(tells.clone()), Handled::default());
+    assert_ne!(older.registered, Some(newer.clone()));
+    older.fresh = false;
+    older.registered.as_mut().unwrap().time = Some(later(NOW, Duration::from_secs(120)));
+    older.recall(Some(tells), Handled::default());
+    assert_ne!(older.registered, Some(newer));
+}
+
+#[test]
+fn a_lost_secret_is_not_hidden_by_settings_that_are_refused() {
+    let spec = json!({"payload": nested(1000)});
+    let gone = Situation { device: device(spec), secret: SecretSeen::No, ..Situation::settled_device() };
+    assert_eq!(said(&gone.decide()), Some(Reason::CredentialUnavailable));
+    let mut prefixed = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    prefixed.ready.prefixes = vec!["press-".to_owned()];
+    assert_eq!(said(&prefixed.decide()), Some(Reason::CredentialUnavailable));
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_nobody_wait_longer_than_the_longest_wait() {
+    let mut situation = Situation::new_device();
+    let ahead = later(NOW, Duration::from_secs(7 * 24 * 3600));
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, ahead);
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::New));
+}
+
+#[test]
+fn a_new_token_ends_the_wait_at_once() {
+    let mut situation = Situation::settled_device();
+    situation.ready.active = group_key(2);
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
+    assert_eq!(situation.decide().step, Step::Nothing);
+    situation.device.metadata.annotations =
+        Some([("dps-operator.io/reprovision-requested-at".to_owned(), "1".to_owned())].into());
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn refused(at_least: Option<Duration>) -> NewFailure {
         at_least,
         generation: 1,
         epoch: 1,
+        token: None,
     }
 }
 
@@ -52,7 +53,7 @@ fn a_restart_does_not_forget_how_long_to_wait() {
     situation.facts.fail(refused(None), 0, NOW);
     let verdict = Verdict { reason: Reason::Unauthorized, message: "refused".to_owned() };
     let written = render(&situation.device, &situation.facts, &verdict, NOW);
-    let restored = Facts::from_status(&written, 1, 0);
+    let restored = Facts::from_status(&written, 1, 0, NOW);
     let (before, after) = (situation.facts.failure.as_ref().unwrap(), restored.failure.as_ref().unwrap());
     assert_eq!(
         (after.attempts, after.not_before, after.reason),
@@ -80,7 +81,7 @@ fn a_status_that_was_tampered_with_is_not_believed() {
     {
         let mut status = good.clone();
         (status.assigned_hub, status.device_id) = (Some(hub.to_owned()), Some(device_id.to_owned()));
-        assert_eq!(Facts::from_status(&status, 1, 0).registered, None, "{hub} {device_id}");
+        assert_eq!(Facts::from_status(&status, 1, 0, NOW).registered, None, "{hub} {device_id}");
     }
 }
 

@@ -2,10 +2,12 @@ use k8s_openapi::api::core::v1::Secret;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{device, ready, registered};
+use super::{device, group_key, ready, registered};
 use crate::api::device::ProvisionedDevice;
 use crate::controller::device::secret::{Desired, Judgement, read_back, render};
 use crate::controller::device::settings::Settings;
+use crate::controller::integration::Ready;
+use crate::dps::ids::IdScope;
 
 fn desired_of(device: &ProvisionedDevice) -> Desired {
     let ready = ready();
@@ -201,23 +203,49 @@ fn what_a_secret_tells_equals_what_it_was_written_from() {
     let device = device(json!({"payload": {"site": "a"}}));
     let desired = desired_of(&device);
     let secret = existing(&desired, &json!({}));
-    assert_eq!(read_back(&secret, &device, "0ne1", "truck-1"), Some(registered(&device, &ready())));
-    assert_eq!(read_back(&secret, &device, "0ne2", "truck-1"), None);
+    let told = read_back(&secret, &device, &ready()).unwrap();
+    assert_eq!(told.registered, registered(&device, &ready()));
+    assert_eq!(told.secret.map(|secret| secret.version), Some(9));
+    let elsewhere = Ready { scope: IdScope::parse("0ne2").unwrap(), ..ready() };
+    assert_eq!(read_back(&secret, &device, &elsewhere), None);
+    // Written with other settings, or with a key that is not at hand: what it tells is still of use.
+    let mut relabelled = device.clone();
+    relabelled.spec.secret = serde_json::from_value(json!({"labels": {"a": "b"}})).unwrap();
+    assert_eq!(read_back(&secret, &relabelled, &ready()).unwrap().secret, None);
+    let other_key = Ready { active: group_key(2), ..ready() };
+    assert_eq!(read_back(&secret, &device, &other_key).unwrap().secret, None);
     let forged = json!({"metadata": {"annotations": {
         "dps-operator.io/assignment": r#"{"hub":"evil;x.azure-devices.net","deviceId":"truck-1"}"#,
     }}});
-    assert_eq!(read_back(&existing(&desired, &forged), &device, "0ne1", "truck-1"), None);
+    assert_eq!(read_back(&existing(&desired, &forged), &device, &ready()), None);
+}
+
+#[test]
+fn labels_and_annotations_of_ours_that_are_no_longer_asked_for_are_removed_and_those_of_others_stay() {
+    let fields =
+        json!({"f:metadata": {"f:labels": {".": {}, "f:team": {}}, "f:annotations": {"f:note": {}}}});
+    let managed = |manager: &str| json!([{"manager": manager, "operation": "Update", "fieldsV1": fields}]);
+    let with = |manager: &str| {
+        json!({"metadata": {
+            "labels": {"team": "a"}, "annotations": {"note": "b"}, "managedFields": managed(manager),
+        }})
+    };
+    let cleaned = patch(&device(json!({})), &with("dps-operator"));
+    assert_eq!(cleaned["metadata"]["labels"], json!({"team": null}));
+    assert_eq!(cleaned["metadata"]["annotations"], json!({"note": null}));
+    let desired = desired_of(&device(json!({})));
+    assert_eq!(desired.judge(&existing(&desired, &with("kubectl"))), Judgement::Equal);
 }
 
 proptest! {
     #[test]
     fn no_annotation_makes_us_panic_or_believe_a_hostile_hub(text in ".{0,200}", hub in ".{0,60}") {
-        let device = device(json!({}));
+        let (device, ready) = (device(json!({})), ready());
         let desired = desired_of(&device);
         for annotation in [text, json!({"hub": hub, "deviceId": "truck-1"}).to_string()] {
             let change = json!({"metadata": {"annotations": {"dps-operator.io/assignment": annotation}}});
-            let read = read_back(&existing(&desired, &change), &device, "0ne1", "truck-1");
-            prop_assert!(read.is_none_or(|read| read.hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')));
+            let read = read_back(&existing(&desired, &change), &device, &ready);
+            prop_assert!(read.is_none_or(|read| read.registered.hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')));
         }
     }
 }

@@ -105,7 +105,7 @@ fn what_was_written_is_read_back_as_it_was_known() {
     let situation = Situation::settled_device();
     let written = status(&situation, Reason::Provisioned);
     assert!(is_true(&written.conditions, ConditionType::SecretReady));
-    assert_eq!(Facts::from_status(&written, 1, 0), situation.facts);
+    assert_eq!(Facts::from_status(&written, 1, 0, NOW), situation.facts);
 }
 
 #[test]
@@ -134,6 +134,7 @@ fn attempts_are_written_at_powers_of_two_only() {
             at_least: None,
             generation: 1,
             epoch: 1,
+            token: None,
         };
         situation.facts.fail(failure, 0, NOW);
         let wanted = status(&situation, Reason::Disabled);
