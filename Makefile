@@ -34,15 +34,19 @@ up: need-cluster ## Start a Kubernetes control plane with the CRDs and keep it u
 	@cargo run -p dps-dev -- up --crds crds
 
 .PHONY: generate
-generate: need-cargo ## Write the generated files: the CRDs
+generate: need-cargo ## Write the generated files: the CRDs and docs/reference.md
 	cargo run -p dps-operator -- crds --directory crds
+	cargo run -p dps-dev -- reference --crds crds --output docs/reference.md
 
 .PHONY: check-generated
 check-generated: need-cargo ## Check that the generated files are up to date
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	cargo run -p dps-operator -- crds --directory "$$fresh"; \
-	diff -ru crds "$$fresh" || { echo "crds/ is out of date: run make generate and commit it" >&2; exit 1; }; \
-	echo "crds/ is up to date"
+	mkdir "$$fresh/crds" "$$fresh/docs"; \
+	cargo run -p dps-operator -- crds --directory "$$fresh/crds"; \
+	cargo run -p dps-dev -- reference --crds "$$fresh/crds" --output "$$fresh/docs/reference.md"; \
+	{ diff -ru crds "$$fresh/crds" && diff -u docs/reference.md "$$fresh/docs/reference.md"; } || \
+		{ echo "crds/ or docs/reference.md is out of date: run make generate and commit it" >&2; exit 1; }; \
+	echo "crds/ and docs/reference.md are up to date"
 
 .PHONY: lint
 lint: check-format clippy ## Check the format and run clippy, warnings denied

@@ -2,6 +2,7 @@
 
 mod cli;
 mod demo;
+mod reference;
 mod up;
 
 use std::error::Error;

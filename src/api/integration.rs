@@ -102,7 +102,7 @@ pub struct SymmetricKey {
     /// The secondary key. Needed only while keys are rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secondary_key_ref: Option<SecondaryKeyRef>,
-    /// Which of the two devices should be registered with.
+    /// Which of the two keys devices should be registered with.
     #[serde(default)]
     pub active: KeySlot,
 }
@@ -306,7 +306,7 @@ pub struct CredentialsStatus {
     /// The secondary key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secondary: Option<KeyStatus>,
-    /// The slot that DPS accepted last; absent until it accepted the present key.
+    /// The slot whose key DPS accepted last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working: Option<KeySlot>,
 }

@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use kube::ResourceExt;
 use tokio::time::Instant;
 
 use super::Engine;
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::integration::{DpsIntegration, KeySlot};
+use crate::api::names::RECONCILE_REQUESTED_AT;
 use crate::clock;
 use crate::config::Config;
 use crate::controller::integration::Ready;
@@ -137,6 +139,11 @@ impl Engine {
         let held = integration.object.as_ref().map(|held| version(held.metadata.resource_version.as_deref()));
         if held.is_some_and(|held| held >= newer) {
             return;
+        }
+        let asked = |object: &DpsIntegration| object.annotations().get(RECONCILE_REQUESTED_AT).cloned();
+        if integration.object.as_ref().is_some_and(|held| asked(held) != asked(&object)) {
+            // Whatever was refused may have been mended in Azure.
+            (integration.outcome, integration.keys) = (None, None);
         }
         let consent = Consent::of(&object.spec).unwrap_or_default();
         let before = std::mem::replace(&mut integration.consent, consent.clone());

@@ -23,6 +23,8 @@ mod duplicates;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod fights;
 #[cfg(test)]
 mod first_registration;

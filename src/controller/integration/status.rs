@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::SlotKey;
 use super::decide::Unusable;
-use crate::api::conditions::{ConditionStatus, ConditionType, Conditions, Reason};
+use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason};
 use crate::api::integration::{
     CredentialsStatus, DpsIntegration, DpsIntegrationStatus, KeyRotationStatus, KeySlot, KeyStatus,
 };
@@ -140,8 +140,18 @@ fn credentials(view: &View<'_>, before: Option<CredentialsStatus>) -> Option<Cre
     Some(CredentialsStatus {
         primary: of(KeySlot::Primary),
         secondary: of(KeySlot::Secondary),
-        working: view.accepted.then_some(active.slot),
+        working: view
+            .accepted
+            .then_some(active.slot)
+            .or_else(|| still_working(before.as_ref()?, [Some(active), other])),
     })
+}
+
+/// The slot that DPS accepted last, while its key is the same.
+fn still_working(before: &CredentialsStatus, keys: [Option<&SlotKey>; 2]) -> Option<KeySlot> {
+    let slot = before.working?;
+    let key = keys.into_iter().flatten().find(|key| key.slot == slot)?;
+    is_recorded_in(before, key).then_some(slot)
 }
 
 /// True if the status says that DPS accepted this very key for the present scope.
@@ -157,7 +167,11 @@ pub fn was_accepted(integration: &DpsIntegration, active: &SlotKey) -> bool {
 /// True if the status says, of this very spec and these keys, that the slot that was asked for is
 /// refused and the other one works: after a start it need not be found out again.
 pub fn has_fallen_back(integration: &DpsIntegration, active: &SlotKey, other: &SlotKey) -> bool {
-    is_recorded(integration, active) && recorded_key(integration, other) && was_accepted(integration, other)
+    let conditions =
+        integration.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let told =
+        conditions::find(conditions, ConditionType::Ready).is_some_and(|ready| ready.message == FALLBACK);
+    told && is_recorded(integration, active) && recorded_key(integration, other)
 }
 
 /// True if the status was written for this very spec and key: what failed before a restart would
@@ -167,11 +181,15 @@ pub fn is_recorded(integration: &DpsIntegration, active: &SlotKey) -> bool {
     observed.is_some() && observed == integration.metadata.generation && recorded_key(integration, active)
 }
 
-fn recorded_key(integration: &DpsIntegration, active: &SlotKey) -> bool {
+fn recorded_key(integration: &DpsIntegration, key: &SlotKey) -> bool {
     let credentials = integration.status.as_ref().and_then(|status| status.credentials.as_ref());
-    let recorded = credentials.and_then(|credentials| match active.slot {
+    credentials.is_some_and(|credentials| is_recorded_in(credentials, key))
+}
+
+fn is_recorded_in(credentials: &CredentialsStatus, key: &SlotKey) -> bool {
+    let recorded = match key.slot {
         KeySlot::Primary => credentials.primary.as_ref(),
         KeySlot::Secondary => credentials.secondary.as_ref(),
-    });
-    recorded.and_then(|key| Fingerprint::parse(&key.fingerprint)) == Some(active.fingerprint)
+    };
+    recorded.and_then(|recorded| Fingerprint::parse(&recorded.fingerprint)) == Some(key.fingerprint)
 }
