@@ -49,6 +49,7 @@ const PURE: &[&str] = &[
     "dps/sas.rs",
     "controller/device/decide/",
     "controller/device/facts.rs",
+    "controller/device/registered.rs",
     "controller/device/failure.rs",
     "controller/device/formats.rs",
     "controller/device/secret/",

@@ -1,10 +1,12 @@
 //! The first measurement: what one run of the operator costs, beside a bare loop that makes the
 //! same two writes per device through the same client library.
 //!
-//! `make bench-smoke N=1000`, or `cargo bench --bench smoke -- --devices 1000 --grow-to 5000`.
+//! `make bench-smoke N=1000`, or `cargo bench --bench smoke -- --devices 1000 --grow-to 5000 --rotate-at 1200 --storms`.
 
 mod bare;
+mod rotation;
 mod stage;
+mod storms;
 
 use std::error::Error;
 use std::io::Write;
@@ -25,6 +27,12 @@ struct Args {
     /// Goes on to this many devices for the slope of resident memory; 0 leaves that out.
     #[arg(long, default_value_t = 0)]
     grow_to: usize,
+    /// Then moves the fleet to another group key at this many calls a minute; 0 leaves that out.
+    #[arg(long, default_value_t = 0)]
+    rotate_at: u32,
+    /// Then deletes the integration and makes it again, and lets DPS come and go.
+    #[arg(long)]
+    storms: bool,
     /// `cargo bench` passes this.
     #[arg(long, hide = true)]
     bench: bool,
@@ -104,6 +112,13 @@ async fn run(args: &Args) -> Outcome<()> {
     say(&format!("  restart: ready to serve in     {}", seconds(fence)))?;
     say("  restart: API server requests")?;
     print_requests(&restart_requests, n)?;
+    if args.rotate_at > 0 {
+        rotation::run(&mut stage, n + 2, args.rotate_at).await?;
+    }
+    if args.storms {
+        let late = if args.rotate_at > 0 { rotation::NEW + 1 } else { 0 };
+        storms::run(&mut stage, n + 2 + late).await?;
+    }
     if args.grow_to > n {
         grow(&mut stage, n, args.grow_to, restart_kib).await?;
     }
@@ -128,6 +143,7 @@ async fn grow(stage: &mut Stage, from: usize, to: usize, before_kib: u64) -> Out
     say(&format!("  slope between the restarts     {slope:.0} bytes a device"))
 }
 
+/// Counts that belong to each of `n` devices.
 fn per(count: u64, n: usize) -> f64 {
     count as f64 / n as f64
 }

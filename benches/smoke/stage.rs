@@ -22,7 +22,8 @@ use crate::Outcome;
 pub const NAMESPACE: &str = "bench";
 /// Requests that do not depend on the number of devices begin with these verbs.
 pub const WATCHED: &[&str] = &["list", "watch"];
-const KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAx";
+pub const KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAx";
+pub const OTHER_KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAy";
 const ACCOUNT: &str = "operator";
 const IN_FLIGHT: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -84,11 +85,17 @@ impl Stage {
 
     /// With the rate limit out of the way.
     pub fn start_operator(&mut self) -> Outcome<()> {
+        self.start_operator_at(100_000_000)
+    }
+
+    /// With a rate limit in calls a minute.
+    pub fn start_operator_at(&mut self, rate: u32) -> Outcome<()> {
         self.starts += 1;
         let log = self.control_plane.logs_dir().join(format!("operator-{}.log", self.starts));
         let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));
         command.env("KUBECONFIG", &self.kubeconfig).args(["run", "--watch-namespaces", NAMESPACE]);
-        command.args(["--registrations-per-minute", "100000000", "--allowed-dps-hosts", &host(&self.dps)]);
+        command.args(["--registrations-per-minute", &rate.to_string()]);
+        command.args(["--allowed-dps-hosts", &host(&self.dps)]);
         self.operator = Some(Guarded::spawn(&command, &log)?);
         Ok(())
     }
@@ -125,24 +132,18 @@ impl Stage {
         Ok(requests.into_iter().map(|(request, count)| (request.to_string(), count)).collect())
     }
 
+    /// 429 answers since `forget`.
+    pub fn throttled(&self) -> u64 {
+        let count = |totals: &Totals| totals.by_status.get(&429).copied().unwrap_or_default();
+        count(&self.dps.control().totals()) - count(&self.counted)
+    }
+
     /// Waits until the operator has written this many devices' statuses since `forget`, and checks
     /// that `total` are Ready then. The audit log is read meanwhile: asking the API server would
     /// slow down what is measured.
     pub async fn wait_ready(&mut self, written: usize, total: usize) -> Outcome<Duration> {
         let begun = Instant::now();
-        let mut count = 0;
-        while count < written {
-            if begun.elapsed() > PATIENCE {
-                let logs = self.control_plane.logs_dir();
-                return Err(
-                    format!("{count} of {written} statuses are written; see {}", logs.display()).into()
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let news = self.audit.read()?;
-            count += news.count(&user(), &Request::new("update", "provisioneddevices/status"));
-            self.seen.0.extend(news.0);
-        }
+        self.wait_written(written).await?;
         let taken = begun.elapsed();
         let list = self.devices().list(&ListParams::default()).await?;
         let ready = |device: &&ProvisionedDevice| {
@@ -152,6 +153,27 @@ impl Stage {
             count if count == total => Ok(taken),
             count => Err(format!("{count} of {total} devices are Ready").into()),
         }
+    }
+
+    /// Waits until the operator has written this many devices' statuses since `forget`.
+    pub async fn wait_written(&mut self, written: usize) -> Outcome<()> {
+        let begun = Instant::now();
+        let written_already =
+            |events: &Events| events.count(&user(), &Request::new("update", "provisioneddevices/status"));
+        let mut count = written_already(&self.seen);
+        while count < written {
+            if begun.elapsed() > PATIENCE {
+                let logs = self.control_plane.logs_dir();
+                return Err(
+                    format!("{count} of {written} statuses are written; see {}", logs.display()).into()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let news = self.audit.read()?;
+            count += written_already(&news);
+            self.seen.0.extend(news.0);
+        }
+        Ok(())
     }
 
     /// Time from the apply of a single device to Ready.
@@ -164,7 +186,8 @@ impl Stage {
         self.one_device(&format!("fence-{}", self.starts)).await
     }
 
-    async fn one_device(&self, name: &str) -> Outcome<Duration> {
+    /// Time from the apply of a device of this name to Ready.
+    pub async fn one_device(&self, name: &str) -> Outcome<Duration> {
         let begun = Instant::now();
         create_one(&self.client, NAMESPACE, name).await?;
         while begun.elapsed() < PATIENCE {

@@ -8,16 +8,14 @@ use super::checks::Check;
 use super::work::{Effect, Work};
 use super::{Engine, Message};
 use crate::clock;
-use crate::controller::device::act::Known;
 use crate::controller::device::decide::{Decision, Integration, Snapshot, Step, Verdict, decide};
-use crate::controller::device::secret::settings_hash;
-use crate::controller::device::{act, status};
+use crate::controller::device::status;
 use crate::controller::events;
 use crate::dps::queue::Lane;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::{Need, Record, Wanted, version};
 use crate::fleet::referred::{Reference, ReferredKind};
-use crate::fleet::{self, DeviceId, SecretSeen, revive};
+use crate::fleet::{self, DeviceId};
 
 /// Devices are told of a missing or unusable integration after this time,
 const TELL_AFTER: Duration = Duration::from_secs(30);
@@ -27,8 +25,6 @@ pub(super) const TELL_INTERVAL: Duration = Duration::from_millis(20);
 /// edits a few, a re-encryption of etcd all.
 pub(super) const VERIFY_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) const VERIFIED_AT_ONCE: u32 = 100;
-/// Settled devices that are read again at a time.
-const READS: usize = 16;
 /// A watch that does not bring the object we conflicted with is not waited for any longer.
 const STALE_WAIT: Duration = Duration::from_secs(10);
 
@@ -48,7 +44,7 @@ impl Engine {
         self.return_unused(id);
     }
 
-    fn look_at(&mut self, id: DeviceId) {
+    pub(super) fn look_at(&mut self, id: DeviceId) {
         let Some(record) = self.fleet.get(id) else { return };
         let need = self.need(id, record);
         if record.deleting {
@@ -303,90 +299,6 @@ impl Engine {
         }
         self.verify_at.remove(&id);
         true
-    }
-
-    /// Goes on with a device whose object is not kept; if there is nothing special about it, without
-    /// reading it.
-    fn revive(&mut self, id: DeviceId) {
-        let revived = self.fleet.get(id).zip(self.ready_of(id)).and_then(|(record, ready)| {
-            revive::revive(record, &self.fleet.names, ready.scope.as_str(), ready.token.as_deref())
-        });
-        let Some(device) = revived else { return self.read_device(id) };
-        let mut work = Work::new(device, &self.config.allowed_hub_suffixes);
-        work.revived = true;
-        self.work.insert(id, Box::new(work));
-        self.look_at(id);
-    }
-
-    fn spawn_secret_read(&mut self, id: DeviceId) {
-        let (Some(record), writer) = (self.fleet.get(id), self.writer.clone()) else { return };
-        let (namespace, name) = (self.fleet.names.text(record.namespace).to_owned(), record.secret_name());
-        let epoch = self.ready_of(id).map_or(0, |ready| ready.epoch);
-        self.spawn(id, async move {
-            let read = writer.read_secret(&namespace, &name).await.map(|secret| secret.map(Box::new));
-            Effect::SecretRead { epoch, read }
-        });
-    }
-
-    fn spawn_secret_write(&mut self, id: DeviceId) {
-        let Some(ready) = self.ready_of(id) else { return };
-        let seen = self.fleet.secret(id);
-        let writer = self.writer.clone();
-        let Some(work) = self.work.get_mut(&id) else { return };
-        let Some(registered) = work.facts.registered.clone() else { return };
-        let (device, found) = (work.device.clone(), work.found.take());
-        let name = self.fleet.get(id).map(Record::secret_name);
-        let restored = work.facts.secret.as_ref().is_some_and(|written| {
-            Some(&written.name) == name.as_ref() && seen != SecretSeen::Version(written.version)
-        });
-        let former = work.facts.secret.as_ref().map(|written| written.name.clone());
-        let settings = settings_hash(&device, &ready.inherited);
-        let same_settings = work.same_settings.take() == Some(settings);
-        let known = match (found, seen) {
-            (Some(found), _) => Known::Read(Box::new(found)),
-            (None, SecretSeen::Version(version)) if same_settings && !restored => Known::AsWritten(version),
-            (None, SecretSeen::Version(_)) => Known::There,
-            (None, SecretSeen::No) => Known::Absent,
-        };
-        let (generation, epoch) = (device.metadata.generation.unwrap_or(0), ready.epoch);
-        self.spawn(id, async move {
-            let result = act::write_secret(&writer, &device, &registered, &ready, (known, former)).await;
-            Effect::SecretWritten { generation, epoch, restored, result }
-        });
-        self.spend_without_call(id);
-    }
-
-    /// Reads an object that is not kept, or whose copy is out of date; a few at a time.
-    fn read_device(&mut self, id: DeviceId) {
-        if self.reading.contains(&id) {
-            return;
-        }
-        if self.reading.len() >= READS {
-            if self.waits_to_be_read.insert(id) {
-                self.to_read.push_back(id);
-            }
-            return;
-        }
-        let Some(record) = self.fleet.get(id) else { return };
-        self.reading.insert(id);
-        let (namespace, name, uid) =
-            (self.fleet.names.text(record.namespace).to_owned(), record.name.to_string(), record.uid);
-        let (writer, sender) = (self.writer.clone(), self.sender.clone());
-        tokio::spawn(async move {
-            let read = writer.read_device(&namespace, &name).await.map(|device| device.map(Box::new));
-            // The loop is gone only when the process ends.
-            let _ = sender.send(Message::Effect(id, uid, Effect::DeviceRead(read))).await;
-        });
-    }
-
-    /// A read has ended: the next devices in line are looked at, and read if they still have to be.
-    pub(super) fn read_next(&mut self) {
-        while self.reading.len() < READS
-            && let Some(next) = self.to_read.pop_front()
-        {
-            self.waits_to_be_read.remove(&next);
-            self.step(next);
-        }
     }
 
     pub(super) fn spawn(&mut self, id: DeviceId, effect: impl Future<Output = Effect> + Send + 'static) {

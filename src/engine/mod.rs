@@ -10,6 +10,7 @@ mod events;
 mod fights;
 mod integrations;
 mod namespaces;
+mod objects;
 mod pace;
 mod reports;
 mod watches;

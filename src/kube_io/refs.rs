@@ -3,18 +3,15 @@
 //! server admits some hundred of those, so beyond a number the rest is read once a minute instead.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource};
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use super::watch::{self, Scope, Seen};
+use super::watch::{self, Scope, Seen, Watched};
 use crate::api::names;
 use crate::fleet::referred::{Reference, Referred, ReferredKind};
 
@@ -67,12 +64,7 @@ impl<M: Send + 'static> Refs<M> {
 
     fn follow<K>(&self, scope: Scope, reference: Reference, read: fn(K) -> Referred) -> JoinHandle<()>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
+        K: Watched,
     {
         let (client, sender, wrap) = (self.client.clone(), self.sender.clone(), self.wrap);
         let tell = move |seen| wrap(reference.clone(), map(seen, read));

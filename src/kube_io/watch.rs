@@ -62,6 +62,22 @@ impl Scope {
     }
 }
 
+/// Kinds that can be watched: namespaced, and known at compile time.
+pub trait Watched:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
+{
+}
+
+impl<K> Watched for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static
+{
+}
+
 /// What a watch has to tell.
 pub enum Seen<K> {
     /// A list begins; what is not seen before `Listed` is gone.
@@ -78,12 +94,7 @@ pub enum Seen<K> {
 /// and logged: one bad object never harms another.
 pub async fn run<K, M>(client: Client, scope: Scope, sender: Sender<M>, wrap: impl Fn(Seen<K>) -> M)
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
+    K: Watched,
 {
     follow(scope.api::<Guarded<K>>(client), &scope, sender, wrap, readable).await;
 }
@@ -96,12 +107,7 @@ pub async fn run_metadata<K, M>(
     sender: Sender<M>,
     wrap: impl Fn(Seen<PartialObjectMeta<K>>) -> M,
 ) where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
+    K: Watched,
 {
     follow(scope.api::<PartialObjectMeta<K>>(client), &scope, sender, wrap, Some).await;
 }
@@ -109,12 +115,7 @@ pub async fn run_metadata<K, M>(
 /// Reads one object by its name again and again and tells what a watch would tell.
 pub async fn poll<K, M>(client: Client, scope: Scope, sender: Sender<M>, wrap: impl Fn(Seen<K>) -> M)
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
+    K: Watched,
 {
     poll_api(scope.api::<K>(client), scope.name.as_deref().unwrap_or_default(), sender, wrap).await;
 }

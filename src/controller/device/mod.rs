@@ -5,6 +5,7 @@ pub mod decide;
 pub mod facts;
 pub mod failure;
 pub mod formats;
+pub mod registered;
 pub mod secret;
 pub mod settings;
 pub mod status;

@@ -288,26 +288,24 @@ impl DpsQueue {
 
     /// Gives back a permit that was not used, with what it took from the rate.
     pub fn unused(&mut self, permit: Permit) {
-        self.release(&permit);
-        self.scopes[permit.scope].not_made(&permit);
-        if permit.shared {
-            self.scopes[permit.scope].put_back();
-        }
-        if let Some(member) = self.members.get_mut(&permit.tenant) {
-            member.put_back(permit.lane, permit.shared);
-        }
+        self.put_back(permit, permit.lane);
     }
 
     /// A permit of the fleet lane served to begin work that needs no call: the rate gets it back, the
     /// rollout does not.
     pub fn no_call(&mut self, permit: Permit) {
+        // Only the fleet lane is limited by the rollout.
+        self.put_back(permit, Lane::Changed);
+    }
+
+    fn put_back(&mut self, permit: Permit, lane: Lane) {
         self.release(&permit);
         self.scopes[permit.scope].not_made(&permit);
         if permit.shared {
             self.scopes[permit.scope].put_back();
         }
         if let Some(member) = self.members.get_mut(&permit.tenant) {
-            member.put_back(Lane::Changed, permit.shared);
+            member.put_back(lane, permit.shared);
         }
     }
 

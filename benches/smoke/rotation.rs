@@ -1,0 +1,78 @@
+//! A settled fleet moves to another group key under a rate limit, while new devices come.
+
+use std::time::{Duration, Instant};
+
+use dps_simulator::OperationKind;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+
+use crate::stage::{NAMESPACE, OTHER_KEY, Stage};
+use crate::{Outcome, per, print_requests, say, seconds};
+
+/// New devices that come during the rotation, one a second.
+pub const NEW: usize = 20;
+
+/// `n` devices are settled; the rate is calls a minute.
+pub async fn run(stage: &mut Stage, n: usize, rate: u32) -> Outcome<()> {
+    say(&format!(
+        "rotation: {n} devices to another key at {rate} calls a minute, {NEW} new ones meanwhile…"
+    ))?;
+    stage.stop_operator()?;
+    stage.start_operator_at(rate)?;
+    stage.fence().await?;
+    stage.forget();
+    let from = stage.dps.control().ledger_len();
+    stage.dps.control().set_group_keys("0neBENCH", "fleet", OTHER_KEY, OTHER_KEY)?;
+    let begun = Instant::now();
+    let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(stage.client.clone(), NAMESPACE);
+    let patch = Patch::Merge(json!({"stringData": {"primaryKey": OTHER_KEY}}));
+    secrets.patch("key", &PatchParams::default(), &patch).await?;
+
+    let mut waits = Vec::new();
+    for number in 0..NEW {
+        waits.push(stage.one_device(&format!("late-{number}")).await?);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    stage.wait_written(n + NEW).await?;
+    let taken = begun.elapsed();
+    waits.sort_unstable();
+
+    let ledger = stage.dps.control().ledger();
+    let registers: Vec<i128> = ledger
+        .iter()
+        .skip(from)
+        .filter(|entry| entry.operation == OperationKind::Register)
+        .map(|entry| entry.time.as_millisecond().into())
+        .collect();
+    let [register, poll, lookup, other] = stage.dps_calls();
+    let floor = Duration::from_secs_f64((n + NEW) as f64 * 60.0 / f64::from(rate));
+    say("\nrotation")?;
+    say(&format!("  taken                          {}", seconds(taken)))?;
+    say(&format!("  number / rate                  {}", seconds(floor)))?;
+    say(&format!("  ratio                          {:.2}", taken.as_secs_f64() / floor.as_secs_f64()))?;
+    say(&format!(
+        "  DPS calls per device           {:.3} register, {:.3} poll, {lookup} lookup, {other} other",
+        per(register, n + NEW),
+        per(poll, n + NEW)
+    ))?;
+    say(&format!("  most registers in 60 s         {} of {rate}", most_in_a_minute(&registers)))?;
+    say(&format!("  429 answers                    {}", stage.throttled()))?;
+    say(&format!(
+        "  new device, apply to Ready     {} ms median, {} ms longest",
+        waits[NEW / 2].as_millis(),
+        waits[NEW - 1].as_millis()
+    ))?;
+    say("  API server requests")?;
+    print_requests(&stage.requests()?, n + NEW)
+}
+
+fn most_in_a_minute(times: &[i128]) -> usize {
+    let (mut most, mut first) = (0, 0);
+    for (last, time) in times.iter().enumerate() {
+        while times[first] + 60_000 <= *time {
+            first += 1;
+        }
+        most = most.max(last - first + 1);
+    }
+    most
+}

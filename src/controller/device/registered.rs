@@ -1,0 +1,131 @@
+//! A registration that DPS has accepted, and what is kept of it.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::api::device::AssignmentStatus;
+use crate::api::integration::KeySlot;
+use crate::dps::answer::Assignment;
+use crate::dps::ids::{HubHostname, IdScope, RegistrationId};
+use crate::dps::key::Fingerprint;
+use crate::fleet::hash::{self, Hash};
+
+/// A registration that DPS has accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registered {
+    pub scope: String,
+    pub registration_id: String,
+    pub hub: String,
+    pub device_id: String,
+    pub assignment: AssignmentStatus,
+    pub enrollment_group: Option<String>,
+    pub slot: Option<KeySlot>,
+    pub fingerprint: Option<Fingerprint>,
+    /// `None` when another version of the hash wrote it: then it is recomputed, never a reason to register.
+    pub hash: Option<Hash>,
+    pub returned_payload: Option<ReturnedPayload>,
+    pub time: Option<Timestamp>,
+}
+
+/// What custom allocation returned. Status keeps only the hash.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReturnedPayload {
+    pub hash: Hash,
+    pub json: Option<String>,
+}
+
+impl Registered {
+    /// Status and annotations can be edited by others: only what could have come from us is used.
+    pub fn plausible(self) -> Option<Self> {
+        let id_ok = RegistrationId::parse(&self.registration_id).is_ok();
+        let device_ok = self.device_id.eq_ignore_ascii_case(&self.registration_id);
+        (id_ok && device_ok && IdScope::parse(&self.scope).is_ok() && HubHostname::is_plain(&self.hub))
+            .then_some(self)
+    }
+
+    /// True if DPS said this after it had said the other.
+    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+        let at = |registered: &Self| (registered.time, registered.assignment.last_updated_time.clone());
+        at(self) > at(other)
+    }
+
+    /// Of what stands in the Secret.
+    pub fn assigned_hash(&self) -> Hash {
+        let fingerprint = self.fingerprint.map(|fingerprint| fingerprint.to_string()).unwrap_or_default();
+        let payload = self.returned_payload.as_ref().map(|payload| payload.hash.shown()).unwrap_or_default();
+        hash::assigned([
+            &self.scope,
+            &self.registration_id,
+            &self.hub,
+            &self.device_id,
+            &fingerprint,
+            &payload,
+        ])
+    }
+
+    /// What an assignment means for a device that was registered with this key and hash.
+    pub fn new(
+        assignment: Assignment,
+        (scope, registration_id): (&str, &str),
+        (slot, fingerprint): (KeySlot, Fingerprint),
+        hash: Hash,
+        time: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            scope: scope.to_owned(),
+            registration_id: registration_id.to_owned(),
+            hub: assignment.hub.as_str().to_owned(),
+            device_id: assignment.device_id.clone(),
+            assignment: assignment_status(&assignment),
+            enrollment_group: assignment.enrollment_group,
+            slot: Some(slot),
+            fingerprint: Some(fingerprint),
+            hash: Some(hash),
+            returned_payload: assignment.payload.as_ref().map(ReturnedPayload::new),
+            // Whole seconds, as status shows it: what is read back has to equal what was written.
+            time: time.and_then(|time| Timestamp::from_second(time.as_second()).ok()),
+        }
+    }
+
+    pub(super) fn found(&mut self, assignment: Assignment) {
+        assignment.hub.as_str().clone_into(&mut self.hub);
+        self.assignment = assignment_status(&assignment);
+        self.device_id = assignment.device_id;
+        self.enrollment_group = assignment.enrollment_group.or(self.enrollment_group.take());
+        let payload = assignment.payload.as_ref().map(ReturnedPayload::new);
+        // A lookup need not repeat the payload, and one that does may say nothing new.
+        let known = self.returned_payload.as_ref().map(|known| known.hash);
+        if payload.as_ref().is_some_and(|payload| Some(payload.hash) != known) {
+            self.returned_payload = payload;
+        }
+    }
+}
+
+fn assignment_status(assignment: &Assignment) -> AssignmentStatus {
+    AssignmentStatus {
+        status: Some("assigned".to_owned()),
+        substatus: assignment.substatus.clone(),
+        etag: assignment.etag.clone(),
+        created_time: assignment.created_time.clone(),
+        last_updated_time: assignment.last_updated_time.clone(),
+    }
+}
+
+/// Of what a lookup found, to compare with what the status says.
+pub fn looked_up_hash(assignment: &Assignment) -> Hash {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    hash::looked_up([
+        assignment.hub.as_str(),
+        &assignment.device_id,
+        &text(&assignment.substatus),
+        &text(&assignment.etag),
+        &text(&assignment.created_time),
+        &text(&assignment.last_updated_time),
+    ])
+}
+
+impl ReturnedPayload {
+    pub fn new(payload: &Map<String, Value>) -> Self {
+        Self { hash: hash::payload(payload), json: serde_json::to_string(payload).ok() }
+    }
+}
