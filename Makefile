@@ -71,6 +71,10 @@ ci: ## Do what CI does
 bench-smoke: need-cluster ## Measure N devices (default 1000) end to end: make bench-smoke N=5000
 	cargo bench --bench smoke -- --devices $(N)
 
+.PHONY: bench-fleet
+bench-fleet: need-cluster ## The same, then a key rotation under a rate limit, and what trouble costs
+	cargo bench --bench smoke -- --devices $(N) --rotate-at 1200 --storms
+
 .PHONY: clean-cache
 clean-cache: ## Remove what was compiled outside the checkout; it is compiled again when needed
 	rm -rf "$(CACHE)"

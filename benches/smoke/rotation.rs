@@ -3,10 +3,8 @@
 use std::time::{Duration, Instant};
 
 use dps_simulator::OperationKind;
-use kube::api::{Api, Patch, PatchParams};
-use serde_json::json;
 
-use crate::stage::{NAMESPACE, OTHER_KEY, Stage};
+use crate::stage::{OTHER_KEY, Stage};
 use crate::{Outcome, per, print_requests, say, seconds};
 
 /// New devices that come during the rotation, one a second.
@@ -24,9 +22,7 @@ pub async fn run(stage: &mut Stage, n: usize, rate: u32) -> Outcome<()> {
     let from = stage.dps.control().ledger_len();
     stage.dps.control().set_group_keys("0neBENCH", "fleet", OTHER_KEY, OTHER_KEY)?;
     let begun = Instant::now();
-    let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(stage.client.clone(), NAMESPACE);
-    let patch = Patch::Merge(json!({"stringData": {"primaryKey": OTHER_KEY}}));
-    secrets.patch("key", &PatchParams::default(), &patch).await?;
+    stage.set_group_key(OTHER_KEY).await?;
 
     let mut waits = Vec::new();
     for number in 0..NEW {

@@ -12,8 +12,9 @@ use dps_operator::api::device::ProvisionedDevice;
 use dps_simulator::config::Quotas;
 use dps_simulator::{Config, EnrollmentGroup, IdScope, Running, Simulator, Totals};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
-use kube::api::{Api, DynamicObject, ListParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
@@ -145,14 +146,36 @@ impl Stage {
         let begun = Instant::now();
         self.wait_written(written).await?;
         let taken = begun.elapsed();
+        match self.ready().await? {
+            count if count == total => Ok(taken),
+            count => Err(format!("{count} of {total} devices are Ready").into()),
+        }
+    }
+
+    /// Puts another key into the Secret that the integration names.
+    pub async fn set_group_key(&self, key: &str) -> Outcome<()> {
+        let patch = Patch::Merge(json!({"stringData": {"primaryKey": key}}));
+        self.secrets().patch("key", &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    pub async fn group_key(&self) -> Outcome<String> {
+        let data = self.secrets().get("key").await?.data.unwrap_or_default();
+        let key = data.get("primaryKey").ok_or("the key Secret has no key")?;
+        Ok(String::from_utf8(key.0.clone())?)
+    }
+
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// How many devices are Ready.
+    pub async fn ready(&self) -> Outcome<usize> {
         let list = self.devices().list(&ListParams::default()).await?;
         let ready = |device: &&ProvisionedDevice| {
             device.status.as_ref().is_some_and(|status| is_true(&status.conditions, ConditionType::Ready))
         };
-        match list.items.iter().filter(ready).count() {
-            count if count == total => Ok(taken),
-            count => Err(format!("{count} of {total} devices are Ready").into()),
-        }
+        Ok(list.items.iter().filter(ready).count())
     }
 
     /// Waits until the operator has written this many devices' statuses since `forget`.
