@@ -248,6 +248,7 @@ impl Engine {
         if before.as_ref().is_some_and(|before| before.same_for_devices(&ready)) {
             if new_limits {
                 self.queue.limit(sym.index(), limits, now);
+                self.counters.touch();
                 self.wake_devices(sym);
             }
             return;

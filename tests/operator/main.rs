@@ -11,6 +11,8 @@ mod backup;
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
+mod checks;
+#[cfg(test)]
 mod consent;
 #[cfg(test)]
 mod deep_payloads;

@@ -18,6 +18,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 pub use self::objects::{Kind, condition};
+pub use self::witness::Mark;
 
 pub const SCOPE: &str = "0ne00A1B2C3";
 pub const GROUP: &str = "fleet";

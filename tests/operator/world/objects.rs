@@ -223,7 +223,12 @@ impl World {
 
     /// Removes a device's status, as a backup does or a crash before it was written.
     pub async fn forget_status(&self, device: &str) {
-        let patch = Patch::Merge(json!({"status": null}));
+        self.patch_status(device, json!({"status": null})).await;
+    }
+
+    /// Applies a JSON merge patch to a device's status.
+    pub async fn patch_status(&self, device: &str, patch: Value) {
+        let patch = Patch::Merge(patch);
         let patched = self.api(Kind::Device).patch_status(device, &PatchParams::default(), &patch).await;
         patched.unwrap_or_else(|error| panic!("{device}: {error}"));
     }

@@ -1,0 +1,81 @@
+//! What happens to settled devices by itself: lookups, and nothing else.
+
+use dps_simulator::OperationKind;
+use serde_json::{Value, json};
+
+use crate::world::{HUBS, INTEGRATION, Kind, Mark, SCOPE, World, condition};
+
+fn calls(world: &World, mark: Mark, operation: OperationKind) -> usize {
+    world.ledger_since(mark).iter().filter(|entry| entry.operation == operation).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drift_checks_write_nothing_until_they_find_a_device_elsewhere_and_then_follow_it() {
+    const DEVICES: usize = 150;
+    let world = World::empty().await;
+    let defaults = json!({"driftCheck": {"interval": "10m"}});
+    world.integration_with(INTEGRATION, json!({"deviceDefaults": defaults})).await;
+    let names = world.devices("truck", DEVICES).await;
+    world.wait_all_ready(DEVICES).await;
+    let counted = |devices: &Value| devices["ready"] == DEVICES;
+    world.wait_counters(INTEGRATION, counted).await;
+    let mark = world.mark().await;
+
+    // A quarter of them falls due within 150 s; one is enough.
+    world.wait_ledger("a lookup", |_| calls(&world, mark, OperationKind::Lookup) > 0).await;
+    assert_eq!(world.writes_since(mark).await, [].into(), "a check that finds nothing writes nothing");
+    assert_eq!(world.gets_since(mark).await, 0);
+
+    let third = "hub-c.azure-devices.net";
+    world.dps.set_linked_hubs(SCOPE, &[HUBS[0], HUBS[1], third]).unwrap();
+    for name in &names {
+        world.dps.move_device(SCOPE, name, third).unwrap();
+    }
+    let followed =
+        |status: &Value| status["status"]["hubs"].as_array().is_some_and(|hubs| hubs.len() > HUBS.len());
+    world.wait(Kind::Integration, INTEGRATION, "devices on a third hub", followed).await;
+    assert_eq!(calls(&world, mark, OperationKind::Register), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hashes_that_another_version_wrote_are_no_reason_to_call_or_write() {
+    let mut world = World::start().await;
+    world.device("truck-1").await;
+    let device = world.wait_ready("truck-1").await;
+    world.stop_operator().await;
+    let other = |hash: &Value| hash.as_str().unwrap().replacen("v1:", "v9:", 1);
+    let status = json!({"status": {
+        "registeredHash": other(&device["status"]["registeredHash"]),
+        "secret": {"renderedHash": other(&device["status"]["secret"]["renderedHash"])},
+    }});
+    world.patch_status("truck-1", status).await;
+    let mark = world.mark().await;
+
+    world.start_operator().await;
+    world.device("fence").await;
+    world.wait_ready("fence").await;
+
+    assert!(world.ledger_since(mark).iter().all(|entry| entry.registration_id.as_deref() == Some("fence")));
+    let writes = world.writes_since(mark).await;
+    assert_eq!(writes.get("patch secrets"), None);
+    assert_eq!(writes.get("update provisioneddevices/status"), Some(&1), "the fence's");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_that_come_to_more_than_the_rate_are_told_beside_ready() {
+    let world = World::empty().await;
+    let defaults = json!({"driftCheck": {"interval": "10m"}});
+    world.integration_with(INTEGRATION, json!({"deviceDefaults": defaults})).await;
+    world.devices("truck", 30).await;
+    world.wait_all_ready(30).await;
+
+    let limit = json!({"rateLimit": {"registrationsPerMinute": 1}});
+    world.patch(Kind::Integration, INTEGRATION, json!({"spec": limit})).await;
+
+    let told = |object: &Value| condition(object, "QuotaInsufficient").is_some();
+    let integration = world.wait(Kind::Integration, INTEGRATION, "told", told).await;
+    assert!(condition(&integration, "Ready").unwrap().is_true());
+    world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"rateLimit": null}})).await;
+    let mended = |object: &Value| condition(object, "QuotaInsufficient").is_none();
+    world.wait(Kind::Integration, INTEGRATION, "mended", mended).await;
+}
