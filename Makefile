@@ -9,7 +9,7 @@ SHELL := bash
 # Devices in the benchmark: make bench-smoke N=5000
 N ?= 1000
 CACHE := $(or $(DPS_DEV_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dps-operator)
-DEBUG := $(or $(CARGO_TARGET_DIR),target)/debug
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help
 help: ## List what make can do
@@ -20,10 +20,11 @@ demo: need-cluster ## See the operator provision five devices, all on this machi
 	@cargo run -p dps-dev -- demo
 
 .PHONY: test
-test: need-cluster need-node ## Run all tests: the workspace's, then Microsoft's Node.js client against the simulator
+test: need-cluster need-node need-python ## Run all tests: the workspace's, then other people's clients against the simulator and what is in Secrets
 	dev/build-control-plane
 	cargo test --workspace --no-fail-fast
-	simulator/tests/node/run.sh $(DEBUG)/dps-simulator
+	simulator/tests/node/run.sh $(TARGET)/debug/dps-simulator
+	tests/formats/run.sh $(TARGET)/tmp/formats.json
 
 .PHONY: build
 build: need-cargo ## Build the programs
@@ -79,10 +80,12 @@ bench-fleet: need-cluster ## The same, then a key rotation under a rate limit, a
 clean-cache: ## Remove what was compiled outside the checkout; it is compiled again when needed
 	rm -rf "$(CACHE)"
 
-.PHONY: need-cargo need-cluster need-node
+.PHONY: need-cargo need-cluster need-node need-python
 need-cargo:
 	@dev/need cargo
 need-cluster:
 	@dev/need cargo go
 need-node:
 	@dev/need node npm curl
+need-python:
+	@dev/need python3 venv

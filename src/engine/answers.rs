@@ -10,6 +10,7 @@ use crate::api::conditions::Reason;
 use crate::clock;
 use crate::controller::device::failure;
 use crate::controller::integration::decide::Unusable;
+use crate::controller::integration::status;
 use crate::dps::error::DpsError;
 use crate::dps::queue::{Narrow, Outcome, Permit};
 use crate::fleet::DeviceId;
@@ -108,18 +109,22 @@ impl Engine {
         } else {
             (integration.tried_other, integration.fallen_back) = (true, true);
         }
-        let trouble = integration.trouble.clone();
         let mut swapped = (*ready).clone();
         swapped.swap_keys();
         self.epochs += 1;
         (swapped.epoch, integration.epoch, swapped.as_recorded) = (self.epochs, self.epochs, false);
-        (integration.accepted, integration.dirty) = (false, true);
-        integration.trouble = trouble.filter(|_| !integration.fallen_back);
+        // DPS has taken the other key before, or has to show that it does.
+        let object = integration.object.as_ref().filter(|_| integration.fallen_back);
+        let known = object.is_some_and(|object| status::was_accepted(object, &swapped.active));
+        (integration.accepted, integration.dirty) = (known, true);
+        if known {
+            (integration.trouble, integration.unusable_since) = (None, None);
+        }
         let scope = swapped.scope.clone();
         integration.outcome = Some(Ok(Arc::new(swapped)));
         // Back at the slot that was asked for, its refusals still count.
         if integration.fallen_back {
-            self.queue.admit(sym.index(), scope, false, clock::now().mono);
+            self.queue.admit(sym.index(), scope, known, clock::now().mono);
         }
         self.wake_devices(sym);
     }

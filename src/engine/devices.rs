@@ -281,12 +281,19 @@ impl Engine {
                 self.read_device(id)
             }
             Need::Register | Need::Rewrite if !has_permit => {
-                self.enqueue(id, Lane::Fleet, clock::now().mono);
+                self.enqueue(id, self.lane_of_rollout(id), clock::now().mono);
             }
             Need::Register => self.revive(id),
             Need::Nothing => {}
             Need::Look | Need::Verify | Need::Rewrite => self.read_device(id),
         }
+    }
+
+    /// Who holds the other current key can wait longest.
+    fn lane_of_rollout(&self, id: DeviceId) -> Lane {
+        let fingerprint = self.fleet.get(id).and_then(|record| record.fingerprint);
+        let other = self.ready_of(id).and_then(|ready| Some(ready.other.as_ref()?.fingerprint));
+        if fingerprint.is_some() && fingerprint == other { Lane::Last } else { Lane::Fleet }
     }
 
     /// True if it is this device's turn to have its Secret compared; otherwise it is woken then.

@@ -296,13 +296,7 @@ impl Engine {
 
     /// What changed concerns all its devices, and those of others that share a registration id.
     pub(super) fn wake_devices(&mut self, sym: Sym) {
-        let mut devices = self.fleet.of_integration(sym);
-        // Who holds the other current key can wait longest.
-        let other = self.integrations.get(&sym).and_then(Integration::ready).and_then(|r| r.other.as_ref());
-        if let Some(other) = other.map(|other| other.fingerprint) {
-            devices.sort_by_key(|id| self.fleet.get(*id).is_some_and(|r| r.fingerprint == Some(other)));
-        }
-        for id in devices {
+        for id in self.fleet.of_integration(sym) {
             self.tell_at.remove(&id);
             self.runner.wake_later(id);
             self.wake_rivals(id);

@@ -7,7 +7,11 @@
 #[cfg(test)]
 mod api_server;
 #[cfg(test)]
+mod asked_again;
+#[cfg(test)]
 mod backup;
+#[cfg(test)]
+mod canaries;
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
@@ -31,6 +35,10 @@ mod fights;
 #[cfg(test)]
 mod first_registration;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
+mod inherited;
+#[cfg(test)]
 mod integrations;
 #[cfg(test)]
 mod kept_conditions;
@@ -41,9 +49,13 @@ mod lifecycle;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod referring;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod rollout;
+#[cfg(test)]
+mod rotation;
 #[cfg(test)]
 mod scanner;
 #[cfg(test)]
@@ -54,6 +66,8 @@ mod secrets;
 mod settings;
 #[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod slots;
 #[cfg(test)]
 mod triggers;
 #[cfg(test)]

@@ -25,9 +25,14 @@ fn hmac(key: &[u8], message: &str) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
+/// What a key in base64 stands for.
+pub fn bytes_of(key: &str) -> Vec<u8> {
+    STANDARD.decode(key).expect("a key is base64")
+}
+
 /// The key of a device, as Microsoft publishes its derivation.
 pub fn device_key(group_key: &str, registration_id: &str) -> Vec<u8> {
-    hmac(&STANDARD.decode(group_key).expect("a group key is base64"), registration_id)
+    hmac(&bytes_of(group_key), registration_id)
 }
 
 /// The signature of a token.

@@ -6,9 +6,9 @@ use crate::world::objects::is_observed;
 use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, World, condition};
 
 pub const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
-const RECONCILE: &str = "reconcile.fluxcd.io/requestedAt";
+pub const RECONCILE: &str = "reconcile.fluxcd.io/requestedAt";
 
-fn annotation(key: &str, value: &Value) -> Value {
+pub fn annotation(key: &str, value: &Value) -> Value {
     json!({"metadata": {"annotations": {key: value}}})
 }
 

@@ -80,8 +80,11 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
         status.hubs.clone_from(&counts.hubs);
         status.other_hubs = Some(counts.other_hubs);
         status.failures.clone_from(&counts.failures);
-        status.key_rotation = key_rotation(view, counts.rotation, status.key_rotation.take(), now);
-        if counts.tokens_pending == 0 {
+        // Without a key nobody knows what is to be done.
+        if view.keys.is_ok() {
+            status.key_rotation = key_rotation(view, counts.rotation, status.key_rotation.take(), now);
+        }
+        if view.keys.is_ok() && counts.tokens_pending == 0 {
             status.last_handled_reprovision_token = token.cloned().or(status.last_handled_reprovision_token);
         }
     }

@@ -47,9 +47,9 @@ pub(super) struct Member {
     own: Bucket,
     /// This integration's share of the rate, if it has one.
     share: Option<Bucket>,
-    /// What the fleet lane may use at most.
+    /// What work of the fleet may use at most.
     rollout: Option<Bucket>,
-    /// The fleet lane is held.
+    /// Work of the fleet is held.
     paused: bool,
 }
 
@@ -131,7 +131,7 @@ impl Member {
         let outside = self.outside();
         self.own.refill(now, 1.0);
         let bucket = if outside { &mut self.own } else { shared };
-        let rollout = self.rollout.as_mut().filter(|_| lane == Lane::Fleet);
+        let rollout = self.rollout.as_mut().filter(|_| lane.is_rollout());
         let mut limits: Vec<&mut Bucket> = self.share.iter_mut().chain(rollout).collect();
         for limit in &mut limits {
             limit.refill(now, 1.0);
@@ -149,7 +149,7 @@ impl Member {
     /// A permit was not used: what limits this integration alone gets it back; true if the scope's
     /// bucket does not.
     pub(super) fn put_back(&mut self, lane: Lane, shared: bool) {
-        let rollout = self.rollout.as_mut().filter(|_| lane == Lane::Fleet);
+        let rollout = self.rollout.as_mut().filter(|_| lane.is_rollout());
         self.share.iter_mut().chain(rollout).for_each(Bucket::put_back);
         if !shared {
             self.own.put_back();
@@ -162,7 +162,7 @@ impl Member {
             return None;
         }
         let bucket = if self.outside() { self.own.ready_at(1.0) } else { shared };
-        let rollout = self.rollout.as_ref().filter(|_| lane == Lane::Fleet);
+        let rollout = self.rollout.as_ref().filter(|_| lane.is_rollout());
         let limits = self.share.iter().chain(rollout).map(|limit| limit.ready_at(1.0));
         limits.chain([bucket, self.not_before]).max()
     }
@@ -181,7 +181,7 @@ impl Member {
     }
 
     fn holds(&self, lane: Lane) -> bool {
-        self.paused && lane == Lane::Fleet
+        self.paused && lane.is_rollout()
     }
 
     /// Newcomers and refused keys stay outside the scope's bucket.

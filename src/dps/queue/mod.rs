@@ -2,9 +2,9 @@
 //! nobody waits in a slot.
 //!
 //! One bucket per id scope, because Azure limits an instance and an instance has several host
-//! names. Three lanes, strict and work-conserving: a device that was never provisioned goes before
-//! one that a user changed, and that before work that concerns a whole fleet; the last lane takes
-//! whatever the others leave. DPS's 429 halves the rate, which is regained slowly, and closes the
+//! names. Lanes are strict and work-conserving: a device that was never provisioned goes before one
+//! that a user changed, and that before work that concerns a whole fleet (in which those come last
+//! that have a key that DPS still takes); each lane takes whatever the others leave. DPS's 429 halves the rate, which is regained slowly, and closes the
 //! scope for as long as DPS asks; then one call goes ahead to see.
 //!
 //! An integration whose key DPS has not accepted yet stays outside the bucket: one call in flight
@@ -48,12 +48,19 @@ pub enum Lane {
     Changed,
     /// It concerns a whole fleet: a rotated key, changed defaults, checks.
     Fleet,
+    /// The same, and it can wait longest: the device has a key that DPS still takes.
+    Last,
 }
 
 impl Lane {
-    const COUNT: usize = 3;
+    const COUNT: usize = 4;
     /// Most urgent first.
-    pub const ALL: [Self; Self::COUNT] = [Self::New, Self::Changed, Self::Fleet];
+    pub const ALL: [Self; Self::COUNT] = [Self::New, Self::Changed, Self::Fleet, Self::Last];
+
+    /// Work that a rollout may hold or slow down.
+    fn is_rollout(self) -> bool {
+        self >= Self::Fleet
+    }
 
     fn index(self) -> usize {
         self as usize
@@ -65,9 +72,9 @@ impl Lane {
 pub struct Limits {
     /// Calls a minute in all.
     pub share: Option<u32>,
-    /// Calls a minute in the fleet lane.
+    /// Calls a minute for work of the fleet.
     pub rollout: Option<u32>,
-    /// The fleet lane is held.
+    /// Work of the fleet is held.
     pub paused: bool,
 }
 
@@ -291,10 +298,10 @@ impl DpsQueue {
         self.put_back(permit, permit.lane);
     }
 
-    /// A permit of the fleet lane served to begin work that needs no call: the rate gets it back, the
+    /// A permit served to begin work of the fleet that needs no call: the rate gets it back, the
     /// rollout does not.
     pub fn no_call(&mut self, permit: Permit) {
-        // Only the fleet lane is limited by the rollout.
+        // Only work of the fleet is limited by the rollout.
         self.put_back(permit, Lane::Changed);
     }
 

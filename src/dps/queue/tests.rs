@@ -298,14 +298,16 @@ fn a_rollout_is_held_or_slowed_and_nobody_else_is() {
 #[test]
 fn lanes_are_strict_and_a_device_can_be_moved_up() {
     let (mut queue, now) = queue(600, true, 0);
-    for (waiter, lane) in [(1, Lane::Fleet), (2, Lane::Changed), (3, Lane::New), (4, Lane::Fleet)] {
+    for (waiter, lane) in
+        [(0, Lane::Last), (1, Lane::Fleet), (2, Lane::Changed), (3, Lane::New), (4, Lane::Fleet)]
+    {
         queue.enqueue(1, waiter, lane, now);
     }
     queue.enqueue(1, 4, Lane::New, now + MINUTE);
     queue.enqueue(1, 3, Lane::Fleet, now + MINUTE);
     assert_eq!(queue.waiting_since(4), Some(now));
-    let order: Vec<_> = (0..4).map(|_| queue.poll(now).unwrap().waiter).collect();
-    assert_eq!(order, [3, 4, 2, 1]);
+    let order: Vec<_> = (0..5).map(|_| queue.poll(now).unwrap().waiter).collect();
+    assert_eq!(order, [3, 4, 2, 1, 0]);
     assert_eq!(queue.waiting_since(4), None);
 }
 
@@ -348,7 +350,7 @@ enum Happens {
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
-    let lane = prop_oneof![Just(Lane::New), Just(Lane::Changed), Just(Lane::Fleet)];
+    let lane = prop_oneof![Just(Lane::New), Just(Lane::Changed), Just(Lane::Fleet), Just(Lane::Last)];
     let outcome = prop_oneof![
         6 => Just(Outcome::Accepted),
         1 => Just(Outcome::Answered),

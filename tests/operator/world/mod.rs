@@ -2,6 +2,8 @@
 //! operator of its own with the rights it ships with.
 
 pub mod control_plane;
+pub mod history;
+pub mod keys;
 pub mod manifests;
 pub mod objects;
 pub mod operator;
@@ -26,10 +28,15 @@ pub const HUBS: [&str; 2] = ["hub-a.azure-devices.net", "hub-b.azure-devices.net
 pub const INTEGRATION: &str = "factory";
 /// The data key under which integrations look for the group's primary key.
 pub const PRIMARY: &str = "primaryKey";
+pub const SECONDARY: &str = "secondaryKey";
 /// What the simulator knows as the group's keys, and two that it does not know.
 pub const PRIMARY_KEY: &str = "WMRDDhNe0ItaaEeEa4DrufntWHoSVUO0K6RUNsQkupyUeTCNlfamLZTdrGy1Xjhp";
 pub const SECONDARY_KEY: &str = "y9cAr1AyzCn88hHTsBOGHB9WhnCytMvdgJtAQ7MDUlDowd/yWvsf6x/N5etX7Xd8";
 pub const WRONG_KEY: &str = "voAWRp+xpwavCx7g/vZb2HE0Bu5Kgez2+HpC00lChw22r1NpwB2hcwqqe2gM1APB";
+
+/// Registrations a minute that no test makes. The limit is tested where it is the subject; elsewhere
+/// it would only be in the way.
+const UNLIMITED: u32 = 6000;
 
 /// Long enough for a machine that compiles meanwhile; nobody waits for it but a failing test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,6 +54,8 @@ pub struct World {
     /// Further namespaces that the operator watches.
     guests: Vec<String>,
     log_level: &'static str,
+    /// Of operators that are started from now on.
+    pub registrations_per_minute: u32,
     log: PathBuf,
     audit_start: u64,
 }
@@ -125,6 +134,7 @@ impl World {
             operator: None,
             guests: Vec::new(),
             log_level: setup.log_level,
+            registrations_per_minute: UNLIMITED,
             log,
             audit_start,
         };
@@ -195,6 +205,14 @@ impl World {
     /// An integration whose key Secret `<name>-key` the test provides, or does not.
     pub async fn integration_without_key(&self, name: &str, spec: Value) -> Value {
         self.create(Kind::Integration, manifests::integration(name, self.host(), spec)).await
+    }
+
+    /// Creates a Secret with both keys and integration `factory` that uses the primary one first.
+    pub async fn integration_with_both_keys(&self, primary: &str, secondary: &str) -> Value {
+        let both = [(PRIMARY, primary), (SECONDARY, secondary)];
+        self.create(Kind::Secret, manifests::secret("factory-key", &both)).await;
+        let secondary = json!({"secondaryKeyRef": {"name": "factory-key"}});
+        self.integration_without_key(INTEGRATION, json!({"attestation": {"symmetricKey": secondary}})).await
     }
 
     /// Creates a Secret with a group's primary key.

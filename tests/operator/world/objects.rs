@@ -239,7 +239,7 @@ impl World {
     }
 }
 
-fn value(object: DynamicObject) -> Value {
+pub fn value(object: DynamicObject) -> Value {
     serde_json::to_value(object).expect("an object is JSON")
 }
 

@@ -23,8 +23,7 @@ impl World {
             .args(["run", "--log-level", self.log_level])
             .args(["--watch-namespaces", &namespaces.join(",")])
             .args(["--allowed-dps-hosts", &self.host()])
-            // The bucket of the id scope is tested where it is the subject; here it would only be in the way.
-            .args(["--registrations-per-minute", "6000"]);
+            .args(["--registrations-per-minute", &self.registrations_per_minute.to_string()]);
         let (log, control_plane, namespace) =
             (self.log.clone(), self.control_plane.clone(), self.namespace.clone());
         let started = tokio::task::block_in_place(|| -> Result<Guarded, Error> {

@@ -1,6 +1,6 @@
 //! What others saw: DPS's ledger and the API server's audit log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use super::operator::ACCOUNTS;
 use super::{Kind, PATIENCE, POLL, World};
+
+const READS: [&str; 3] = ["get", "list", "watch"];
 
 /// A moment in both records.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +41,15 @@ impl World {
 
     pub fn registers(&self) -> usize {
         self.ledger().iter().filter(|entry| entry.operation == OperationKind::Register).count()
+    }
+
+    /// How often DPS saw such a call since then, by registration id.
+    pub fn calls_since(&self, mark: Mark, operation: OperationKind) -> BTreeMap<String, usize> {
+        let mut calls = BTreeMap::new();
+        for entry in self.ledger_since(mark).into_iter().filter(|entry| entry.operation == operation) {
+            *calls.entry(entry.registration_id.unwrap_or_default()).or_default() += 1;
+        }
+        calls
     }
 
     /// Nothing but what a device may do ever left the operator: DPS records are never deleted.
@@ -109,11 +120,29 @@ impl World {
     pub async fn writes_since(&self, mark: Mark) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for event in self.events_since(mark).await {
-            if !["get", "list", "watch"].contains(&event.request.verb.as_str()) {
+            if !READS.contains(&event.request.verb.as_str()) {
                 *counts.entry(event.request.to_string()).or_default() += 1;
             }
         }
         counts
+    }
+
+    /// Ends the operator, starts it again, and fails if it then calls DPS, or writes or reads any
+    /// object. Until when: it counts the devices of an integration that it did not know once it has
+    /// looked at every device.
+    pub async fn assert_quiet_restart(&mut self) {
+        assert!(self.stop_operator().await.success());
+        self.integration("witness").await;
+        let before = self.mark().await;
+        self.start_operator().await;
+        self.wait_counters("witness", |devices| devices["total"] == 0).await;
+        assert_eq!(self.ledger_since(before), []);
+        let events = self.events_since(before).await;
+        let changes = events.iter().filter(|event| !READS.contains(&event.request.verb.as_str()));
+        let changes: BTreeSet<_> = changes.map(|e| (e.request.to_string(), e.name.clone())).collect();
+        let expected = ("update dpsintegrations/status".to_owned(), "witness".to_owned());
+        assert_eq!(changes, BTreeSet::from([expected]));
+        assert_eq!(self.gets_since(before).await, 0);
     }
 
     /// How often the operator read single objects since then.

@@ -17,7 +17,7 @@ impl Considered<'_> {
             || self.ready.suspended
             || self.backing_off(FailedWork::Registration).is_some();
         // What a user asks of the Secret does not wait for DPS, unless both belong together.
-        if (held || (lane == Lane::Fleet && !self.is_observed()))
+        if (held || (lane >= Lane::Fleet && !self.is_observed()))
             && let Some(write) = self.secret_to_write_from_known_key()
         {
             return Some(write);
@@ -85,7 +85,9 @@ impl Considered<'_> {
         if changed {
             return Some(self.lane_of_change());
         }
-        self.is_other_key().then_some(Lane::Fleet)
+        let other = self.ready.other.as_ref().map(|other| other.fingerprint);
+        let lane = if registered.fingerprint == other { Lane::Last } else { Lane::Fleet };
+        self.is_other_key().then_some(lane)
     }
 
     /// A change of the defaults concerns the fleet, a change of the object one device: then it has a

@@ -102,7 +102,7 @@ fn a_secret_is_mended_from_the_other_key_too_before_the_device_moves_to_the_acti
     situation.ready.active = group_key(2);
     assert_eq!(situation.decide().step, Step::WriteSecret);
     situation.secret = SecretSeen::Version(super::SECRET_VERSION);
-    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Last));
 }
 
 #[test]

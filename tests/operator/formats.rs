@@ -1,0 +1,51 @@
+//! What is in a Secret has to be understood by programs that we did not write. It is written down
+//! here; `tests/formats` hands it to them.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::scanner::{base64, device_key};
+use crate::world::{PRIMARY_KEY, SCOPE, World};
+
+/// Every character that a registration id may contain.
+const REGISTRATION_ID: &str = "plant-1:line_2.truck";
+const GATEWAY: &str = "gateway.plant-1.example";
+/// What each device has besides one of the two formats that write `config.toml`.
+const FORMATS: [&str; 4] = ["Env", "Dotenv", "Mqtt", "ServiceBinding"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_of_every_format_are_kept_for_the_clients_that_have_to_read_them() {
+    let world = World::start().await;
+    let mut devices = Vec::new();
+    for (gateway, config) in [
+        (None, "IotEdgeConfigToml"),
+        (None, "IotEdgeDpsConfigToml"),
+        (Some(GATEWAY), "IotEdgeConfigToml"),
+        (Some(GATEWAY), "IotEdgeDpsConfigToml"),
+    ] {
+        let name = format!("device-{}", devices.len());
+        let id = format!("{REGISTRATION_ID}-{}", devices.len());
+        let formats: Vec<Value> =
+            FORMATS.into_iter().chain([config]).map(|kind| json!({"type": kind})).collect();
+        let secret = json!({"formats": formats, "gatewayHostname": gateway});
+        world.device_with(&name, json!({"registrationId": id, "secret": secret})).await;
+        let device = world.wait_ready(&name).await;
+        devices.push(json!({
+            "config": config,
+            "gateway": gateway,
+            "hub": device["status"]["assignedHub"],
+            "registrationId": id,
+            "key": base64(&device_key(PRIMARY_KEY, &id)),
+            "idScope": SCOPE,
+            "dps": world.host(),
+            "data": world.secret(&format!("{name}-hub")).await,
+        }));
+    }
+
+    let keys = |device: &Value| device["data"].as_object().map(serde_json::Map::len);
+    // 6 of every Secret, 4 variables, 2 files, 4 of MQTT, 5 of a service binding.
+    assert!(devices.iter().all(|device| keys(device) == Some(21)), "{:?}", keys(&devices[0]));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("formats.json");
+    std::fs::write(&file, json!(devices).to_string()).expect("the target folder can be written to");
+}

@@ -1,0 +1,108 @@
+//! What an integration hands down reaches its devices when it changes, and stops where it must.
+
+use serde_json::{Value, json};
+
+use crate::world::objects::{identity, is_ready, uid};
+use crate::world::{INTEGRATION, Kind, World, condition};
+
+async fn set_defaults(world: &World, secret: Value) {
+    let defaults = json!({"spec": {"deviceDefaults": {"secret": secret}}});
+    world.patch(Kind::Integration, INTEGRATION, defaults).await;
+}
+
+fn label(secret: &Value) -> &Value {
+    &secret["metadata"]["labels"]["line"]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inherited_deletion_policy_takes_the_owner_away_and_gives_it_back() {
+    let world = World::start().await;
+    let silent = world.devices("silent", 3).await;
+    let own = json!({"secret": {"deletionPolicy": "Delete"}});
+    world.device_with("outspoken", own).await;
+    world.wait_all_ready(4).await;
+    let before = world.mark().await;
+
+    set_defaults(&world, json!({"deletionPolicy": "Retain"})).await;
+
+    for name in &silent {
+        let orphaned = |secret: &Value| secret["metadata"]["ownerReferences"].is_null();
+        world.wait(Kind::Secret, &format!("{name}-hub"), "nobody's", orphaned).await;
+    }
+    let kept = world.get(Kind::Secret, "outspoken-hub").await;
+    assert_eq!(kept["metadata"]["ownerReferences"][0]["name"], "outspoken");
+
+    set_defaults(&world, Value::Null).await;
+
+    for name in &silent {
+        let device = world.get(Kind::Device, name).await;
+        let owned = |s: &Value| s["metadata"]["ownerReferences"][0]["uid"] == uid(&device);
+        let secret = world.wait(Kind::Secret, &format!("{name}-hub"), "owned again", owned).await;
+        let owner = &secret["metadata"]["ownerReferences"][0];
+        assert_eq!((&owner["controller"], &owner["blockOwnerDeletion"]), (&json!(true), &json!(false)));
+    }
+    world.wait_all_ready(4).await;
+    assert_eq!(world.ledger_since(before), []);
+    assert_eq!(identity(&world.get(Kind::Secret, "outspoken-hub").await), identity(&kept));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn defaults_that_clash_with_a_devices_own_keys_are_refused_for_that_device_alone() {
+    let world = World::start().await;
+    world.devices("silent", 2).await;
+    world.device_with("own", json!({"secret": {"keys": {"idScope": "x"}}})).await;
+    world.wait_all_ready(3).await;
+    let written = world.get(Kind::Secret, "own-hub").await;
+
+    set_defaults(&world, json!({"keys": {"deviceId": "x"}})).await;
+
+    let device = world.wait_reason("own", "InvalidConfiguration").await;
+    let ready = condition(&device, "Ready").unwrap();
+    assert!(ready.is_true() && ready.message.contains("\"x\""), "{}", ready.message);
+    assert_eq!(condition(&device, "Stalled").unwrap().reason, "InvalidConfiguration");
+    assert_eq!(condition(&device, "Registered").unwrap().status, "False");
+    for name in ["silent-1", "silent-2"] {
+        let renamed = |s: &Value| s["data"]["deviceId"].is_null() && s["data"]["x"].is_string();
+        world.wait(Kind::Secret, &format!("{name}-hub"), "renamed", renamed).await;
+        assert_eq!(world.secret(&format!("{name}-hub")).await["x"], name);
+    }
+    assert_eq!(identity(&world.get(Kind::Secret, "own-hub").await), identity(&written));
+
+    set_defaults(&world, json!({"keys": {"deviceId": "id"}})).await;
+
+    world.wait_reason("own", "Provisioned").await;
+    assert!(condition(&world.get(Kind::Device, "own").await, "Stalled").is_none());
+    let values = world.secret("own-hub").await;
+    assert_eq!((values["id"].as_str(), values["x"].as_str()), ("own", crate::world::SCOPE));
+    assert_eq!(world.registers(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_rollout_holds_changed_labels_as_well() {
+    let world = World::empty().await;
+    world.integration_with(INTEGRATION, json!({"rollout": {"paused": true}})).await;
+    let silent = world.devices("silent", 3).await;
+    world.wait_all_ready(3).await;
+    let written: Vec<_> = world.generated_secrets().await.iter().map(identity).collect();
+
+    set_defaults(&world, json!({"labels": {"line": "north"}})).await;
+    world.device("late").await;
+    world.wait_ready("late").await;
+
+    assert_eq!(label(&world.get(Kind::Secret, "late-hub").await), "north", "new devices have it at once");
+    // One that a user changes is not held, and shows that the others had the time.
+    world.patch(Kind::Device, "silent-3", json!({"spec": {"secret": {"labels": {"own": "yes"}}}})).await;
+    world.wait(Kind::Secret, "silent-3-hub", "labelled", |secret| label(secret) == "north").await;
+    for (name, before) in silent.iter().zip(&written).take(2) {
+        let secret = world.get(Kind::Secret, &format!("{name}-hub")).await;
+        assert_eq!(&identity(&secret), before, "{name}");
+        assert!(is_ready(&world.get(Kind::Device, name).await));
+    }
+
+    world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"rollout": {"paused": false}}})).await;
+
+    for name in &silent {
+        world.wait(Kind::Secret, &format!("{name}-hub"), "labelled", |s| label(s) == "north").await;
+    }
+    assert_eq!(world.registers(), 4);
+}

@@ -1,0 +1,168 @@
+//! A group's key changes under a fleet: in the midst of other work, twice, held, and over a crash.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use dps_simulator::{LedgerEntry, OperationKind};
+use serde_json::{Value, json};
+
+use crate::world::history::History;
+use crate::world::keys::{NEW_KEY, NEWEST_KEY, fingerprint, made_from};
+use crate::world::objects::{data, is_ready};
+use crate::world::witness::Mark;
+use crate::world::{GROUP, INTEGRATION, Kind, PATIENCE, PRIMARY_KEY, SCOPE, SECONDARY_KEY, World};
+
+/// A world with devices `truck-1` to `truck-<devices>`, all of them provisioned.
+async fn provisioned(devices: usize) -> World {
+    let world = World::start().await;
+    world.devices("truck", devices).await;
+    world.wait_all_ready(devices).await;
+    world
+}
+
+fn registers_since(world: &World, mark: Mark) -> usize {
+    world.calls_since(mark, OperationKind::Register).values().sum()
+}
+
+/// Waits until all devices were moved to this key and the integration's status says so.
+async fn wait_all_moved(world: &World, devices: usize, key: &str) {
+    world.wait_moved(devices, "Primary", key).await;
+    let over = |i: &Value| i["status"]["devices"]["ready"] == devices && i["status"]["keyRotation"].is_null();
+    world.wait(Kind::Integration, INTEGRATION, "through with the rotation", over).await;
+    for secret in world.generated_secrets().await {
+        let values = data(&secret);
+        assert!(world.dps.accepts_device_key(SCOPE, &values["registrationId"], &values["sharedAccessKey"]));
+    }
+}
+
+/// Fails if a Secret was ever a mixture on its way to this key.
+async fn assert_always_whole(world: &World, secrets: &History, key: &str) {
+    let secrets = secrets.so_far(world).await;
+    let generated = secrets.iter().filter(|secret| secret["metadata"]["labels"].is_object());
+    let keys: BTreeSet<&str> = generated.map(made_from).collect();
+    assert!(keys.contains(PRIMARY_KEY) && keys.contains(key));
+}
+
+/// Fails if any stretch of time saw more calls than the limit allows, even one of a few seconds: two
+/// may go at once, and what leaves evenly may arrive within the second that a permit lives.
+fn assert_even(calls: &[LedgerEntry], per_minute: u32) {
+    for (number, first) in calls.iter().enumerate() {
+        for seconds in [2, 5, 60] {
+            let soon = |entry: &&LedgerEntry| entry.time.duration_since(first.time).as_secs() < seconds;
+            let seen = calls[number..].iter().filter(soon).count();
+            let most = i64::from(per_minute) * (seconds + 1) / 60 + 2;
+            assert!(seen <= usize::try_from(most).unwrap(), "{seen} calls in {seconds} s from {first:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_devices_overtake_a_rotation_in_which_every_secret_is_old_or_new_and_never_both() {
+    const FLEET: usize = 60;
+    const NEW: usize = 5;
+    const PER_MINUTE: u32 = 240;
+    let mut world = provisioned(FLEET).await;
+    world.registrations_per_minute = PER_MINUTE;
+    world.restart_operator().await;
+    let (before, secrets) = (world.mark().await, world.history(Kind::Secret).await);
+
+    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
+    world.change_group_key("factory-key", NEW_KEY).await;
+    world.wait_ledger("the rotation under way", |_| registers_since(&world, before) >= FLEET / 6).await;
+    let names = world.devices("new", NEW).await;
+
+    let started = Instant::now();
+    let (mut ready, mut moved) = (false, 0);
+    while !ready && started.elapsed() < PATIENCE {
+        let devices = world.list(Kind::Device).await;
+        let is_new = |device: &&Value| names.iter().any(|name| device["metadata"]["name"] == *name);
+        ready = devices.iter().filter(is_new).filter(|device| is_ready(device)).count() == NEW;
+        moved = world.moved_secrets(NEW_KEY).await;
+    }
+    assert!(ready && moved < FLEET, "{moved} Secrets, and the new devices are ready: {ready}");
+    wait_all_moved(&world, FLEET + NEW, NEW_KEY).await;
+    assert_always_whole(&world, &secrets, NEW_KEY).await;
+    let calls = world.calls_since(before, OperationKind::Register);
+    assert_eq!(calls.len(), FLEET + NEW);
+    assert!(calls.values().all(|times| *times == 1), "{calls:?}");
+    assert_eq!(world.calls_since(before, OperationKind::Lookup).into_keys().next(), None);
+    let registers = |entry: &LedgerEntry| entry.operation == OperationKind::Register;
+    let registers: Vec<_> = world.ledger_since(before).into_iter().filter(registers).collect();
+    assert_even(&registers, PER_MINUTE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_changes_twice_within_a_second_leaves_every_device_with_the_newest() {
+    const FLEET: usize = 40;
+    let world = provisioned(FLEET).await;
+    let (before, secrets) = (world.mark().await, world.history(Kind::Secret).await);
+    // DPS takes both, so whoever is quick enough is registered with the first of them.
+    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, NEWEST_KEY).unwrap();
+    world.dps.set_retry_after(Some(Duration::from_secs(1)));
+
+    world.change_group_key("factory-key", NEW_KEY).await;
+    world.wait_ledger("the rotation under way", |_| registers_since(&world, before) >= FLEET / 4).await;
+    world.change_group_key("factory-key", NEWEST_KEY).await;
+
+    wait_all_moved(&world, FLEET, NEWEST_KEY).await;
+    assert_always_whole(&world, &secrets, NEWEST_KEY).await;
+    let calls = world.calls_since(before, OperationKind::Register);
+    assert!(calls.values().all(|times| *times <= 2), "{calls:?}");
+    assert!(calls.values().any(|times| *times == 2), "nobody was caught between the two: {calls:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_goes_on_where_it_was_when_the_operator_is_killed() {
+    const FLEET: usize = 40;
+    let mut world = provisioned(FLEET).await;
+    world.registrations_per_minute = 600;
+    world.restart_operator().await;
+    let (before, secrets) = (world.mark().await, world.history(Kind::Secret).await);
+    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
+    // Who has been registered waits so long for its first poll: some are in between at any moment.
+    world.dps.set_retry_after(Some(Duration::from_secs(1)));
+
+    world.change_group_key("factory-key", NEW_KEY).await;
+    world.wait_ledger("half of it", |_| registers_since(&world, before) >= FLEET / 2).await;
+    world.kill_operator().await;
+    let (begun, moved) = (registers_since(&world, before), recorded(&world, NEW_KEY).await);
+    assert!(!moved.is_empty() && moved.len() < begun && begun < FLEET, "{begun} begun, moved: {moved:?}");
+    world.start_operator().await;
+
+    wait_all_moved(&world, FLEET, NEW_KEY).await;
+    assert_always_whole(&world, &secrets, NEW_KEY).await;
+    let calls = world.calls_since(before, OperationKind::Register);
+    assert!(calls.values().all(|times| *times <= 2), "{calls:?}");
+    assert!(moved.iter().all(|device| calls[device] == 1), "who had moved stays: {calls:?}, {moved:?}");
+}
+
+/// Devices whose status says that they were registered with this key.
+async fn recorded(world: &World, key: &str) -> Vec<String> {
+    let devices = world.list(Kind::Device).await;
+    let is_moved = |device: &&Value| device["status"]["credential"]["fingerprint"] == fingerprint(key);
+    devices
+        .iter()
+        .filter(is_moved)
+        .map(|device| device["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_that_is_held_from_the_start_shows_how_many_devices_wait() {
+    const FLEET: usize = 3;
+    let world = World::empty().await;
+    world.integration_with(INTEGRATION, json!({"rollout": {"paused": true}})).await;
+    world.devices("truck", FLEET).await;
+    world.wait_all_ready(FLEET).await;
+    // From here on no device has anything to say.
+    world.wait_counters(INTEGRATION, |devices| devices["ready"] == FLEET).await;
+
+    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
+    world.change_group_key("factory-key", NEW_KEY).await;
+
+    let waits = |integration: &Value| integration["status"]["keyRotation"]["pending"] == FLEET;
+    world.wait(Kind::Integration, INTEGRATION, "about to move all", waits).await;
+    assert_eq!(world.registers(), FLEET);
+    world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"rollout": null}})).await;
+    wait_all_moved(&world, FLEET, NEW_KEY).await;
+}

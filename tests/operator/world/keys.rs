@@ -1,0 +1,64 @@
+//! Group keys, and which of them a Secret was made from.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::objects::{data, is_ready};
+use super::{Kind, PATIENCE, POLL, PRIMARY_KEY, SECONDARY_KEY, World};
+use crate::scanner::{base64, bytes_of, device_key};
+
+/// A key that a group gets after `NEW_KEY`.
+pub const NEWEST_KEY: &str = "n67CMAr1lPYY3VluJpnuzp4RawatDl/vwEVHX/E1uURvfzfAL/ewXwJbppxP7ZYq";
+/// A key that a group gets in place of its first.
+pub const NEW_KEY: &str = super::WRONG_KEY;
+
+const ALL: [&str; 4] = [PRIMARY_KEY, SECONDARY_KEY, NEW_KEY, NEWEST_KEY];
+
+/// By what status and annotations name a group key.
+pub fn fingerprint(group_key: &str) -> String {
+    let digest = Sha256::new_with_prefix(b"dps-operator/v1\0").chain_update(bytes_of(group_key)).finalize();
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The group key that a Secret was made from. Fails if it is a mixture, or made from none.
+pub fn made_from(secret: &Value) -> &'static str {
+    let (values, name) = (data(secret), &secret["metadata"]["name"]);
+    let key = &values["sharedAccessKey"];
+    let is_maker = |group_key: &&str| base64(&device_key(group_key, &values["registrationId"])) == *key;
+    let Some(maker) = ALL.into_iter().find(is_maker) else { panic!("{name} was made from no group key") };
+    let (hub, device) = (&values["iotHubHostname"], &values["deviceId"]);
+    let whole = format!("HostName={hub};DeviceId={device};SharedAccessKey={key}");
+    assert_eq!(values["connectionString"], whole, "{name} is mixed");
+    let named = &secret["metadata"]["annotations"]["dps-operator.io/credential-fingerprint"];
+    assert_eq!(named, &fingerprint(maker), "{name} names another key than its own");
+    maker
+}
+
+impl World {
+    /// How many generated Secrets were made from this key. Fails if one of them is not whole.
+    pub async fn moved_secrets(&self, key: &str) -> usize {
+        self.generated_secrets().await.iter().filter(|secret| made_from(secret) == key).count()
+    }
+
+    /// Waits until there are so many devices, all of them Ready and moved to this key in this slot.
+    pub async fn wait_moved(&self, devices: usize, slot: &str, key: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let credential = json!({"type": "SymmetricKey", "slot": slot, "fingerprint": fingerprint(key)});
+        let is_moved = |device: &&Value| is_ready(device) && device["status"]["credential"] == credential;
+        loop {
+            let secrets = self.moved_secrets(key).await;
+            let all = self.list(Kind::Device).await;
+            let moved = all.iter().filter(is_moved).count();
+            if secrets == devices && moved == devices && all.len() == devices {
+                return;
+            }
+            if Instant::now() >= deadline {
+                let lagging: Vec<&Value> = all.iter().filter(|device| !is_moved(device)).take(3).collect();
+                self.give_up(&format!("{secrets} Secrets and {moved} devices were moved"), &json!(lagging));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
