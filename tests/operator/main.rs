@@ -27,6 +27,8 @@ mod dps_outages;
 #[cfg(test)]
 mod duplicates;
 #[cfg(test)]
+mod elsewhere;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod examples;
@@ -48,6 +50,8 @@ mod leaks;
 mod lifecycle;
 #[cfg(test)]
 mod manifests;
+#[cfg(test)]
+mod proxy;
 #[cfg(test)]
 mod referring;
 #[cfg(test)]

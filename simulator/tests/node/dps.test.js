@@ -4,13 +4,9 @@
 const assert = require('node:assert/strict');
 const crypto = require('node:crypto');
 const fs = require('node:fs');
-const https = require('node:https');
 const { test } = require('node:test');
 
-const { Http: BaseHttp } = require('azure-iot-http-base');
-const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');
-const { Http } = require('azure-iot-provisioning-device-http');
-const { SymmetricKeySecurityClient } = require('azure-iot-security-symmetric-key');
+const client = require('./client.js');
 
 const { DPS_PORT, DPS_CA_FILE, DPS_ADMIN, DPS_FLEET_KEY, DPS_FLEET_SECONDARY_KEY, DPS_SITE_KEY, DPS_CLOSED_KEY } =
   process.env;
@@ -21,17 +17,8 @@ function deviceKey(groupKey, registrationId) {
   return crypto.createHmac('sha256', Buffer.from(groupKey, 'base64')).update(registrationId, 'utf8').digest('base64');
 }
 
-// The client takes no port, so it goes in through the agent.
-function register({ idScope = SCOPE, id, key, payload, trust = ca }) {
-  const agent = new https.Agent({ port: Number(DPS_PORT), ca: trust, keepAlive: true });
-  const base = new BaseHttp();
-  base.setOptions({ http: { agent } });
-  const client = ProvisioningDeviceClient.create(
-    'localhost', idScope, new Http(base), new SymmetricKeySecurityClient(id, key));
-  if (payload) {
-    client.setProvisioningPayload(payload);
-  }
-  return client.register().finally(() => agent.destroy());
+function register({ idScope = SCOPE, trust = ca, ...device }) {
+  return client.register({ port: DPS_PORT, idScope, trust, ...device });
 }
 
 async function refusal(options) {

@@ -11,11 +11,7 @@ if [[ ! -x $binary ]]; then
 fi
 
 cd "$here"
-lock=$(sha256sum < package-lock.json)
-if [[ ! -f node_modules/.lock || $(< node_modules/.lock) != "$lock" ]]; then
-  npm ci --no-audit --no-fund
-  printf '%s\n' "$lock" > node_modules/.lock
-fi
+./install.sh
 
 work=$(mktemp -d)
 pid=

@@ -56,6 +56,7 @@ pub struct World {
     log_level: &'static str,
     /// Of operators that are started from now on.
     pub registrations_per_minute: u32,
+    pub dps_proxy: Option<String>,
     log: PathBuf,
     audit_start: u64,
 }
@@ -135,6 +136,7 @@ impl World {
             guests: Vec::new(),
             log_level: setup.log_level,
             registrations_per_minute: UNLIMITED,
+            dps_proxy: None,
             log,
             audit_start,
         };

@@ -24,6 +24,9 @@ impl World {
             .args(["--watch-namespaces", &namespaces.join(",")])
             .args(["--allowed-dps-hosts", &self.host()])
             .args(["--registrations-per-minute", &self.registrations_per_minute.to_string()]);
+        if let Some(proxy) = &self.dps_proxy {
+            command.args(["--dps-proxy", proxy]);
+        }
         let (log, control_plane, namespace) =
             (self.log.clone(), self.control_plane.clone(), self.namespace.clone());
         let started = tokio::task::block_in_place(|| -> Result<Guarded, Error> {
