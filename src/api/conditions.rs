@@ -286,4 +286,14 @@ mod tests {
             assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
         }
     }
+    #[test]
+    fn every_reason_has_a_paragraph() {
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conditions.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let missing: Vec<_> = Reason::ALL
+            .iter()
+            .filter(|reason| !page.contains(&format!("\n### {}\n", reason.as_str())))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }

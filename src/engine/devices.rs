@@ -123,7 +123,7 @@ impl Engine {
         let news = status::is_news(work.device.status.as_ref(), &wanted);
         let told = events::of_device(work.device.status.as_ref(), &wanted, self.teller.tells_all());
         work.tried = Some(version(work.device.metadata.resource_version.as_deref()));
-        let (device, writer) = (work.device.clone(), self.writer.clone());
+        let (device, writer) = (work.device.clone(), self.writer.for_fleet(work.for_fleet));
         self.spawn(id, async move {
             let result = writer.replace_status(&*device, &wanted).await;
             Effect::StatusWritten { status: Box::new(wanted), news, told, result }

@@ -19,7 +19,7 @@ use crate::controller::device::secret::{read_back, settings_of_same_rendering};
 use crate::controller::events::Told;
 use crate::dps::error::DpsError;
 use crate::dps::queue::Permit;
-use crate::fleet::record::{Uid, version};
+use crate::fleet::record::{Record, Uid, version};
 use crate::fleet::retry::{self, RetryClass};
 use crate::fleet::{Change, DeviceId, uid_of};
 use crate::kube_io::error::ApiError;
@@ -89,7 +89,12 @@ impl Engine {
                         work.stale = false;
                     }
                     None => {
-                        let work = Work::new(*device, &self.config.allowed_hub_suffixes);
+                        let mut work = Work::new(*device, &self.config.allowed_hub_suffixes);
+                        // Nobody has changed a device that was settled: what it needs, others need too.
+                        let settled = |record: &Record| {
+                            record.settled.is_some() && !record.asks && record.secret_seen > 0
+                        };
+                        work.for_fleet = self.fleet.get(id).is_some_and(settled);
                         self.work.insert(id, Box::new(work));
                     }
                 }

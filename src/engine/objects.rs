@@ -20,7 +20,7 @@ impl Engine {
         });
         let Some(device) = revived else { return self.read_device(id) };
         let mut work = Work::new(device, &self.config.allowed_hub_suffixes);
-        work.revived = true;
+        (work.revived, work.for_fleet) = (true, true);
         self.work.insert(id, Box::new(work));
         self.look_at(id);
     }
@@ -38,8 +38,8 @@ impl Engine {
     pub(super) fn spawn_secret_write(&mut self, id: DeviceId) {
         let Some(ready) = self.ready_of(id) else { return };
         let seen = self.fleet.secret(id);
-        let writer = self.writer.clone();
         let Some(work) = self.work.get_mut(&id) else { return };
+        let writer = self.writer.for_fleet(work.for_fleet);
         let Some(registered) = work.facts.registered.clone() else { return };
         let (device, found) = (work.device.clone(), work.found.take());
         let name = self.fleet.get(id).map(Record::secret_name);

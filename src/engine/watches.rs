@@ -280,7 +280,7 @@ impl Engine {
             // What we know goes further than what the status says.
             Some(work) => {
                 if work.device.metadata.generation != device.metadata.generation {
-                    (work.found, work.secret_read) = (None, false);
+                    (work.found, work.secret_read, work.for_fleet) = (None, false, false);
                 }
                 work.device = Arc::new(device);
                 work.stale = false;

@@ -32,6 +32,8 @@ pub struct Work {
     pub stale: bool,
     /// The API server did not answer, this many times in a row.
     pub unanswered: u32,
+    /// What is done concerns a whole fleet, not this device.
+    pub for_fleet: bool,
     /// The settings with which the Secret was written, while only the assignment has changed since.
     pub same_settings: Option<Hash>,
     /// The object was made from the record, and DPS has not answered yet: no status may be written.
@@ -60,6 +62,7 @@ impl Work {
             found: None,
             stale: false,
             unanswered: 0,
+            for_fleet: false,
             same_settings: None,
             revived: false,
             news: false,

@@ -7,7 +7,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::ApiError;
 use super::guard::Guarded;
@@ -18,6 +18,8 @@ use crate::fleet::record;
 /// Writes in flight. More only adds latency: the API server is saturated near this number.
 const SLOTS: usize = 16;
 
+/// Of these, so many at most for work that concerns a whole fleet: a new device never waits behind it.
+const FLEET_SLOTS: usize = SLOTS / 2;
 /// Reads of single objects in flight.
 const READ_SLOTS: usize = 16;
 
@@ -27,6 +29,8 @@ pub struct Writer {
     client: Client,
     slots: Arc<Semaphore>,
     read_slots: Arc<Semaphore>,
+    fleet_slots: Arc<Semaphore>,
+    for_fleet: bool,
 }
 
 /// Of a written object only the version is of interest.
@@ -53,7 +57,22 @@ impl Writer {
             client,
             slots: Arc::new(Semaphore::new(SLOTS)),
             read_slots: Arc::new(Semaphore::new(READ_SLOTS)),
+            fleet_slots: Arc::new(Semaphore::new(FLEET_SLOTS)),
+            for_fleet: false,
         }
+    }
+
+    /// The same for work that concerns a whole fleet.
+    #[must_use]
+    pub fn for_fleet(&self, is: bool) -> Self {
+        Self { for_fleet: is, ..self.clone() }
+    }
+
+    /// Waits for a slot. Fleet-wide work waits for one of its own first, so that it never holds more.
+    async fn slot(&self) -> (Option<SemaphorePermit<'_>>, Option<SemaphorePermit<'_>>) {
+        // The semaphores are never closed.
+        let fleet = if self.for_fleet { self.fleet_slots.acquire().await.ok() } else { None };
+        (fleet, self.slots.acquire().await.ok())
     }
 
     /// Reads a device whose object is not kept in memory.
@@ -87,7 +106,7 @@ impl Writer {
     /// # Errors
     /// `Conflict` when one of that name exists.
     pub async fn create_secret(&self, namespace: &str, secret: &Secret) -> Result<u64, ApiError> {
-        let _slot = self.slots.acquire().await;
+        let _slot = self.slot().await;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let created = api.create(&params, secret).await.map_err(|error| ApiError::from(&error))?;
@@ -100,7 +119,7 @@ impl Writer {
     /// # Errors
     /// `Conflict` when the Secret is not the one that was looked at; `NotFound` when it is gone.
     pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &Value) -> Result<u64, ApiError> {
-        let _slot = self.slots.acquire().await;
+        let _slot = self.slot().await;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patched = api
@@ -120,7 +139,7 @@ impl Writer {
     where
         K: Resource<DynamicType = ()>,
     {
-        let _slot = self.slots.acquire().await;
+        let _slot = self.slot().await;
         let meta = object.meta();
         let name = meta.name.as_deref().unwrap_or_default();
         let body = json!({
