@@ -41,6 +41,7 @@ pub struct Stage {
     kubeconfig: PathBuf,
     operator: Option<Guarded>,
     starts: usize,
+    fences: usize,
 }
 
 impl Stage {
@@ -73,6 +74,7 @@ impl Stage {
             kubeconfig,
             operator: None,
             starts: 0,
+            fences: 0,
         })
     }
 
@@ -205,8 +207,9 @@ impl Stage {
     }
 
     /// A device created after a restart: when it is Ready, everything before it has been looked at.
-    pub async fn fence(&self) -> Outcome<Duration> {
-        self.one_device(&format!("fence-{}", self.starts)).await
+    pub async fn fence(&mut self) -> Outcome<Duration> {
+        self.fences += 1;
+        self.one_device(&format!("fence-{}", self.fences)).await
     }
 
     /// Time from the apply of a device of this name to Ready.

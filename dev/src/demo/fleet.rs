@@ -56,6 +56,7 @@ struct SecretKeys {
 struct Status {
     id_scope: String,
     registration_id: String,
+    assigned_hub: String,
     secret: SecretStatus,
 }
 
@@ -75,6 +76,10 @@ impl Device {
 
     pub(super) fn id_scope(&self) -> &str {
         &self.status.id_scope
+    }
+
+    pub(super) fn hub(&self) -> &str {
+        &self.status.assigned_hub
     }
 
     pub(super) fn secret_name(&self) -> &str {

@@ -132,6 +132,8 @@ fn play(story: &mut Story, stage: &mut Stage, binaries: &Binaries, wait: bool) -
     story.done()?;
 
     prove(story, stage, &devices)?;
+    rotate(story, stage)?;
+    follow(story, stage, &devices)?;
     overview(story, stage, devices.len())?;
     if wait { look_around(story, stage) } else { Ok(()) }
 }
@@ -152,17 +154,67 @@ fn declare(story: &mut Story, stage: &Stage) -> Result<(), Failure> {
 
 fn prove(story: &mut Story, stage: &Stage, devices: &[Device]) -> Result<(), Failure> {
     story.step("Ask the simulator whether it accepts the key in every Secret")?;
+    check_keys(story, stage, devices)?;
+    story.done()?;
+    let device = shown(devices)?;
+    story.step("Read what a device connects with (only here its key is masked)")?;
+    story.shown(&device.connection_string_command())?;
+    story.line(&fleet::connection_string(&stage.control_plane, device)?.masked())?;
+    story.done()?;
+    Ok(())
+}
+
+fn shown(devices: &[Device]) -> Result<&Device, Failure> {
+    let found = devices.iter().find(|device| device.name() == SHOWN_DEVICE);
+    found.ok_or(Failure::NoDevice(SHOWN_DEVICE))
+}
+
+fn check_keys(story: &mut Story, stage: &Stage, devices: &[Device]) -> Result<(), Failure> {
     let width = devices.iter().map(|device| device.secret_name().len()).max().unwrap_or_default();
     for device in devices {
         let connection = fleet::connection_string(&stage.control_plane, device)?;
         stage.check_key(device, &connection)?;
         story.line(&format!("Secret {:width$}  key accepted for {}", device.secret_name(), device.id()))?;
     }
+    Ok(())
+}
+
+/// Every device moves to the group's other key.
+fn rotate(story: &mut Story, stage: &mut Stage) -> Result<(), Failure> {
+    story.step("Rotate: the integration asks for the group's secondary key, and every device follows")?;
+    let patch = r#"{"spec":{"attestation":{"symmetricKey":{"active":"Secondary"}}}}"#;
+    story.shown(&format!("kubectl patch dpsi factory -n fleet --type merge -p '{patch}'"))?;
+    let arguments = ["patch", "dpsi", "factory", "-n", "fleet", "--type", "merge", "-p", patch];
+    story.lines(&stage.control_plane.kubectl_ok(&arguments)?)?;
+    let moved = format!(
+        "wait --for=jsonpath={{.status.credential.slot}}=Secondary pdev --all -n fleet --timeout={READY_TIMEOUT}"
+    );
+    stage.kubectl_until_done(story, &moved)?;
+    let devices = fleet::devices(&stage.control_plane)?;
+    check_keys(story, stage, &devices)?;
     story.done()?;
-    let Some(device) = devices.iter().find(|device| device.name() == SHOWN_DEVICE) else {
-        return Err(Failure::NoDevice(SHOWN_DEVICE));
-    };
-    story.step("Read what a device connects with (only here its key is masked)")?;
+    Ok(())
+}
+
+/// A device is moved in Azure, and the operator follows it.
+fn follow(story: &mut Story, stage: &mut Stage, devices: &[Device]) -> Result<(), Failure> {
+    let device = shown(devices)?;
+    let elsewhere = devices.iter().map(Device::hub).find(|hub| *hub != device.hub());
+    let Some(hub) = elsewhere else { return Err(Failure::NoDevice("on another hub")) };
+    story.step(&format!(
+        "Move {} to another hub in the simulated Azure, and ask to look again",
+        device.id()
+    ))?;
+    stage.simulator.move_device(device.id_scope(), device.id(), hub)?;
+    stage.kubectl(
+        story,
+        &format!("annotate pdev {SHOWN_DEVICE} -n fleet reconcile.fluxcd.io/requestedAt=now"),
+    )?;
+    let followed = format!(
+        "wait --for=jsonpath={{.status.assignedHub}}={hub} pdev/{SHOWN_DEVICE} -n fleet --timeout={READY_TIMEOUT}"
+    );
+    stage.kubectl_until_done(story, &followed)?;
+    story.line("(it would have been found by the daily drift check, too; nothing was registered)")?;
     story.shown(&device.connection_string_command())?;
     story.line(&fleet::connection_string(&stage.control_plane, device)?.masked())?;
     story.done()?;

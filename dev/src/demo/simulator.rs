@@ -78,10 +78,21 @@ impl Simulator {
     /// Whether a device that is registered there may connect with `key`.
     pub(super) fn accepts(&self, id_scope: &str, registration_id: &str, key: &str) -> Result<bool, Failure> {
         let question = json!({ "idScope": id_scope, "registrationId": registration_id, "key": key });
-        let answer = post(self.ready.admin_address, "/v1/check-device-key", &question.to_string())?;
+        let answer = call(self.ready.admin_address, "POST /v1/check-device-key", &question.to_string())?;
         let verdict: Verdict =
             serde_json::from_str(&answer).map_err(|error| Failure::Json("the simulator", error))?;
         Ok(verdict.accepted)
+    }
+
+    /// Moves a device to another hub, as its owner may do in Azure.
+    pub(super) fn move_device(
+        &self,
+        id_scope: &str,
+        registration_id: &str,
+        hub: &str,
+    ) -> Result<(), Failure> {
+        let request = format!("PUT /v1/scopes/{id_scope}/registrations/{registration_id}/hub");
+        call(self.ready.admin_address, &request, &json!({ "hub": hub }).to_string()).map(drop)
     }
 }
 
@@ -96,13 +107,13 @@ fn read_ready(file: &Path) -> Option<Ready> {
 
 /// One request to a server on loopback. By hand and not with a program, because the arguments of
 /// a program can be read by everybody and the body holds a key.
-fn post(server: SocketAddr, path: &str, body: &str) -> Result<String, Failure> {
+fn call(server: SocketAddr, request: &str, body: &str) -> Result<String, Failure> {
     let mut stream = TcpStream::connect_timeout(&server, ANSWER_TIMEOUT)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let length = body.len();
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n\
+        "{request} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )?;
     let mut answer = String::new();
@@ -113,10 +124,10 @@ fn post(server: SocketAddr, path: &str, body: &str) -> Result<String, Failure> {
     }
 }
 
-/// The body of an answer with status 200.
+/// The body of an answer that is success.
 fn body_of(answer: &str) -> Option<&str> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 200").then_some(body)
+    head.starts_with("HTTP/1.1 20").then_some(body)
 }
 
 #[cfg(test)]
@@ -126,6 +137,7 @@ mod tests {
     #[test]
     fn only_an_answer_that_is_ok_has_a_body() {
         assert_eq!(body_of("HTTP/1.1 200 OK\r\nServer: x\r\n\r\n{}"), Some("{}"));
+        assert_eq!(body_of("HTTP/1.1 204 No Content\r\n\r\n"), Some(""));
         assert_eq!(body_of("HTTP/1.1 400 Bad Request\r\n\r\n{}"), None);
         assert_eq!(body_of("HTTP/1.1 200 OK\r\n"), None);
     }
