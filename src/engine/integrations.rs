@@ -266,9 +266,13 @@ impl Engine {
             None => integration.trouble = ready.as_recorded.then(|| recorded_refusal(object)).flatten(),
         }
         integration.unusable_since = (ready.suspended || integration.trouble.is_some()).then_some(now);
+        let refused = same_dps.is_none() && integration.trouble.is_some();
         let (scope, accepted) = (ready.scope.clone(), integration.accepted);
         integration.outcome = Some(Ok(Arc::new(ready)));
         self.queue.admit(sym.index(), scope, accepted, now);
+        if refused {
+            self.queue.recall_refusal(sym.index(), now);
+        }
         self.queue.limit(sym.index(), limits, now);
         self.counters.touch();
         self.wake_devices(sym);

@@ -83,6 +83,11 @@ impl Member {
         self.own.at_least_one();
     }
 
+    /// DPS refused the key before we were started: it is not tried again at once.
+    pub(super) fn recall_refusal(&mut self, now: Instant) {
+        (self.accepted, self.refusals, self.not_before) = (false, CANARIES, now + REFUSED_FIRST);
+    }
+
     pub(super) fn limit(&mut self, limits: Limits, now: Instant) {
         self.share = limits.share.map(|per_minute| Bucket::even(per_minute, now));
         self.rollout = limits.rollout.map(|per_minute| Bucket::even(per_minute, now));

@@ -179,6 +179,13 @@ impl DpsQueue {
         }
     }
 
+    /// Tells that DPS refused this very key before: it is tried after the first wait.
+    pub fn recall_refusal(&mut self, tenant: Tenant, now: Instant) {
+        if let Some(member) = self.members.get_mut(&tenant) {
+            member.recall_refusal(now);
+        }
+    }
+
     /// Sets what the integration may use of the rate.
     pub fn limit(&mut self, tenant: Tenant, limits: Limits, now: Instant) {
         if let Some(member) = self.members.get_mut(&tenant) {

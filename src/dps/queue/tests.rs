@@ -77,6 +77,14 @@ fn a_wrong_key_costs_three_refusals_and_then_one_try_a_minute_and_longer() {
 }
 
 #[test]
+fn a_refusal_from_before_the_start_costs_no_new_canaries() {
+    let (mut queue, now) = queue(600, false, 10);
+    queue.recall_refusal(1, now);
+    let grants = run(&mut queue, now, now + MINUTE * 4, Outcome::Refused);
+    assert_eq!(seconds(&grants, now), [60, 180]);
+}
+
+#[test]
 fn a_changed_key_is_tried_at_once() {
     let (mut queue, now) = queue(600, false, 10);
     run(&mut queue, now, now + MINUTE, Outcome::Refused);
