@@ -75,6 +75,8 @@ mod slots;
 #[cfg(test)]
 mod triggers;
 #[cfg(test)]
+mod two_operators;
+#[cfg(test)]
 mod world;
 #[cfg(test)]
 mod wrong_key;

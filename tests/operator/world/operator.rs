@@ -1,5 +1,6 @@
 //! The operator's process: started, ended, killed, listened to.
 
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -16,6 +17,15 @@ impl World {
     /// Starts it with the rights of its account.
     pub async fn start_operator(&mut self) {
         assert!(self.operator.is_none(), "the operator runs already");
+        self.operator = Some(self.spawn_operator(&self.log.clone()));
+    }
+
+    /// Another one with the same rights, which ends with the value that is returned.
+    pub async fn second_operator(&self) -> Guarded {
+        self.spawn_operator(&self.log.with_extension("second.log"))
+    }
+
+    fn spawn_operator(&self, log: &Path) -> Guarded {
         let namespaces: Vec<&str> =
             [&self.namespace].into_iter().chain(&self.guests).map(String::as_str).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));
@@ -27,13 +37,11 @@ impl World {
         if let Some(proxy) = &self.dps_proxy {
             command.args(["--dps-proxy", proxy]);
         }
-        let (log, control_plane, namespace) =
-            (self.log.clone(), self.control_plane.clone(), self.namespace.clone());
         let started = tokio::task::block_in_place(|| -> Result<Guarded, Error> {
-            let kubeconfig = control_plane.service_account_kubeconfig(ACCOUNTS, &namespace)?;
-            Ok(Guarded::spawn(command.env("KUBECONFIG", kubeconfig), &log)?)
+            let kubeconfig = self.control_plane.service_account_kubeconfig(ACCOUNTS, &self.namespace)?;
+            Ok(Guarded::spawn(command.env("KUBECONFIG", kubeconfig), log)?)
         });
-        self.operator = Some(started.expect("the operator starts"));
+        started.expect("the operator starts")
     }
 
     /// SIGTERM; waits for its end.
