@@ -101,10 +101,11 @@ async fn flapping_dps(stage: &mut Stage, n: usize) -> Outcome<()> {
         FLAP.as_secs()
     ))?;
     let control = stage.dps.control();
+    let key = if stage.group_key().await? == KEY { OTHER_KEY } else { KEY };
     stage.forget();
     control.set_outage(Outage::Reset);
-    control.set_group_keys("0neBENCH", "fleet", KEY, OTHER_KEY)?;
-    stage.set_group_key(KEY).await?;
+    control.set_group_keys("0neBENCH", "fleet", key, key)?;
+    stage.set_group_key(key).await?;
     for _ in 0..FLAPS {
         tokio::time::sleep(FLAP).await;
         control.set_outage(Outage::None);
