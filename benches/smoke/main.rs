@@ -66,7 +66,7 @@ async fn run(args: &Args) -> Outcome<()> {
     stage.start_operator()?;
     stage.fence().await?;
     let first = stage.first_device().await?;
-    let idle_kib = stage.resident_kib()?;
+    let idle_kib = stage.resident_kib().await?;
     stage.stop_operator()?;
 
     say(&format!("operator: {n} devices that are there before it starts…"))?;
@@ -74,7 +74,7 @@ async fn run(args: &Args) -> Outcome<()> {
     stage.forget();
     stage.start_operator()?;
     let taken = stage.wait_ready(n, n + 2).await?;
-    let settled_kib = stage.resident_kib()?;
+    let settled_kib = stage.resident_kib().await?;
     let requests = stage.requests()?;
     let [register, poll, lookup, other] = stage.dps_calls();
 
@@ -85,7 +85,7 @@ async fn run(args: &Args) -> Outcome<()> {
     let fence = stage.fence().await?;
     let restart_requests = stage.requests()?;
     let restart_dps: u64 = stage.dps_calls().iter().sum();
-    let restart_kib = stage.resident_kib()?;
+    let restart_kib = stage.resident_kib().await?;
 
     say("\nresult")?;
     say(&format!("  devices                        {n}"))?;
@@ -131,11 +131,11 @@ async fn grow(stage: &mut Stage, from: usize, to: usize, before_kib: u64) -> Out
     stage.forget();
     stage.create_devices(from, to).await?;
     stage.wait_ready(to - from, to + 3).await?;
-    let grown_kib = stage.resident_kib()?;
+    let grown_kib = stage.resident_kib().await?;
     stage.stop_operator()?;
     stage.start_operator()?;
     stage.fence().await?;
-    let fresh_kib = stage.resident_kib()?;
+    let fresh_kib = stage.resident_kib().await?;
     let slope = (fresh_kib as f64 - before_kib as f64) * 1024.0 / (to - from) as f64;
     say(&format!(
         "  resident memory                {grown_kib} KiB with {to} settled, {fresh_kib} KiB after a restart"

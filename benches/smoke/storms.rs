@@ -49,7 +49,7 @@ async fn wrong_key(stage: &mut Stage, n: usize) -> Outcome<()> {
 
 async fn forged_secrets(stage: &mut Stage) -> Outcome<()> {
     say(&format!("\n{FORGED} Secrets with the operator's label that no device names…"))?;
-    let before = stage.resident_kib()?;
+    let before = stage.resident_kib().await?;
     stage.forget();
     let secrets: Api<Secret> = Api::namespaced(stage.client.clone(), NAMESPACE);
     let create = |number: usize| {
@@ -59,7 +59,7 @@ async fn forged_secrets(stage: &mut Stage) -> Outcome<()> {
     stream::iter((0..FORGED).map(create)).buffer_unordered(16).try_collect::<Vec<_>>().await?;
     stage.fence().await?;
     print(stage, FORGED)?;
-    let after = stage.resident_kib()?;
+    let after = stage.resident_kib().await?;
     say(&format!("  resident memory                {before} KiB before, {after} KiB after"))
 }
 
