@@ -67,8 +67,8 @@ pub struct RunArgs {
     #[arg(long, env = "DPS_OPERATOR_MAX_IN_FLIGHT", value_name = "NUMBER", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: u32,
     /// Events on devices and integrations: changes and trouble, all (also each first assignment), or none.
-    #[arg(long, env = "DPS_OPERATOR_EVENTS", value_name = "WHICH", value_enum, default_value_t = WhichEvents::Changes)]
-    events: WhichEvents,
+    #[arg(long, env = "DPS_OPERATOR_EVENTS", value_name = "WHICH", value_enum, default_value_t = EventsLevel::Changes)]
+    events: EventsLevel,
     /// error, warn, info, debug, trace (of the operator; its libraries stay at info), or a list such
     /// as info,dps_operator::dps=trace.
     #[arg(long, env = "DPS_OPERATOR_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
@@ -86,14 +86,6 @@ pub struct RunArgs {
 pub enum LogFormat {
     Text,
     Json,
-}
-
-/// Of what events tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum WhichEvents {
-    Changes,
-    All,
-    None,
 }
 
 /// A flag whose value makes no sense.
@@ -136,11 +128,7 @@ impl RunArgs {
             )?,
             allowed_hub_suffixes: suffixes.iter().map(|suffix| suffix.to_ascii_lowercase()).collect(),
             dps_proxy: self.dps_proxy.clone(),
-            events: match self.events {
-                WhichEvents::Changes => EventsLevel::Changes,
-                WhichEvents::All => EventsLevel::All,
-                WhichEvents::None => EventsLevel::None,
-            },
+            events: self.events,
         })
     }
 }

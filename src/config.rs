@@ -19,7 +19,7 @@ pub struct Config {
 }
 
 /// Of what events tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum EventsLevel {
     /// Trouble and changes.
     #[default]

@@ -19,7 +19,7 @@ pub async fn run(stage: &mut Stage, n: usize, rate: u32) -> Outcome<()> {
     stage.start_operator_at(rate)?;
     stage.fence().await?;
     stage.forget();
-    let from = stage.dps.control().ledger_len();
+    let sequence = stage.dps.control().ledger().last().map_or(0, |entry| entry.sequence);
     stage.dps.control().set_group_keys("0neBENCH", "fleet", OTHER_KEY, OTHER_KEY)?;
     let begun = Instant::now();
     stage.set_group_key(OTHER_KEY).await?;
@@ -33,14 +33,16 @@ pub async fn run(stage: &mut Stage, n: usize, rate: u32) -> Outcome<()> {
     let taken = begun.elapsed();
     waits.sort_unstable();
 
-    let ledger = stage.dps.control().ledger();
+    let ledger = stage.dps.control().ledger_since(sequence);
     let registers: Vec<i128> = ledger
         .iter()
-        .skip(from)
         .filter(|entry| entry.operation == OperationKind::Register)
         .map(|entry| entry.time.as_millisecond().into())
         .collect();
     let [register, poll, lookup, other] = stage.dps_calls();
+    if registers.len() as u64 != register {
+        return Err(format!("the ledger holds {} of {register} registers", registers.len()).into());
+    }
     let floor = Duration::from_secs_f64((n + NEW) as f64 * 60.0 / f64::from(rate));
     say("\nrotation")?;
     say(&format!("  taken                          {}", seconds(taken)))?;

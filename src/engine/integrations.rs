@@ -41,8 +41,8 @@ pub(super) struct Integration {
     keys: Option<[(KeySlot, Fingerprint); 2]>,
     /// The other slot has been tried since the keys changed.
     pub tried_other: bool,
-    /// Checks come to more calls a minute than the rate.
-    pub insufficient: Option<(u32, u32)>,
+    /// Calls a minute of its scope, when checks come to more than that.
+    pub insufficient: Option<u32>,
     /// It has been judged usable before, since the start.
     pub known: bool,
     pub unusable_since: Option<Instant>,

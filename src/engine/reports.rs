@@ -153,7 +153,7 @@ impl Engine {
                 .into_iter()
                 .flatten()
                 .find(over)
-                .map(|(demand, rate)| (demand.ceil().min(f64::from(u32::MAX)) as u32, rate));
+                .map(|(_, rate)| rate);
         }
     }
 

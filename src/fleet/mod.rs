@@ -321,10 +321,12 @@ impl Fleet {
     fn unindex(&mut self, id: DeviceId) {
         let Some(record) = self.records.get(id as usize).and_then(Option::as_ref) else { return };
         let registration = self.hasher.hash_one(record.registration_id());
-        let secret = self.hasher.hash_one((record.namespace, record.secret_name().as_str()));
-        let tables = [(&mut self.by_registration, registration), (&mut self.by_secret, secret)];
+        let secret = record
+            .names_its_secret()
+            .then(|| self.hasher.hash_one((record.namespace, record.secret_name().as_str())));
+        let tables = [(&mut self.by_registration, Some(registration)), (&mut self.by_secret, secret)];
         for (table, hash) in tables {
-            if let Ok(entry) = table.find_entry(hash, |other| *other == id) {
+            if let Some(Ok(entry)) = hash.map(|hash| table.find_entry(hash, |other| *other == id)) {
                 entry.remove();
             }
         }

@@ -99,9 +99,8 @@ impl<'a> Settings<'a> {
         })?;
         let inherited = defaults.and_then(|defaults| defaults.secret.as_ref());
         let secret = Merged { own: spec.secret.as_ref().map(|secret| &secret.settings), inherited };
-        let policy = |reprovision, drift| OwnSchedule::of(reprovision, drift);
-        let schedule = policy(spec.reprovision.as_ref(), None)
-            .or(policy(defaults.and_then(|defaults| defaults.reprovision.as_ref()), None));
+        let inherits = defaults.and_then(|defaults| defaults.reprovision.as_ref());
+        let schedule = OwnSchedule::of(spec.reprovision.as_ref(), None).or(OwnSchedule::of(inherits, None));
         let on_create = spec.registration.as_ref().and_then(|registration| registration.on_create);
         let on_create = on_create.or_else(|| defaults?.registration.as_ref()?.on_create);
         let shares_namespace = spec.integration_ref.namespace.is_none()

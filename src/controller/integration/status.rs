@@ -23,8 +23,8 @@ pub struct View<'a> {
     pub fallback: bool,
     /// DPS refused the new key of a rotation for every canary.
     pub blocked: bool,
-    /// Checks and periodic registrations come to more than the rate: calls a minute, and the rate.
-    pub insufficient: Option<(u32, u32)>,
+    /// The rate in calls a minute, if checks and periodic registrations come to more.
+    pub insufficient: Option<u32>,
     /// The annotation that asks to look again.
     pub reconcile_at: Option<&'a str>,
     /// DPS accepted the active key for the present scope.
@@ -53,8 +53,8 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
     };
     conditions.set(ConditionType::Ready, ready, reason, message);
     conditions.set_progress(reason, message);
-    if let Some((demand, rate)) = view.insufficient {
-        let message = insufficient(demand, rate);
+    if let Some(rate) = view.insufficient {
+        let message = insufficient(rate);
         let kind = ConditionType::QuotaInsufficient;
         conditions.set(kind, ConditionStatus::True, Reason::QuotaInsufficient, &message);
     }
@@ -93,11 +93,9 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
 
 const FALLBACK: &str = "DPS refuses the key in the slot that spec.attestation.symmetricKey.active names, so the other slot's key is used. Put the right key into the Secret, or set active to the slot that works.";
 
-fn insufficient(demand: u32, rate: u32) -> String {
-    // Rounded, so that a fleet that grows by one device writes nothing.
-    let demand = demand.next_multiple_of((demand / 10).max(1));
+fn insufficient(rate: u32) -> String {
     format!(
-        "Drift checks and periodic registrations come to about {demand} calls a minute, the rate is {rate}. Make their intervals longer, or raise the rate."
+        "Drift checks and periodic registrations come to more than {rate} calls a minute, which is the rate. Make their intervals longer, or raise the rate."
     )
 }
 

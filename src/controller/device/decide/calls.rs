@@ -13,9 +13,8 @@ impl Considered<'_> {
     pub(super) fn call(&self) -> Option<Decision> {
         let (call, lane) = self.why()?;
         let stranded = self.stranded();
-        let held = self.snapshot.device.spec.suspend
-            || self.ready.suspended
-            || self.backing_off(FailedWork::Registration).is_some();
+        let backing_off = self.backing_off(FailedWork::Registration);
+        let held = self.snapshot.device.spec.suspend || self.ready.suspended || backing_off.is_some();
         // What a user asks of the Secret does not wait for DPS, unless both belong together.
         if (held || (lane >= Lane::Fleet && !self.is_observed()))
             && let Some(write) = self.secret_to_write_from_known_key()
@@ -31,7 +30,7 @@ impl Considered<'_> {
         if self.ready.suspended {
             return Some(Decision { verdict: self.held_up(), ..Decision::rest() });
         }
-        if let Some(waiting) = self.backing_off(FailedWork::Registration) {
+        if let Some(waiting) = backing_off {
             return Some(match stranded {
                 Some(stranded) => Decision { wake: waiting.wake, ..stranded },
                 None => waiting,

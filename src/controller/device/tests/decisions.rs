@@ -3,12 +3,12 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::{NOW, Situation, device, group_key, provisioned};
+use super::{NOW, Situation, device, failure, group_key, provisioned};
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDeviceStatus;
 use crate::controller::device::decide::{Call, Decision, Fought, Integration, Step, Verdict};
 use crate::controller::device::facts::{
-    FailedWork, Handled, NewFailure, ReturnedPayload, SecretTells, WrittenSecret, later,
+    FailedWork, Handled, ReturnedPayload, SecretTells, WrittenSecret, later,
 };
 use crate::controller::device::secret::rendered_hash;
 use crate::controller::device::status::render;
@@ -17,19 +17,6 @@ use crate::fleet::SecretSeen;
 
 fn said(decision: &Decision) -> Option<Reason> {
     decision.verdict.as_ref().map(|verdict| verdict.reason)
-}
-
-fn failure(work: FailedWork, reason: Reason) -> NewFailure {
-    NewFailure {
-        work,
-        reason,
-        message: "m".to_owned(),
-        error: None,
-        at_least: None,
-        generation: 1,
-        epoch: 1,
-        token: None,
-    }
 }
 
 #[test]

@@ -15,9 +15,10 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::decide::{Decision, Fought, Integration, Snapshot, decide, registered_hash};
-use super::facts::{Facts, Registered, WrittenSecret};
+use super::facts::{Facts, FailedWork, NewFailure, Registered, WrittenSecret};
 use super::secret::rendered_hash;
 use super::settings::Settings;
+use crate::api::conditions::Reason;
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
 use crate::api::integration::KeySlot;
 use crate::controller::integration::{Ready, SlotKey};
@@ -30,6 +31,19 @@ use crate::fleet::inherit::Inherited;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 const SECRET_VERSION: u64 = 7;
+
+fn failure(work: FailedWork, reason: Reason) -> NewFailure {
+    NewFailure {
+        work,
+        reason,
+        message: "m".to_owned(),
+        error: None,
+        at_least: None,
+        generation: 1,
+        epoch: 1,
+        token: None,
+    }
+}
 
 fn group_key(filler: u8) -> SlotKey {
     use base64::Engine as _;

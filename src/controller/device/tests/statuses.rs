@@ -1,10 +1,10 @@
 use jiff::Timestamp;
 
-use super::{NOW, Situation};
+use super::{NOW, Situation, failure};
 use crate::api::conditions::{ConditionType, Reason, find, is_true};
 use crate::api::device::ProvisionedDeviceStatus;
 use crate::controller::device::decide::Verdict;
-use crate::controller::device::facts::{Facts, FailedWork, NewFailure};
+use crate::controller::device::facts::{Facts, FailedWork};
 use crate::controller::device::status::{is_equal, render};
 
 fn status(situation: &Situation, reason: Reason) -> ProvisionedDeviceStatus {
@@ -126,17 +126,7 @@ fn attempts_are_written_at_powers_of_two_only() {
     let mut situation = Situation::new_device();
     let mut writes = Vec::new();
     for attempt in 1..=16_u32 {
-        let failure = NewFailure {
-            work: FailedWork::Registration,
-            reason: Reason::Disabled,
-            message: "m".to_owned(),
-            error: None,
-            at_least: None,
-            generation: 1,
-            epoch: 1,
-            token: None,
-        };
-        situation.facts.fail(failure, 0, NOW);
+        situation.facts.fail(failure(FailedWork::Registration, Reason::Disabled), 0, NOW);
         let wanted = status(&situation, Reason::Disabled);
         if !is_equal(situation.device.status.as_ref(), &wanted, situation.facts.failure.as_ref()) {
             situation.device.status = Some(wanted);
