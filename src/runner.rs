@@ -87,6 +87,11 @@ impl Runner {
         None
     }
 
+    /// True if the device is among those that are looked at next.
+    pub fn is_ready(&self, id: DeviceId) -> bool {
+        self.queued.contains_key(&id)
+    }
+
     /// True while `next` has a device to give.
     pub fn has_ready(&self) -> bool {
         !self.queued.is_empty()

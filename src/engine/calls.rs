@@ -85,12 +85,13 @@ impl Engine {
         self.step(id);
     }
 
-    /// A device that no longer wants to register gives its permit back. One that is being read or
-    /// whose side effect is in flight keeps it.
+    /// A device that no longer wants to register gives its permit back. One that is being read, whose
+    /// side effect is in flight or that is about to be looked at keeps it.
     pub(super) fn return_unused(&mut self, id: DeviceId) {
         let Some(held) = self.permits.get(&id).copied().filter(|held| !held.used) else { return };
         let read = self.reading.contains(&id) || self.waits_to_be_read.contains(&id);
-        let busy = read || self.work.get(&id).is_some_and(|work| work.task.is_some());
+        let busy =
+            read || self.runner.is_ready(id) || self.work.get(&id).is_some_and(|work| work.task.is_some());
         if !busy {
             self.permits.remove(&id);
             self.queue.unused(held.permit);

@@ -77,8 +77,8 @@ pub fn count<'a>(fleet: &Fleet, target: impl Fn(Sym) -> Option<Target<'a>>) -> H
             devices.assigned += 1;
             *hubs.entry(hub).or_default() += 1;
         }
-        let failing =
-            record.reason.filter(|r| r.is_stalled() || (r.is_reconciling() && *r != Reason::Queued));
+        let waits = |reason| matches!(reason, Reason::Queued | Reason::Registering);
+        let failing = record.reason.filter(|r| (r.is_stalled() || r.is_reconciling()) && !waits(*r));
         if let Some(reason) = failing {
             *failures.entry(reason.as_str()).or_default() += 1;
         }

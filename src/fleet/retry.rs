@@ -16,9 +16,10 @@ pub enum RetryClass {
 /// The one place that decides how failures are retried.
 pub fn class_of(reason: Reason) -> RetryClass {
     match reason {
-        Reason::ServiceUnavailable | Reason::SecretWriteFailed | Reason::CredentialUnavailable => {
-            RetryClass::Transient
-        }
+        Reason::ServiceUnavailable
+        | Reason::Registering
+        | Reason::SecretWriteFailed
+        | Reason::CredentialUnavailable => RetryClass::Transient,
         _ => RetryClass::Terminal,
     }
 }

@@ -109,10 +109,14 @@ class Formats(unittest.TestCase):
         self.assertEqual(docker(text), self.environment(device))
         self.assertEqual(systemd(text), self.environment(device))
 
+    def assert_edge_config(self, device, text, provisioning):
+        parent = {"parent_hostname": device["gateway"]} if device["gateway"] else {}
+        self.assertEqual(tomllib.loads(text), parent | {"provisioning": provisioning})
+
     @for_each_device("IotEdgeConfigToml")
-    def test_iot_edge_finds_the_connection_string(self, _, data):
+    def test_iot_edge_finds_the_connection_string(self, device, data):
         provisioning = {"source": "manual", "connection_string": data["connectionString"]}
-        self.assertEqual(tomllib.loads(data["config.toml"]), {"provisioning": provisioning})
+        self.assert_edge_config(device, data["config.toml"], provisioning)
 
     @for_each_device("IotEdgeDpsConfigToml")
     def test_iot_edge_finds_what_it_registers_with(self, device, data):
@@ -127,7 +131,7 @@ class Formats(unittest.TestCase):
             "id_scope": device["idScope"],
             "attestation": attestation,
         }
-        self.assertEqual(tomllib.loads(data["config.toml"]), {"provisioning": provisioning})
+        self.assert_edge_config(device, data["config.toml"], provisioning)
         self.assertEqual(len(base64.b64decode(device["key"], validate=True)), 32)
 
     @for_each_device()

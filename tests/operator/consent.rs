@@ -1,8 +1,10 @@
 //! Devices that refer to an integration of another namespace.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use crate::world::{INTEGRATION, Kind, Setup, World, condition};
+use crate::world::{INTEGRATION, Kind, SCOPE, Setup, World, condition, control_plane};
 
 /// An integration in a namespace of its own, and a tenant's namespace with a label.
 async fn world_with_tenant() -> (World, String, String) {
@@ -96,4 +98,31 @@ async fn namespaces_are_admitted_by_their_labels() {
     world.patch(Kind::Integration, INTEGRATION, admit(&other)).await;
     world.visit(&tenant);
     world.wait_reason("truck", "ReferenceNotAllowed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_that_gets_and_loses_its_label_gets_and_loses_consent() {
+    let started = tokio::task::block_in_place(control_plane::start);
+    let setup = Setup { control_plane: Some(Arc::new(started)), cluster_wide: true, ..Setup::default() };
+    let mut world = World::with(setup).await;
+    let home = world.namespace.clone();
+    let allowed = json!({
+        "from": "Selector", "selector": {"matchLabels": {"tenant": "a"}}, "registrationIdPrefixes": [""],
+    });
+    world.integration_with(INTEGRATION, json!({"allowedNamespaces": allowed})).await;
+    let tenant = world.guest(json!({})).await;
+    world.visit(&tenant);
+    world.device_with("truck", reference(&home)).await;
+    world.wait_reason("truck", "ReferenceNotAllowed").await;
+    assert_eq!(world.ledger(), []);
+
+    let label = |value: Value| json!({"metadata": {"labels": {"tenant": value}}});
+    world.patch(Kind::Namespace, &tenant, label(json!("a"))).await;
+    world.wait_ready("truck").await;
+
+    world.patch(Kind::Namespace, &tenant, label(Value::Null)).await;
+    let told = world.wait_reason("truck", "ReferenceNotAllowed").await;
+    assert!(condition(&told, "Ready").unwrap().is_true(), "the Secret is as good as it was");
+    let secret = world.secret("truck-hub").await;
+    assert!(world.dps.accepts_device_key(SCOPE, "truck", &secret["sharedAccessKey"]));
 }

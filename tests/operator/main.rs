@@ -5,6 +5,8 @@
 //! user sees with kubectl.
 
 #[cfg(test)]
+mod a_long_wait;
+#[cfg(test)]
 mod api_server;
 #[cfg(test)]
 mod asked_again;

@@ -1,10 +1,12 @@
 //! The generated Secret is kept as it should be, without asking DPS.
 
+use std::time::{Duration, Instant};
+
 use dps_simulator::{AllocationPolicy, Webhook, WebhookAnswer};
 use serde_json::{Value, json};
 
 use crate::world::objects::{data, identity, is_ready, uid};
-use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, Setup, World, condition};
+use crate::world::{HUBS, INTEGRATION, Kind, POLL, SCOPE, Setup, World, condition};
 
 const SECRET: &str = "truck-1-hub";
 
@@ -234,7 +236,7 @@ async fn a_secret_that_cannot_be_restored_for_lack_of_the_key_is_restored_when_t
 
 /// The same, of a device whose allocation returns a payload. The operator has forgotten that payload:
 /// it is in the Secret only.
-async fn settled_with_payload() -> World {
+async fn settled_with_payload(integration: Value, devices: usize) -> World {
     let mut setup = Setup::default();
     let group = &mut setup.simulator.id_scopes[0].enrollment_groups[0];
     let payload = json!({"topic": "eu"}).as_object().cloned();
@@ -242,9 +244,9 @@ async fn settled_with_payload() -> World {
     group.allocation_policy = AllocationPolicy::Custom;
     group.webhook = Some(Webhook { field: "site".to_owned(), rules: Vec::new(), otherwise });
     let mut world = World::with(setup).await;
-    world.integration(INTEGRATION).await;
-    world.device("truck-1").await;
-    world.wait_ready("truck-1").await;
+    world.integration_with(INTEGRATION, integration).await;
+    world.devices("truck", devices).await;
+    world.wait_all_ready(devices).await;
     world.restart_operator().await;
     world
 }
@@ -255,7 +257,7 @@ fn topic(payload: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_returned_payload_that_was_lost_with_the_secret_is_fetched_by_registering() {
-    let world = settled_with_payload().await;
+    let world = settled_with_payload(json!({}), 1).await;
     world.delete(Kind::Secret, SECRET).await;
 
     let secret = world.wait(Kind::Secret, SECRET, "whole", |s| data(s).contains_key("returnedPayload")).await;
@@ -266,7 +268,7 @@ async fn a_returned_payload_that_was_lost_with_the_secret_is_fetched_by_register
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_returned_payload_moves_to_its_new_key_without_registering() {
-    let world = settled_with_payload().await;
+    let world = settled_with_payload(json!({}), 1).await;
     let before = world.mark().await;
 
     for (old, new) in [("returnedPayload", "allocation"), ("allocation", "topics")] {
@@ -279,4 +281,36 @@ async fn a_returned_payload_moves_to_its_new_key_without_registering() {
         assert!(!values.contains_key(old), "{:?}", values.keys());
     }
     assert_eq!(world.ledger_since(before), []);
+}
+
+/// Waits until so many Secrets carry the new label; returns when it was seen.
+async fn wait_labelled(world: &World, count: usize) -> Instant {
+    let deadline = Instant::now() + world.patience;
+    loop {
+        let secrets = world.generated_secrets().await;
+        let labelled = secrets.iter().filter(|secret| secret["metadata"]["labels"]["line"] == "nord");
+        if labelled.count() >= count {
+            return Instant::now();
+        }
+        if Instant::now() >= deadline {
+            world.give_up(&format!("{count} labelled Secrets"), &json!(secrets.len()));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_defaults_reach_devices_with_returned_payloads_at_the_pace_of_the_rollout() {
+    let world = settled_with_payload(json!({"rollout": {"maxPerMinute": 6}}), 4).await;
+    let before = world.mark().await;
+
+    let defaults = json!({"deviceDefaults": {"secret": {"labels": {"line": "nord"}}}});
+    world.patch(Kind::Integration, INTEGRATION, json!({"spec": defaults})).await;
+    let first = wait_labelled(&world, 1).await;
+    let took = wait_labelled(&world, 2).await - first;
+
+    assert!(took >= Duration::from_secs(8), "{took:?}");
+    assert_eq!(world.ledger_since(before), []);
+    let secrets = world.generated_secrets().await;
+    assert!(secrets.iter().all(|secret| topic(&data(secret)["returnedPayload"]) == "eu"));
 }

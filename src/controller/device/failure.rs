@@ -14,8 +14,8 @@ pub fn reason(error: &DpsError) -> Reason {
         | DpsError::Throttled { .. }
         | DpsError::Server { .. }
         | DpsError::Conflict(_)
-        | DpsError::ClockOff
-        | DpsError::Deadline => Reason::ServiceUnavailable,
+        | DpsError::ClockOff => Reason::ServiceUnavailable,
+        DpsError::Deadline => Reason::Registering,
         DpsError::Unauthorized(_) => Reason::Unauthorized,
         DpsError::NotFound(_) => Reason::EnrollmentNotFound,
         DpsError::Rejected(_) => Reason::InvalidConfiguration,
@@ -32,7 +32,7 @@ pub fn message(error: &DpsError) -> String {
         DpsError::Throttled { .. } => "DPS throttles; the registration is tried again when it allows.".to_owned(),
         DpsError::Server { .. } => "DPS answered with a server error; it is tried again.".to_owned(),
         DpsError::Conflict(_) => "Another operation for this registration is going on; it is tried again.".to_owned(),
-        DpsError::Deadline => "DPS did not finish the registration within five minutes; it is tried again.".to_owned(),
+        DpsError::Deadline => "DPS has been at the registration for five minutes without an end; it is asked again.".to_owned(),
         DpsError::ClockOff => {
             "The clocks of DPS and of the operator are more than five minutes apart; it is tried again with DPS's time.".to_owned()
         }

@@ -84,6 +84,9 @@ fn toml_text(file: &impl Serialize) -> String {
 /// installs (contrib/config/linux/template.toml in Azure/iotedge).
 #[derive(Serialize)]
 struct EdgeManual<'a> {
+    /// IoT Edge takes its parent from here and not from the connection string.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_hostname: Option<&'a str>,
     provisioning: Manual<'a>,
 }
 
@@ -95,13 +98,18 @@ struct Manual<'a> {
 
 impl<'a> EdgeManual<'a> {
     fn new(parts: &Parts<'a>) -> Self {
-        Self { provisioning: Manual { source: "manual", connection_string: parts.connection_string } }
+        Self {
+            parent_hostname: parts.gateway_hostname,
+            provisioning: Manual { source: "manual", connection_string: parts.connection_string },
+        }
     }
 }
 
 /// `config.toml` of IoT Edge that registers with DPS itself.
 #[derive(Serialize)]
 struct EdgeDps<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_hostname: Option<&'a str>,
     provisioning: Dps<'a>,
 }
 
@@ -128,6 +136,7 @@ struct SymmetricKey<'a> {
 impl<'a> EdgeDps<'a> {
     fn new(parts: &Parts<'a>) -> Self {
         Self {
+            parent_hostname: parts.gateway_hostname,
             provisioning: Dps {
                 source: "dps",
                 global_endpoint: format!("https://{}", parts.dps_endpoint),

@@ -123,7 +123,9 @@ impl<'a> Settings<'a> {
                 inherited.and_then(|s| s.keys.as_ref()),
             ),
             formats: secret.formats(),
-            gateway_hostname: secret.scalar(|s| s.gateway_hostname.as_deref()),
+            gateway_hostname: secret
+                .scalar(|s| s.gateway_hostname.as_deref())
+                .filter(|gateway| !gateway.is_empty()),
         };
         settings.check_keys()?;
         Ok(settings)

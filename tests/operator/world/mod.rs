@@ -53,6 +53,9 @@ pub struct World {
     operator: Option<Guarded>,
     /// Further namespaces that the operator watches.
     guests: Vec<String>,
+    cluster_wide: bool,
+    /// How long to wait for anything.
+    pub patience: Duration,
     log_level: &'static str,
     /// Of operators that are started from now on.
     pub registrations_per_minute: u32,
@@ -68,11 +71,19 @@ pub struct Setup {
     pub log_level: &'static str,
     pub control_plane: Option<Arc<ControlPlane>>,
     pub namespace: Option<String>,
+    /// The operator watches all namespaces; only with a control plane of its own.
+    pub cluster_wide: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { simulator: simulator(), log_level: "trace", control_plane: None, namespace: None }
+        Self {
+            simulator: simulator(),
+            log_level: "trace",
+            control_plane: None,
+            namespace: None,
+            cluster_wide: false,
+        }
     }
 }
 
@@ -134,6 +145,8 @@ impl World {
             control_plane,
             operator: None,
             guests: Vec::new(),
+            cluster_wide: setup.cluster_wide,
+            patience: PATIENCE,
             log_level: setup.log_level,
             registrations_per_minute: UNLIMITED,
             dps_proxy: None,
@@ -161,9 +174,11 @@ impl World {
         self.create(Kind::Namespace, json!({"metadata": {"name": guest, "labels": labels}})).await;
         self.guests.push(guest.clone());
         let account = self.namespace.clone();
-        self.visit(&guest);
-        self.allow_operator_of(&account).await;
-        self.visit(&account);
+        if !self.cluster_wide {
+            self.visit(&guest);
+            self.allow_operator_of(&account).await;
+            self.visit(&account);
+        }
         guest
     }
 
@@ -183,7 +198,8 @@ impl World {
             "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "dps-operator",
         });
         let binding = json!({"metadata": {"name": "operator"}, "roleRef": role, "subjects": [account]});
-        self.create(Kind::RoleBinding, binding).await;
+        let kind = if self.cluster_wide { Kind::ClusterRoleBinding } else { Kind::RoleBinding };
+        self.create(kind, binding).await;
     }
 
     /// Puts the present simulator's CA where integrations look for it.

@@ -9,7 +9,7 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch
 use serde_json::{Value, json};
 
 use super::operator::ACCOUNTS;
-use super::{PATIENCE, POLL, World};
+use super::{POLL, World};
 
 /// The kinds that tests touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,7 @@ pub enum Kind {
     /// An operator's ServiceAccount.
     Account,
     RoleBinding,
+    ClusterRoleBinding,
     Namespace,
     Event,
 }
@@ -34,6 +35,9 @@ impl Kind {
             Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
             Self::Account => ("", "v1", "ServiceAccount", "serviceaccounts"),
             Self::RoleBinding => ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
+            Self::ClusterRoleBinding => {
+                ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings")
+            }
             Self::Namespace => ("", "v1", "Namespace", "namespaces"),
             Self::Event => ("events.k8s.io", "v1", "Event", "events"),
         };
@@ -98,7 +102,7 @@ impl World {
     pub fn api(&self, kind: Kind) -> Api<DynamicObject> {
         let resource = kind.resource();
         match kind {
-            Kind::Namespace => Api::all_with(self.client.clone(), &resource),
+            Kind::Namespace | Kind::ClusterRoleBinding => Api::all_with(self.client.clone(), &resource),
             Kind::Account => Api::namespaced_with(self.client.clone(), ACCOUNTS, &resource),
             _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
         }
@@ -157,7 +161,7 @@ impl World {
 
     /// Waits until the object is there and as it should be; returns it.
     pub async fn wait(&self, kind: Kind, name: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             let object = self.find(kind, name).await;
             if let Some(object) = object.as_ref().filter(|object| fits(object)) {
@@ -172,7 +176,7 @@ impl World {
     }
 
     pub async fn wait_gone(&self, kind: Kind, name: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         while let Some(object) = self.find(kind, name).await {
             if Instant::now() >= deadline {
                 self.give_up(&format!("{kind:?} {name} was never gone"), &object);
@@ -188,7 +192,7 @@ impl World {
 
     /// Waits until so many devices exist and all of them are Ready; returns them.
     pub async fn wait_all_ready(&self, count: usize) -> Vec<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             let devices = self.list(Kind::Device).await;
             let ready = devices.iter().filter(|device| is_ready(device)).count();

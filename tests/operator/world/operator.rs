@@ -26,8 +26,11 @@ impl World {
     }
 
     fn spawn_operator(&self, log: &Path) -> Guarded {
-        let namespaces: Vec<&str> =
-            [&self.namespace].into_iter().chain(&self.guests).map(String::as_str).collect();
+        let namespaces: Vec<&str> = if self.cluster_wide {
+            Vec::new()
+        } else {
+            [&self.namespace].into_iter().chain(&self.guests).map(String::as_str).collect()
+        };
         let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));
         command
             .args(["run", "--log-level", self.log_level])

@@ -11,7 +11,7 @@ use dps_simulator::{LedgerEntry, OperationKind};
 use serde_json::Value;
 
 use super::operator::ACCOUNTS;
-use super::{Kind, PATIENCE, POLL, World};
+use super::{Kind, POLL, World};
 
 const READS: [&str; 3] = ["get", "list", "watch"];
 
@@ -67,7 +67,7 @@ impl World {
 
     /// Waits for a state of the ledger.
     pub async fn wait_ledger(&self, what: &str, fits: impl Fn(&[LedgerEntry]) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         while !fits(&self.ledger()) {
             if Instant::now() >= deadline {
                 self.give_up(&format!("the ledger never showed: {what}"), &Value::Null);
@@ -103,7 +103,7 @@ impl World {
         static MARKERS: AtomicUsize = AtomicUsize::new(1);
         let marker = format!("marker-{}", MARKERS.fetch_add(1, Ordering::Relaxed));
         self.find(Kind::ConfigMap, &marker).await;
-        let (line, deadline) = (format!("configmaps/{marker}\""), Instant::now() + PATIENCE);
+        let (line, deadline) = (format!("configmaps/{marker}\""), Instant::now() + self.patience);
         while !self.audit_text().contains(&line) {
             assert!(Instant::now() < deadline, "{marker} never appeared in the audit log");
             tokio::time::sleep(POLL).await;

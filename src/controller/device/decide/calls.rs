@@ -1,6 +1,6 @@
 //! When DPS has to be called, and why it is not called now.
 
-use super::{Call, Considered, Decision, QUIET_ATTEMPTS, Step, Verdict, not_ready, registered_hash};
+use super::{Call, Considered, Decision, Step, Verdict, not_ready, registered_hash};
 use crate::api::conditions::Reason;
 use crate::api::names::RECONCILE_REQUESTED_AT;
 use crate::controller::device::facts::{Asked, FailedWork};
@@ -137,8 +137,7 @@ impl Considered<'_> {
     /// A device that failed goes on saying why until it is tried again.
     fn failed(&self) -> Option<Verdict> {
         let failure = self.snapshot.facts.failure.as_ref().filter(|f| f.work == FailedWork::Registration)?;
-        let quiet = failure.reason == Reason::ServiceUnavailable && failure.attempts < QUIET_ATTEMPTS;
-        (!quiet).then(|| Verdict { reason: failure.reason, message: failure.message.clone() })
+        self.told_of(failure)
     }
 
     /// What a new device says while its integration keeps it waiting.

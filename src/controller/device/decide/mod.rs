@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::facts::{Facts, FailedWork, Registered, later};
+use super::facts::{Facts, FailedWork, Failure, Registered, later};
 use super::settings::Settings;
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
@@ -269,13 +269,17 @@ impl Considered<'_> {
         if !unchanged || !sane || failure.not_before <= self.snapshot.now {
             return None;
         }
-        let quiet = failure.reason == Reason::ServiceUnavailable && failure.attempts < QUIET_ATTEMPTS;
-        let verdict = Verdict { reason: failure.reason, message: failure.message.clone() };
-        Some(Decision {
-            step: Step::Nothing,
-            verdict: (!quiet).then_some(verdict),
-            wake: Some(failure.not_before),
-        })
+        Some(Decision { step: Step::Nothing, verdict: self.told_of(failure), wake: Some(failure.not_before) })
+    }
+
+    /// What the status says of a failure; nothing of what is likely to pass by itself.
+    fn told_of(&self, failure: &Failure) -> Option<Verdict> {
+        let quiet = match failure.reason {
+            Reason::ServiceUnavailable => failure.attempts < QUIET_ATTEMPTS,
+            Reason::Registering => self.snapshot.facts.provisioned(),
+            _ => false,
+        };
+        (!quiet).then(|| Verdict { reason: failure.reason, message: failure.message.clone() })
     }
 
     fn key_of(&self, registered: &Registered) -> Option<&SlotKey> {

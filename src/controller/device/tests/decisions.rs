@@ -384,6 +384,20 @@ fn a_failure_is_waited_out_and_spoken_of_unless_it_may_pass_in_a_moment() {
 }
 
 #[test]
+fn a_registration_without_an_end_is_told_by_a_new_device_and_not_by_a_provisioned_one() {
+    let mut situation = Situation::new_device();
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Registering), 0, NOW);
+    let decision = situation.decide();
+    assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::Registering)));
+    assert!(decision.wake.unwrap() < later(NOW, Duration::from_secs(10)), "it may pass in a moment");
+
+    let mut situation = Situation::settled_device();
+    situation.ready.active = group_key(2);
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Registering), 0, NOW);
+    assert_eq!((situation.decide().step, said(&situation.decide())), (Step::Nothing, None));
+}
+
+#[test]
 fn a_change_of_device_or_integration_ends_the_wait_at_once() {
     let mut situation = Situation::new_device();
     situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);

@@ -61,6 +61,8 @@ fn scalars_and_lists_replace_and_maps_merge_with_the_device_winning() {
 
     let none = device(json!({"secret": {"formats": []}}));
     assert!(Settings::of(&none, Some(&defaults)).unwrap().formats.is_empty());
+    let direct = device(json!({"secret": {"gatewayHostname": ""}}));
+    assert_eq!(Settings::of(&direct, Some(&defaults)).unwrap().gateway_hostname, None);
 }
 
 #[test]

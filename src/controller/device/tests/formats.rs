@@ -79,6 +79,17 @@ fn iot_edge_files_have_the_fields_of_its_template() {
 }
 
 #[test]
+fn an_iot_edge_device_behind_a_gateway_names_it_as_its_parent() {
+    let behind = Parts { gateway_hostname: Some("gw.local"), ..parts() };
+    for format in [FormatType::IotEdgeConfigToml, FormatType::IotEdgeDpsConfigToml] {
+        let config: toml::Table = data(format, &behind)["config.toml"].parse().unwrap();
+        assert_eq!(config["parent_hostname"].as_str(), Some("gw.local"));
+        let alone: toml::Table = data(format, &parts())["config.toml"].parse().unwrap();
+        assert_eq!(alone.keys().collect::<Vec<_>>(), ["provisioning"]);
+    }
+}
+
+#[test]
 fn a_service_binding_names_type_and_provider() {
     let binding = data(FormatType::ServiceBinding, &parts());
     assert_eq!((binding["type"].as_str(), binding["provider"].as_str()), ("azure-iothub", "azure"));
