@@ -4,16 +4,24 @@ use std::error::Error;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::api;
 use crate::cli::{Command, LogFormat, RunArgs};
-use crate::engine;
-use crate::kube_io::client;
-use crate::telemetry::logging;
+use crate::config::LeaseSettings;
+use crate::engine::{self, Orders};
+use crate::kube_io::{client, lease};
+use crate::telemetry::{Telemetry, logging, server};
+use crate::{api, clock};
+
+/// What is in flight at the end gets this long.
+const GRACE: Duration = Duration::from_secs(8);
+/// The same where another replica takes over: it should not have to wait.
+const HANDOVER: Duration = Duration::from_secs(1);
 
 /// Does what the command line asks for.
 ///
@@ -43,13 +51,26 @@ fn crds(directory: Option<&Path>) -> Result<(), Box<dyn Error>> {
 async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let config = Arc::new(args.config()?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let client = client::connect(args.context.as_deref()).await?;
+    let telemetry = Arc::new(Telemetry::new()?);
+    let client = client::connect(args.context.as_deref(), telemetry.clone()).await?;
     let version = env!("CARGO_PKG_VERSION");
     info!(version, namespaces = ?config.watch_namespaces, "starting");
+    if let Some(address) = config.http_addr {
+        let address = server::start(address, telemetry.clone()).await?;
+        info!(%address, "serving probes and metrics");
+    }
+    let (lead, leads) = watch::channel(config.lease.is_none());
     let (stop, stopped) = watch::channel(false);
-    let mut engine = tokio::spawn(engine::run(config, client, stopped));
+    let (resign, resigned) = watch::channel(false);
+    let grace = if config.lease.is_some() { HANDOVER } else { GRACE };
+    let lease = config.lease.as_ref().map(|lease| lease_settings(lease, &client));
+    let mut election = tokio::spawn(elect(client.clone(), lease, lead, resigned));
+    let orders = Orders { lead: leads, stop: stopped, grace };
+    let mut engine = tokio::spawn(engine::run(config, client, orders, telemetry));
     tokio::select! {
         ended = &mut engine => ended?,
+        // What is not sent yet is not sent any more: all tasks end with the process.
+        lost = &mut election => return Ok(lost??),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -58,8 +79,39 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     if !engine.is_finished() {
         engine.await?;
     }
+    let _ = resign.send(true);
+    election.await??;
     info!("stopped");
     Ok(())
+}
+
+/// Takes part in the election, or waits for the end: whoever is alone leads all the time.
+async fn elect(
+    client: Client,
+    lease: Option<lease::Settings>,
+    lead: watch::Sender<bool>,
+    mut end: watch::Receiver<bool>,
+) -> Result<(), lease::Lost> {
+    match lease {
+        Some(settings) => lease::run(client, settings, lead, end).await,
+        None => {
+            // Without anybody who could tell the end has come, too.
+            let _ = end.wait_for(|end| *end).await;
+            drop(lead);
+            Ok(())
+        }
+    }
+}
+
+fn lease_settings(lease: &LeaseSettings, client: &Client) -> lease::Settings {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "dps-operator".to_owned());
+    let now = clock::now().wall.as_nanosecond();
+    lease::Settings {
+        namespace: lease.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned()),
+        name: lease.name.clone(),
+        // A container that starts again in the same Pod is somebody else.
+        identity: format!("{host}_{:x}-{now:x}", std::process::id()),
+    }
 }
 
 /// One line for a person: what went wrong and what caused it.

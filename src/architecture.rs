@@ -16,11 +16,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("controller/", &["api", "controller", "dps", "fleet"]),
     // Thin: what is done.
     ("controller/device/act.rs", &["api", "clock", "controller", "dps", "fleet", "kube_io"]),
-    ("kube_io/", &["api", "fleet", "kube_io"]),
-    ("engine/", &["api", "clock", "config", "controller", "dps", "engine", "fleet", "kube_io", "runner"]),
-    ("telemetry/", &[]),
+    ("kube_io/", &["api", "clock", "fleet", "kube_io", "telemetry"]),
+    (
+        "engine/",
+        &["api", "clock", "config", "controller", "dps", "engine", "fleet", "kube_io", "runner", "telemetry"],
+    ),
+    ("telemetry/", &["telemetry"]),
     ("cli.rs", &["config", "dps::host"]),
-    ("app.rs", &["api", "cli", "engine", "kube_io", "telemetry"]),
+    ("app.rs", &["api", "cli", "clock", "config", "engine", "kube_io", "telemetry"]),
     ("lib.rs", &[]),
     ("main.rs", &[]),
 ];
@@ -56,6 +59,7 @@ const PURE: &[&str] = &[
     "controller/device/settings.rs",
     "controller/device/status.rs",
     "controller/events.rs",
+    "kube_io/lease/decide.rs",
     "controller/integration/",
 ];
 

@@ -1,11 +1,12 @@
 //! Flags; each is an environment variable too.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, EventsLevel};
+use crate::config::{Config, EventsLevel, LeaseSettings};
 use crate::dps::host::{AllowedHosts, PatternError};
 
 /// Kubernetes operator for Azure IoT Device Provisioning Service.
@@ -69,6 +70,18 @@ pub struct RunArgs {
     /// Events on devices and integrations: changes and trouble, all (also each first assignment), or none.
     #[arg(long, env = "DPS_OPERATOR_EVENTS", value_name = "WHICH", value_enum, default_value_t = EventsLevel::Changes)]
     events: EventsLevel,
+    /// Where probes (/livez, /readyz) and /metrics are served; "" turns that off.
+    #[arg(long, env = "DPS_OPERATOR_HTTP_ADDR", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    http_addr: String,
+    /// Act only while holding a Lease, so that several replicas can run.
+    #[arg(long, env = "DPS_OPERATOR_LEADER_ELECT", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    leader_elect: bool,
+    /// Name of that Lease.
+    #[arg(long, env = "DPS_OPERATOR_LEASE_NAME", value_name = "NAME", default_value = "dps-operator")]
+    lease_name: String,
+    /// Namespace of that Lease; the ServiceAccount's, or the kubeconfig's, when not given.
+    #[arg(long, env = "DPS_OPERATOR_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    lease_namespace: Option<String>,
     /// error, warn, info, debug, trace (of the operator; its libraries stay at info), or a list such
     /// as info,dps_operator::dps=trace.
     #[arg(long, env = "DPS_OPERATOR_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
@@ -95,6 +108,8 @@ pub enum BadFlag {
     Hosts(#[from] PatternError),
     #[error("--allowed-hub-suffixes: {0:?} is not a domain suffix such as .azure-devices.net")]
     HubSuffix(String),
+    #[error("--http-addr: {0:?} is not an address with a port such as 0.0.0.0:8080")]
+    HttpAddr(String),
 }
 
 impl RunArgs {
@@ -129,6 +144,21 @@ impl RunArgs {
             allowed_hub_suffixes: suffixes.iter().map(|suffix| suffix.to_ascii_lowercase()).collect(),
             dps_proxy: self.dps_proxy.clone(),
             events: self.events,
+            http_addr: self.http_addr()?,
+            lease: self.leader_elect.then(|| LeaseSettings {
+                name: self.lease_name.clone(),
+                namespace: self.lease_namespace.clone(),
+            }),
         })
+    }
+
+    fn http_addr(&self) -> Result<Option<SocketAddr>, BadFlag> {
+        let text = self.http_addr.trim();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        // ":8080" is how the field writes all addresses.
+        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+        full.parse().map(Some).map_err(|_| BadFlag::HttpAddr(text.to_owned()))
     }
 }

@@ -1,5 +1,6 @@
 //! The operator's settings, checked.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::dps::host::AllowedHosts;
@@ -16,6 +17,18 @@ pub struct Config {
     pub allowed_hub_suffixes: Arc<[String]>,
     pub dps_proxy: Option<String>,
     pub events: EventsLevel,
+    /// Where probes and metrics are served.
+    pub http_addr: Option<SocketAddr>,
+    /// Present: act only while holding it.
+    pub lease: Option<LeaseSettings>,
+}
+
+/// The Lease that replicas elect a leader with.
+#[derive(Clone, Debug)]
+pub struct LeaseSettings {
+    pub name: String,
+    /// `None`: the client's own.
+    pub namespace: Option<String>,
 }
 
 /// Of what events tell.

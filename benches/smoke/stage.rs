@@ -96,7 +96,13 @@ impl Stage {
         self.starts += 1;
         let log = self.control_plane.logs_dir().join(format!("operator-{}.log", self.starts));
         let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));
-        command.env("KUBECONFIG", &self.kubeconfig).args(["run", "--watch-namespaces", NAMESPACE]);
+        command.env("KUBECONFIG", &self.kubeconfig).args([
+            "run",
+            "--http-addr",
+            "127.0.0.1:0",
+            "--watch-namespaces",
+            NAMESPACE,
+        ]);
         command.args(["--registrations-per-minute", &rate.to_string()]);
         command.args(["--allowed-dps-hosts", &host(&self.dps)]);
         self.operator = Some(Guarded::spawn(&command, &log)?);

@@ -1,5 +1,6 @@
 //! Register, poll and lookup: the three calls that a device may make, and no other.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::error::{Detail, DpsError, Invalid, Unreachable};
 use super::host::Endpoint;
 use super::ids::{IdScope, RegistrationId};
 use super::key::DeviceKey;
+use super::observe::{self, Observer};
 use super::wire::{API_VERSION, DeviceRegistration, Operation, RegistrationState};
 use super::{retry_after, sas};
 use crate::clock;
@@ -45,7 +47,8 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct DpsClient {
     http: reqwest::Client,
-    hub_suffixes: std::sync::Arc<[String]>,
+    hub_suffixes: Arc<[String]>,
+    observer: Arc<dyn Observer>,
 }
 
 /// How far DPS's clock is ahead of ours, in seconds; 0 until DPS refuses a token because of it.
@@ -83,7 +86,8 @@ impl DpsClient {
     pub fn new(
         ca_bundle: Option<&[u8]>,
         proxy: Option<&str>,
-        hub_suffixes: std::sync::Arc<[String]>,
+        hub_suffixes: Arc<[String]>,
+        observer: Arc<dyn Observer>,
     ) -> Result<Self, ClientError> {
         let mut builder = reqwest::Client::builder()
             .https_only(true)
@@ -111,7 +115,7 @@ impl DpsClient {
             Some(_) => ClientError::BadCertificate,
             None => ClientError::Setup(error),
         })?;
-        Ok(Self { http, hub_suffixes })
+        Ok(Self { http, hub_suffixes, observer })
     }
 
     /// Registers the device and follows the operation to its end, at most five minutes. `accepted`
@@ -198,7 +202,10 @@ impl DpsClient {
         body: &[u8],
     ) -> Result<Answer, DpsError> {
         let now = clock::now().wall.as_second() + identity.clock.seconds();
-        let answer = self.send(identity, &method, url, body, now).await?;
+        let begun = Instant::now();
+        let answer = self.send(identity, &method, url, body, now).await;
+        self.observer.request(observe::operation(&method), observe::outcome(&answer), begun.elapsed());
+        let answer = answer?;
         if answer.status == StatusCode::UNAUTHORIZED
             && identity.clock.learn(answer::clock_skew(&answer).unwrap_or(0))
         {

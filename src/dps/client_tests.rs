@@ -17,6 +17,7 @@ use super::error::{DpsError, Invalid, Unreachable};
 use super::host::{AllowedHosts, Endpoint};
 use super::ids::{IdScope, RegistrationId};
 use super::key::GroupKey;
+use super::observe::Unobserved;
 
 const KEY: &str = "Y29tcG9uZW50LXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDE=";
 const OTHER_KEY: &str = "Y29tcG9uZW50LXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDI=";
@@ -51,7 +52,8 @@ fn choose_tls() {
 
 fn client(ca: Option<&str>) -> Result<DpsClient, ClientError> {
     choose_tls();
-    DpsClient::new(ca.map(str::as_bytes), None, Arc::from([".azure-devices.net".to_owned()]))
+    let suffixes = Arc::from([".azure-devices.net".to_owned()]);
+    DpsClient::new(ca.map(str::as_bytes), None, suffixes, Arc::new(Unobserved))
 }
 
 fn endpoint(port: u16) -> Endpoint {

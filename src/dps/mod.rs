@@ -6,6 +6,7 @@ pub mod error;
 pub mod host;
 pub mod ids;
 pub mod key;
+pub mod observe;
 pub mod queue;
 mod retry_after;
 pub mod sas;

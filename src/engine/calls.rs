@@ -81,6 +81,7 @@ impl Engine {
             self.queue.unused(permit);
             return;
         }
+        self.telemetry.metrics.granted(permit.lane().index(), permit.waited());
         self.permits.insert(id, Held { permit, used: false });
         self.step(id);
     }

@@ -55,20 +55,21 @@ impl Teller {
 impl Engine {
     /// Tells it unless the integration has been spoken of too often.
     pub(super) fn tell(&mut self, integration: Sym, regarding: &ObjectReference, told: Told) {
-        if self.teller.level == EventsLevel::None {
+        if self.teller.level == EventsLevel::None || !self.acting {
             return;
         }
         let now = clock::now();
-        match self.teller.admit(integration, now.mono) {
-            (true, _) => self.teller.events.publish(note(regarding.clone(), told, now.wall)),
+        let note = match self.teller.admit(integration, now.mono) {
+            (true, _) => Some(note(regarding.clone(), told, now.wall)),
             (false, true) => {
                 let object = self.integrations.get(&integration).and_then(|i| i.object.as_ref());
-                if let Some(object) = object {
-                    let told = Told::normal("EventsHeldBack", HELD_BACK);
-                    self.teller.events.publish(note(reference(&**object), told, now.wall));
-                }
+                let told = Told::normal("EventsHeldBack", HELD_BACK);
+                object.map(|object| note(reference(&**object), told, now.wall))
             }
-            (false, false) => {}
+            (false, false) => None,
+        };
+        if note.is_some_and(|note| !self.teller.events.publish(note)) {
+            self.telemetry.metrics.event_dropped();
         }
     }
 }

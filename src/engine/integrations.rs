@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use tokio::time::Instant;
 
 use super::Engine;
+use super::gauges::CountCalls;
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::integration::{DpsIntegration, KeySlot};
 use crate::api::names::RECONCILE_REQUESTED_AT;
@@ -26,6 +27,7 @@ use crate::fleet::inherit::Inherited;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::version;
 use crate::fleet::referred::{Reference, Referred};
+use crate::telemetry::Telemetry;
 
 /// An integration as it stands.
 #[derive(Default)]
@@ -38,7 +40,7 @@ pub(super) struct Integration {
     /// The slot that was asked for is refused, and the other one is used.
     pub fallen_back: bool,
     /// The slot that was asked for and the other one, when they were last at hand.
-    keys: Option<[(KeySlot, Fingerprint); 2]>,
+    pub keys: Option<[(KeySlot, Fingerprint); 2]>,
     /// The other slot has been tried since the keys changed.
     pub tried_other: bool,
     /// Calls a minute of its scope, when checks come to more than that.
@@ -100,12 +102,13 @@ const CLIENTS: usize = 64;
 /// One client for each set of roots.
 pub(super) struct Clients {
     config: Arc<Config>,
+    telemetry: Arc<Telemetry>,
     made: HashMap<Option<Hash>, DpsClient>,
 }
 
 impl Clients {
-    pub(super) fn new(config: Arc<Config>) -> Self {
-        Self { config, made: HashMap::new() }
+    pub(super) fn new(config: Arc<Config>, telemetry: Arc<Telemetry>) -> Self {
+        Self { config, telemetry, made: HashMap::new() }
     }
 
     fn get(&mut self, key: Option<Hash>, ca_bundle: Option<&[u8]>) -> Result<DpsClient, ClientError> {
@@ -117,7 +120,8 @@ impl Clients {
             self.made.clear();
         }
         let suffixes = self.config.allowed_hub_suffixes.clone();
-        let client = DpsClient::new(ca_bundle, self.config.dps_proxy.as_deref(), suffixes)?;
+        let observer = Arc::new(CountCalls(self.telemetry.clone()));
+        let client = DpsClient::new(ca_bundle, self.config.dps_proxy.as_deref(), suffixes, observer)?;
         self.made.insert(key, client.clone());
         Ok(client)
     }
@@ -171,7 +175,7 @@ impl Engine {
     }
 
     /// Judges an integration anew and tells its devices if that changes anything for them.
-    fn evaluate(&mut self, sym: Sym) {
+    pub(super) fn evaluate(&mut self, sym: Sym) {
         let Some(object) = self.integrations.get(&sym).and_then(|integration| integration.object.clone())
         else {
             return;

@@ -8,11 +8,14 @@ mod devices;
 mod effects;
 mod events;
 mod fights;
+mod gauges;
 mod integrations;
 mod namespaces;
 mod objects;
 mod pace;
+mod progress;
 mod reports;
+mod standby;
 mod watches;
 mod work;
 
@@ -36,7 +39,7 @@ use self::fights::Fight;
 use self::integrations::{Clients, Integration};
 use self::namespaces::Namespaces;
 use self::pace::Pace;
-use self::watches::Progress;
+use self::progress::Progress;
 use self::work::{Effect, Work};
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
@@ -53,11 +56,10 @@ use crate::kube_io::refs::Refs;
 use crate::kube_io::watch::Seen;
 use crate::kube_io::write::Writer;
 use crate::runner::Runner;
+use crate::telemetry::Telemetry;
 
 /// Messages that may wait for the loop; a full channel slows the watches down, which is right.
 const MESSAGES: usize = 1024;
-/// What is in flight at a shutdown gets this long.
-const GRACE: Duration = Duration::from_secs(8);
 /// Looks in a row before messages are served again.
 const BATCH: usize = 256;
 
@@ -111,13 +113,29 @@ pub struct Engine {
     progress: Progress,
     counters: reports::Counters,
     teller: Teller,
+    /// This process is the one that acts; others watch and are ready to.
+    acting: bool,
     draining: bool,
+    telemetry: Arc<Telemetry>,
 }
 
-/// Runs until `stop` turns true, then ends what is in flight.
-pub async fn run(config: Arc<Config>, client: Client, mut stop: watch::Receiver<bool>) {
+/// What the loop is told from outside.
+pub struct Orders {
+    /// Turns true when this process may act; until then it watches and is ready to.
+    pub lead: watch::Receiver<bool>,
+    pub stop: watch::Receiver<bool>,
+    /// What is in flight when it is to stop gets this long.
+    pub grace: Duration,
+}
+
+/// Runs until it is told to stop, then ends what is in flight.
+pub async fn run(config: Arc<Config>, client: Client, orders: Orders, telemetry: Arc<Telemetry>) {
     let (sender, mut messages) = channel(MESSAGES);
-    let mut engine = Engine::new(config, client, sender);
+    let Orders { mut lead, mut stop, grace } = orders;
+    let mut engine = Engine::new(config, client, sender, telemetry);
+    if *lead.borrow() {
+        engine.take_over();
+    }
     engine.start();
     let mut deadline = None;
     loop {
@@ -135,11 +153,18 @@ pub async fn run(config: Arc<Config>, client: Client, mut stop: watch::Receiver<
                     break;
                 }
             }
+            leads = lead.wait_for(|lead| *lead), if !engine.acting => {
+                // Nobody is left who could say so.
+                if leads.is_err() {
+                    break;
+                }
+                engine.take_over();
+            }
             changed = stop.changed(), if !engine.draining => {
                 if changed.is_err() || *stop.borrow() {
                     info!("stopping: what is in flight is finished, nothing new is started");
                     engine.draining = true;
-                    deadline = Some(clock::now().mono + GRACE);
+                    deadline = Some(clock::now().mono + grace);
                 }
             }
         }
@@ -147,12 +172,12 @@ pub async fn run(config: Arc<Config>, client: Client, mut stop: watch::Receiver<
 }
 
 impl Engine {
-    fn new(config: Arc<Config>, client: Client, sender: Sender<Message>) -> Self {
+    fn new(config: Arc<Config>, client: Client, sender: Sender<Message>, telemetry: Arc<Telemetry>) -> Self {
         let refs = Refs::new(client.clone(), sender.clone(), Message::Referred);
         Self {
             queue: DpsQueue::new(config.registrations_per_minute, config.max_in_flight),
             writer: Writer::new(client.clone()),
-            clients: Clients::new(config.clone()),
+            clients: Clients::new(config.clone(), telemetry.clone()),
             progress: Progress::new(config.namespaces().len()),
             counters: reports::Counters::default(),
             teller: Teller::new(Events::new(client.clone()), config.events),
@@ -179,7 +204,9 @@ impl Engine {
             config,
             client,
             sender,
+            acting: false,
             draining: false,
+            telemetry,
         }
     }
 
@@ -209,6 +236,10 @@ impl Engine {
 
     /// Looks at what is ready, hands out permits, writes integrations' statuses.
     fn look(&mut self, now: Instant) {
+        self.telemetry.health.beat();
+        if !self.acting {
+            return;
+        }
         if !self.progress.running() {
             self.flush_integrations(now);
             return;
@@ -225,9 +256,14 @@ impl Engine {
             self.granted(permit);
         }
         self.flush_integrations(now);
+        self.publish_queue(now);
+        self.telemetry.metrics.looked(now.elapsed());
     }
 
     fn next_wake(&self, now: Instant) -> Option<Instant> {
+        if !self.acting {
+            return None;
+        }
         let devices = self.runner.next_due().filter(|_| self.progress.running());
         let ready = self.runner.has_ready().then_some(now).filter(|_| self.progress.running());
         let permits = self.queue.next_at().filter(|_| !self.draining && self.progress.running());

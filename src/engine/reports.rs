@@ -37,7 +37,7 @@ const CONFLICT_WAIT: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Counters {
     changed_at: Option<Instant>,
-    last: HashMap<Sym, Counts>,
+    pub(super) last: HashMap<Sym, Counts>,
 }
 
 impl Counters {
@@ -81,7 +81,10 @@ impl Engine {
         let ready = |i: &Integration| i.dirty && !i.writing && i.not_before.is_none_or(|at| at <= now);
         let dirty: Vec<Sym> =
             self.integrations.iter().filter(|(_, i)| ready(i)).map(|(sym, _)| *sym).collect();
-        dirty.into_iter().for_each(|sym| self.write_integration(sym));
+        if due || !dirty.is_empty() {
+            dirty.into_iter().for_each(|sym| self.write_integration(sym));
+            self.publish_fleet();
+        }
     }
 
     fn write_integration(&mut self, sym: Sym) {

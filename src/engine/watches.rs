@@ -1,7 +1,7 @@
 //! What watches tell, and the order in which they are started: integrations, then what they refer
 //! to, then devices and Secrets. Nothing is decided and nothing counted before all are in.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 use tracing::info;
 
+use super::progress::{DEVICES, INTEGRATIONS, Phase, SECRETS};
 use super::work::Work;
 use super::{Engine, Message};
 use crate::api::device::ProvisionedDevice;
@@ -19,52 +20,6 @@ use crate::fleet::record::version;
 use crate::fleet::referred::{Reference, Referred, ReferredKind};
 use crate::fleet::{Change, DeviceId, uid_of};
 use crate::kube_io::watch::{self, Scope, Seen};
-
-/// How far the first reading of everything has come.
-#[derive(Debug)]
-pub(super) struct Progress {
-    phase: Phase,
-    watches: usize,
-    integrations: HashSet<usize>,
-    devices: HashSet<usize>,
-    secrets: HashSet<usize>,
-    /// Number of the current list of devices, over all watches.
-    epoch: u32,
-    /// Epoch in which each watch's list began.
-    listing: Vec<u32>,
-    /// References whose list has begun and has not shown the object yet.
-    relisted: HashSet<Reference>,
-    /// Integrations seen in the list that is being read, by watch.
-    listed_integrations: Vec<HashSet<String>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Integrations,
-    References,
-    Devices,
-    Running,
-}
-
-impl Progress {
-    pub(super) fn new(watches: usize) -> Self {
-        Self {
-            phase: Phase::Integrations,
-            watches,
-            integrations: HashSet::new(),
-            devices: HashSet::new(),
-            secrets: HashSet::new(),
-            epoch: 0,
-            listing: vec![0; watches],
-            relisted: HashSet::new(),
-            listed_integrations: vec![HashSet::new(); watches],
-        }
-    }
-
-    pub(super) fn running(&self) -> bool {
-        self.phase == Phase::Running
-    }
-}
 
 impl Engine {
     pub(super) fn start(&self) {
@@ -102,6 +57,24 @@ impl Engine {
         }
     }
 
+    /// A watch has been read, or is not allowed.
+    fn watch_read(&mut self, kind: &'static str, watch: usize, allowed: bool) {
+        let progress = &mut self.progress;
+        if allowed {
+            progress.refused.remove(&(kind, watch));
+        } else {
+            progress.refused.insert((kind, watch));
+        }
+        match kind {
+            INTEGRATIONS => progress.integrations.insert(watch),
+            DEVICES => progress.devices.insert(watch),
+            _ => progress.secrets.insert(watch),
+        };
+        self.telemetry.metrics.synced(kind, progress.has_read(kind));
+        self.telemetry.health.set_ready(progress.running() && progress.refused.is_empty());
+        self.advance();
+    }
+
     /// Goes on to the next phase when the present one is complete.
     pub(super) fn advance(&mut self) {
         let progress = &mut self.progress;
@@ -134,11 +107,10 @@ impl Engine {
                 info!(
                     devices = self.fleet.len(),
                     integrations = self.integrations.len(),
-                    "every watch has been read; running"
+                    "every watch has been read"
                 );
-                let all: Vec<DeviceId> = self.fleet.iter().map(|(id, _)| id).collect();
-                all.into_iter().for_each(|id| self.runner.wake(id));
-                self.counters.touch();
+                self.telemetry.health.set_ready(self.progress.refused.is_empty());
+                self.begin_to_run();
             }
             Phase::Integrations => {}
         }
@@ -154,15 +126,10 @@ impl Engine {
             }
             Seen::Gone(integration) => self.integration_changed(&key_of(&integration), None),
             Seen::Listed => {
-                self.progress.integrations.insert(watch);
                 self.forget_unlisted_integrations(watch);
-                self.advance();
+                self.watch_read(INTEGRATIONS, watch, true);
             }
-            // The other namespaces go on without it.
-            Seen::Forbidden => {
-                self.progress.integrations.insert(watch);
-                self.advance();
-            }
+            Seen::Forbidden => self.watch_read(INTEGRATIONS, watch, false),
         }
         if self.progress.phase != Phase::Integrations {
             self.watch_references();
@@ -250,13 +217,9 @@ impl Engine {
                 let namespace = self.config.namespaces().get(watch).cloned().flatten();
                 let unseen = self.fleet.unseen(self.progress.listing[watch], namespace.as_deref());
                 unseen.into_iter().for_each(|id| self.device_gone(id));
-                self.progress.devices.insert(watch);
-                self.advance();
+                self.watch_read(DEVICES, watch, true);
             }
-            Seen::Forbidden => {
-                self.progress.devices.insert(watch);
-                self.advance();
-            }
+            Seen::Forbidden => self.watch_read(DEVICES, watch, false),
         }
     }
 
@@ -268,6 +231,9 @@ impl Engine {
             Change::Known => return,
             Change::Replaced => self.drop_work(id),
             Change::New | Change::Changed => {}
+        }
+        if !self.acting {
+            return self.keep_for_later(id, device);
         }
         self.counters.touch();
         self.wake_rivals(id);
@@ -346,15 +312,13 @@ impl Engine {
             }
             Seen::Listed => {
                 let unlisted = self.fleet.end_secret_list(only.as_deref());
-                self.progress.secrets.insert(watch);
-                self.advance();
+                self.watch_read(SECRETS, watch, true);
                 unlisted
             }
             // Without the watch every new device looks for its Secret itself.
             Seen::Forbidden => {
                 self.fleet.distrust_secret_watch();
-                self.progress.secrets.insert(watch);
-                self.advance();
+                self.watch_read(SECRETS, watch, false);
                 Vec::new()
             }
         };

@@ -1,11 +1,15 @@
 //! The client, set up for a long-running process behind load balancers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
 use kube::client::ClientBuilder;
 use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig};
 use tower::timeout::TimeoutLayer;
+
+use crate::telemetry::Telemetry;
+use crate::telemetry::api_requests::CountRequests;
 
 /// Azure's balancer drops idle flows after 240 s without a reset; a watch ends before that.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(200);
@@ -27,7 +31,7 @@ pub enum ConnectError {
 ///
 /// # Errors
 /// When there is no configuration, or it cannot be read.
-pub async fn connect(context: Option<&str>) -> Result<Client, ConnectError> {
+pub async fn connect(context: Option<&str>, telemetry: Arc<Telemetry>) -> Result<Client, ConnectError> {
     let mut config = match context {
         Some(_) => {
             let kubeconfig = Kubeconfig::read().map_err(Box::new)?;
@@ -41,5 +45,6 @@ pub async fn connect(context: Option<&str>) -> Result<Client, ConnectError> {
     // Every retry is ours: decided per object, counted, and never hidden inside a call.
     config.default_retry = false;
     let client = ClientBuilder::try_from(config).map_err(Box::new)?;
-    Ok(client.with_layer(&TimeoutLayer::new(RESPONSE_TIMEOUT)).build())
+    let client = client.with_layer(&TimeoutLayer::new(RESPONSE_TIMEOUT));
+    Ok(client.with_layer(&CountRequests(telemetry)).build())
 }

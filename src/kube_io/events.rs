@@ -39,14 +39,16 @@ impl Events {
         Self { sender, dropped: 0 }
     }
 
-    /// Hands an event over, or drops it when too many wait.
-    pub fn publish(&mut self, note: Note) {
-        if self.sender.try_send(note).is_err() {
+    /// Hands an event over, or drops it when too many wait; false if it was dropped.
+    pub fn publish(&mut self, note: Note) -> bool {
+        let taken = self.sender.try_send(note).is_ok();
+        if !taken {
             self.dropped += 1;
             if self.dropped.is_power_of_two() {
                 warn!(dropped = self.dropped, "events are dropped, the API server takes them too slowly");
             }
         }
+        taken
     }
 }
 

@@ -4,6 +4,7 @@ pub mod client;
 pub mod error;
 pub mod events;
 mod guard;
+pub mod lease;
 pub mod refs;
 pub mod watch;
 pub mod write;

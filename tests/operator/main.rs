@@ -47,6 +47,8 @@ mod integrations;
 #[cfg(test)]
 mod kept_conditions;
 #[cfg(test)]
+mod leader;
+#[cfg(test)]
 mod leaks;
 #[cfg(test)]
 mod lifecycle;
@@ -74,6 +76,8 @@ mod settings;
 mod shutdown;
 #[cfg(test)]
 mod slots;
+#[cfg(test)]
+mod telemetry;
 #[cfg(test)]
 mod triggers;
 #[cfg(test)]

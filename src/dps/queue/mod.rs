@@ -62,7 +62,8 @@ impl Lane {
         self >= Self::Fleet
     }
 
-    fn index(self) -> usize {
+    /// Its place among `ALL`.
+    pub fn index(self) -> usize {
         self as usize
     }
 }
@@ -86,6 +87,7 @@ pub struct Permit {
     lane: Lane,
     number: u64,
     granted: Instant,
+    waited: Duration,
     scope: usize,
     /// Paid from the scope's bucket, not from the tenant's own.
     shared: bool,
@@ -142,9 +144,22 @@ pub struct DpsQueue {
     turn: usize,
     members: Members,
     places: HashMap<Waiter, Place>,
+    /// `places` by lane.
+    waiting: [usize; Lane::COUNT],
     next_ticket: u64,
     next_front_ticket: u64,
     next_number: u64,
+}
+
+impl Permit {
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// How long the device had waited for it.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
 }
 
 impl DpsQueue {
@@ -158,6 +173,7 @@ impl DpsQueue {
             turn: 0,
             members: HashMap::new(),
             places: HashMap::new(),
+            waiting: [0; Lane::COUNT],
             next_ticket: FIRST_TICKET,
             next_front_ticket: FIRST_TICKET - 1,
             next_number: 0,
@@ -201,7 +217,7 @@ impl DpsQueue {
         member.dismissed = true;
         let waiters = member.take_all();
         for waiter in &waiters {
-            self.places.remove(waiter);
+            self.unplace(*waiter);
         }
         waiters
     }
@@ -233,12 +249,19 @@ impl DpsQueue {
             self.scopes[member.scope].join(place.tenant, place.lane);
         }
         self.places.insert(waiter, place);
+        self.waiting[place.lane.index()] += 1;
         true
+    }
+
+    fn unplace(&mut self, waiter: Waiter) -> Option<Place> {
+        let place = self.places.remove(&waiter)?;
+        self.waiting[place.lane.index()] -= 1;
+        Some(place)
     }
 
     /// Gives up a place.
     pub fn leave(&mut self, waiter: Waiter) {
-        let Some(place) = self.places.remove(&waiter) else { return };
+        let Some(place) = self.unplace(waiter) else { return };
         if let Some(member) = self.members.get_mut(&place.tenant) {
             member.remove(place.lane, place.ticket);
         }
@@ -276,10 +299,11 @@ impl DpsQueue {
 
     fn permit(&mut self, grant: Grant, scope: usize, now: Instant) -> Permit {
         let Grant { tenant, waiter, lane, shared } = grant;
-        self.places.remove(&waiter);
+        let waited =
+            self.unplace(waiter).map_or(Duration::ZERO, |place| now.saturating_duration_since(place.since));
         self.in_flight += 1;
         self.next_number += 1;
-        Permit { tenant, waiter, lane, number: self.next_number - 1, granted: now, scope, shared }
+        Permit { tenant, waiter, lane, number: self.next_number - 1, granted: now, waited, scope, shared }
     }
 
     fn most_in_flight(&self) -> u32 {
@@ -366,6 +390,25 @@ impl DpsQueue {
         if let Some(member) = self.members.get_mut(&permit.tenant) {
             member.in_flight = member.in_flight.saturating_sub(1);
         }
+    }
+
+    /// Devices that wait, by lane.
+    pub fn waiting(&self) -> [usize; Lane::COUNT] {
+        self.waiting
+    }
+
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Scopes in which DPS has asked to wait.
+    pub fn throttled_scopes(&self, now: Instant) -> usize {
+        self.scopes.iter().filter(|scope| scope.paused_until().is_some_and(|until| until > now)).count()
+    }
+
+    /// Share of its rate that the slowest scope uses.
+    pub fn slowest(&self) -> f64 {
+        self.scopes.iter().map(Scope::speed).fold(1.0, f64::min)
     }
 
     /// Why the integration's calls go one at a time, if they do.

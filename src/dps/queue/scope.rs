@@ -126,6 +126,10 @@ impl Scope {
         self.probe == Some(permit.number)
     }
 
+    pub(super) fn speed(&self) -> f64 {
+        self.speed
+    }
+
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.paused_until
     }

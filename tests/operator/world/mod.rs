@@ -60,6 +60,8 @@ pub struct World {
     /// Of operators that are started from now on.
     pub registrations_per_minute: u32,
     pub dps_proxy: Option<String>,
+    /// Operators elect a leader by the Lease that is named after the namespace.
+    pub leader_elect: bool,
     log: PathBuf,
     audit_start: u64,
 }
@@ -150,6 +152,7 @@ impl World {
             log_level: setup.log_level,
             registrations_per_minute: UNLIMITED,
             dps_proxy: None,
+            leader_elect: false,
             log,
             audit_start,
         };

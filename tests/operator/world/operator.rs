@@ -1,19 +1,99 @@
 //! The operator's process: started, ended, killed, listened to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dps_dev::{Error, Guarded, Signal};
+use serde_json::{Value, json};
 
-use super::World;
+use super::{POLL, World};
 
 /// Namespace of the operators' ServiceAccounts; each is named after the namespace it works in.
 pub const ACCOUNTS: &str = "operators";
 const LAST_LINES: usize = 60;
 const SHUTDOWN: Duration = Duration::from_secs(20);
 
+/// What the chart gives for leader election: one Lease, by its name.
+fn lease_rights(name: &str) -> Value {
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": {"name": name, "namespace": ACCOUNTS},
+        "rules": [
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [name],
+             "verbs": ["get", "update"]},
+        ],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": name, "namespace": ACCOUNTS},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": ACCOUNTS}],
+    });
+    json!({"apiVersion": "v1", "kind": "List", "items": [role, binding]})
+}
+
+/// What a process of the operator tells by HTTP and in its log.
+pub struct Replica<'a> {
+    world: &'a World,
+    log: PathBuf,
+}
+
+impl Replica<'_> {
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for a line with this text.
+    pub async fn wait_log(&self, text: &str) {
+        let deadline = Instant::now() + self.world.patience;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "never logged: {text}\n{}", self.world.operator_log_tail());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Status and text of a page.
+    pub async fn page(&self, path: &str) -> (u16, String) {
+        const SERVING: &str = "serving probes and metrics address=";
+        self.wait_log(SERVING).await;
+        let log = self.log();
+        let address = log.rsplit(SERVING).next().and_then(|rest| rest.split_whitespace().next());
+        let url = format!("http://{}{path}", address.expect("the line ends with the address"));
+        let answer = reqwest::get(url).await.expect("the operator answers");
+        (answer.status().as_u16(), answer.text().await.expect("the page is text"))
+    }
+
+    /// The value of one series; none if it is not there.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let (_, text) = self.page("/metrics").await;
+        let line =
+            text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Waits until everything has been read.
+    pub async fn wait_synced(&self) {
+        let deadline = Instant::now() + self.world.patience;
+        while self.page("/readyz").await.0 != 200 {
+            assert!(Instant::now() < deadline, "never ready");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
 impl World {
+    /// The operator that was started last.
+    pub fn first_replica(&self) -> Replica<'_> {
+        Replica { world: self, log: self.log.clone() }
+    }
+
+    /// One that was started as a second.
+    pub fn replica(&self, process: &Guarded) -> Replica<'_> {
+        Replica { world: self, log: process.log().to_owned() }
+    }
+
     /// Starts it with the rights of its account.
     pub async fn start_operator(&mut self) {
         assert!(self.operator.is_none(), "the operator runs already");
@@ -33,14 +113,20 @@ impl World {
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));
         command
-            .args(["run", "--log-level", self.log_level])
+            .args(["run", "--log-level", self.log_level, "--http-addr", "127.0.0.1:0"])
             .args(["--watch-namespaces", &namespaces.join(",")])
             .args(["--allowed-dps-hosts", &self.host()])
             .args(["--registrations-per-minute", &self.registrations_per_minute.to_string()]);
         if let Some(proxy) = &self.dps_proxy {
             command.args(["--dps-proxy", proxy]);
         }
+        if self.leader_elect {
+            command.args(["--leader-elect", "--lease-name", &self.namespace, "--lease-namespace", ACCOUNTS]);
+        }
         let started = tokio::task::block_in_place(|| -> Result<Guarded, Error> {
+            if self.leader_elect {
+                self.control_plane.apply(&lease_rights(&self.namespace).to_string())?;
+            }
             let kubeconfig = self.control_plane.service_account_kubeconfig(ACCOUNTS, &self.namespace)?;
             Ok(Guarded::spawn(command.env("KUBECONFIG", kubeconfig), log)?)
         });
@@ -51,6 +137,19 @@ impl World {
     pub async fn stop_operator(&mut self) -> ExitStatus {
         let mut operator = self.operator.take().expect("the operator runs");
         tokio::task::block_in_place(|| operator.terminate(SHUTDOWN)).expect("the operator can be ended")
+    }
+
+    /// Sends a signal that does not end it.
+    pub async fn signal_operator(&mut self, signal: Signal) {
+        let operator = self.operator.as_mut().expect("the operator runs");
+        tokio::task::block_in_place(|| operator.signal(signal)).expect("it can be signalled");
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn operator_ended(&mut self) -> ExitStatus {
+        let mut operator = self.operator.take().expect("the operator runs");
+        let ended = tokio::task::block_in_place(|| operator.wait_timeout(self.patience));
+        ended.expect("it can be waited for").expect("the operator never ended")
     }
 
     /// SIGTERM only; the caller waits.

@@ -26,6 +26,7 @@ use crate::dps::client::DpsClient;
 use crate::dps::host::AllowedHosts;
 use crate::dps::ids::IdScope;
 use crate::dps::key::GroupKey;
+use crate::dps::observe::Unobserved;
 use crate::fleet::SecretSeen;
 use crate::fleet::inherit::Inherited;
 
@@ -59,7 +60,7 @@ fn ready() -> Ready {
     Ready {
         scope: IdScope::parse("0ne1").unwrap(),
         endpoint: AllowedHosts::parse(["x.example"]).unwrap().check("x.example").unwrap(),
-        client: DpsClient::new(None, None, suffixes).unwrap(),
+        client: DpsClient::new(None, None, suffixes, Arc::new(Unobserved)).unwrap(),
         roots: None,
         active: group_key(1),
         other: None,

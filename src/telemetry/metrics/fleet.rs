@@ -1,0 +1,154 @@
+//! The fleet's state by integration, as it was counted last.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntGaugeVec, Opts};
+
+/// So many integrations are shown; each comes to some dozens of series.
+pub const INTEGRATIONS_SHOWN: usize = 500;
+
+/// One integration and its devices.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IntegrationGauges {
+    pub namespace: String,
+    pub name: String,
+    pub ready: bool,
+    /// Of its Ready condition; empty before the first.
+    pub reason: String,
+    /// By state; they add up to all its devices.
+    pub devices: [(&'static str, i32); 4],
+    pub assigned: i32,
+    /// The largest hubs.
+    pub hubs: Vec<(String, i32)>,
+    pub failures: Vec<(String, i32)>,
+    /// While one is rolled out.
+    pub rotation: Option<Rotation>,
+}
+
+/// How far a rotation has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    pub total: i32,
+    pub pending: i32,
+    pub blocked: bool,
+}
+
+/// Makes the series when they are asked for, so that those of an integration that is gone are gone.
+#[derive(Clone, Debug)]
+pub(super) struct FleetCollector {
+    integrations: Arc<Mutex<Vec<IntegrationGauges>>>,
+    descriptions: Arc<[Desc]>,
+}
+
+struct Families {
+    ready: IntGaugeVec,
+    devices: IntGaugeVec,
+    assigned: IntGaugeVec,
+    hubs: IntGaugeVec,
+    failures: IntGaugeVec,
+    rotation_devices: IntGaugeVec,
+    rotation_pending: IntGaugeVec,
+    rotation_blocked: IntGaugeVec,
+    hidden: IntGaugeVec,
+}
+
+impl Families {
+    fn new() -> Result<Self, prometheus::Error> {
+        let make = |name, help, own: &[&str]| {
+            let labels: Vec<&str> = ["namespace", "integration"].iter().chain(own).copied().collect();
+            IntGaugeVec::new(Opts::new(name, help).namespace("dps_operator"), &labels)
+        };
+        let hidden = Opts::new("integrations_not_shown", "Integrations that are left out of these metrics.");
+        Ok(Self {
+            ready: make(
+                "integration_ready",
+                "1 if the integration is Ready; the reason says more.",
+                &["reason"],
+            )?,
+            devices: make("devices", "Devices by state.", &["state"])?,
+            assigned: make("devices_assigned", "Devices that have a hub.", &[])?,
+            hubs: make("hub_devices", "Devices by hub, of the 50 largest hubs.", &["hub"])?,
+            failures: make("device_failures", "Devices in trouble by reason.", &["reason"])?,
+            rotation_devices: make(
+                "key_rotation_devices",
+                "Registered devices while a new key is rolled out.",
+                &[],
+            )?,
+            rotation_pending: make(
+                "key_rotation_pending",
+                "Devices that are still to get the new key.",
+                &[],
+            )?,
+            rotation_blocked: make(
+                "key_rotation_blocked",
+                "1 while DPS refuses the new key and nothing is rolled out.",
+                &[],
+            )?,
+            hidden: IntGaugeVec::new(hidden.namespace("dps_operator"), &[])?,
+        })
+    }
+
+    fn all(&self) -> [&IntGaugeVec; 9] {
+        let Self { ready, devices, assigned, hubs, failures, .. } = self;
+        let Self { rotation_devices, rotation_pending, rotation_blocked, hidden, .. } = self;
+        [
+            ready,
+            devices,
+            assigned,
+            hubs,
+            failures,
+            rotation_devices,
+            rotation_pending,
+            rotation_blocked,
+            hidden,
+        ]
+    }
+
+    fn add(&self, of: &IntegrationGauges) {
+        let key = [of.namespace.as_str(), of.name.as_str()];
+        let set = |family: &IntGaugeVec, label: Option<&str>, value: i64| {
+            let labels: Vec<&str> = key.iter().copied().chain(label).collect();
+            family.with_label_values(&labels).set(value);
+        };
+        set(&self.ready, Some(&of.reason), i64::from(of.ready));
+        of.devices.iter().for_each(|(state, count)| set(&self.devices, Some(state), (*count).into()));
+        set(&self.assigned, None, of.assigned.into());
+        of.hubs.iter().for_each(|(hub, count)| set(&self.hubs, Some(hub), (*count).into()));
+        of.failures.iter().for_each(|(reason, count)| set(&self.failures, Some(reason), (*count).into()));
+        if let Some(rotation) = of.rotation {
+            set(&self.rotation_devices, None, rotation.total.into());
+            set(&self.rotation_pending, None, rotation.pending.into());
+            set(&self.rotation_blocked, None, rotation.blocked.into());
+        }
+    }
+}
+
+impl FleetCollector {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
+        let descriptions =
+            Families::new()?.all().into_iter().flat_map(|f| f.desc().into_iter().cloned()).collect();
+        Ok(Self { integrations: Arc::default(), descriptions })
+    }
+
+    pub(super) fn set(&self, integrations: Vec<IntegrationGauges>) {
+        *self.integrations.lock().unwrap_or_else(PoisonError::into_inner) = integrations;
+    }
+}
+
+impl Collector for FleetCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Ok(families) = Families::new() else { return Vec::new() };
+        let integrations = self.integrations.lock().unwrap_or_else(PoisonError::into_inner);
+        integrations.iter().take(INTEGRATIONS_SHOWN).for_each(|integration| families.add(integration));
+        let hidden = integrations.len().saturating_sub(INTEGRATIONS_SHOWN);
+        families.hidden.with_label_values::<&str>(&[]).set(i64::try_from(hidden).unwrap_or(i64::MAX));
+        let collected = families.all().into_iter().flat_map(Collector::collect);
+        collected.filter(|family| !family.get_metric().is_empty()).collect()
+    }
+}

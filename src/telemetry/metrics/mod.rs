@@ -1,0 +1,269 @@
+//! Metrics, named as Prometheus asks. Labels are closed sets, and the namespace and name of an
+//! integration; never a device, an id or a message.
+
+mod fleet;
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+use self::fleet::FleetCollector;
+pub use self::fleet::{IntegrationGauges, Rotation};
+use std::time::Duration;
+
+/// From a call that was answered at once to a registration that ran into its limit, in seconds.
+const DPS_SECONDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+/// From a queue that is empty to a fleet that waits for hours.
+const WAIT_SECONDS: [f64; 10] = [0.01, 0.1, 1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0];
+
+/// How the queues stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct QueueGauges {
+    /// Waiting devices by lane: new, changed, fleet, last.
+    pub waiting: [usize; 4],
+    pub in_flight: u32,
+    /// Id scopes in which DPS has asked to wait.
+    pub throttled_scopes: usize,
+    /// Share of its rate that the slowest id scope uses, 1 if none is slowed down.
+    pub rate_factor: f64,
+}
+
+/// The lanes by their names in metrics.
+pub const LANES: [&str; 4] = ["new", "changed", "fleet", "last"];
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    leader: IntGauge,
+    watch_synced: IntGaugeVec,
+    watch_starts: IntCounterVec,
+    queue_waiting: IntGaugeVec,
+    queue_wait: HistogramVec,
+    permits: IntCounterVec,
+    throttled: IntCounter,
+    throttled_scopes: IntGauge,
+    rate_factor: Gauge,
+    in_flight: IntGauge,
+    dps_requests: IntCounterVec,
+    dps_seconds: HistogramVec,
+    api_requests: IntCounterVec,
+    write_conflicts: IntCounterVec,
+    events_dropped: IntCounter,
+    look_seconds: Histogram,
+    fleet: FleetCollector,
+}
+
+impl Metrics {
+    /// # Errors
+    /// When a name is taken or cannot be one.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let make = Maker(&registry);
+        let build = make.gauges("build_info", "Which version runs; always 1.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let fleet = FleetCollector::new()?;
+        registry.register(Box::new(fleet.clone()))?;
+        let metrics = Self {
+            leader: make.gauge("leader", "1 while this replica acts, 0 while it stands by.")?,
+            watch_synced: make.gauges(
+                "watch_synced",
+                "1 once everything of this kind has been read.",
+                &["kind"],
+            )?,
+            watch_starts: make.counters(
+                "watch_starts_total",
+                "Watches that were begun; each ends after some minutes.",
+                &["resource"],
+            )?,
+            queue_waiting: make.gauges(
+                "queue_length",
+                "Devices that wait for leave to call DPS.",
+                &["lane"],
+            )?,
+            queue_wait: make.histograms(
+                "queue_wait_seconds",
+                "How long devices waited for leave to call DPS.",
+                &["lane"],
+                &WAIT_SECONDS,
+            )?,
+            permits: make.counters("permits_total", "Leaves to call DPS that were given.", &["lane"])?,
+            throttled: make.counter("throttled_total", "Calls that DPS answered with 429.")?,
+            throttled_scopes: make.gauge("throttled_scopes", "Id scopes in which DPS has asked to wait.")?,
+            rate_factor: make.float(
+                "rate_factor",
+                "Share of its rate that the slowest id scope uses; halved by each 429.",
+            )?,
+            in_flight: make.gauge("dps_operations_in_flight", "Registrations and lookups that go on.")?,
+            dps_requests: make.counters(
+                "dps_requests_total",
+                "Requests to DPS.",
+                &["operation", "outcome"],
+            )?,
+            dps_seconds: make.histograms(
+                "dps_request_duration_seconds",
+                "Time until DPS has answered a request.",
+                &["operation"],
+                &DPS_SECONDS,
+            )?,
+            api_requests: make.counters(
+                "api_requests_total",
+                "Requests to the Kubernetes API server.",
+                &["verb", "resource", "outcome"],
+            )?,
+            write_conflicts: make.counters(
+                "write_conflicts_total",
+                "Writes that were refused because the object had changed or existed.",
+                &["resource"],
+            )?,
+            events_dropped: make
+                .counter("events_dropped_total", "Events that were not sent because too many waited.")?,
+            look_seconds: make.histogram(
+                "loop_busy_seconds",
+                "Time that the loop took for what it had to do at once.",
+                &DPS_SECONDS,
+            )?,
+            fleet,
+            registry: registry.clone(),
+        };
+        metrics.begin_at_zero();
+        Ok(metrics)
+    }
+
+    /// A series that is there from the start shows its first increase.
+    fn begin_at_zero(&self) {
+        for lane in LANES {
+            self.queue_waiting.with_label_values(&[lane]).set(0);
+            self.permits.with_label_values(&[lane]);
+        }
+        for kind in ["dpsintegrations", "provisioneddevices", "secrets"] {
+            self.watch_synced.with_label_values(&[kind]).set(0);
+        }
+        self.rate_factor.set(1.0);
+    }
+
+    /// Everything, in the text format.
+    ///
+    /// # Errors
+    /// When a family is inconsistent, which its test rules out.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    pub fn leads(&self) {
+        self.leader.set(1);
+    }
+
+    pub fn synced(&self, kind: &str, is: bool) {
+        self.watch_synced.with_label_values(&[kind]).set(i64::from(is));
+    }
+
+    pub fn queue(&self, gauges: &QueueGauges) {
+        for (lane, waiting) in LANES.iter().zip(gauges.waiting) {
+            self.queue_waiting.with_label_values(&[lane]).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
+        self.in_flight.set(i64::from(gauges.in_flight));
+        self.throttled_scopes.set(i64::try_from(gauges.throttled_scopes).unwrap_or(i64::MAX));
+        self.rate_factor.set(gauges.rate_factor);
+    }
+
+    /// A device got leave to call DPS; `lane` is its place in `LANES`.
+    pub fn granted(&self, lane: usize, waited: Duration) {
+        if let Some(lane) = LANES.get(lane) {
+            self.permits.with_label_values(&[lane]).inc();
+            self.queue_wait.with_label_values(&[lane]).observe(waited.as_secs_f64());
+        }
+    }
+
+    /// DPS answered a request, or did not.
+    pub fn dps_request(&self, operation: &str, outcome: &str, took: Duration) {
+        self.dps_requests.with_label_values(&[operation, outcome]).inc();
+        self.dps_seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
+        if outcome == "throttled" {
+            self.throttled.inc();
+        }
+    }
+
+    /// The API server answered a request, or did not.
+    pub fn api_request(&self, verb: &str, resource: &str, outcome: &str) {
+        self.api_requests.with_label_values(&[verb, resource, outcome]).inc();
+        match (verb, outcome) {
+            ("watch", _) => self.watch_starts.with_label_values(&[resource]).inc(),
+            ("create" | "update" | "patch", "conflict") => {
+                self.write_conflicts.with_label_values(&[resource]).inc()
+            }
+            _ => {}
+        }
+    }
+
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
+    }
+
+    pub fn looked(&self, took: Duration) {
+        self.look_seconds.observe(took.as_secs_f64());
+    }
+
+    /// What is known of all integrations now.
+    pub fn fleet(&self, integrations: Vec<IntegrationGauges>) {
+        self.fleet.set(integrations);
+    }
+}
+
+/// Makes metrics of the operator and registers them.
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn keep<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        metric: C,
+    ) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.keep(IntGauge::with_opts(opts(name, help))?)
+    }
+
+    fn float(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.keep(Gauge::with_opts(opts(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.keep(IntGaugeVec::new(opts(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.keep(IntCounter::with_opts(opts(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.keep(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+        self.keep(Histogram::with_opts(HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec()))?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
+        self.keep(HistogramVec::new(opts, labels)?)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("dps_operator")
+}
+
+#[cfg(test)]
+mod tests;

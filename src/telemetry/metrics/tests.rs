@@ -1,0 +1,74 @@
+use super::fleet::INTEGRATIONS_SHOWN;
+use super::*;
+
+fn gauges(number: usize) -> IntegrationGauges {
+    IntegrationGauges {
+        namespace: "fleet".to_owned(),
+        name: format!("factory-{number}"),
+        ready: true,
+        reason: "Available".to_owned(),
+        devices: [("ready", 3), ("pending", 1), ("failed", 0), ("suspended", 0)],
+        assigned: 3,
+        hubs: vec![("hub-a.azure-devices.net".to_owned(), 3)],
+        failures: vec![("Unauthorized".to_owned(), 1)],
+        rotation: Some(Rotation { total: 3, pending: 2, blocked: true }),
+    }
+}
+
+fn line<'a>(text: &'a str, start: &str) -> &'a str {
+    text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start} in\n{text}"))
+}
+
+#[test]
+fn the_fleet_is_shown_by_integration_and_what_is_gone_is_not() {
+    let metrics = Metrics::new().unwrap();
+    metrics.fleet(vec![gauges(1)]);
+    let text = metrics.text().unwrap();
+    let labels = r#"{integration="factory-1",namespace="fleet""#;
+    assert_eq!(
+        line(&text, &format!("dps_operator_devices{labels},state=\"ready\"")).rsplit(' ').next(),
+        Some("3")
+    );
+    for (name, value) in [
+        (r#"integration_ready{integration="factory-1",namespace="fleet",reason="Available"}"#, "1"),
+        (r#"hub_devices{hub="hub-a.azure-devices.net",integration="factory-1",namespace="fleet"}"#, "3"),
+        (r#"device_failures{integration="factory-1",namespace="fleet",reason="Unauthorized"}"#, "1"),
+        (r#"key_rotation_blocked{integration="factory-1",namespace="fleet"}"#, "1"),
+        (r#"key_rotation_pending{integration="factory-1",namespace="fleet"}"#, "2"),
+    ] {
+        assert_eq!(line(&text, &format!("dps_operator_{name}")).rsplit(' ').next(), Some(value));
+    }
+    metrics.fleet(Vec::new());
+    assert!(!metrics.text().unwrap().contains("factory-1"));
+}
+
+#[test]
+fn the_number_of_series_is_bounded_however_many_integrations_there_are() {
+    let metrics = Metrics::new().unwrap();
+    metrics.fleet((0..INTEGRATIONS_SHOWN + 7).map(gauges).collect());
+    let text = metrics.text().unwrap();
+    assert_eq!(line(&text, "dps_operator_integrations_not_shown"), "dps_operator_integrations_not_shown 7");
+    let shown = text.lines().filter(|line| line.starts_with("dps_operator_integration_ready{")).count();
+    assert_eq!(shown, INTEGRATIONS_SHOWN);
+}
+
+#[test]
+fn counters_of_calls_and_requests_begin_with_the_first_and_speak_of_conflicts_and_throttling() {
+    let metrics = Metrics::new().unwrap();
+    metrics.dps_request("register", "throttled", Duration::from_millis(20));
+    metrics.api_request("update", "provisioneddevices/status", "conflict");
+    metrics.api_request("watch", "secrets", "success");
+    metrics.granted(0, Duration::from_secs(2));
+    let text = metrics.text().unwrap();
+    for expected in [
+        "dps_operator_throttled_total 1",
+        r#"dps_operator_dps_requests_total{operation="register",outcome="throttled"} 1"#,
+        r#"dps_operator_write_conflicts_total{resource="provisioneddevices/status"} 1"#,
+        r#"dps_operator_watch_starts_total{resource="secrets"} 1"#,
+        r#"dps_operator_permits_total{lane="new"} 1"#,
+        r#"dps_operator_permits_total{lane="last"} 0"#,
+        r#"dps_operator_queue_wait_seconds_sum{lane="new"} 2"#,
+    ] {
+        assert!(text.lines().any(|line| line == expected), "{expected} is not in\n{text}");
+    }
+}
