@@ -64,6 +64,15 @@ pub struct RunArgs {
     /// HTTP proxy for calls to DPS; the usual proxy variables are ignored.
     #[arg(long, env = "DPS_OPERATOR_DPS_PROXY", value_name = "URL")]
     dps_proxy: Option<String>,
+    /// Labels and annotations that users give to generated Secrets must begin with one of these,
+    /// separated by commas; any when empty. Other controllers may act on what a Secret carries.
+    #[arg(
+        long,
+        env = "DPS_OPERATOR_SECRET_METADATA_ALLOWED_PREFIXES",
+        value_name = "PREFIXES",
+        value_delimiter = ','
+    )]
+    secret_metadata_allowed_prefixes: Vec<String>,
     /// DPS operations in flight.
     #[arg(long, env = "DPS_OPERATOR_MAX_IN_FLIGHT", value_name = "NUMBER", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: u32,
@@ -143,6 +152,7 @@ impl RunArgs {
             )?,
             allowed_hub_suffixes: suffixes.iter().map(|suffix| suffix.to_ascii_lowercase()).collect(),
             dps_proxy: self.dps_proxy.clone(),
+            secret_metadata_prefixes: texts(&self.secret_metadata_allowed_prefixes),
             events: self.events,
             http_addr: self.http_addr()?,
             lease: self.leader_elect.then(|| LeaseSettings {

@@ -16,6 +16,8 @@ pub struct Config {
     /// Lower case, each with its leading dot.
     pub allowed_hub_suffixes: Arc<[String]>,
     pub dps_proxy: Option<String>,
+    /// Empty: any label and annotation that the schema admits.
+    pub secret_metadata_prefixes: Vec<String>,
     pub events: EventsLevel,
     /// Where probes and metrics are served.
     pub http_addr: Option<SocketAddr>,

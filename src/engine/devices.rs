@@ -86,6 +86,7 @@ impl Engine {
             fought_until: self.fought_until(id, now),
             waited_long: self.has_waited_long(id, now.mono),
             held_up: self.is_held_up(id) && self.is_told(id, now.mono),
+            metadata_prefixes: &self.config.secret_metadata_prefixes,
             now: now.wall,
         })
     }

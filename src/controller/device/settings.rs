@@ -131,6 +131,13 @@ impl<'a> Settings<'a> {
         Ok(settings)
     }
 
+    /// The first label or annotation that begins with none of these; none if any will do.
+    pub fn metadata_not_allowed(&self, prefixes: &[String]) -> Option<&'a str> {
+        let allowed = |key: &&str| prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()));
+        let mut keys = self.labels.keys().chain(self.annotations.keys());
+        keys.find(|key| !prefixes.is_empty() && !allowed(key)).copied()
+    }
+
     /// Admission sees each object by itself, not what the two come to together.
     fn check_keys(&self) -> Result<(), String> {
         let both = [FormatType::IotEdgeConfigToml, FormatType::IotEdgeDpsConfigToml];

@@ -63,6 +63,8 @@ pub struct Snapshot<'a> {
     /// The integration is suspended, or DPS refuses its key or does not answer, and the device has
     /// waited long enough for its status to say so.
     pub held_up: bool,
+    /// Labels and annotations that users give a Secret must begin with one of these; none: as they like.
+    pub metadata_prefixes: &'a [String],
     pub now: Timestamp,
 }
 
@@ -137,6 +139,12 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
         Ok(settings) => settings,
         Err(message) => return refused(snapshot, Reason::InvalidConfiguration, &message),
     };
+    if let Some(key) = settings.metadata_not_allowed(snapshot.metadata_prefixes) {
+        let message = format!(
+            "The Secret may not carry {key:?}: the operator admits only labels and annotations with certain prefixes (--secret-metadata-allowed-prefixes)."
+        );
+        return refused(snapshot, Reason::InvalidConfiguration, &message);
+    }
     let ready = match snapshot.integration {
         Integration::NotAllowed { told } => return not_allowed(snapshot, told),
         Integration::Missing { told } => return integration_missing(snapshot, told),

@@ -431,3 +431,20 @@ fn a_device_that_failed_goes_on_saying_why_while_it_waits_for_its_next_try() {
         (Step::Call(Call::Register, Lane::New), Some(Reason::Unauthorized))
     );
 }
+
+#[test]
+fn labels_and_annotations_outside_the_allowed_prefixes_are_refused_by_name() {
+    let mut situation = Situation {
+        device: device(
+            json!({"secret": {"labels": {"example.com/a": "1"}, "annotations": {"other.io/b": "2"}}}),
+        ),
+        ..Situation::new_device()
+    };
+    assert_eq!(said(&situation.decide()), None, "without the flag any will do");
+    situation.metadata_prefixes = vec!["example.com/".to_owned()];
+    let verdict = situation.decide().verdict.unwrap();
+    assert_eq!(verdict.reason, Reason::InvalidConfiguration);
+    assert!(verdict.message.contains("\"other.io/b\""), "{}", verdict.message);
+    situation.metadata_prefixes.push("other.io/".to_owned());
+    assert_eq!(said(&situation.decide()), None);
+}

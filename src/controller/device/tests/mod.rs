@@ -139,6 +139,7 @@ struct Situation {
     fought_until: Option<Fought>,
     waited_long: bool,
     held_up: bool,
+    metadata_prefixes: Vec<String>,
 }
 
 impl Situation {
@@ -155,6 +156,7 @@ impl Situation {
             fought_until: None,
             waited_long: false,
             held_up: false,
+            metadata_prefixes: Vec::new(),
         }
     }
 
@@ -181,6 +183,7 @@ impl Situation {
             fought_until: self.fought_until,
             waited_long: self.waited_long,
             held_up: self.held_up,
+            metadata_prefixes: &self.metadata_prefixes,
             now: NOW,
         })
     }
