@@ -15,7 +15,7 @@ use crate::cli::{Command, LogFormat, RunArgs};
 use crate::config::LeaseSettings;
 use crate::engine::{self, Orders};
 use crate::kube_io::{client, lease};
-use crate::telemetry::{Telemetry, logging, server};
+use crate::telemetry::{Telemetry, logging, panic, server};
 use crate::{api, clock};
 
 /// What is in flight at the end gets this long.
@@ -32,6 +32,7 @@ pub fn main(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Crds { directory } => crds(directory.as_deref()),
         Command::Run(args) => {
             logging::start(&args.log_level, args.log_format == LogFormat::Json)?;
+            panic::end_the_process();
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&args))
         }
     }

@@ -12,4 +12,6 @@ pub mod shared;
 pub use schema::crds;
 
 #[cfg(test)]
+mod compatibility;
+#[cfg(test)]
 mod rules;

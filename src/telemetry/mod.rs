@@ -4,6 +4,7 @@ pub mod api_requests;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+pub mod panic;
 pub mod server;
 
 use self::health::Health;

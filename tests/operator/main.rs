@@ -83,6 +83,8 @@ mod triggers;
 #[cfg(test)]
 mod two_operators;
 #[cfg(test)]
+mod upgrade;
+#[cfg(test)]
 mod world;
 #[cfg(test)]
 mod wrong_key;

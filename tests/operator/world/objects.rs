@@ -232,9 +232,13 @@ impl World {
 
     /// Applies a JSON merge patch to a device's status.
     pub async fn patch_status(&self, device: &str, patch: Value) {
+        self.patch_status_of(Kind::Device, device, patch).await;
+    }
+
+    pub async fn patch_status_of(&self, kind: Kind, name: &str, patch: Value) {
         let patch = Patch::Merge(patch);
-        let patched = self.api(Kind::Device).patch_status(device, &PatchParams::default(), &patch).await;
-        patched.unwrap_or_else(|error| panic!("{device}: {error}"));
+        let patched = self.api(kind).patch_status(name, &PatchParams::default(), &patch).await;
+        patched.unwrap_or_else(|error| panic!("{kind:?} {name}: {error}"));
     }
 
     /// The data of a Secret as text.

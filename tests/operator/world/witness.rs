@@ -127,11 +127,15 @@ impl World {
         counts
     }
 
-    /// Ends the operator, starts it again, and fails if it then calls DPS, or writes or reads any
-    /// object. Until when: it counts the devices of an integration that it did not know once it has
-    /// looked at every device.
+    /// Ends the operator, and starts it again as `assert_quiet_start` does.
     pub async fn assert_quiet_restart(&mut self) {
         assert!(self.stop_operator().await.success());
+        self.assert_quiet_start().await;
+    }
+
+    /// Starts the operator and fails if it then calls DPS, or writes or reads any object. Until when:
+    /// it counts the devices of an integration that it did not know once it has looked at every device.
+    pub async fn assert_quiet_start(&mut self) {
         self.integration("witness").await;
         let before = self.mark().await;
         self.start_operator().await;

@@ -1,0 +1,155 @@
+//! Objects that an earlier version's CRDs admitted are admitted by the present ones: nothing becomes
+//! narrower, and no rule on the root is added, which would block every write to stored objects.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+/// Bounds that may only grow, and those that may only shrink.
+const UPPER: [&str; 4] = ["maxLength", "maxItems", "maxProperties", "maximum"];
+const LOWER: [&str; 4] = ["minLength", "minItems", "minProperties", "minimum"];
+/// What has to stay as it is.
+const FIXED: [&str; 6] = [
+    "type",
+    "format",
+    "default",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-preserve-unknown-fields",
+];
+
+fn strings(value: &Value, of: &str) -> BTreeSet<String> {
+    value[of].as_array().into_iter().flatten().map(Value::to_string).collect()
+}
+
+/// Everything in which `new` admits less than `old`.
+fn narrower(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    let mut say = |what: &str| found.push(format!("{path}: {what}"));
+    for key in FIXED.into_iter().filter(|key| old[key] != new[key]) {
+        say(&format!("{key} was {} and is {}", old[key], new[key]));
+    }
+    let number = |schema: &Value, key: &str| schema[key].as_f64();
+    for key in UPPER {
+        if number(new, key).is_some_and(|new| number(old, key).is_none_or(|old| new < old)) {
+            say(&format!("{key} has shrunk to {}", new[key]));
+        }
+    }
+    for key in LOWER {
+        if number(new, key).is_some_and(|new| number(old, key).is_none_or(|old| new > old)) {
+            say(&format!("{key} has grown to {}", new[key]));
+        }
+    }
+    if !new["pattern"].is_null() && new["pattern"] != old["pattern"] {
+        say(&format!("the pattern has become {}", new["pattern"]));
+    }
+    for key in strings(new, "required").difference(&strings(old, "required")) {
+        say(&format!("{key} has become required"));
+    }
+    let (before, now) = (strings(old, "enum"), strings(new, "enum"));
+    if !now.is_empty() && (before.is_empty() || !before.is_subset(&now)) {
+        say("values of the enum are gone");
+    }
+    let rules = |schema: &Value| -> BTreeSet<String> {
+        let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+        rules.map(|rule| rule["rule"].to_string()).collect()
+    };
+    for rule in rules(new).difference(&rules(old)) {
+        say(&format!("the rule {rule} is new"));
+    }
+    for (name, before) in old["properties"].as_object().into_iter().flatten() {
+        match new["properties"].get(name) {
+            Some(now) => narrower(&format!("{path}.{name}"), before, now, found),
+            None => found.push(format!("{path}.{name}: it is gone")),
+        }
+    }
+    for part in ["items", "additionalProperties"] {
+        if old[part].is_object() {
+            narrower(&format!("{path}[]"), &old[part], &new[part], found);
+        }
+    }
+}
+
+/// The served names and versions, and what is narrower in each version's schema.
+fn incompatible(old: &Value, new: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in ["group", "names", "scope"] {
+        if old["spec"][part] != new["spec"][part] {
+            found.push(format!("{part} has changed"));
+        }
+    }
+    for before in old["spec"]["versions"].as_array().into_iter().flatten() {
+        let mut versions = new["spec"]["versions"].as_array().into_iter().flatten();
+        let Some(now) = versions.find(|now| now["name"] == before["name"] && now["served"] == true) else {
+            found.push(format!("version {} is not served any more", before["name"]));
+            continue;
+        };
+        if !strings(before, "selectableFields").is_subset(&strings(now, "selectableFields")) {
+            found.push("selectable fields are gone".to_owned());
+        }
+        let schema = |version: &Value| version["schema"]["openAPIV3Schema"].clone();
+        narrower("", &schema(before), &schema(now), &mut found);
+    }
+    found
+}
+
+fn earlier_crds() -> Vec<(String, Value)> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let folders = std::fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path());
+    let folders = folders.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("crds-"));
+    let files =
+        folders.flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+    files
+        .map(|file| {
+            let crd = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+            (file.file_name().unwrap().to_string_lossy().into_owned(), crd)
+        })
+        .collect()
+}
+
+#[test]
+fn what_earlier_versions_admitted_is_admitted_still() {
+    let present = super::crds().unwrap();
+    let earlier = earlier_crds();
+    assert!(earlier.len() >= present.len());
+    for (file, old) in earlier {
+        let (_, new) =
+            present.iter().find(|(name, _)| *name == file).unwrap_or_else(|| panic!("{file} is gone"));
+        assert_eq!(incompatible(&old, &serde_json::to_value(new).unwrap()), Vec::<String>::new(), "{file}");
+    }
+}
+
+#[test]
+fn whatever_admits_less_is_found() {
+    let old = json!({"type": "object", "required": ["a"], "properties": {
+        "a": {"type": "string", "maxLength": 5, "enum": ["x", "y"]},
+        "b": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+    }});
+    let changed = |pointer: &str, value: Value| {
+        let mut new = old.clone();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        new.pointer_mut(parent).unwrap()[key] = value;
+        let mut found = Vec::new();
+        narrower("", &old, &new, &mut found);
+        found.len()
+    };
+    let rule = json!([{"rule": "has(self.a)"}]);
+    for (pointer, value, count) in [
+        ("/properties/a/maxLength", json!(4), 1),
+        ("/properties/a/maxLength", json!(6), 0),
+        ("/properties/a/minLength", json!(1), 1),
+        ("/properties/a/pattern", json!("^x$"), 1),
+        ("/properties/a/enum", json!(["x"]), 1),
+        ("/properties/a/enum", json!(["x", "y", "z"]), 0),
+        ("/properties/b/items/minimum", json!(2), 1),
+        ("/properties/b/items/type", json!("string"), 1),
+        ("/properties/b", json!({"type": "string"}), 2),
+        ("/properties/c", json!({"type": "string"}), 0),
+        ("/required", json!(["a", "b"]), 1),
+        ("/properties", json!({"a": old["properties"]["a"]}), 1),
+        ("/x-kubernetes-validations", rule, 1),
+        ("/properties/a/default", json!("x"), 1),
+    ] {
+        assert_eq!(changed(pointer, value.clone()), count, "{pointer} {value}");
+    }
+}
