@@ -72,3 +72,27 @@ fn counters_of_calls_and_requests_begin_with_the_first_and_speak_of_conflicts_an
         assert!(text.lines().any(|line| line == expected), "{expected} is not in\n{text}");
     }
 }
+
+/// docs/monitoring.md tells of every metric, and the chart's alerts and dashboard ask for no other.
+#[test]
+fn every_metric_is_documented() {
+    let metrics = Metrics::new().unwrap();
+    metrics.fleet(vec![gauges(1)]);
+    metrics.granted(0, Duration::ZERO);
+    metrics.dps_request("register", "success", Duration::ZERO);
+    metrics.api_request("create", "secrets", "conflict");
+    metrics.api_request("watch", "secrets", "success");
+    let text = metrics.text().unwrap();
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE dps_operator_")?.split(' ').next())
+        .collect();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_to_string(root.join("docs/monitoring.md")).unwrap();
+    let missing: Vec<_> = names.iter().filter(|name| !docs.contains(&format!("`{name}`"))).collect();
+    assert_eq!(missing, Vec::<&&str>::new());
+    let chart = std::fs::read_to_string(root.join("tests/chart/metrics.txt")).unwrap();
+    let shown = names.iter().map(|name| format!("dps_operator_{name}"));
+    let listed = chart.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
+    assert_eq!(shown.collect::<std::collections::BTreeSet<_>>(), listed.collect());
+}
