@@ -10,10 +10,11 @@ SHELL := bash
 N ?= 1000
 CACHE := $(or $(DPS_DEV_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dps-operator)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+CHART := charts/dps-operator
 
 .PHONY: help
 help: ## List what make can do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
 demo: need-cluster ## See the operator provision five devices, all on this machine (under a minute once built)
@@ -35,19 +36,23 @@ up: need-cluster ## Start a Kubernetes control plane with the CRDs and keep it u
 	@cargo run -p dps-dev -- up --crds crds
 
 .PHONY: generate
-generate: need-cargo ## Write the generated files: the CRDs and docs/reference.md
+generate: need-cargo need-python ## Write the generated files: the CRDs, docs/reference.md, and what the chart has of them
 	cargo run -p dps-operator -- crds --directory crds
 	cargo run -p dps-dev -- reference --crds crds --output docs/reference.md
+	cp crds/*.yaml $(CHART)/files/crds/
+	fresh=$$(charts/values-table $(CHART)) && printf '%s\n' "$$fresh" > $(CHART)/README.md
 
 .PHONY: check-generated
-check-generated: need-cargo ## Check that the generated files are up to date
+check-generated: need-cargo need-python ## Check that the generated files are up to date
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	mkdir "$$fresh/crds" "$$fresh/docs"; \
 	cargo run -p dps-operator -- crds --directory "$$fresh/crds"; \
 	cargo run -p dps-dev -- reference --crds "$$fresh/crds" --output "$$fresh/docs/reference.md"; \
-	{ diff -ru crds "$$fresh/crds" && diff -u docs/reference.md "$$fresh/docs/reference.md"; } || \
-		{ echo "crds/ or docs/reference.md is out of date: run make generate and commit it" >&2; exit 1; }; \
-	echo "crds/ and docs/reference.md are up to date"
+	charts/values-table $(CHART) > "$$fresh/chart.md"; \
+	{ diff -ru crds "$$fresh/crds" && diff -u docs/reference.md "$$fresh/docs/reference.md" && \
+		diff -ru $(CHART)/files/crds "$$fresh/crds" && diff -u $(CHART)/README.md "$$fresh/chart.md"; } || \
+		{ echo "crds/, docs/reference.md or the chart is out of date: run make generate and commit it" >&2; exit 1; }; \
+	echo "crds/, docs/reference.md and the chart are up to date"
 
 .PHONY: lint
 lint: check-format clippy ## Check the format and run clippy, warnings denied
@@ -59,6 +64,11 @@ check-format: need-cargo
 .PHONY: clippy
 clippy: need-cargo
 	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: check-chart
+check-chart: need-cluster need-chart ## Check the Helm chart: lint, refusals, alerts, and installed on a local control plane
+	cargo build --workspace --bins
+	tests/chart/run.sh $(TARGET)/debug
 
 .PHONY: deny
 deny: need-cargo ## Check the dependencies: licences, bans, sources (deny.toml)
@@ -80,7 +90,7 @@ bench-fleet: need-cluster ## The same, then a key rotation under a rate limit, a
 clean-cache: ## Remove what was compiled outside the checkout; it is compiled again when needed
 	rm -rf "$(CACHE)"
 
-.PHONY: need-cargo need-cluster need-node need-python
+.PHONY: need-cargo need-cluster need-node need-python need-chart
 need-cargo:
 	@dev/need cargo
 need-cluster:
@@ -89,3 +99,5 @@ need-node:
 	@dev/need node npm curl
 need-python:
 	@dev/need python3 venv
+need-chart:
+	@dev/need cargo go python3 curl

@@ -28,6 +28,7 @@ use kube::Client;
 use kube::core::PartialObjectMeta;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
@@ -140,7 +141,7 @@ pub async fn run(config: Arc<Config>, client: Client, orders: Orders, telemetry:
     let mut deadline = None;
     loop {
         engine.look(clock::now().mono);
-        if engine.draining && !engine.busy() && !engine.runner.has_ready() {
+        if engine.draining && !engine.busy() && !(engine.acting && engine.runner.has_ready()) {
             break;
         }
         let now = clock::now().mono;
@@ -169,6 +170,8 @@ pub async fn run(config: Arc<Config>, client: Client, orders: Orders, telemetry:
             }
         }
     }
+    // Whoever leads next must not meet a write of ours.
+    engine.work.values().filter_map(|work| work.task.as_ref()).for_each(AbortHandle::abort);
 }
 
 impl Engine {

@@ -1,0 +1,162 @@
+{{- define "dps-operator.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* At most 46 characters, so that every suffix of the chart still fits a Service's 63. */}}
+{{- define "dps-operator.fullname" -}}
+{{- $name := include "dps-operator.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 46 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 46 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 46 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* Never changes in the life of a release: a Deployment's selector is immutable. */}}
+{{- define "dps-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "dps-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "dps-operator.simulator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "dps-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: simulator
+{{- end }}
+
+{{- define "dps-operator.labels" -}}
+{{- include "dps-operator.labelsOf" (list . (include "dps-operator.selectorLabels" .)) }}
+{{- end }}
+
+{{- define "dps-operator.simulator.labels" -}}
+{{- include "dps-operator.labelsOf" (list . (include "dps-operator.simulator.selectorLabels" .)) }}
+{{- end }}
+
+{{/* The context and selector labels; what selects wins over commonLabels. */}}
+{{- define "dps-operator.labelsOf" -}}
+{{- $root := index . 0 }}
+{{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- $own := dict
+      "app.kubernetes.io/version" ($root.Values.image.tag | default $root.Chart.AppVersion | replace "+" "_" | trunc 63)
+      "app.kubernetes.io/part-of" "dps-operator"
+      "app.kubernetes.io/managed-by" $root.Release.Service
+      "helm.sh/chart" $chart }}
+{{- toYaml (mergeOverwrite (deepCopy $root.Values.commonLabels) $own (index . 1 | fromYaml)) }}
+{{- end }}
+
+{{/* A digest names the image alone: a tag beside it would only be believed by people. */}}
+{{- define "dps-operator.image" -}}
+{{- $root := index . 0 }}
+{{- $image := index . 1 }}
+{{- if $image.digest }}
+{{- printf "%s@%s" $image.repository $image.digest }}
+{{- else }}
+{{- printf "%s:%s" $image.repository ($image.tag | default $root.Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{- define "dps-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- .Values.serviceAccount.name | default (include "dps-operator.fullname" .) }}
+{{- else }}
+{{- .Values.serviceAccount.name | default "default" }}
+{{- end }}
+{{- end }}
+
+{{- define "dps-operator.leaseName" -}}
+{{- .Values.leaderElection.leaseName | default (include "dps-operator.fullname" .) }}
+{{- end }}
+
+{{- define "dps-operator.leaseNamespace" -}}
+{{- .Values.leaderElection.leaseNamespace | default .Release.Namespace }}
+{{- end }}
+
+{{/* What follows the last colon. */}}
+{{- define "dps-operator.httpPort" -}}
+{{- regexFind "[0-9]+$" .Values.httpAddr }}
+{{- end }}
+
+{{- define "dps-operator.simulator.fullname" -}}
+{{- printf "%s-simulator" (include "dps-operator.fullname" .) }}
+{{- end }}
+
+{{/* As the operator calls it: by its Service, on 443, which needs no port in --allowed-dps-hosts. */}}
+{{- define "dps-operator.simulator.host" -}}
+{{- printf "%s.%s.svc" (include "dps-operator.simulator.fullname" .) .Release.Namespace }}
+{{- end }}
+
+{{- define "dps-operator.simulator.tlsSecret" -}}
+{{- .Values.simulator.tls.existingSecret | default (printf "%s-tls" (include "dps-operator.simulator.fullname" .)) }}
+{{- end }}
+
+{{/* Where the example belongs: a namespace that the operator watches. */}}
+{{- define "dps-operator.simulator.exampleNamespace" -}}
+{{- $watched := .Values.watchNamespaces }}
+{{- if or (not $watched) (has .Release.Namespace $watched) }}
+{{- .Release.Namespace }}
+{{- else }}
+{{- first $watched }}
+{{- end }}
+{{- end }}
+
+{{- define "dps-operator.allowedDpsHosts" -}}
+{{- $hosts := .Values.allowedDpsHosts }}
+{{- if .Values.simulator.enabled }}
+{{- $hosts = append $hosts (include "dps-operator.simulator.host" .) }}
+{{- end }}
+{{- join "," ($hosts | uniq) }}
+{{- end }}
+
+{{/* The operator's arguments as a YAML list. */}}
+{{- define "dps-operator.args" -}}
+- run
+{{- with .Values.watchNamespaces }}
+- {{ printf "--watch-namespaces=%s" (join "," .) | quote }}
+{{- end }}
+- --registrations-per-minute={{ int .Values.registrationsPerMinute }}
+- --max-in-flight={{ int .Values.maxInFlight }}
+- {{ printf "--allowed-dps-hosts=%s" (include "dps-operator.allowedDpsHosts" .) | quote }}
+- {{ printf "--allowed-hub-suffixes=%s" (join "," .Values.allowedHubSuffixes) | quote }}
+{{- with .Values.dpsProxy }}
+- {{ printf "--dps-proxy=%s" . | quote }}
+{{- end }}
+- --events={{ .Values.events }}
+- {{ printf "--log-level=%s" .Values.logLevel | quote }}
+- --log-format={{ .Values.logFormat }}
+{{- with .Values.secretMetadataAllowedPrefixes }}
+- {{ printf "--secret-metadata-allowed-prefixes=%s" (join "," .) | quote }}
+{{- end }}
+- {{ printf "--http-addr=%s" .Values.httpAddr | quote }}
+{{- if .Values.leaderElection.enabled }}
+- --leader-elect
+- --lease-name={{ include "dps-operator.leaseName" . }}
+- --lease-namespace={{ include "dps-operator.leaseNamespace" . }}
+{{- end }}
+{{- range .Values.extraArgs }}
+- {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* What the schema cannot see: settings that are each fine and do not go together. */}}
+{{- define "dps-operator.validate" -}}
+{{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection.enabled) }}
+{{- fail "replicas is more than 1 and leaderElection.enabled is false: all replicas would act at once. Set replicas to 1, or leave leader election on" }}
+{{- end }}
+{{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled }}
+{{- fail "metrics.serviceMonitor and metrics.podMonitor are both enabled: everything would be scraped twice. Enable one of them" }}
+{{- end }}
+{{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.service.enabled) }}
+{{- fail "metrics.serviceMonitor needs the Service: set metrics.service.enabled, or use metrics.podMonitor" }}
+{{- end }}
+{{- if and .Values.simulator.enabled .Values.simulator.tls.existingSecret (not .Values.simulator.tls.ca) }}
+{{- fail "simulator.tls.existingSecret needs simulator.tls.ca, the CA certificate that integrations are to trust" }}
+{{- end }}
+{{- range tuple "listen" "admin" "tls" }}
+{{- if hasKey $.Values.simulator.config . }}
+{{- fail (printf "simulator.config.%s is set by the chart" .) }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,175 @@
+"""The chart without a cluster."""
+
+import json
+import os
+import re
+import tarfile
+import tempfile
+import unittest
+from pathlib import Path
+
+from tools import CHART, HERE, MATRIX, NAMESPACE, Failed, helm, render, run
+
+
+def lines(name):
+    text = (HERE / name).read_text().splitlines()
+    return [line for line in text if line and not line.startswith("#")]
+
+
+def rules(*arguments):
+    """The rendered alerts as a file of Prometheus."""
+    text = render("-s", "templates/prometheusrule.yaml", "--set", "metrics.prometheusRule.enabled=true", *arguments)
+    spec = text.split("\nspec:\n", 1)[1]
+    return "\n".join(line.removeprefix("  ") for line in spec.splitlines()) + "\n"
+
+
+def notes(*arguments):
+    text = helm("install", "dps-operator", CHART, "--namespace", NAMESPACE, "--dry-run=client", *arguments)
+    return text.split("\nNOTES:\n", 1)[1]
+
+
+class Rendering(unittest.TestCase):
+    def test_every_set_of_values_passes_helms_own_check(self):
+        self.assertGreater(len(MATRIX), 3)
+        for values in MATRIX:
+            with self.subTest(values.name):
+                helm("lint", "--strict", CHART, "--values", values)
+
+    def test_misspelt_and_senseless_settings_are_refused_with_a_message(self):
+        for line in lines("refused.txt"):
+            settings, message = line.split(" => ")
+            with self.subTest(settings):
+                with self.assertRaises(Failed, msg="it was accepted") as refusal:
+                    render("--set", settings)
+                said = str(refusal.exception).split("\n", 1)[1]
+                self.assertIn(message, said)
+
+    def test_a_kubernetes_that_is_too_old_is_refused(self):
+        for version in ("1.33.0", "v1.33.5-gke.1030000", "1.40.1"):
+            render("--kube-version", version)
+        with self.assertRaisesRegex(Failed, "kubeVersion"):
+            render("--kube-version", "1.32.9")
+
+    def test_the_package_has_what_an_installation_needs_and_no_more(self):
+        with tempfile.TemporaryDirectory() as folder:
+            helm("package", CHART, "--destination", folder)
+            (package,) = Path(folder).glob("*.tgz")
+            with tarfile.open(package) as archive:
+                names = {name.removeprefix("dps-operator/") for name in archive.getnames()}
+        self.assertLessEqual({"values.schema.json", "README.md", "files/alerts.yaml", "templates/NOTES.txt"}, names)
+        self.assertEqual(len([name for name in names if name.startswith("files/crds/")]), 2)
+        self.assertFalse([name for name in names if name.startswith("ci/")])
+
+    def test_each_flag_of_the_operator_is_passed_once(self):
+        text = render("--values", CHART / "ci" / "everything.yaml", "-s", "templates/deployment.yaml")
+        flags = re.findall(r'^ +- "?(--[a-z-]+)', text, re.MULTILINE)
+        self.assertEqual(
+            sorted(flags),
+            [
+                "--allowed-dps-hosts",
+                "--allowed-hub-suffixes",
+                "--context",
+                "--dps-proxy",
+                "--events",
+                "--http-addr",
+                "--leader-elect",
+                "--lease-name",
+                "--lease-namespace",
+                "--log-format",
+                "--log-level",
+                "--max-in-flight",
+                "--registrations-per-minute",
+                "--secret-metadata-allowed-prefixes",
+            ],
+        )
+        confined = render("--values", CHART / "ci" / "namespaced.yaml", "-s", "templates/deployment.yaml")
+        helped = run(Path(os.environ["PROGRAMS"]) / "dps-operator", "run", "--help")
+        offered = set(re.findall(r"^ +(?:-., )?(--[a-z-]+)", helped, re.MULTILINE))
+        self.assertEqual(offered - {"--help"}, {*flags, "--watch-namespaces"})
+        self.assertIn('"--watch-namespaces=team-a,team-b"', confined)
+        self.assertIn("--registrations-per-minute=1000000\n", text, "not as a float")
+
+    def test_the_values_defaults_are_the_operators(self):
+        helped = run(Path(os.environ["PROGRAMS"]) / "dps-operator", "run", "--help")
+        text = render("-s", "templates/deployment.yaml")
+        passed = dict(re.findall(r'^ +- "?--([a-z-]+)=(.*?)"?$', text, re.MULTILINE))
+        compared = 0
+        for part in re.split(r"\n +--", helped)[1:]:
+            flag = re.match(r"[a-z-]+", part)[0]
+            default = re.search(r"\[default: (.*)\]", part)
+            # Logs are read by machines in a cluster; the Lease is named after the release.
+            if default and flag in passed and flag not in ("log-format", "lease-name"):
+                self.assertEqual(passed[flag], default[1], flag)
+                compared += 1
+        self.assertGreater(compared, 5)
+
+    def test_the_crds_are_the_generated_ones(self):
+        rendered = render("-s", "templates/crds.yaml")
+        for file in sorted((HERE.parents[1] / "crds").glob("*.yaml")):
+            with self.subTest(file.name):
+                head, body = file.read_text().rstrip().split("\n  name: ", 1)
+                self.assertIn("\n  name: " + body, rendered)
+                self.assertIn(head.removesuffix("metadata:"), rendered)
+        self.assertEqual(rendered.count("helm.sh/resource-policy: keep"), 2)
+        self.assertNotIn("resource-policy", render("-s", "templates/crds.yaml", "--set", "crds.keep=false"))
+
+    def test_confined_to_namespaces_it_has_no_rights_in_the_cluster(self):
+        text = render("--values", CHART / "ci" / "namespaced.yaml", "--set", "rbac.userRoles=false")
+        self.assertNotRegex(text, r"kind: ClusterRole")
+        self.assertEqual(text.count("kind: RoleBinding"), 3)
+
+    def test_no_rendering_has_wildcards_and_only_a_switch_gives_delete(self):
+        for values in MATRIX:
+            with self.subTest(values.name):
+                text = render("--values", values, "-s", "templates/rbac.yaml")
+                self.assertNotRegex(text, r"(apiGroups|resources|verbs|resourceNames):.*\*")
+                self.assertEqual("delete" in re.sub(r"#.*", "", text), values.name == "everything.yaml")
+
+    def test_the_dashboard_asks_for_metrics_of_the_operator_only(self):
+        dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+        asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+        self.assertGreater(len(asked), 15)
+        known = set(lines("metrics.txt"))
+        alerts = (CHART / "files" / "alerts.yaml").read_text()
+        for text in [*asked, alerts]:
+            for metric in re.findall(r"dps_operator_\w+", text):
+                self.assertIn(re.sub(r"_bucket$", "", metric), known)
+
+    def test_every_query_of_the_dashboard_can_be_read(self):
+        dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+        asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+        rules = [{"record": f"q{n}", "expr": q.replace("$__rate_interval", "5m")} for n, q in enumerate(asked)]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "rules.yaml"
+            file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+            run(os.environ["PROMTOOL"], "check", "rules", file)
+
+    def test_the_alerts_fire_when_they_should(self):
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "rules.yaml").write_text(rules())
+            test = Path(folder) / "alerts.yaml"
+            test.write_text((HERE / "alerts.yaml").read_text())
+            run(os.environ["PROMTOOL"], "check", "rules", "--lint=all", "--lint-fatal", Path(folder) / "rules.yaml")
+            run(os.environ["PROMTOOL"], "test", "rules", test)
+
+    def test_each_alert_has_a_paragraph_in_the_docs(self):
+        docs = (HERE.parents[1] / "docs" / "monitoring.md").read_text()
+        for alert in re.findall(r"- alert: (\w+)", (CHART / "files" / "alerts.yaml").read_text()):
+            self.assertIn(f"\n### {alert}\n", docs)
+
+    def test_an_alert_can_be_turned_off_and_tuned(self):
+        text = rules("--values", CHART / "ci" / "everything.yaml")
+        self.assertNotIn("DpsThrottled", text)
+        self.assertIn('state="failed"}) > 10', text)
+        self.assertIn('{cluster="a",state="failed"}', rules("--set", 'metrics.prometheusRule.matchers=cluster="a"'))
+
+    def test_the_notes_warn_of_odd_settings_only(self):
+        self.assertNotIn("Mind:", notes("--set", "simulator.enabled=false"))
+        self.assertIn("Not for production", notes("--set", "simulator.enabled=true"))
+        self.assertIn("for the namespaces team-a, team-b.", notes("--values", CHART / "ci" / "namespaced.yaml"))
+        self.assertIn("crds.keep is false", notes("--set", "crds.keep=false"))
+        self.assertIn("the CRDs are not there", notes("--set", "crds.enabled=false"))
+
+
+if __name__ == "__main__":
+    unittest.main()
