@@ -57,6 +57,13 @@ class Renderings(unittest.TestCase):
     def test_the_roles_allow_what_is_promised_and_nothing_else(self):
         self.assertEqual(rights(cluster.accepts(render())), sorted(lines("rights.txt")))
 
+    def test_the_operators_own_tests_run_with_these_rights(self):
+        # Those know both ways of reading namespaces' labels; a release has the one that it needs.
+        own = rights(cluster.accepts((HERE.parents[1] / "dev" / "rbac.yaml").read_text()))
+        own = [line.replace("core/namespaces: get list watch", "core/namespaces: list watch") for line in own]
+        operator = [line for line in lines("rights.txt") if line.startswith("ClusterRole dps-operator: ")]
+        self.assertEqual(own, sorted(operator))
+
     def test_confined_to_namespaces_each_has_the_same_rights_but_for_namespaces(self):
         values = CHART / "ci" / "namespaced.yaml"
         # Those of all namespaces, and instead of reading all namespaces each reads itself.

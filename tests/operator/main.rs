@@ -61,6 +61,8 @@ mod referring;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod rollout;
 #[cfg(test)]
 mod rotation;

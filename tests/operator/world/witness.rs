@@ -78,12 +78,16 @@ impl World {
 
     /// Requests of the operator's ServiceAccount, each once, in their order.
     fn audit(&self) -> Vec<Event> {
+        self.stages().into_iter().filter(|event| event.stage == "ResponseComplete").collect()
+    }
+
+    /// What its requests have come to so far; a watch that goes on has begun only.
+    pub fn stages(&self) -> Vec<Event> {
         let user = format!("\"system:serviceaccount:{ACCOUNTS}:{}\"", self.namespace);
         let log = self.audit_text();
         // The log holds every test's requests: only ours are worth parsing.
         let mine = log.lines().filter(|line| line.contains(&user));
-        let events = mine.map(|line| serde_json::from_str::<Event>(line).expect("an audit event"));
-        events.filter(|event| event.stage == "ResponseComplete").collect()
+        mine.map(|line| serde_json::from_str::<Event>(line).expect("an audit event")).collect()
     }
 
     /// The audit log since this world began, up to its last complete line.
