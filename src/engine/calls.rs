@@ -37,6 +37,9 @@ impl Engine {
         } else if let Some(since) = self.queue.waiting_since(id).filter(|since| *since + LONG_WAIT > now) {
             self.runner.wake_by(id, since + LONG_WAIT);
         }
+        if lane == Lane::New {
+            self.park(id);
+        }
     }
 
     /// A permit that can be used now; without one the device queues. A permit that has been held for

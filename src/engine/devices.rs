@@ -53,6 +53,7 @@ impl Engine {
         if need == Need::Nothing {
             return if self.checks.contains_key(&id) { self.check(id) } else { self.settle(id) };
         }
+        self.unpark(id);
         let Some(work) = self.work.get(&id) else {
             self.take_up(id, need);
             return;

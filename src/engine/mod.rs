@@ -13,6 +13,7 @@ mod integrations;
 mod namespaces;
 mod objects;
 mod pace;
+mod parked;
 mod progress;
 mod reports;
 mod standby;
@@ -40,6 +41,7 @@ use self::fights::Fight;
 use self::integrations::{Clients, Integration};
 use self::namespaces::Namespaces;
 use self::pace::Pace;
+use self::parked::Parked;
 use self::progress::Progress;
 use self::work::{Effect, Work};
 use crate::api::device::ProvisionedDevice;
@@ -86,6 +88,8 @@ pub struct Engine {
     queue: DpsQueue,
     /// Boxed: the map stays as large as it once was, and most devices need no work most of the time.
     work: HashMap<DeviceId, Box<Work>>,
+    /// Devices that wait for their first registration in a long line.
+    parked: HashMap<DeviceId, Parked>,
     /// Devices that are being read again, and those that wait for that.
     reading: HashSet<DeviceId>,
     to_read: VecDeque<DeviceId>,
@@ -187,6 +191,7 @@ impl Engine {
             fleet: Fleet::default(),
             runner: Runner::default(),
             work: HashMap::new(),
+            parked: HashMap::new(),
             reading: HashSet::new(),
             to_read: VecDeque::new(),
             waits_to_be_read: HashSet::new(),

@@ -42,8 +42,10 @@ impl Engine {
     pub(super) fn keep_for_later(&mut self, id: DeviceId, device: ProvisionedDevice) {
         if self.fleet.get(id).is_some_and(|record| record.settled.is_none()) {
             self.work.insert(id, Box::new(Work::new(device, &self.config.allowed_hub_suffixes)));
+            self.put_away(id);
         } else {
             self.work.remove(&id);
+            self.parked.remove(&id);
         }
     }
 }

@@ -240,6 +240,7 @@ impl Engine {
         if self.fleet.get(id).map(|record| record.integration) != referred {
             self.leave_line(id);
         }
+        self.parked.remove(&id);
         let unsettled = self.fleet.get(id).is_some_and(|record| record.settled.is_none());
         match self.work.get_mut(&id) {
             Some(work) if work.revived => work.wake_up(device, &self.config.allowed_hub_suffixes),
@@ -284,6 +285,7 @@ impl Engine {
     pub(super) fn drop_work(&mut self, id: DeviceId) {
         self.tell_at.remove(&id);
         self.checks.remove(&id);
+        self.parked.remove(&id);
         if let Some(task) = self.work.remove(&id).and_then(|work| work.task) {
             task.abort();
         }
@@ -323,6 +325,7 @@ impl Engine {
             }
         };
         for id in changed {
+            self.unpark(id);
             if let Some(work) = self.work.get_mut(&id) {
                 work.found = None;
                 work.secret_read = false;

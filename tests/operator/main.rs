@@ -53,6 +53,8 @@ mod leaks;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod long_lines;
+#[cfg(test)]
 mod manifests;
 #[cfg(test)]
 mod proxy;
