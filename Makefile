@@ -23,6 +23,7 @@ demo: need-cluster ## See the operator provision five devices, all on this machi
 .PHONY: test
 test: need-cluster need-node need-python ## Run all tests: the workspace's, then other people's clients against the simulator and what is in Secrets
 	dev/build-control-plane
+	for tool in helm kstatus argocd-lua; do dev/build-tool $$tool; done
 	cargo test --workspace --no-fail-fast
 	simulator/tests/node/run.sh $(TARGET)/debug/dps-simulator
 	tests/formats/run.sh $(TARGET)/tmp/formats.json

@@ -41,6 +41,8 @@ mod first_registration;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
+mod gitops;
+#[cfg(test)]
 mod inherited;
 #[cfg(test)]
 mod integrations;
