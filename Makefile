@@ -20,6 +20,10 @@ help: ## List what make can do
 demo: need-cluster ## See the operator provision five devices, all on this machine (under a minute once built)
 	@cargo run -p dps-dev -- demo
 
+.PHONY: e2e
+e2e: need-cargo ## Install the chart on a real node, upgrade it, kill it, remove it (two minutes once built; needs root)
+	@cargo run -p dps-dev -- e2e
+
 .PHONY: test
 test: need-cluster need-node need-python ## Run all tests: the workspace's, then other people's clients against the simulator and what is in Secrets
 	dev/build-control-plane
@@ -37,9 +41,10 @@ up: need-cluster ## Start a Kubernetes control plane with the CRDs and keep it u
 	@cargo run -p dps-dev -- up --crds crds
 
 .PHONY: generate
-generate: need-cargo need-python ## Write the generated files: the CRDs, docs/reference.md, and what the chart has of them
+generate: need-cargo need-python ## Write the generated files: the CRDs, docs/reference.md, docs/flags.md, and what the chart has of them
 	cargo run -p dps-operator -- crds --directory crds
 	cargo run -p dps-dev -- reference --crds crds --output docs/reference.md
+	cargo run -p dps-operator -- run --help | dev/flags-table > docs/flags.md
 	cp crds/*.yaml $(CHART)/files/crds/
 	fresh=$$(charts/values-table $(CHART)) && printf '%s\n' "$$fresh" > $(CHART)/README.md
 
@@ -49,11 +54,13 @@ check-generated: need-cargo need-python ## Check that the generated files are up
 	mkdir "$$fresh/crds" "$$fresh/docs"; \
 	cargo run -p dps-operator -- crds --directory "$$fresh/crds"; \
 	cargo run -p dps-dev -- reference --crds "$$fresh/crds" --output "$$fresh/docs/reference.md"; \
+	cargo run -p dps-operator -- run --help | dev/flags-table > "$$fresh/docs/flags.md"; \
 	charts/values-table $(CHART) > "$$fresh/chart.md"; \
 	{ diff -ru crds "$$fresh/crds" && diff -u docs/reference.md "$$fresh/docs/reference.md" && \
+		diff -u docs/flags.md "$$fresh/docs/flags.md" && \
 		diff -ru $(CHART)/files/crds "$$fresh/crds" && diff -u $(CHART)/README.md "$$fresh/chart.md"; } || \
-		{ echo "crds/, docs/reference.md or the chart is out of date: run make generate and commit it" >&2; exit 1; }; \
-	echo "crds/, docs/reference.md and the chart are up to date"
+		{ echo "crds/, docs/reference.md, docs/flags.md or the chart is out of date: run make generate and commit it" >&2; exit 1; }; \
+	echo "crds/, docs/reference.md, docs/flags.md and the chart are up to date"
 
 .PHONY: lint
 lint: check-format clippy ## Check the format and run clippy, warnings denied
@@ -70,6 +77,11 @@ clippy: need-cargo
 check-chart: need-cluster need-chart ## Check the Helm chart: lint, refusals, alerts, and installed on a local control plane
 	cargo build --workspace --bins
 	tests/chart/run.sh $(TARGET)/debug
+
+.PHONY: check-docs
+check-docs: need-cluster need-python ## Check the documentation: every link, and the commands of README and quick starts on a local control plane
+	cargo build --workspace --bins
+	tests/docs/run.sh $(TARGET)/debug
 
 .PHONY: deny
 deny: need-cargo ## Check the dependencies: licences, bans, sources (deny.toml)

@@ -1,5 +1,6 @@
 //! Everything in here is made anew for each start and trusted by nothing else.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use rcgen::{
@@ -10,15 +11,23 @@ use rcgen::{
 use crate::error::Error;
 use crate::files::Home;
 
-/// Names under which the API server is reached.
-const SERVER_NAMES: [&str; 6] = [
+/// What a node of ours is called.
+pub(crate) const NODE_NAME: &str = "dps-node";
+
+/// Names under which the API server is reached; Pods take its service's address.
+const SERVER_NAMES: [&str; 7] = [
     "localhost",
     "127.0.0.1",
+    KUBERNETES_SERVICE,
     "kubernetes",
     "kubernetes.default",
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 ];
+
+/// The first address of the range for services is the API server's.
+pub(crate) const SERVICE_RANGE: &str = "10.0.0.0/24";
+const KUBERNETES_SERVICE: &str = "10.0.0.1";
 
 /// A certificate and its key, as files.
 #[derive(Debug)]
@@ -35,13 +44,15 @@ pub(crate) struct Certificates {
     pub(crate) server: Identity,
     pub(crate) admin: Identity,
     pub(crate) controller_manager: Identity,
+    pub(crate) node: NodeIdentities,
     /// ES256: the API server takes it as well as the customary RSA key, and ring can make it.
     pub(crate) service_account_key: PathBuf,
     pub(crate) service_account_public_key: PathBuf,
 }
 
 impl Certificates {
-    pub(crate) fn create(home: &Home) -> Result<Self, Error> {
+    /// `address` is where the API server is reached besides 127.0.0.1.
+    pub(crate) fn create(home: &Home, address: Option<Ipv4Addr>) -> Result<Self, Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "dps-dev control plane");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -54,15 +65,35 @@ impl Certificates {
         Ok(Self {
             ca: home.write("ca.crt", &ca_pem)?,
             ca_pem,
-            server: authority.server()?,
+            server: authority.server(address)?,
             admin: authority.client("admin", "admin", Some("system:masters"))?,
             controller_manager: authority.client(
                 "controller-manager",
                 "system:kube-controller-manager",
                 None,
             )?,
+            node: NodeIdentities::issue(&authority)?,
             service_account_key: home.write("service-account.key", &tokens.serialize_pem())?,
             service_account_public_key: home.write("service-account.pub", &tokens.public_key_pem())?,
+        })
+    }
+}
+
+/// Who the components of a node are.
+#[derive(Debug)]
+pub(crate) struct NodeIdentities {
+    pub(crate) kubelet: Identity,
+    pub(crate) proxy: Identity,
+    pub(crate) scheduler: Identity,
+}
+
+impl NodeIdentities {
+    fn issue(authority: &Authority) -> Result<Self, Error> {
+        let kubelet = format!("system:node:{NODE_NAME}");
+        Ok(Self {
+            kubelet: authority.client("kubelet", &kubelet, Some("system:nodes"))?,
+            proxy: authority.client("kube-proxy", "system:kube-proxy", None)?,
+            scheduler: authority.client("kube-scheduler", "system:kube-scheduler", None)?,
         })
     }
 }
@@ -73,8 +104,9 @@ struct Authority<'a> {
 }
 
 impl Authority<'_> {
-    fn server(&self) -> Result<Identity, Error> {
-        let mut params = CertificateParams::new(SERVER_NAMES.map(str::to_owned))?;
+    fn server(&self, address: Option<Ipv4Addr>) -> Result<Identity, Error> {
+        let names = SERVER_NAMES.map(str::to_owned).into_iter().chain(address.map(|it| it.to_string()));
+        let mut params = CertificateParams::new(names.collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.issue("server", params)

@@ -4,7 +4,7 @@ use std::io::Write;
 use clap::{Parser, Subcommand};
 use dps_dev::Assets;
 
-use crate::{demo, reference, up};
+use crate::{demo, e2e, reference, up};
 
 /// A local Kubernetes control plane: etcd, kube-apiserver and kube-controller-manager as plain
 /// processes, no containers.
@@ -24,6 +24,8 @@ enum Command {
     Up(up::Arguments),
     /// Show the operator at work: five devices, a simulated DPS, nothing outside this machine
     Demo(demo::Arguments),
+    /// Install the chart on a real node and see it upgraded, killed and removed; needs root
+    E2e(e2e::Arguments),
     /// Write the CRDs as a page to read
     Reference(reference::Arguments),
     /// Print the folder with etcd, kube-apiserver, kube-controller-manager and kubectl
@@ -35,6 +37,7 @@ impl Cli {
         match self.command {
             Command::Up(arguments) => up::run(arguments),
             Command::Demo(arguments) => demo::run(arguments),
+            Command::E2e(arguments) => e2e::run(&arguments),
             Command::Reference(arguments) => reference::run(&arguments),
             Command::Assets => {
                 let assets = Assets::locate()?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::assets::Assets;
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, SERVICE_RANGE};
 use crate::control_plane::Options;
 use crate::error::Error;
 use crate::files::Home;
@@ -133,19 +133,43 @@ impl Plan {
         command
             .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.ports.etcd))
             .arg(format!("--secure-port={}", self.ports.api_server))
-            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+            .args(self.api_server_address())
             .arg(path_flag("--tls-cert-file", &server.certificate))
             .arg(path_flag("--tls-private-key-file", &server.key))
             .arg(path_flag("--client-ca-file", ca))
             .arg(path_flag("--service-account-key-file", public_key))
             .arg(path_flag("--service-account-signing-key-file", service_account_key))
             .arg("--service-account-issuer=https://kubernetes.default.svc")
-            .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24"])
+            .arg(format!("--service-cluster-ip-range={SERVICE_RANGE}"))
             .arg(path_flag("--audit-policy-file", &self.audit_policy))
             .arg(path_flag("--audit-log-path", &self.audit_log))
             // Rotation would take events away from under a reader.
             .arg("--audit-log-maxsize=0")
             .args(&self.options.api_server_flags);
+    }
+
+    /// Where it listens, and what more it does where there is a node.
+    fn api_server_address(&self) -> Vec<std::ffi::OsString> {
+        let Some(address) = self.options.node_address else {
+            return [
+                "--bind-address=127.0.0.1",
+                "--advertise-address=127.0.0.1",
+                "--authorization-mode=RBAC",
+            ]
+            .map(Into::into)
+            .into();
+        };
+        // Logs and port forwarding go through the kubelet, which asks who wants them.
+        let kubelet_client = &self.certificates.admin;
+        vec![
+            "--bind-address=0.0.0.0".into(),
+            format!("--advertise-address={address}").into(),
+            "--authorization-mode=Node,RBAC".into(),
+            // There is no DNS that knows the node's name.
+            "--kubelet-preferred-address-types=InternalIP".into(),
+            path_flag("--kubelet-client-certificate", &kubelet_client.certificate),
+            path_flag("--kubelet-client-key", &kubelet_client.key),
+        ]
     }
 
     fn controller_manager(&self, command: &mut Command) {
@@ -162,6 +186,8 @@ impl Plan {
             // that is verified.
             .arg(path_flag("--tls-cert-file", &server.certificate))
             .arg(path_flag("--tls-private-key-file", &server.key))
+            // Of the controllers that come with a node one makes this folder wherever it is.
+            .arg(path_flag("--flex-volume-plugin-dir", &self.etcd_data.with_file_name("volume-plugins")))
             .args(&self.options.controller_manager_flags);
     }
 }

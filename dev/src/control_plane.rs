@@ -1,3 +1,4 @@
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -45,6 +46,9 @@ pub struct Options {
     pub controller_manager_flags: Vec<String>,
     /// Whether etcd syncs its writes to the disk, as a real one does: for measurements.
     pub durable: bool,
+    /// An address of this machine at which Pods reach the API server, for a [`Node`](crate::Node);
+    /// without it the API server listens on 127.0.0.1 only.
+    pub node_address: Option<Ipv4Addr>,
 }
 
 impl Default for Options {
@@ -56,6 +60,7 @@ impl Default for Options {
             api_server_flags: Vec::new(),
             controller_manager_flags: Vec::new(),
             durable: false,
+            node_address: None,
         }
     }
 }
@@ -77,7 +82,7 @@ impl ControlPlane {
     pub fn start(options: Options) -> Result<Self, Error> {
         let assets = Assets::locate()?;
         let home = Home::new(options.directory.as_deref())?;
-        let certificates = Certificates::create(&home)?;
+        let certificates = Certificates::create(&home, options.node_address)?;
         let plan = Plan::new(options, assets, &home, certificates)?;
         let mut control_plane = Self {
             processes: Vec::new(),
@@ -269,7 +274,16 @@ impl ControlPlane {
         Ok(())
     }
 
-    fn write_kubeconfig(&self, user: &str, server: &str, who: &Credentials) -> Result<PathBuf, Error> {
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.plan.certificates
+    }
+
+    pub(crate) fn write_kubeconfig(
+        &self,
+        user: &str,
+        server: &str,
+        who: &Credentials,
+    ) -> Result<PathBuf, Error> {
         let text = kubeconfig(server, &self.plan.certificates.ca, user, who);
         self.home.write(&format!("{user}.kubeconfig"), &text)
     }

@@ -57,6 +57,16 @@ pub enum Error {
         /// What it wrote to stderr.
         stderr: String,
     },
+    /// A program of the system or of the node failed.
+    #[error("{program} {arguments}: {problem}")]
+    Tool {
+        /// Which one.
+        program: &'static str,
+        /// Its arguments.
+        arguments: String,
+        /// What it wrote to stderr, or why it could not be run.
+        problem: String,
+    },
     /// A line of the audit log is not an audit event.
     #[error("line {line} of the audit log is not an event")]
     Audit {

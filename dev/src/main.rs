@@ -1,8 +1,11 @@
 //! `dps-dev`: the local control plane from the command line.
 
+mod admin;
 mod cli;
 mod demo;
+mod e2e;
 mod reference;
+mod story;
 mod up;
 
 use std::error::Error;

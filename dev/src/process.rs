@@ -113,16 +113,25 @@ impl Guarded {
         let log_error = |source| Error::Log { path: log_file.to_owned(), source };
         let log = OpenOptions::new().create(true).append(true).open(log_file).map_err(log_error)?;
         let errors = log.try_clone().map_err(log_error)?;
+        Self::spawn_with(command, log.into(), errors.into(), log_file.to_owned())
+    }
+
+    /// Starts `command` in the same way, but with our own output: somebody reads along. It has no log.
+    pub fn spawn_in_view(command: &Command) -> Result<Self, Error> {
+        Self::spawn_with(command, Stdio::inherit(), Stdio::inherit(), PathBuf::new())
+    }
+
+    fn spawn_with(command: &Command, out: Stdio, errors: Stdio, log: PathBuf) -> Result<Self, Error> {
         let program = program_name(command);
         let mut child = guard_of(command)
             .stdin(Stdio::piped())
-            .stdout(log)
+            .stdout(out)
             .stderr(errors)
             .spawn()
             .map_err(|source| Error::Spawn { program: program.clone(), source })?;
         // Taken out of the child, because waiting for a `Child` closes the pipe it still holds.
         let lifeline = child.stdin.take();
-        Ok(Self { program, child, lifeline, log: log_file.to_owned() })
+        Ok(Self { program, child, lifeline, log })
     }
 
     /// The pid of the program itself, also after it ended.

@@ -29,7 +29,8 @@ pub fn start(level: &str, json: bool) -> Result<(), BadLevel> {
 
 /// `debug` and `trace` are meant for the operator: at those levels HTTP and Kubernetes libraries
 /// print parts of requests and answers, which only somebody who names them should get. What
-/// kube-runtime has to say about watches is said by `kube_io::watch`.
+/// kube-runtime has to say about watches is said by `kube_io::watch`, what is wrong with a
+/// certificate by the condition of whoever is concerned.
 fn directives(level: &str) -> Option<String> {
     let level = level.trim();
     if level.contains('=') {
@@ -38,7 +39,7 @@ fn directives(level: &str) -> Option<String> {
     let level = level.parse::<LevelFilter>().ok()?;
     let libraries = level.min(LevelFilter::INFO);
     let watches = level.min(LevelFilter::ERROR);
-    Some(format!("{libraries},kube_runtime={watches},dps_operator={level}"))
+    Some(format!("{libraries},kube_runtime={watches},rustls_platform_verifier=off,dps_operator={level}"))
 }
 
 #[cfg(test)]
@@ -47,9 +48,18 @@ mod tests {
 
     #[test]
     fn verbose_levels_are_for_the_operator_and_not_for_its_libraries() {
-        assert_eq!(directives("trace").as_deref(), Some("info,kube_runtime=error,dps_operator=trace"));
-        assert_eq!(directives("warn").as_deref(), Some("warn,kube_runtime=error,dps_operator=warn"));
-        assert_eq!(directives("off").as_deref(), Some("off,kube_runtime=off,dps_operator=off"));
+        assert_eq!(
+            directives("trace").as_deref(),
+            Some("info,kube_runtime=error,rustls_platform_verifier=off,dps_operator=trace")
+        );
+        assert_eq!(
+            directives("warn").as_deref(),
+            Some("warn,kube_runtime=error,rustls_platform_verifier=off,dps_operator=warn")
+        );
+        assert_eq!(
+            directives("off").as_deref(),
+            Some("off,kube_runtime=off,rustls_platform_verifier=off,dps_operator=off")
+        );
         assert_eq!(directives("info,hyper=debug").as_deref(), Some("info,hyper=debug"));
         assert_eq!(directives("verbose"), None);
     }

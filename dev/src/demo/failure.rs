@@ -4,6 +4,8 @@ use std::process::ExitStatus;
 
 use dps_dev::process;
 
+use crate::admin::AdminError;
+
 /// Why the demo did not get to its end, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -33,8 +35,8 @@ pub(super) enum Failure {
     Wait { command: String, said: String, devices: String },
     #[error("the Secret of {device} is not as it should be: {problem}")]
     Secret { device: String, problem: &'static str },
-    #[error("the simulator's admin API answered {0:?}")]
-    Admin(String),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     #[error("DPS does not accept the key in the Secret {secret} of {device}")]
     KeyRefused { device: String, secret: String },
     #[error("examples/devices.yaml declares no device {0}, which the demo shows")]

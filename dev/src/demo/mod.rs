@@ -6,7 +6,7 @@ mod fleet;
 mod simulator;
 mod stage;
 mod stop;
-mod story;
+mod words;
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
@@ -16,13 +16,14 @@ use std::time::Duration;
 use clap::Args;
 use dps_dev::{Assets, ControlPlane, Options};
 
+use crate::story::Story;
+
 use binaries::Binaries;
 use failure::Failure;
 use fleet::Device;
 use simulator::Simulator;
 use stage::Stage;
 use stop::Stop;
-use story::Story;
 
 /// Many times what it takes, so that a slow machine does not fail.
 const READY_TIMEOUT: &str = "60s";
@@ -40,7 +41,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let wait = !arguments.no_wait && somebody_is_there();
-    let mut story = Story::begin()?;
+    let mut story = words::begin()?;
     let binaries = build(&mut story)?;
     // Only now: until here Ctrl-C may simply end this process, nothing outlives it.
     let stop = Stop::on_signals()?;
@@ -48,7 +49,7 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         // Ctrl-C reaches kubectl, too: whatever failed after it, failed because of it.
         Err(_) if stop.is_asked() => Err(Failure::Interrupted.into()),
         Err(failure) => Err(failure.into()),
-        Ok(()) => Ok(story.end()?),
+        Ok(()) => Ok(words::end(&story)?),
     }
 }
 
@@ -234,7 +235,12 @@ fn overview(story: &mut Story, stage: &mut Stage, devices: usize) -> Result<(), 
 
 fn look_around(story: &mut Story, stage: &mut Stage) -> Result<(), Failure> {
     let control_plane = &stage.control_plane;
-    story.invite(control_plane.admin_kubeconfig(), control_plane.assets().folder(), &stage.operator_log())?;
+    words::invite(
+        story,
+        control_plane.admin_kubeconfig(),
+        control_plane.assets().folder(),
+        &stage.operator_log(),
+    )?;
     loop {
         match stage.look_after() {
             Err(Failure::Interrupted) => return Ok(()),

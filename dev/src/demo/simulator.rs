@@ -1,6 +1,5 @@
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,10 +8,11 @@ use dps_dev::{Guarded, eventually};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::admin::call;
+
 use super::failure::Failure;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const QUOTED_LINES: usize = 20;
 
 /// A running `dps-simulator`.
@@ -92,7 +92,8 @@ impl Simulator {
         hub: &str,
     ) -> Result<(), Failure> {
         let request = format!("PUT /v1/scopes/{id_scope}/registrations/{registration_id}/hub");
-        call(self.ready.admin_address, &request, &json!({ "hub": hub }).to_string()).map(drop)
+        call(self.ready.admin_address, &request, &json!({ "hub": hub }).to_string())?;
+        Ok(())
     }
 }
 
@@ -103,42 +104,4 @@ fn failure(process: &Guarded, problem: &'static str) -> Failure {
 /// `None` until the file is there and complete.
 fn read_ready(file: &Path) -> Option<Ready> {
     serde_json::from_slice(&fs::read(file).ok()?).ok()
-}
-
-/// One request to a server on loopback. By hand and not with a program, because the arguments of
-/// a program can be read by everybody and the body holds a key.
-fn call(server: SocketAddr, request: &str, body: &str) -> Result<String, Failure> {
-    let mut stream = TcpStream::connect_timeout(&server, ANSWER_TIMEOUT)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let length = body.len();
-    write!(
-        stream,
-        "{request} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    match body_of(&answer) {
-        Some(body) => Ok(body.to_owned()),
-        None => Err(Failure::Admin(answer.lines().next().unwrap_or_default().to_owned())),
-    }
-}
-
-/// The body of an answer that is success.
-fn body_of(answer: &str) -> Option<&str> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 20").then_some(body)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_answer_that_is_ok_has_a_body() {
-        assert_eq!(body_of("HTTP/1.1 200 OK\r\nServer: x\r\n\r\n{}"), Some("{}"));
-        assert_eq!(body_of("HTTP/1.1 204 No Content\r\n\r\n"), Some(""));
-        assert_eq!(body_of("HTTP/1.1 400 Bad Request\r\n\r\n{}"), None);
-        assert_eq!(body_of("HTTP/1.1 200 OK\r\n"), None);
-    }
 }

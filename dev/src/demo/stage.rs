@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use dps_dev::{ControlPlane, Guarded};
 
+use crate::story::Story;
+
 use super::checkout;
 use super::failure::Failure;
 use super::fleet::{ConnectionString, Device};
 use super::simulator::Simulator;
 use super::stop::Stop;
-use super::story::Story;
 
 const NAMESPACE: &str = "dps-system";
 const SERVICE_ACCOUNT: &str = "dps-operator";
@@ -39,7 +40,9 @@ impl<'a> Stage<'a> {
     pub(super) fn start_operator(&mut self, binary: &Path) -> Result<(), Failure> {
         let kubeconfig = self.control_plane.service_account_kubeconfig(NAMESPACE, SERVICE_ACCOUNT)?;
         let mut command = Command::new(binary);
-        command.args(["run", "--allowed-dps-hosts", &self.simulator.host()]).env("KUBECONFIG", kubeconfig);
+        command
+            .args(["run", "--http-addr", "127.0.0.1:0", "--allowed-dps-hosts", &self.simulator.host()])
+            .env("KUBECONFIG", kubeconfig);
         // Everything is on this machine: a proxy, or a setting meant for another operator, would
         // only be in the way.
         for (name, _) in std::env::vars_os() {

@@ -1,0 +1,173 @@
+//! `dps-dev e2e`: the images and the chart on a real node, told in steps. This process builds what is
+//! needed and then watches over another one, which has network, mounts and processes of its own.
+
+mod failure;
+mod inside;
+mod play;
+mod stage;
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use dps_dev::{Assets, Sandbox};
+use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::story::Story;
+use failure::Failure;
+
+/// Between two looks at whether somebody pressed Ctrl-C.
+const ATTENTION: Duration = Duration::from_millis(100);
+/// Where distributions put the plugins of the container network interface.
+const NETWORK_PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The chart to install
+    #[arg(long, value_name = "DIR", default_value_os_t = checkout().join("charts/dps-operator"))]
+    chart: PathBuf,
+
+    /// Images that dev/build-images made, instead of building them
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+
+    /// What the process in the sandbox is told by the one that started it.
+    #[arg(long, hide = true, value_name = "FILE")]
+    inside: Option<PathBuf>,
+}
+
+/// What the process in the sandbox has to know.
+#[derive(Debug, Serialize, Deserialize)]
+struct Handover {
+    directory: PathBuf,
+    cgroup: String,
+    node: PathBuf,
+    network_plugins: String,
+    images: PathBuf,
+    helm: PathBuf,
+    chart: PathBuf,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    if let Some(handover) = &arguments.inside {
+        return Ok(inside::run(handover)?);
+    }
+    if let Some(obstacle) = Sandbox::obstacle() {
+        writeln!(io::stdout(), "End to end: skipped, it takes root and namespaces of its own ({obstacle})")?;
+        return Ok(());
+    }
+    require()?;
+    let mut story = Story::begin(&[
+        "dps-operator end to end: the chart and the images on a Kubernetes cluster of one real node.",
+        "Its network, mounts and processes are its own; nothing of it stays on this machine.",
+    ])?;
+    let built = build(&mut story, arguments)?;
+    // Only now: until here Ctrl-C may simply end this process, nothing outlives it.
+    let asked_to_end = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&asked_to_end))?;
+    }
+    perform(built, &asked_to_end)?;
+    writeln!(
+        io::stdout(),
+        "\nEnd to end finished after {:.0} s; nothing of it is left running.",
+        story.seconds()
+    )?;
+    Ok(())
+}
+
+/// The checkout that this program was built from.
+fn checkout() -> PathBuf {
+    let dev = Path::new(env!("CARGO_MANIFEST_DIR"));
+    dev.parent().unwrap_or(dev).to_owned()
+}
+
+/// Says what is missing on this machine, if anything is.
+fn require() -> Result<(), Failure> {
+    let need = "dev/need";
+    let status = Command::new(checkout().join(need))
+        .args(["cargo", "go", "real-node"])
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| Failure::Missing(need, error))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Failure::Build(need, status)),
+    }
+}
+
+fn build(story: &mut Story, arguments: &Arguments) -> Result<Handover, Failure> {
+    story.step("Build the images, and once Kubernetes, containerd and Helm")?;
+    Assets::locate()?;
+    let mut built = |script, arguments: &[&str]| {
+        story.shown([&[script], arguments].concat().join(" ").trim())?;
+        last_line(script, arguments)
+    };
+    let node = built("dev/build-node", &[])?;
+    let helm = built("dev/build-tool", &["helm"])?;
+    let images = match &arguments.images {
+        Some(folder) => folder.canonicalize()?,
+        None => built("dev/build-images", &[])?,
+    };
+    let network_plugins = NETWORK_PLUGINS.iter().find(|folder| Path::new(folder).join("ptp").is_file());
+    let handover = Handover {
+        directory: PathBuf::new(),
+        cgroup: String::new(),
+        node,
+        network_plugins: network_plugins.ok_or(Failure::NoNetworkPlugins(NETWORK_PLUGINS[0]))?.to_string(),
+        images,
+        helm,
+        chart: arguments.chart.canonicalize()?,
+    };
+    story.done()?;
+    Ok(handover)
+}
+
+/// Runs a script of ours, with its progress on our stderr; the last line that it prints is a path.
+fn last_line(script: &'static str, arguments: &[&str]) -> Result<PathBuf, Failure> {
+    let output = Command::new(checkout().join(script))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Failure::Missing(script, error))?;
+    if !output.status.success() {
+        return Err(Failure::Build(script, output.status));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).lines().last().map(PathBuf::from).unwrap_or_default())
+}
+
+/// Starts the process inside and waits for it. Whatever ends it, all it has started ends with it.
+fn perform(handover: Handover, asked_to_end: &AtomicBool) -> Result<(), Failure> {
+    let sandbox = Sandbox::create()?;
+    let directory = sandbox.directory().to_owned();
+    let file = directory.join("handover.json");
+    let handover = Handover { directory: directory.clone(), cgroup: sandbox.cgroup().to_owned(), ..handover };
+    let text = serde_json::to_string(&handover).map_err(|error| Failure::Json("serde", error))?;
+    fs::write(&file, text)?;
+    // Building took minutes: cargo may have replaced the file that we were started from.
+    let program = directory.join("dps-dev");
+    fs::copy("/proc/self/exe", &program)?;
+    let mut process = sandbox.spawn(Command::new(program).args(["e2e", "--inside"]).arg(&file))?;
+    let status = loop {
+        if asked_to_end.load(Ordering::Relaxed) {
+            process.kill()?;
+            return Err(Failure::Interrupted);
+        }
+        if let Some(status) = process.wait_timeout(ATTENTION)? {
+            break status;
+        }
+    };
+    if status.success() {
+        return Ok(());
+    }
+    sandbox.keep_directory();
+    Err(Failure::Inside(directory.display().to_string()))
+}

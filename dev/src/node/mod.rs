@@ -1,0 +1,202 @@
+//! A real node for a [`ControlPlane`]: kubelet, kube-scheduler, kube-proxy and containerd, in which
+//! Pods run. It needs root, and a [`Sandbox`] so that this machine is not changed.
+
+mod cgroups;
+mod config;
+mod sandbox;
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub use sandbox::Sandbox;
+
+use crate::certificates::{Identity, NODE_NAME};
+use crate::control_plane::ControlPlane;
+use crate::error::Error;
+use crate::kubectl::Credentials;
+use crate::process::Guarded;
+
+/// The address of this machine in a [`Sandbox`], for [`Options::node_address`](crate::Options).
+pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
+
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Each look costs a program, which on a small machine takes its time from what is starting.
+const POLL: Duration = Duration::from_millis(100);
+/// Fails at once while the node is not known yet, so it must not wait long either.
+const READY: [&str; 4] = ["wait", "node/dps-node", "--for=condition=Ready", "--timeout=1s"];
+const QUOTED_LINES: usize = 20;
+
+/// What a node is made of.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// The folder that `dev/build-node` names.
+    pub binaries: PathBuf,
+    /// The folder with the plugins of the container network interface.
+    pub cni_plugins: String,
+    /// Archives of the images that Pods may use; one of them is the sandbox's.
+    pub images: Vec<PathBuf>,
+    /// [`Sandbox::cgroup`].
+    pub cgroup: String,
+}
+
+/// A running node. Its processes end when it is dropped; Pods end with their sandbox.
+#[derive(Debug)]
+pub struct Node {
+    processes: Vec<(&'static str, Guarded)>,
+    options: NodeOptions,
+    folder: PathBuf,
+    logs: PathBuf,
+}
+
+impl Node {
+    /// Starts all of it and returns when the node is ready and has the images. The control plane
+    /// must have [`NODE_ADDRESS`] and all of its controllers, and we must be in a [`Sandbox`].
+    pub fn start(control_plane: &ControlPlane, options: NodeOptions) -> Result<Self, Error> {
+        let folder = control_plane.directory().join("node");
+        for name in ["cni", "kubelet", "pods", "volume-plugins"] {
+            let path = folder.join(name);
+            fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
+        }
+        let mut node = Self { processes: Vec::new(), options, folder, logs: control_plane.logs_dir() };
+        node.start_containerd()?;
+        node.start_kubernetes(control_plane)?;
+        for image in node.options.images.clone() {
+            node.import(&image)?;
+        }
+        node.await_ready("kubelet", |_| control_plane.kubectl_ok(&READY))?;
+        Ok(node)
+    }
+
+    /// Makes the images of an archive known to the kubelet.
+    pub fn import(&self, archive: &Path) -> Result<(), Error> {
+        // Without --local containerd unpacks for platforms that it has no snapshotter for.
+        let arguments = ["-n", "k8s.io", "images", "import", "--local", "--snapshotter", "native"];
+        self.ctr(&[&arguments[..], &[&archive.to_string_lossy()]].concat()).map(drop)
+    }
+
+    /// An error, with the end of its log, when a component is not running.
+    pub fn check(&mut self) -> Result<(), Error> {
+        for (name, process) in &mut self.processes {
+            if let Some(status) = process.try_wait()? {
+                return Err(failure(name, process, format!("ended ({status})")));
+            }
+        }
+        Ok(())
+    }
+
+    fn start_containerd(&mut self) -> Result<(), Error> {
+        let cni = self.folder.join("cni");
+        self.write("cni/pods.conflist", &config::network())?;
+        let runc = self.options.binaries.join("runc");
+        let text =
+            config::containerd(&self.folder.join("containerd"), &cni, &self.options.cni_plugins, &runc);
+        let file = self.write("containerd.toml", &text)?;
+        self.launch("containerd", |command| {
+            command.arg("--config").arg(file);
+        })?;
+        self.await_ready("containerd", |it| it.ctr(&["version"]))
+    }
+
+    fn start_kubernetes(&mut self, control_plane: &ControlPlane) -> Result<(), Error> {
+        let certificates = control_plane.certificates();
+        // Pods must not learn of this machine's resolvers: they would ask them in vain.
+        self.write("resolv.conf", "")?;
+        let file = self
+            .write("kubelet.json", &config::kubelet(&self.folder, &certificates.ca, &self.options.cgroup))?;
+        let kubeconfig = write_kubeconfig(control_plane, "kubelet", &certificates.node.kubelet)?;
+        let folder = self.folder.join("kubelet");
+        self.launch("kubelet", |command| {
+            command
+                .args([format!("--hostname-override={NODE_NAME}"), format!("--node-ip={NODE_ADDRESS}")])
+                .arg("--config")
+                .arg(file)
+                .arg("--kubeconfig")
+                .arg(kubeconfig)
+                .arg("--root-dir")
+                .arg(&folder)
+                .arg("--cert-dir")
+                .arg(folder.join("pki"));
+        })?;
+        let file = write_kubeconfig(control_plane, "kube-proxy", &certificates.node.proxy)?;
+        let file = self.write("kube-proxy.json", &config::proxy(&file))?;
+        self.launch("kube-proxy", |command| {
+            command.arg("--config").arg(file);
+        })?;
+        let file = write_kubeconfig(control_plane, "kube-scheduler", &certificates.node.scheduler)?;
+        self.launch("kube-scheduler", |command| {
+            command.arg("--kubeconfig").arg(file).args(["--leader-elect=false", "--bind-address=127.0.0.1"]);
+        })
+    }
+
+    fn launch(&mut self, name: &'static str, describe: impl FnOnce(&mut Command)) -> Result<(), Error> {
+        let mut command = self.command(name);
+        describe(&mut command);
+        let process = Guarded::spawn(&command, &self.logs.join(format!("{name}.log")))?;
+        self.processes.push((name, process));
+        Ok(())
+    }
+
+    /// One of ours, which finds the others that are ours.
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.options.binaries.join(name));
+        let path = std::env::var("PATH").unwrap_or_default();
+        // iptables is where an ordinary user does not look.
+        command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", self.options.binaries.display()));
+        command
+    }
+
+    fn ctr(&self, arguments: &[&str]) -> Result<String, Error> {
+        output_of("ctr", self.command("ctr").args(arguments))
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
+        let path = self.folder.join(name);
+        fs::write(&path, text).map_err(Error::file("write", &path))?;
+        Ok(path)
+    }
+
+    fn await_ready(
+        &mut self,
+        component: &'static str,
+        probe: impl Fn(&Self) -> Result<String, Error>,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + READY_TIMEOUT;
+        loop {
+            self.check()?;
+            let Err(refusal) = probe(self) else { return Ok(()) };
+            if Instant::now() >= deadline {
+                let problem = format!("was not ready after {} s: {refusal}", READY_TIMEOUT.as_secs());
+                let found = self.processes.iter().find(|(name, _)| *name == component);
+                return Err(found.map_or(refusal, |(name, process)| failure(name, process, problem)));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// What a program printed that came to its end.
+fn output_of(program: &'static str, command: &mut Command) -> Result<String, Error> {
+    let arguments: Vec<_> = command.get_args().map(|it| it.to_string_lossy().into_owned()).collect();
+    let failure = |problem| Error::Tool { program, arguments: arguments.join(" "), problem };
+    let output = command.stdin(Stdio::null()).output().map_err(|error| failure(error.to_string()))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(failure(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+    }
+}
+
+fn write_kubeconfig(control_plane: &ControlPlane, name: &str, who: &Identity) -> Result<PathBuf, Error> {
+    control_plane.write_kubeconfig(name, control_plane.url(), &Credentials::Certificate(who))
+}
+
+fn failure(component: &'static str, process: &Guarded, problem: String) -> Error {
+    Error::Component {
+        component,
+        problem,
+        log: process.log().to_owned(),
+        tail: process.log_tail(QUOTED_LINES),
+    }
+}

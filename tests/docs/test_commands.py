@@ -1,0 +1,241 @@
+"""The commands of the first pages do what the pages say.
+
+Blocks in bash and console are run as they are, with real kubectl and helm, on a real API server. What
+cannot exist on a local control plane has a stand-in: node.py for a node that runs Pods, the file `az`
+for Azure's command line. What a console block shows is compared without ages, keys and the choice of hub.
+"""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from node import Azure, Node, Proxy, until
+from pages import ROOT, files, read
+from tools import Cluster
+
+FIRST = ("README.md", "docs/quickstart.md", "docs/azure.md")
+# Blocks that are not run, and why.
+NOT_RUN = {
+    "README.md#try-it/1": "the demo has a section of its own in .ci/run",
+    "docs/quickstart.md#1-build-the-images/1": "needs a clone from GitHub and docker; `make e2e` builds the Dockerfile",
+    "docs/quickstart.md#1-build-the-images/2": "needs a cluster made by kind",
+    "docs/quickstart.md#5-see-what-it-does/5": "needs a node: a port is forwarded to a Pod",
+}
+PROMPT = "$ "
+
+
+def runnable(page):
+    return [block for block in read(ROOT / page).blocks if block.language in ("bash", "console", "sh", "shell")]
+
+
+def commands(block):
+    """Each command of a console block with the lines that it is shown to print."""
+    found = []
+    for line in block.text.splitlines():
+        if line.startswith(PROMPT):
+            found.append((line.removeprefix(PROMPT), []))
+        elif found and not found[-1][1] and found[-1][0].endswith(("\\", "|")):
+            found[-1] = (found[-1][0] + "\n" + line, [])
+        elif not found:
+            raise AssertionError(f"{block.name} begins with no command")
+        elif line.strip():
+            found[-1][1].append(line)
+    return found
+
+
+def loosely(line):
+    """A line without what differs from run to run."""
+    line = re.sub(r"[A-Za-z0-9+/]{40,}=*", "KEY", line)
+    line = re.sub(r"factory-(warsaw|gdansk)\.", "factory-HUB.", line)
+    line = re.sub(r"\b(\d+[smh])+(?= |$)", "AGE", line)
+    return " ".join(line.split())
+
+
+def shows(said, expected):
+    """Whether these lines come in this order; ... stands for any."""
+    rest = iter([loosely(line) for line in said.splitlines()])
+    return all(line.strip() == "..." or loosely(line) in rest for line in expected)
+
+
+class Stage(unittest.TestCase):
+    """A control plane with the stand-ins; programs are called as the page's reader would."""
+
+    def setUp(self):
+        self.cluster = Cluster()
+        self.addCleanup(self.cluster.close)
+        self.proxy = Proxy()
+        self.addCleanup(self.proxy.close)
+        self.azure = Azure(self.proxy)
+        self.addCleanup(self.azure.close)
+        self.node = Node(self.cluster, self.proxy, self.azure.ca)
+        self.addCleanup(self.node.close)
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for name in ("charts", "crds", "examples", "dev"):
+            (self.folder / name).symlink_to(ROOT / name)
+        tools = self.folder / "bin"
+        tools.mkdir()
+        for name, program in {
+            "helm": os.environ["HELM"],
+            "kubectl": Path(os.environ["ASSETS"]) / "kubectl",
+            "az": ROOT / "tests" / "docs" / "az",
+        }.items():
+            (tools / name).symlink_to(program)
+        path = f"{tools}:{os.environ['PATH']}"
+        self.env = {**self.cluster.env, "PATH": path, "AZ_REGISTRATIONS": str(self.folder / "registrations.tsv")}
+
+    def call(self, script):
+        text = f"set -euo pipefail\n{script}\n"
+        done = subprocess.run(
+            ["bash", "-c", text], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    def succeeds(self, script):
+        code, said = self.call(script)
+        self.assertEqual(code, 0, f"{script}\n{said}")
+        return said
+
+    def run_block(self, block):
+        if block.language != "console":
+            self.succeeds(block.text)
+            return
+        for command, expected in commands(block):
+            last = []
+
+            def as_shown(command=command, expected=expected, last=last):
+                last[:] = self.call(command)
+                return last[0] == 0 and shows(last[1], expected)
+
+            if not until(as_shown):
+                self.fail(f"{block.name}\n{command}\nshould print\n" + "\n".join(expected) + f"\nand prints\n{last[1]}")
+
+    def play(self, page, sections=None):
+        """Runs the page's blocks in order, or those of some sections."""
+        count = 0
+        for block in runnable(page):
+            section = re.search("#(.*)/", block.name)[1]
+            if block.name not in NOT_RUN and (sections is None or section in sections):
+                if self.node.failure:
+                    raise self.node.failure
+                self.run_block(block)
+                count += 1
+        self.assertGreater(count, 0)
+
+
+class Readme(Stage):
+    def test_what_it_promises_comes_about_with_the_examples(self):
+        self.play("README.md", {"install-it"})
+        (example,) = [block.text for block in read(ROOT / "README.md").blocks if block.language == "yaml"]
+        (self.folder / "readme.yaml").write_text(example)
+        apply = "kubectl apply --server-side -n fleet"
+        self.succeeds(
+            f"kubectl create namespace fleet\n{apply} -f examples/group-key.yaml -f readme.yaml\n"
+            f"{apply} -f examples/integration.yaml -f examples/devices.yaml\n"
+            "kubectl wait -n fleet --for=condition=Ready pdev --all --timeout=2m"
+        )
+        self.play("README.md", {"what-you-get"})
+
+    def test_the_chart_is_installed_with_the_simulator(self):
+        self.play("README.md", {"try-it"})
+
+
+class QuickStart(Stage):
+    def test_from_the_chart_to_a_connection_string_and_back(self):
+        self.play("docs/quickstart.md")
+        self.assertNotIn("dps-operator.io", self.cluster.kubectl("get", "crd"))
+
+
+class WithAzure(Stage):
+    def test_from_nothing_to_a_device_and_back(self):
+        self.play("docs/azure.md")
+
+
+class Migration(Stage):
+    def test_a_fleet_that_dps_knows_is_taken_over_and_nothing_moves(self):
+        self.play("README.md", {"install-it"})
+        self.succeeds("kubectl create namespace fleet\nkubectl create namespace former")
+        self.a_former_life()
+        before = self.azure.registered()
+
+        page = "docs/migration.md"
+        (integration, *_) = [block.text for block in read(ROOT / page).blocks if block.language == "yaml"]
+        (self.folder / "integration.yaml").write_text(integration)
+        apply = "kubectl apply --server-side -n fleet"
+        self.succeeds(f"{apply} -f examples/group-key.yaml -f integration.yaml")
+        first, *others, check = [b for b in runnable(page) if "#a-fleet-that-dps-knows/" in b.name]
+        for block in (first, *others):
+            self.run_block(block)
+        self.succeeds("kubectl wait -n fleet --for=condition=Ready pdev --all --timeout=2m")
+        said = self.succeeds(check.text)
+        self.assertEqual(said.splitlines(), ["nothing moved"], "and no name behind it")
+
+        free = [{"op": "remove", "path": path} for path in ("/spec/deviceDefaults/reprovision", "/spec/rateLimit")]
+        self.succeeds(f"kubectl patch dpsi factory -n fleet --type=json -p '{json.dumps(free)}'")
+        self.succeeds("kubectl wait -n fleet --for=jsonpath='{.status.observedGeneration}'=2 dpsi/factory")
+        # Served after whatever the change has brought about for devices.
+        self.succeeds(
+            "kubectl annotate pdev press-01 -n fleet reconcile.fluxcd.io/requestedAt=now\n"
+            "kubectl wait -n fleet --for=jsonpath='{.status.lastHandledReconcileAt}'=now pdev/press-01 --timeout=1m"
+        )
+        self.assertEqual(self.azure.registered(), before)
+
+    def a_former_life(self):
+        """Three devices that somebody has registered; a new registration would move one of them."""
+        device = {"apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDevice"}
+        spec = {"integrationRef": {"name": "factory"}}
+        items = [
+            {**device, "metadata": {"name": "press-01"}, "spec": {**spec, "payload": {"site": "gdansk"}}},
+            {**device, "metadata": {"name": "press-02"}, "spec": spec},
+            {**device, "metadata": {"name": "press-03"}, "spec": spec},
+        ]
+        (self.folder / "former.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+        columns = '{range .items[*]}{.status.registrationId}{"\\t"}{.status.assignedHub}{"\\n"}{end}'
+        self.succeeds(
+            "kubectl apply --server-side -n former -f examples/group-key.yaml -f examples/integration.yaml -f former.json\n"
+            "kubectl wait -n former --for=condition=Ready pdev --all --timeout=2m\n"
+            f"kubectl get pdev -n former -o jsonpath='{columns}' > \"$AZ_REGISTRATIONS\"\n"
+            "kubectl delete namespace former"
+        )
+
+
+class Blocks(unittest.TestCase):
+    def test_every_block_is_run_or_listed_with_a_reason(self):
+        names = [block.name for page in FIRST for block in runnable(page)]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertEqual(set(NOT_RUN) - set(names), set(), "the list names blocks that do not exist")
+        played = {"install-it", "what-you-get", "try-it"}
+        for name in names:
+            if name.startswith("README.md") and name not in NOT_RUN:
+                self.assertIn(re.search("#(.*)/", name)[1], played, name)
+
+    def test_every_block_of_every_page_is_a_script_that_bash_can_read(self):
+        checked = 0
+        for page in files("*.md"):
+            for block in read(page).blocks:
+                if block.language == "bash":
+                    checked += 1
+                    done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True)
+                    self.assertEqual((done.returncode, done.stderr), (0, ""), block.name)
+        self.assertGreater(checked, 50)
+
+    def test_the_quick_start_has_the_commands_that_the_chart_prints(self):
+        notes = (ROOT / "charts" / "dps-operator" / "templates" / "NOTES.txt").read_text()
+        page = (ROOT / "docs" / "quickstart.md").read_text()
+        for part in ('index .data "example.yaml"', "--for=condition=Ready pdev --all --timeout=2m", "v1/ledger/totals"):
+            self.assertIn(part, notes)
+            self.assertIn(part, page)
+
+    def test_output_that_differs_is_noticed(self):
+        said = "NAME  READY  AGE\npress-01   True   12s\n"
+        self.assertTrue(shows(said, ["NAME READY AGE", "press-01 True 2m3s"]))
+        self.assertFalse(shows(said, ["NAME READY AGE", "press-01 False 12s"]))
+        self.assertFalse(shows(said, ["press-01 True 12s", "NAME READY AGE"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
