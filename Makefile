@@ -78,6 +78,11 @@ check-chart: need-cluster need-chart ## Check the Helm chart: lint, refusals, al
 	cargo build --workspace --bins
 	tests/chart/run.sh $(TARGET)/debug
 
+.PHONY: check-monitoring
+check-monitoring: need-cluster need-chart ## Check metrics, alerts and dashboard: a Prometheus watches two operators while things go wrong (two minutes once built)
+	cargo build --workspace --bins
+	tests/monitoring/run.sh $(TARGET)/debug
+
 .PHONY: check-docs
 check-docs: need-cluster need-python ## Check the documentation: every link, and the commands of README and quick starts on a local control plane
 	cargo build --workspace --bins

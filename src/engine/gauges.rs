@@ -29,7 +29,7 @@ impl Engine {
             waiting: self.queue.waiting(),
             in_flight: self.queue.in_flight(),
             throttled_scopes: self.queue.throttled_scopes(now),
-            rate_factor: self.queue.slowest(),
+            rate_factor: self.queue.slowest(now),
         });
     }
 

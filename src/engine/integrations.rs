@@ -20,6 +20,7 @@ use crate::controller::integration::decide::{Unusable, Usable, references, resol
 use crate::controller::integration::status::{self};
 use crate::dps::client::{ClientError, ClockOffset, DpsClient};
 use crate::dps::key::Fingerprint;
+use crate::dps::observe;
 use crate::dps::queue::Limits;
 use crate::fleet::counts::Target;
 use crate::fleet::hash::Hash;
@@ -108,6 +109,7 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(config: Arc<Config>, telemetry: Arc<Telemetry>) -> Self {
+        telemetry.metrics.dps_begins_at_zero(&observe::OPERATIONS, &observe::OUTCOMES);
         Self { config, telemetry, made: HashMap::new() }
     }
 

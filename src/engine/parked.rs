@@ -6,10 +6,9 @@ use super::work::Work;
 use crate::api::device::ProvisionedDevice;
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::controller::device::facts::Facts;
-use crate::dps::queue::Lane;
 use crate::fleet::DeviceId;
 
-/// So many wait as they are: most never wait for long.
+/// So many are kept as they are: few wait for long.
 const CROWD: usize = 500;
 
 /// Such a device.
@@ -48,9 +47,9 @@ fn says_nothing(status: &crate::api::device::ProvisionedDeviceStatus) -> bool {
 }
 
 impl Engine {
-    /// Puts a new device away that waits in a long line.
+    /// Puts a new device away that waits among many, to be looked at or for leave to call.
     pub(super) fn park(&mut self, id: DeviceId) {
-        if self.queue.waiting()[Lane::New.index()] > CROWD {
+        if self.work.len() > CROWD {
             self.put_away(id);
         }
     }

@@ -254,6 +254,7 @@ impl Engine {
             }
             None if unsettled => {
                 self.work.insert(id, Box::new(Work::new(device, &self.config.allowed_hub_suffixes)));
+                self.park(id);
             }
             None => {}
         }

@@ -23,6 +23,19 @@ const RESOURCES: [&str; 9] = [
     "leases",
 ];
 
+/// What the operator writes: verb and resource.
+pub(super) const WRITES: [(&str, &str); 7] = [
+    ("create", "secrets"),
+    ("patch", "secrets"),
+    ("update", "provisioneddevices/status"),
+    ("update", "dpsintegrations/status"),
+    ("create", "events"),
+    ("create", "leases"),
+    ("update", "leases"),
+];
+/// What may come of a request.
+pub(super) const OUTCOMES: [&str; 5] = ["success", "not_found", "conflict", "refused", "unavailable"];
+
 /// Wraps the Kubernetes client.
 #[derive(Clone, Debug)]
 pub struct CountRequests(pub Arc<Telemetry>);
@@ -160,6 +173,7 @@ mod tests {
         ];
         for (status, expected) in table {
             assert_eq!(outcome(status), expected);
+            assert!(OUTCOMES.contains(&expected));
         }
     }
 }

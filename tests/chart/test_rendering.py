@@ -161,6 +161,8 @@ class Rendering(unittest.TestCase):
         text = rules("--values", CHART / "ci" / "everything.yaml")
         self.assertNotIn("DpsThrottled", text)
         self.assertIn('state="failed"}) > 10', text)
+        looked = rules("--set", "metrics.prometheusRule.alerts.DpsUnavailable.window=30m")
+        self.assertEqual((looked.count("[30m]"), looked.count("in the last 30m")), (2, 1))
         self.assertIn('{cluster="a",state="failed"}', rules("--set", 'metrics.prometheusRule.matchers=cluster="a"'))
 
     def test_the_notes_warn_of_odd_settings_only(self):

@@ -406,9 +406,9 @@ impl DpsQueue {
         self.scopes.iter().filter(|scope| scope.paused_until().is_some_and(|until| until > now)).count()
     }
 
-    /// Share of its rate that the slowest scope uses.
-    pub fn slowest(&self) -> f64 {
-        self.scopes.iter().map(Scope::speed).fold(1.0, f64::min)
+    /// Share of its rate that the slowest scope uses; 0 while DPS has asked it to wait.
+    pub fn slowest(&self, now: Instant) -> f64 {
+        self.scopes.iter().map(|scope| scope.share(now)).fold(1.0, f64::min)
     }
 
     /// Why the integration's calls go one at a time, if they do.

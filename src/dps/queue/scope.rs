@@ -126,8 +126,11 @@ impl Scope {
         self.probe == Some(permit.number)
     }
 
-    pub(super) fn speed(&self) -> f64 {
-        self.speed
+    /// Share of the rate that is used: none in a pause, nor while one call finds out whether it is over.
+    /// The speed alone would not tell: after a long pause it is the full one for the moment of that call.
+    pub(super) fn share(&self, now: Instant) -> f64 {
+        let pauses = self.paused_until.is_some_and(|until| until > now) || self.probe.is_some();
+        if pauses { 0.0 } else { self.speed }
     }
 
     pub(super) fn paused_until(&self) -> Option<Instant> {

@@ -242,6 +242,23 @@ fn after_a_pause_one_call_goes_ahead_and_it_is_the_most_urgent_one() {
     assert!(queue.poll(later).is_some());
 }
 
+/// With nothing but 429 for answers it is never taken for a scope that goes on, however long the pauses.
+#[test]
+fn a_scope_that_dps_keeps_throttling_uses_none_of_its_rate_until_a_call_goes_through() {
+    let (mut queue, mut now) = queue(600, true, 100);
+    assert_eq!(queue.slowest(now), 1.0);
+    let mut permit = queue.poll(now).unwrap();
+    for _ in 0..20 {
+        queue.finished(permit, Outcome::Throttled { retry_after: None }, now);
+        assert_eq!(queue.slowest(now), 0.0);
+        now = queue.next_at().unwrap();
+        permit = queue.poll(now).unwrap();
+        assert_eq!(queue.slowest(now), 0.0, "one call finds out");
+    }
+    queue.finished(permit, Outcome::Accepted, now);
+    assert!(queue.slowest(now) > 0.0);
+}
+
 #[test]
 fn throttling_halves_the_rate_once_for_all_calls_that_were_in_flight_and_it_is_regained() {
     let rate = |throttled: u32| {

@@ -10,6 +10,7 @@ use prometheus::{
 
 use self::fleet::FleetCollector;
 pub use self::fleet::{IntegrationGauges, Rotation};
+use super::api_requests::{OUTCOMES, WRITES};
 use std::time::Duration;
 
 /// From a call that was answered at once to a registration that ran into its limit, in seconds.
@@ -25,7 +26,7 @@ pub struct QueueGauges {
     pub in_flight: u32,
     /// Id scopes in which DPS has asked to wait.
     pub throttled_scopes: usize,
-    /// Share of its rate that the slowest id scope uses, 1 if none is slowed down.
+    /// Share of its rate that the slowest id scope uses: 1 if none is slowed down, 0 while one waits.
     pub rate_factor: f64,
 }
 
@@ -93,7 +94,7 @@ impl Metrics {
             throttled_scopes: make.gauge("throttled_scopes", "Id scopes in which DPS has asked to wait.")?,
             rate_factor: make.float(
                 "rate_factor",
-                "Share of its rate that the slowest id scope uses; halved by each 429.",
+                "Share of its rate that the slowest id scope uses: halved by a 429, 0 while DPS has asked to wait.",
             )?,
             in_flight: make.gauge("dps_operations_in_flight", "Registrations and lookups that go on.")?,
             dps_requests: make.counters(
@@ -136,11 +137,28 @@ impl Metrics {
         for lane in LANES {
             self.queue_waiting.with_label_values(&[lane]).set(0);
             self.permits.with_label_values(&[lane]);
+            self.queue_wait.with_label_values(&[lane]);
+        }
+        for (verb, resource) in WRITES {
+            for outcome in OUTCOMES {
+                self.api_requests.with_label_values(&[verb, resource, outcome]);
+            }
+            self.write_conflicts.with_label_values(&[resource]);
         }
         for kind in ["dpsintegrations", "provisioneddevices", "secrets"] {
             self.watch_synced.with_label_values(&[kind]).set(0);
         }
         self.rate_factor.set(1.0);
+    }
+
+    /// The same for requests to DPS, whose words are not known here.
+    pub fn dps_begins_at_zero(&self, operations: &[&str], outcomes: &[&str]) {
+        for operation in operations {
+            self.dps_seconds.with_label_values(&[*operation]);
+            for outcome in outcomes {
+                self.dps_requests.with_label_values(&[*operation, *outcome]);
+            }
+        }
     }
 
     /// Everything, in the text format.

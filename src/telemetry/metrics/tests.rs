@@ -53,7 +53,7 @@ fn the_number_of_series_is_bounded_however_many_integrations_there_are() {
 }
 
 #[test]
-fn counters_of_calls_and_requests_begin_with_the_first_and_speak_of_conflicts_and_throttling() {
+fn calls_and_requests_are_counted_by_what_came_of_them_conflicts_and_throttling_too() {
     let metrics = Metrics::new().unwrap();
     metrics.dps_request("register", "throttled", Duration::from_millis(20));
     metrics.api_request("update", "provisioneddevices/status", "conflict");
@@ -68,6 +68,24 @@ fn counters_of_calls_and_requests_begin_with_the_first_and_speak_of_conflicts_an
         r#"dps_operator_permits_total{lane="new"} 1"#,
         r#"dps_operator_permits_total{lane="last"} 0"#,
         r#"dps_operator_queue_wait_seconds_sum{lane="new"} 2"#,
+    ] {
+        assert!(text.lines().any(|line| line == expected), "{expected} is not in\n{text}");
+    }
+}
+
+/// rate() does not see the increase with which a series begins.
+#[test]
+fn what_alerts_count_is_there_before_anything_has_happened() {
+    let metrics = Metrics::new().unwrap();
+    metrics.dps_begins_at_zero(&["register"], &["throttled", "unavailable"]);
+    let text = metrics.text().unwrap();
+    for expected in [
+        r#"dps_operator_dps_requests_total{operation="register",outcome="unavailable"} 0"#,
+        r#"dps_operator_dps_request_duration_seconds_count{operation="register"} 0"#,
+        r#"dps_operator_api_requests_total{outcome="refused",resource="secrets",verb="create"} 0"#,
+        r#"dps_operator_write_conflicts_total{resource="dpsintegrations/status"} 0"#,
+        r#"dps_operator_queue_wait_seconds_bucket{lane="new",le="300"} 0"#,
+        r#"dps_operator_permits_total{lane="changed"} 0"#,
     ] {
         assert!(text.lines().any(|line| line == expected), "{expected} is not in\n{text}");
     }
