@@ -318,7 +318,7 @@ impl Engine {
             // The loop is gone only when the process ends.
             let _ = sender.send(Message::Effect(id, uid, effect)).await;
         });
-        work.task = Some(task.abort_handle());
+        self.tasks += usize::from(work.task.replace(task.abort_handle()).is_none());
     }
 
     /// The API server did not take a write of this version: the watch brings another one.

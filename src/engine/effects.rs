@@ -45,7 +45,7 @@ impl Engine {
         if effect.ends_task()
             && let Some(work) = self.work.get_mut(&id)
         {
-            work.task = None;
+            self.tasks -= usize::from(work.task.take().is_some());
         }
         match effect {
             Effect::DeviceRead(read) => self.device_read(id, read),

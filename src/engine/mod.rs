@@ -63,6 +63,8 @@ use crate::telemetry::Telemetry;
 
 /// Messages that may wait for the loop; a full channel slows the watches down, which is right.
 const MESSAGES: usize = 1024;
+/// Side effects in flight beyond which no call is begun.
+const TASKS: usize = 1024;
 /// Looks in a row before messages are served again.
 const BATCH: usize = 256;
 
@@ -88,6 +90,8 @@ pub struct Engine {
     queue: DpsQueue,
     /// Boxed: the map stays as large as it once was, and most devices need no work most of the time.
     work: HashMap<DeviceId, Box<Work>>,
+    /// Devices whose side effect is in flight.
+    tasks: usize,
     /// Devices that wait for their first registration in a long line.
     parked: HashMap<DeviceId, Parked>,
     /// Devices that are being read again, and those that wait for that.
@@ -192,6 +196,7 @@ impl Engine {
             runner: Runner::default(),
             work: HashMap::new(),
             parked: HashMap::new(),
+            tasks: 0,
             reading: HashSet::new(),
             to_read: VecDeque::new(),
             waits_to_be_read: HashSet::new(),
@@ -257,7 +262,7 @@ impl Engine {
             let Some(id) = self.runner.next(now) else { break };
             self.step(id);
         }
-        while !self.draining
+        while self.may_call()
             // A fresh time for each: a permit is of use for a moment only.
             && let Some(permit) = self.queue.poll(clock::now().mono)
         {
@@ -274,13 +279,19 @@ impl Engine {
         }
         let devices = self.runner.next_due().filter(|_| self.progress.running());
         let ready = self.runner.has_ready().then_some(now).filter(|_| self.progress.running());
-        let permits = self.queue.next_at().filter(|_| !self.draining && self.progress.running());
+        let permits = self.queue.next_at().filter(|_| self.may_call() && self.progress.running());
         let tick = self.next_tick().filter(|_| self.progress.running());
         [ready, devices, permits, tick, self.next_flush()].into_iter().flatten().min()
     }
 
+    /// Calls may be begun. What DPS has answered is written first, or a slow API server would have
+    /// the whole fleet wait here.
+    fn may_call(&self) -> bool {
+        !self.draining && self.tasks < TASKS.max(2 * self.config.max_in_flight as usize)
+    }
+
     /// Something is in flight that a shutdown should wait for.
     fn busy(&self) -> bool {
-        self.work.values().any(|work| work.task.is_some()) || self.integrations.values().any(|i| i.writing)
+        self.tasks > 0 || self.integrations.values().any(|i| i.writing)
     }
 }

@@ -63,7 +63,7 @@ impl Engine {
 
     /// Takes a device up again that was put away.
     pub(super) fn unpark(&mut self, id: DeviceId) {
-        let Some(parked) = self.parked.remove(&id) else { return };
+        let Some(parked) = self.parked.remove(&id).filter(|_| !self.work.contains_key(&id)) else { return };
         // What cannot be read back is read from the API server.
         let Some(device) = parked.restored() else { return };
         let mut work = Work::new(device, &self.config.allowed_hub_suffixes);

@@ -289,6 +289,7 @@ impl Engine {
         self.parked.remove(&id);
         if let Some(task) = self.work.remove(&id).and_then(|work| work.task) {
             task.abort();
+            self.tasks -= 1;
         }
         self.leave_line(id);
     }
