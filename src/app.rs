@@ -33,7 +33,11 @@ pub fn main(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Run(args) => {
             logging::start(&args.log_level, args.log_format == LogFormat::Json)?;
             panic::end_the_process();
-            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&args))
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let ended = runtime.block_on(run(&args));
+            // Names that are being resolved would be waited for without limit.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            ended
         }
     }
 }

@@ -148,6 +148,7 @@ impl Engine {
                     epoch,
                     token: handled.token,
                 };
+                self.telemetry.metrics.operation_failed(failure.reason.as_str());
                 debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
                 work.facts.fail(failure, record.uid.seed(), now.wall);
             }

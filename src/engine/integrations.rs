@@ -137,6 +137,7 @@ impl Engine {
             if integration.object.is_some() {
                 let (known, unusable_since) = (true, Some(clock::now().mono));
                 *integration = Integration { known, unusable_since, ..Integration::default() };
+                self.counters.touch();
                 self.leave_queue(sym);
             }
             return;

@@ -162,9 +162,9 @@ pub async fn run(config: Arc<Config>, client: Client, orders: Orders, telemetry:
                     break;
                 }
             }
-            leads = lead.wait_for(|lead| *lead), if !engine.acting => {
+            leads = async { lead.wait_for(|lead| *lead).await.is_ok() }, if !engine.acting => {
                 // Nobody is left who could say so.
-                if leads.is_err() {
+                if !leads {
                     break;
                 }
                 engine.take_over();

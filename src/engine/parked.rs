@@ -3,7 +3,6 @@
 
 use super::Engine;
 use super::work::Work;
-use crate::api::device::ProvisionedDevice;
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::controller::device::facts::Facts;
 use crate::fleet::DeviceId;
@@ -21,9 +20,11 @@ pub(super) struct Parked {
 impl Parked {
     /// `None` if more is known of the device than what its object says.
     fn of(work: &Work) -> Option<Self> {
-        let as_new = work.facts == Facts::default() && work.device.status.as_ref().is_none_or(says_nothing);
+        let is_new = work.facts == Facts::default();
         let idle = work.task.is_none() && work.found.is_none() && work.unanswered == 0;
-        if !as_new || !idle || work.stale || work.revived || work.for_fleet {
+        // A payload that could not be read would come back as none.
+        let readable = work.device.spec.payload.as_ref().is_none_or(|payload| payload.object().is_some());
+        if !is_new || !idle || !readable || work.stale || work.revived || work.for_fleet {
             return None;
         }
         let mut device = (*work.device).clone();
@@ -36,14 +37,12 @@ impl Parked {
         Some(Self { object, secret_read: work.secret_read })
     }
 
-    fn restored(&self) -> Option<ProvisionedDevice> {
-        serde_json::from_str(&self.object).ok()
+    /// `None` if it does not come back as it was.
+    fn restored(&self, hub_suffixes: &[String]) -> Option<Work> {
+        let device = serde_json::from_str(&self.object).ok()?;
+        let work = Work { secret_read: self.secret_read, ..Work::new(device, hub_suffixes) };
+        (work.facts == Facts::default()).then_some(work)
     }
-}
-
-/// The schema's default for the status.
-fn says_nothing(status: &crate::api::device::ProvisionedDeviceStatus) -> bool {
-    status.conditions.is_empty() && status.registration_id.is_none()
 }
 
 impl Engine {
@@ -64,11 +63,10 @@ impl Engine {
     /// Takes a device up again that was put away.
     pub(super) fn unpark(&mut self, id: DeviceId) {
         let Some(parked) = self.parked.remove(&id).filter(|_| !self.work.contains_key(&id)) else { return };
-        // What cannot be read back is read from the API server.
-        let Some(device) = parked.restored() else { return };
-        let mut work = Work::new(device, &self.config.allowed_hub_suffixes);
-        work.secret_read = parked.secret_read;
-        self.work.insert(id, Box::new(work));
+        // What does not come back is read from the API server.
+        if let Some(work) = parked.restored(&self.config.allowed_hub_suffixes) {
+            self.work.insert(id, Box::new(work));
+        }
     }
 }
 
@@ -77,6 +75,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::device::ProvisionedDevice;
     use crate::controller::device::facts::Asked;
 
     fn device() -> ProvisionedDevice {
@@ -102,7 +101,9 @@ mod tests {
         let mut work = work();
         work.secret_read = true;
         let parked = Parked::of(&work).unwrap();
-        let back = parked.restored().unwrap();
+        let back = parked.restored(&[]).unwrap();
+        assert!(back.secret_read);
+        let back = back.device;
         assert!(parked.secret_read && parked.object.len() < 500, "{}", parked.object.len());
         assert_eq!(
             serde_json::to_value(&back.spec).unwrap(),
@@ -120,8 +121,22 @@ mod tests {
             )
         };
         assert_eq!(kept(&back), kept(&work.device));
-        let annotations = back.metadata.annotations.unwrap();
+        let annotations = back.metadata.annotations.as_ref().unwrap();
         assert_eq!(annotations.keys().collect::<Vec<_>>(), ["dps-operator.io/reprovision-requested-at"]);
+    }
+
+    #[test]
+    fn a_device_that_says_that_it_is_queued_is_put_away_with_its_status() {
+        let mut device = device();
+        let condition = json!({
+            "type": "Ready", "status": "False", "reason": "Queued", "message": "m",
+            "lastTransitionTime": "2026-11-23T10:05:00Z",
+        });
+        device.status =
+            serde_json::from_value(json!({"observedGeneration": 2, "conditions": [condition]})).unwrap();
+        let work = Work::new(device, &[]);
+        let back = Parked::of(&work).unwrap().restored(&[]).unwrap();
+        assert_eq!(back.device.status, work.device.status);
     }
 
     #[test]
@@ -130,11 +145,11 @@ mod tests {
         asked.facts.asked = Some(Asked::NotFound);
         let mut stale = work();
         stale.stale = true;
-        let mut told = work();
-        let mut device = device();
-        device.status.get_or_insert_default().registration_id = Some("truck-1".to_owned());
-        told.device = std::sync::Arc::new(device);
-        for work in [asked, stale, told] {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let mut unreadable = device();
+        let payload = serde_json::from_str(&format!("{{\"a\": {deep}}}"));
+        unreadable.spec.payload = Some(payload.unwrap());
+        for work in [asked, stale, Work::new(unreadable, &[])] {
             assert!(Parked::of(&work).is_none());
         }
     }

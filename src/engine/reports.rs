@@ -83,7 +83,9 @@ impl Engine {
             self.integrations.iter().filter(|(_, i)| ready(i)).map(|(sym, _)| *sym).collect();
         if due || !dirty.is_empty() {
             dirty.into_iter().for_each(|sym| self.write_integration(sym));
-            self.publish_fleet();
+            if self.progress.running() {
+                self.publish_fleet();
+            }
         }
     }
 

@@ -40,12 +40,12 @@ impl Engine {
 
     /// Keeps the object of a device that will need work, as it is now.
     pub(super) fn keep_for_later(&mut self, id: DeviceId, device: ProvisionedDevice) {
+        self.parked.remove(&id);
         if self.fleet.get(id).is_some_and(|record| record.settled.is_none()) {
             self.work.insert(id, Box::new(Work::new(device, &self.config.allowed_hub_suffixes)));
             self.put_away(id);
         } else {
             self.work.remove(&id);
-            self.parked.remove(&id);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use dps_dev::{Guarded, Signal};
 use dps_simulator::OperationKind;
+use serde_json::json;
 
 use crate::world::objects::{data, is_ready};
 use crate::world::{INTEGRATION, Kind, SCOPE, Setup, World};
@@ -136,4 +137,30 @@ async fn a_leader_that_slept_through_its_lease_ends_and_leaves_all_as_it_is() {
         let values = data(&secret);
         assert!(world.dps.accepts_device_key(SCOPE, &values["deviceId"], &values["sharedAccessKey"]));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_takes_over_knows_devices_in_trouble_as_they_are_by_then() {
+    let (mut world, second) = two_replicas().await;
+    for name in ["suspended", "waits", "changes"] {
+        world.dps.set_device_enabled(SCOPE, name, false).unwrap();
+        world.device(name).await;
+        world.wait_reason(name, "Disabled").await;
+    }
+    world.patch(Kind::Device, "suspended", json!({"spec": {"suspend": true}})).await;
+    world.wait_reason("suspended", "Suspended").await;
+    world.dps.set_device_enabled(SCOPE, "changes", true).unwrap();
+    let before = world.mark().await;
+
+    assert!(world.stop_operator().await.success());
+    world.replica(&second).wait_log(LEADS).await;
+    world.patch(Kind::Device, "changes", json!({"spec": {"payload": {"site": "b"}}})).await;
+    world.wait_ready("changes").await;
+
+    let asked = ids(world.ledger_since(before));
+    assert_eq!(asked, BTreeSet::from(["changes".to_owned()]), "the others wait, or are suspended");
+    let requests = world.events_since(before).await;
+    let read =
+        |resource: &str| requests.iter().any(|e| e.request.verb == "get" && e.request.resource == resource);
+    assert!(!read("provisioneddevices"), "the watch has brought all that is to be known");
 }

@@ -40,7 +40,6 @@ async fn metrics_count_devices_calls_and_requests_and_name_no_device() {
 
     world.delete(Kind::Integration, INTEGRATION).await;
     let gone = of("integration_ready", ",reason=\"Available\"");
-    world.device("fence").await;
     let deadline = std::time::Instant::now() + world.patience;
     while replica.metric(&gone).await.is_some() {
         assert!(std::time::Instant::now() < deadline, "the integration is still shown");

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use dps_simulator::{AllocationPolicy, Webhook, WebhookAnswer};
 use serde_json::{Value, json};
 
-use crate::world::{HUBS, INTEGRATION, Kind, Setup, World};
+use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, Setup, World};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 /// The device's full name is in its Secret's annotations.
 const NAMESPACE: &str = "fleet-of-an-earlier-version";
+/// DPS has disabled this one.
+const FAILING: &str = "failing";
 const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
 
 /// One device for each thing that is written down about devices.
@@ -42,6 +44,7 @@ fn devices() -> Vec<(&'static str, Value)> {
         ("retained", secret(json!({"deletionPolicy": "Retain"}))),
         ("asked", json!({})),
         ("suspended", json!({})),
+        (FAILING, json!({})),
     ]
 }
 
@@ -64,10 +67,15 @@ async fn record(file: &Path) {
         "secret": {"labels": {"line": "nord"}, "formats": [{"type": "Env"}], "gatewayHostname": "gw.default"},
     });
     world.integration_with(INTEGRATION, json!({"deviceDefaults": defaults})).await;
+    world.dps.set_device_enabled(SCOPE, FAILING, false).unwrap();
     for (name, spec) in devices() {
         world.device_with(name, spec).await;
+        if name == FAILING {
+            world.wait_reason(name, "Disabled").await;
+        } else {
+            world.wait_ready(name).await;
+        }
     }
-    world.wait_all_ready(devices().len()).await;
     let asks = json!({"metadata": {"annotations": {TOKEN: "2026-11-01"}}});
     world.patch(Kind::Device, "asked", asks.clone()).await;
     let handled = |device: &Value| device["status"]["lastHandledReprovisionToken"] == "2026-11-01";
@@ -76,7 +84,7 @@ async fn record(file: &Path) {
     world.wait_reason("suspended", "Suspended").await;
     world
         .wait_counters(INTEGRATION, |counted| {
-            counted["suspended"] == 1 && counted["ready"] == devices().len() - 1
+            counted["suspended"] == 1 && counted["ready"] == devices().len() - 2
         })
         .await;
     let mut objects = Vec::new();
@@ -144,7 +152,13 @@ async fn restore(world: &World, recorded: &[Value]) {
         for condition in status["conditions"].as_array_mut().unwrap() {
             condition["observedGeneration"] = json!(1);
         }
-        status["secret"]["resourceVersion"] = versions[&status["secret"]["name"]].clone();
+        if status["secret"].is_object() {
+            status["secret"]["resourceVersion"] = versions[&status["secret"]["name"]].clone();
+        }
+        if status["lastError"].is_object() {
+            // Its next try is a minute away.
+            status["lastError"]["time"] = json!(jiff::Timestamp::now().to_string());
+        }
         world.patch_status(device["metadata"]["name"].as_str().unwrap(), json!({"status": status})).await;
     }
 }

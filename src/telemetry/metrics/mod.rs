@@ -49,6 +49,7 @@ pub struct Metrics {
     in_flight: IntGauge,
     dps_requests: IntCounterVec,
     dps_seconds: HistogramVec,
+    operations_failed: IntCounterVec,
     api_requests: IntCounterVec,
     write_conflicts: IntCounterVec,
     events_dropped: IntCounter,
@@ -107,6 +108,11 @@ impl Metrics {
                 "Time until DPS has answered a request.",
                 &["operation"],
                 &DPS_SECONDS,
+            )?,
+            operations_failed: make.counters(
+                "dps_operations_failed_total",
+                "Registrations and lookups that did not end with an assignment, by what the device would say.",
+                &["reason"],
             )?,
             api_requests: make.counters(
                 "api_requests_total",
@@ -203,6 +209,11 @@ impl Metrics {
         if outcome == "throttled" {
             self.throttled.inc();
         }
+    }
+
+    /// A registration or lookup has failed for good or until its next try.
+    pub fn operation_failed(&self, reason: &str) {
+        self.operations_failed.with_label_values(&[reason]).inc();
     }
 
     /// The API server answered a request, or did not.

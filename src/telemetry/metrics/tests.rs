@@ -98,6 +98,7 @@ fn every_metric_is_documented() {
     metrics.fleet(vec![gauges(1)]);
     metrics.granted(0, Duration::ZERO);
     metrics.dps_request("register", "success", Duration::ZERO);
+    metrics.operation_failed("Disabled");
     metrics.api_request("create", "secrets", "conflict");
     metrics.api_request("watch", "secrets", "success");
     let text = metrics.text().unwrap();
