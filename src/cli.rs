@@ -119,6 +119,16 @@ pub enum BadFlag {
     HubSuffix(String),
     #[error("--http-addr: {0:?} is not an address with a port such as 0.0.0.0:8080")]
     HttpAddr(String),
+    #[error("--allowed-hub-suffixes: no hub would be accepted; leave it out for Azure's")]
+    NoHubSuffix,
+    #[error("--dps-proxy is not an address such as http://proxy.example:3128")]
+    Proxy,
+    #[error("{flag}: {value:?} is not a name that Kubernetes knows: lower-case letters, digits and \"-\"")]
+    Name { flag: &'static str, value: String },
+    #[error(
+        "--secret-metadata-allowed-prefixes: {0:?} has characters that no label or annotation has; there are no wildcards"
+    )]
+    MetadataPrefix(String),
 }
 
 impl RunArgs {
@@ -139,20 +149,32 @@ impl RunArgs {
         if let Some(bad) = suffixes.iter().find(|suffix| !suffix.strip_prefix('.').is_some_and(labels)) {
             return Err(BadFlag::HubSuffix(bad.clone()));
         }
+        if suffixes.is_empty() {
+            return Err(BadFlag::NoHubSuffix);
+        }
+        let watch_namespaces: BTreeSet<String> = texts(&self.watch_namespaces).into_iter().collect();
+        let leases = [&self.lease_name].into_iter().chain(&self.lease_namespace);
+        let names = watch_namespaces.iter().map(|name| ("--watch-namespaces", name));
+        for (flag, value) in names.chain(leases.map(|name| ("--lease-name, --lease-namespace", name))) {
+            if !is_name(value) {
+                return Err(BadFlag::Name { flag, value: value.clone() });
+            }
+        }
+        let prefixes = texts(&self.secret_metadata_allowed_prefixes);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        if let Some(bad) = prefixes.iter().find(|prefix| !prefix.chars().all(allowed)) {
+            return Err(BadFlag::MetadataPrefix(bad.clone()));
+        }
         Ok(Config {
-            watch_namespaces: texts(&self.watch_namespaces)
-                .into_iter()
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect(),
+            watch_namespaces: watch_namespaces.into_iter().collect(),
             registrations_per_minute: self.registrations_per_minute,
             max_in_flight: self.max_in_flight,
             allowed_dps_hosts: AllowedHosts::parse(
                 texts(&self.allowed_dps_hosts).iter().map(String::as_str),
             )?,
             allowed_hub_suffixes: suffixes.iter().map(|suffix| suffix.to_ascii_lowercase()).collect(),
-            dps_proxy: self.dps_proxy.clone(),
-            secret_metadata_prefixes: texts(&self.secret_metadata_allowed_prefixes),
+            dps_proxy: self.dps_proxy()?,
+            secret_metadata_prefixes: prefixes,
             events: self.events,
             http_addr: self.http_addr()?,
             lease: self.leader_elect.then(|| LeaseSettings {
@@ -160,6 +182,16 @@ impl RunArgs {
                 namespace: self.lease_namespace.clone(),
             }),
         })
+    }
+
+    /// The proxy's address may hold a password, so a bad one is not repeated.
+    fn dps_proxy(&self) -> Result<Option<String>, BadFlag> {
+        let Some(proxy) = self.dps_proxy.as_deref().map(str::trim).filter(|proxy| !proxy.is_empty()) else {
+            return Ok(None);
+        };
+        let uri = proxy.parse::<http::Uri>().ok();
+        let fits = uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+        if fits { Ok(Some(proxy.to_owned())) } else { Err(BadFlag::Proxy) }
     }
 
     fn http_addr(&self) -> Result<Option<SocketAddr>, BadFlag> {
@@ -170,5 +202,62 @@ impl RunArgs {
         // ":8080" is how the field writes all addresses.
         let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
         full.parse().map(Some).map_err(|_| BadFlag::HttpAddr(text.to_owned()))
+    }
+}
+
+/// A DNS subdomain, as names of namespaces and Leases are.
+fn is_name(text: &str) -> bool {
+    let label = |label: &str| {
+        let inner = label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        inner && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(flags: &[&str]) -> Result<Config, BadFlag> {
+        let arguments = ["dps-operator", "run"].into_iter().chain(flags.iter().copied());
+        match Cli::try_parse_from(arguments).unwrap().command {
+            Command::Run(args) => args.config(),
+            Command::Crds { .. } => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_by_the_name_of_their_flag() {
+        for flag in [
+            "--dps-proxy=ftp://x",
+            "--dps-proxy=proxy:1",
+            "--watch-namespaces=A_b",
+            "--allowed-hub-suffixes=",
+            "--allowed-hub-suffixes=azure-devices.net",
+            "--secret-metadata-allowed-prefixes=*",
+            "--lease-name=A_B",
+            "--http-addr=8080",
+            "--allowed-dps-hosts=https://a",
+        ] {
+            let error = config(&[flag]).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.starts_with(flag.split('=').next().unwrap_or_default()), "{flag}: {error}");
+        }
+        assert!(!config(&["--dps-proxy=user:secret@x"]).unwrap_err().to_string().contains("secret"));
+    }
+
+    #[test]
+    fn usual_values_are_taken() {
+        let usual = config(&[
+            "--dps-proxy=http://user:p@proxy.example:3128",
+            "--watch-namespaces=a, b,a",
+            "--http-addr=:8080",
+            "--secret-metadata-allowed-prefixes=example.com/,app.kubernetes.io/",
+            "--leader-elect",
+        ])
+        .unwrap();
+        assert_eq!(usual.watch_namespaces, ["a", "b"]);
+        assert_eq!(usual.http_addr.unwrap().to_string(), "0.0.0.0:8080");
+        assert!(usual.lease.is_some() && config(&["--leader-elect=false"]).unwrap().lease.is_none());
+        assert!(config(&["--http-addr="]).unwrap().http_addr.is_none());
     }
 }

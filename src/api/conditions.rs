@@ -182,6 +182,11 @@ impl Reason {
         )
     }
 
+    /// True while nothing is wrong but that it takes long.
+    pub fn takes_long(self) -> bool {
+        matches!(self, Self::Queued | Self::Registering)
+    }
+
     /// True while work is waiting or being retried: the condition `Reconciling` is set.
     pub fn is_reconciling(self) -> bool {
         matches!(

@@ -79,8 +79,9 @@ pub fn of_integration(before: Option<&DpsIntegrationStatus>, after: &DpsIntegrat
 fn trouble(before: &[Condition], after: &[Condition]) -> Option<Told> {
     let ready = conditions::find(after, ConditionType::Ready)?;
     let reason = Reason::parse(&ready.reason)?;
-    let waits = matches!(reason, Reason::Queued | Reason::Registering);
-    let troubles = reason.is_stalled() || (reason.is_reconciling() && !waits);
+    // The integration itself tells why it cannot be used.
+    let quiet = reason.takes_long() || reason == Reason::IntegrationNotReady;
+    let troubles = reason.is_stalled() || (reason.is_reconciling() && !quiet);
     let is_new = conditions::reason_of(before, ConditionType::Ready) != Some(reason);
     (troubles && is_new).then(|| Told { warning: true, reason: reason.as_str(), note: ready.message.clone() })
 }
@@ -108,7 +109,7 @@ mod tests {
         assert_eq!(reasons(json!({}), json!({"conditions": ready("Unauthorized")})), ["Unauthorized"]);
         let same = json!({"conditions": ready("Unauthorized")});
         assert_eq!(reasons(same.clone(), same), [""; 0]);
-        for quiet in ["Queued", "Provisioned", "Suspended"] {
+        for quiet in ["Queued", "Registering", "IntegrationNotReady", "Provisioned", "Suspended"] {
             assert_eq!(reasons(json!({}), json!({"conditions": ready(quiet)})), [""; 0], "{quiet}");
         }
     }

@@ -34,11 +34,23 @@ impl Engine {
         }
         if self.is_held_up(id) && !self.is_told(id, now) {
             self.plan_to_tell(id, now);
-        } else if let Some(since) = self.queue.waiting_since(id).filter(|since| *since + LONG_WAIT > now) {
-            self.runner.wake_by(id, since + LONG_WAIT);
+        } else if lane == Lane::New {
+            self.plan_to_say_queued(id, now);
         }
         if lane == Lane::New {
             self.park(id);
+        }
+    }
+
+    /// Sets the time at which a new device says that it waits; a fleet does so one after the other.
+    fn plan_to_say_queued(&mut self, id: DeviceId, now: Instant) {
+        let Some(due) = self.queue.waiting_since(id).map(|since| since + LONG_WAIT) else { return };
+        // A time from an earlier wait says nothing.
+        let planned = self.queued_at.get(&id).copied().filter(|at| *at >= due);
+        let at = planned.unwrap_or_else(|| self.queued_tells.take(due));
+        self.queued_at.insert(id, at);
+        if at > now {
+            self.runner.wake_by(id, at);
         }
     }
 
@@ -73,7 +85,9 @@ impl Engine {
     }
 
     pub(super) fn has_waited_long(&self, id: DeviceId, now: Instant) -> bool {
-        self.queue.waiting_since(id).is_some_and(|since| since + LONG_WAIT <= now)
+        let due = self.queue.waiting_since(id).map(|since| since + LONG_WAIT);
+        let planned = self.queued_at.get(&id);
+        due.zip(planned).is_some_and(|(due, planned)| due <= *planned && *planned <= now)
     }
 
     /// A permit has come: used at once, or given back.
@@ -85,6 +99,7 @@ impl Engine {
             return;
         }
         self.telemetry.metrics.granted(permit.lane().index(), permit.waited());
+        self.queued_at.remove(&id);
         self.permits.insert(id, Held { permit, used: false });
         self.step(id);
     }
@@ -106,6 +121,7 @@ impl Engine {
     /// DPS, so it counts.
     pub(super) fn leave_line(&mut self, id: DeviceId) {
         self.queue.leave(id);
+        self.queued_at.remove(&id);
         match self.permits.remove(&id) {
             Some(Held { permit, used: true }) => {
                 self.queue.finished(permit, Outcome::Unknown, clock::now().mono);

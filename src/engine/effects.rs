@@ -290,12 +290,15 @@ impl Engine {
     }
 }
 
+/// Trouble with its message, which has no secrets and says what to do.
 fn log(device: &ProvisionedDevice, status: &ProvisionedDeviceStatus) {
-    info!(
-        namespace = device.metadata.namespace,
-        device = device.metadata.name,
-        reason = conditions::reason_of(&status.conditions, ConditionType::Ready).map(Reason::as_str),
-        hub = status.assigned_hub,
-        "device"
-    );
+    let (namespace, name, hub) = (&device.metadata.namespace, &device.metadata.name, &status.assigned_hub);
+    let Some(ready) = conditions::find(&status.conditions, ConditionType::Ready) else { return };
+    let reason = ready.reason.as_str();
+    if Reason::parse(reason).is_some_and(|reason| reason.is_stalled() || reason.is_reconciling()) {
+        let error = status.last_error.as_ref().and_then(|error| error.tracking_id.as_deref());
+        warn!(namespace, device = name, reason, hub, why = ready.message, tracking_id = error, "device");
+    } else {
+        info!(namespace, device = name, reason, hub, "device");
+    }
 }

@@ -109,6 +109,9 @@ pub struct Engine {
     /// When a device may be told that its integration is missing or not ready.
     tell_at: HashMap<DeviceId, Tell>,
     tells: Pace,
+    /// When new devices that wait for their turn say so.
+    queued_at: HashMap<DeviceId, Instant>,
+    queued_tells: Pace,
     /// When settled devices are looked at whose Secret has another version than the one we wrote.
     verify_at: HashMap<DeviceId, Instant>,
     verifications: Pace,
@@ -207,6 +210,8 @@ impl Engine {
             ticks: Ticks::default(),
             tell_at: HashMap::new(),
             tells: Pace::new(devices::TELL_INTERVAL, 0),
+            queued_at: HashMap::new(),
+            queued_tells: Pace::new(devices::TELL_INTERVAL, 0),
             verify_at: HashMap::new(),
             verifications: Pace::new(devices::VERIFY_INTERVAL, devices::VERIFIED_AT_ONCE),
             integrations: HashMap::new(),

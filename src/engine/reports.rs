@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::answers::REFUSALS_THAT_COUNT;
 use super::integrations::Integration;
@@ -201,12 +201,22 @@ fn log(object: &DpsIntegration, status: &DpsIntegrationStatus) {
     let reason =
         |status: &DpsIntegrationStatus| conditions::reason_of(&status.conditions, ConditionType::Ready);
     let after = reason(status);
-    if object.status.as_ref().and_then(reason) != after {
-        info!(
-            namespace = object.metadata.namespace,
-            integration = object.metadata.name,
-            reason = after.map(Reason::as_str),
-            "integration"
-        );
+    if object.status.as_ref().and_then(reason) == after {
+        return;
+    }
+    let (namespace, name) = (&object.metadata.namespace, &object.metadata.name);
+    let trouble = after.filter(|reason| reason.is_stalled() || reason.is_reconciling());
+    let ready = conditions::find(&status.conditions, ConditionType::Ready);
+    match (trouble, ready) {
+        (Some(reason), Some(ready)) => {
+            warn!(
+                namespace,
+                integration = name,
+                reason = reason.as_str(),
+                why = ready.message,
+                "integration"
+            );
+        }
+        _ => info!(namespace, integration = name, reason = after.map(Reason::as_str), "integration"),
     }
 }

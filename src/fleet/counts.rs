@@ -6,7 +6,6 @@ use super::Fleet;
 use super::inherit::{Inherited, Policy};
 use super::intern::Sym;
 use super::record::Record;
-use crate::api::conditions::Reason;
 use crate::api::integration::{DeviceCounts, FailureCount, HubCount};
 use crate::dps::key::Fingerprint;
 
@@ -77,8 +76,7 @@ pub fn count<'a>(fleet: &Fleet, target: impl Fn(Sym) -> Option<Target<'a>>) -> H
             devices.assigned += 1;
             *hubs.entry(hub).or_default() += 1;
         }
-        let waits = |reason| matches!(reason, Reason::Queued | Reason::Registering);
-        let failing = record.reason.filter(|r| (r.is_stalled() || r.is_reconciling()) && !waits(*r));
+        let failing = record.reason.filter(|r| r.is_stalled() || (r.is_reconciling() && !r.takes_long()));
         if let Some(reason) = failing {
             *failures.entry(reason.as_str()).or_default() += 1;
         }

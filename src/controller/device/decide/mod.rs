@@ -214,7 +214,8 @@ fn integration_not_ready(snapshot: &Snapshot<'_>, told: bool) -> Decision {
 
 fn not_ready(device: &ProvisionedDevice) -> Verdict {
     let name = &device.spec.integration_ref.name;
-    let message = format!("DpsIntegration {name:?} is not ready or suspended; its conditions say why.");
+    let message =
+        format!("DpsIntegration {name:?} cannot be used now or is suspended; its conditions say why.");
     Verdict { reason: Reason::IntegrationNotReady, message }
 }
 
