@@ -1,5 +1,6 @@
 //! What metrics show of the fleet and the queue.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::dps::observe::Observer;
 use crate::fleet::counts::Counts;
 use crate::fleet::intern::Sym;
 use crate::telemetry::Telemetry;
-use crate::telemetry::metrics::{IntegrationGauges, QueueGauges, Rotation};
+use crate::telemetry::metrics::{IntegrationGauges, QueueGauges, Rotation, Strays};
 
 /// Counts requests to DPS.
 #[derive(Debug)]
@@ -38,11 +39,43 @@ impl Engine {
         let mut shown: Vec<IntegrationGauges> =
             self.integrations.keys().filter_map(|sym| self.gauges(*sym)).collect();
         shown.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-        self.telemetry.metrics.fleet(shown);
+        self.telemetry.metrics.fleet(shown, self.strays());
+    }
+
+    /// Devices that no integration serves, by their own namespace and in its order. One pass over all
+    /// devices, most of which are judged like the one before.
+    fn strays(&self) -> Vec<Strays> {
+        let mut strays: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut judged = None;
+        for (_, record) in self.fleet.iter() {
+            let pair = (record.integration, record.namespace);
+            let served = match judged {
+                Some((last, served)) if last == pair => served,
+                _ => self.serves(record.integration, record.namespace),
+            };
+            judged = Some((pair, served));
+            if !served {
+                *strays.entry(self.fleet.names.text(record.namespace)).or_default() += 1;
+            }
+        }
+        let shown = |(namespace, devices): (&str, usize)| Strays { namespace: namespace.to_owned(), devices };
+        strays.into_iter().map(shown).collect()
+    }
+
+    /// The integration exists and is for devices of this namespace, whether it can be used or not.
+    fn serves(&self, integration: Sym, namespace: Sym) -> bool {
+        let Some(found) = self.integrations.get(&integration).filter(|found| found.object.is_some()) else {
+            return false;
+        };
+        let namespace = self.fleet.names.text(namespace);
+        let own = self.fleet.names.text(integration).split_once('/');
+        own.is_some_and(|(own, _)| own == namespace)
+            || found.consent.admits(self.namespaces.labels(namespace)) == Some(true)
     }
 
     fn gauges(&self, sym: Sym) -> Option<IntegrationGauges> {
-        let object = self.integrations.get(&sym)?.object.as_ref()?;
+        let integration = self.integrations.get(&sym)?;
+        let object = integration.object.as_ref()?;
         let none = Counts::default();
         let counts = self.counters.last.get(&sym).unwrap_or(&none);
         let status = object.status.as_ref();
@@ -64,6 +97,7 @@ impl Engine {
             assigned: devices.assigned,
             hubs: counts.hubs.iter().map(|hub| (hub.hostname.clone(), hub.devices)).collect(),
             failures: counts.failures.iter().map(|f| (f.reason.clone(), f.devices)).collect(),
+            fallen_back: integration.fallen_back && integration.ready().is_some(),
             rotation: rotation.map(|rotation| Rotation {
                 total: rotation.total,
                 pending: rotation.pending,

@@ -10,7 +10,7 @@ import unittest
 import urllib.request
 from pathlib import Path
 
-from tools import CHART, HERE, MATRIX, NAMESPACE, Cluster, Failed, program, render, rights, run, wait
+from tools import CHART, HERE, MATRIX, NAMESPACE, Cluster, Failed, helm, program, render, rights, run, wait
 
 RELEASE = "dps-operator"
 CRDS = ("dpsintegrations.dps-operator.io", "provisioneddevices.dps-operator.io")
@@ -39,6 +39,24 @@ def answers(url):
             return answer.status == 200
     except OSError:
         return False
+
+
+def by_the_operator(*command, text=None):
+    """Whether the operator's account gets it done; a refusal has to be the policy's."""
+    try:
+        cluster.kubectl(*command, f"--as=system:serviceaccount:{NAMESPACE}:{RELEASE}", text=text)
+    except Failed as refusal:
+        if "the operator writes Secrets of" not in str(refusal):
+            raise
+        return False
+    return True
+
+
+def operator_writes(kind, **metadata):
+    """Whether the operator's account may create such a Secret."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "team-a", **metadata}}
+    text = json.dumps(secret | ({"type": kind} if kind else {}))
+    return by_the_operator("create", "--dry-run=server", "-f", "-", text=text)
 
 
 class Renderings(unittest.TestCase):
@@ -88,8 +106,18 @@ class Policies(unittest.TestCase):
             cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd}")
         cluster.kubectl("apply", "--server-side", "-f", CHART / "examples" / "policies")
         cls.addClassCleanup(cluster.kubectl, "delete", "-f", CHART / "examples" / "policies")
-        # The API server reads policies anew now and then; one that is refused tells that it has both.
-        wait("the policies are in force", lambda: not cls.hostname("elsewhere.example") and not cls.device("team-b", "x"))
+        # The rights that the operator has, so that it is the policy that refuses.
+        role = ("writes-secrets", "--verb=get,create,patch", "--resource=secrets")
+        cluster.kubectl("create", "clusterrole", *role)
+        cls.addClassCleanup(cluster.kubectl, "delete", "clusterrole", role[0])
+        binding = ("--clusterrole", role[0], f"--serviceaccount={NAMESPACE}:{RELEASE}")
+        cluster.kubectl("create", "clusterrolebinding", role[0], *binding)
+        cls.addClassCleanup(cluster.kubectl, "delete", "clusterrolebinding", role[0])
+        # The API server reads policies anew now and then; those that are refused tell that it has all.
+        wait(
+            "the policies are in force",
+            lambda: not (cls.hostname("elsewhere.example") or cls.device("team-b", "x") or operator_writes("Opaque")),
+        )
 
     @staticmethod
     def created(namespace, kind, metadata, spec):
@@ -115,6 +143,50 @@ class Policies(unittest.TestCase):
         metadata = {"generateName": name} if name.endswith("-") else {"name": name}
         return cls.created(namespace, "ProvisionedDevice", metadata, {"integrationRef": {"name": "i"}, **spec})
 
+    def test_the_operator_creates_no_secrets_but_its_own_kind(self):
+        own = {"labels": {"app.kubernetes.io/managed-by": "dps-operator"}}
+        self.assertTrue(operator_writes("Opaque", **own))
+        self.assertTrue(operator_writes(None, **own))
+        self.assertFalse(operator_writes("Opaque", labels={"app.kubernetes.io/managed-by": "Helm"}))
+        # Consent is the owner's to give, not the operator's.
+        self.assertFalse(operator_writes("Opaque", annotations={"dps-operator.io/adopt": "true"}))
+        account = {"kubernetes.io/service-account.name": "default"}
+        self.assertFalse(operator_writes("kubernetes.io/service-account-token", **own, annotations=account))
+
+    def test_the_operator_changes_no_secrets_of_others(self):
+        device = self.owner("dps-operator.io/v1alpha1", "ProvisionedDevice", spec={"integrationRef": {"name": "i"}})
+        another = self.owner("v1", "ConfigMap")
+        label = {"app.kubernetes.io/managed-by": "dps-operator"}
+        adopt = {"dps-operator.io/adopt": "true"}
+        basic = {"type": "kubernetes.io/basic-auth", "stringData": {"username": "x"}}
+        for name, metadata, spec, wanted in (
+            ("plain", {}, {}, False),
+            ("helms", {"labels": {"app.kubernetes.io/managed-by": "Helm"}}, {}, False),
+            ("owned-by-another", {"ownerReferences": [another]}, {}, False),
+            ("login", {"labels": label, "annotations": adopt}, basic, False),
+            ("labelled", {"labels": label}, {}, True),
+            ("released", {"annotations": adopt}, {}, True),
+            ("not-released", {"annotations": {"dps-operator.io/adopt": "false"}}, {}, False),
+            ("owned", {"ownerReferences": [device]}, {}, True),
+        ):
+            with self.subTest(name):
+                metadata = {"name": name, "namespace": "team-a", **metadata}
+                secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, **spec}
+                cluster.kubectl("create", "-f", "-", text=json.dumps(secret))
+                self.addCleanup(cluster.kubectl, "delete", "secret", name, "-n", "team-a")
+                mine = {"metadata": {"labels": label, "annotations": adopt}, "data": {"a": "eA=="}}
+                patch = ("patch", "secret", name, "-n", "team-a", "--dry-run=server", "-p", json.dumps(mine))
+                self.assertEqual(by_the_operator(*patch), wanted)
+                # Everybody else goes on as before.
+                cluster.kubectl(*patch)
+
+    def owner(self, version, kind, **rest):
+        """A reference to an object that is there: the collector removes what an absent one owns."""
+        item = {"apiVersion": version, "kind": kind, "metadata": {"name": "owner", "namespace": "team-a"}, **rest}
+        made = json.loads(cluster.kubectl("create", "-f", "-", "-o", "json", text=json.dumps(item)))
+        self.addCleanup(cluster.kubectl, "delete", kind, "owner", "-n", "team-a", "--cascade=orphan")
+        return {"apiVersion": version, "kind": kind, "name": "owner", "uid": made["metadata"]["uid"]}
+
     def test_integrations_name_listed_hosts_only_in_whatever_spelling(self):
         for hostname in (None, "my-dps.azure-devices-provisioning.net", "MY-DPS.azure-devices-provisioning.net.:443"):
             self.assertTrue(self.hostname(hostname), hostname)
@@ -132,7 +204,13 @@ class Policies(unittest.TestCase):
 
 
 class Release(unittest.TestCase):
-    """One life of a release: the methods' names give the order."""
+    """One life of a release, under the policy for its Secrets: the methods' names give the order."""
+
+    @classmethod
+    def setUpClass(cls):
+        policy = CHART / "examples" / "policies" / "operator-secrets.yaml"
+        cluster.kubectl("apply", "--server-side", "-f", policy)
+        cls.addClassCleanup(cluster.kubectl, "delete", "-f", policy)
 
     def test_1_it_is_installed_on_a_cluster_that_has_nothing_of_it(self):
         cluster.helm("install", RELEASE, CHART)
@@ -198,8 +276,9 @@ class Release(unittest.TestCase):
         self.assertEqual(kinds, ["Secret", "ConfigMap", "DpsIntegration"] + ["ProvisionedDevice"] * 3)
 
     def test_6_the_operator_works_with_the_charts_arguments_and_rights(self):
+        wait("the policy is in force", lambda: not operator_writes("Opaque"))
         with self.simulator() as port:
-            settings = f"simulator.enabled=true,httpAddr=127.0.0.1:{free_port()},allowedDpsHosts={{localhost:{port}}}"
+            settings = f"simulator.enabled=true,allowedDpsHosts={{localhost:{port}}}"
             with self.subTest("in all namespaces"):
                 cluster.helm("upgrade", RELEASE, CHART, "--set", settings)
                 self.provisions("one", port)
@@ -233,7 +312,10 @@ class Release(unittest.TestCase):
     def provisions(self, device, port):
         """The operator with the Deployment's arguments and its account's rights registers a device."""
         (container,) = cluster.get("deployment", RELEASE, "-n", NAMESPACE)["spec"]["template"]["spec"]["containers"]
-        (address,) = [a.split("=")[1] for a in container["args"] if a.startswith("--http-addr=")]
+        # All but the address: the chart's would be served to everybody, and its port may be taken here.
+        address = f"127.0.0.1:{free_port()}"
+        arguments = [a for a in container["args"] if not a.startswith("--http-addr=")] + [f"--http-addr={address}"]
+        self.assertEqual(len(arguments), len(container["args"]))
         example = cluster.get("configmap", f"{RELEASE}-simulator-example", "-n", NAMESPACE)["data"]["example.yaml"]
         # The Service's name means nothing on this machine; the certificate is for localhost, too.
         example = example.replace(f"{RELEASE}-simulator.{NAMESPACE}.svc", f"localhost:{port}")
@@ -241,7 +323,7 @@ class Release(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             kubeconfig = cluster.kubeconfig_of(RELEASE, Path(folder))
             env = {**os.environ, "KUBECONFIG": str(kubeconfig)}
-            with program("dps-operator", *container["args"], env=env):
+            with program("dps-operator", *arguments, env=env):
                 wait("it is ready", lambda: answers(f"http://{address}/readyz"))
                 self.assertTrue(answers(f"http://{address}/livez"))
                 apply = ("apply", "--server-side", "--force-conflicts", "-n", "team-a")
@@ -276,6 +358,18 @@ class Release(unittest.TestCase):
         bindings = cluster.get("clusterrolebinding")["items"]
         self.assertFalse([item for item in bindings if item["metadata"]["name"].startswith(RELEASE)])
 
+    def test_6c_a_second_release_of_the_same_name_needs_to_have_no_cluster_roles(self):
+        def second(*arguments):
+            return helm(*arguments, "--namespace", "team-b", env=cluster.env)
+
+        settings = "watchNamespaces={team-b},crds.enabled=false"
+        with self.assertRaisesRegex(Failed, 'ClusterRole "dps-operator-(edit|view)" .* exists and cannot be imported'):
+            second("install", RELEASE, CHART, "--set", settings)
+        with contextlib.suppress(Failed):
+            second("uninstall", RELEASE)
+        second("install", RELEASE, CHART, "--set", settings + ",rbac.userRoles=false")
+        second("uninstall", RELEASE)
+
     def test_7_uninstalled_it_leaves_the_crds_and_can_be_installed_again(self):
         cluster.helm("uninstall", RELEASE)
         for crd in CRDS:
@@ -283,8 +377,12 @@ class Release(unittest.TestCase):
         for kind in ("deployment", "secret", "configmap", "role", "serviceaccount", "networkpolicy", "service"):
             left = cluster.get(kind, "-n", NAMESPACE, "-l", "app.kubernetes.io/part-of=dps-operator")["items"]
             self.assertEqual([item["metadata"]["name"] for item in left], [], kind)
-        cluster.helm("install", RELEASE, CHART)
-        cluster.helm("uninstall", RELEASE)
+        with self.assertRaisesRegex(Failed, "invalid ownership metadata"):
+            cluster.helm("install", "other", CHART)
+        with contextlib.suppress(Failed):
+            cluster.helm("uninstall", "other")
+        cluster.helm("install", "other", CHART, "--take-ownership")
+        cluster.helm("uninstall", "other")
 
 
 if __name__ == "__main__":

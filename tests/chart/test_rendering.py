@@ -44,6 +44,13 @@ class Rendering(unittest.TestCase):
                 said = str(refusal.exception).split("\n", 1)[1]
                 self.assertIn(message, said)
 
+    def test_every_address_and_level_that_makes_sense_is_accepted(self):
+        for address in ("0.0.0.0:1", "[::]:65535", "10.1.27.0:8080", "[2001:db8::1]:8080", "[::10:1]:9"):
+            self.assertIn(f'"--http-addr={address}"', render("--set-string", f"httpAddr={address}"))
+        for level in ("error", "warn", "info", "debug", "trace", "off", "info,dps_operator::dps=trace"):
+            text = render("--set-json", f"logLevel={json.dumps(level)}", "-s", "templates/deployment.yaml")
+            self.assertIn(f'"--log-level={level}"', text)
+
     def test_a_kubernetes_that_is_too_old_is_refused(self):
         for version in ("1.33.0", "v1.33.5-gke.1030000", "1.40.1"):
             render("--kube-version", version)
@@ -163,6 +170,7 @@ class Rendering(unittest.TestCase):
         self.assertIn('state="failed"}) > 10', text)
         looked = rules("--set", "metrics.prometheusRule.alerts.DpsUnavailable.window=30m")
         self.assertEqual((looked.count("[30m]"), looked.count("in the last 30m")), (2, 1))
+        self.assertEqual(looked.count("[3m]"), 1, "how lately calls have failed is no setting")
         self.assertIn('{cluster="a",state="failed"}', rules("--set", 'metrics.prometheusRule.matchers=cluster="a"'))
 
     def test_the_notes_warn_of_odd_settings_only(self):

@@ -237,9 +237,10 @@ class Stage:
         apply = ("apply", "--server-side", "--force-conflicts", "-n", namespace, "-f", "-")
         self.cluster.kubectl(*apply, text=json.dumps(listed))
 
-    def key(self, namespace, key):
+    def key(self, namespace, key, **other):
+        """The Secret with the group's keys; `other` are its further entries."""
         metadata = {"name": "group-key", "namespace": namespace}
-        data = {"primaryKey": base64.b64encode(key.encode()).decode()}
+        data = {k: base64.b64encode(v.encode()).decode() for k, v in {"primaryKey": key, **other}.items()}
         self.apply(namespace, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
 
     def integration(self, namespace, simulator, **spec):

@@ -6,7 +6,7 @@ import re
 import time
 import unittest
 
-from stage import GROUP, HERE, HUBS, KEY, NAME, RELEASE, SCOPE, WRONG_KEY, Stage
+from stage import GROUP, HERE, HUBS, KEY, NAME, OTHER_KEY, RELEASE, SCOPE, WRONG_KEY, Stage
 from tools import CHART, NAMESPACE, Failed, run
 
 POLICY = HERE / "refuses-secrets.yaml"
@@ -230,6 +230,52 @@ class Monitoring(unittest.TestCase):
         world.cluster.kubectl("patch", *limit)
         world.ready("many")
         world.clears("DpsQueueGrowing")
+
+    def test_18b_a_wrong_key_beside_one_that_works(self):
+        reference = {"name": "group-key"}
+        keys = {"symmetricKey": {"primaryKeyRef": reference, "secondaryKeyRef": reference}}
+        world.integration("spare", world.steady, attestation=keys)
+        world.key("spare", KEY, secondaryKey=OTHER_KEY)
+        world.devices("spare", *(f"spare-{number}" for number in range(4)))
+        world.ready("spare")
+        world.wait("it is shown", lambda: world.prometheus.query("dps_operator_key_fallback{namespace='spare'} == 0"))
+        self.assertEqual(shown("Keys in fallback"), {"": 0})
+        world.key("spare", WRONG_KEY, secondaryKey=OTHER_KEY)
+        alert = world.fires("DpsKeyFallback", namespace="spare", integration="factory")
+        self.assertIn("served with the other slot's key", alert["annotations"]["description"])
+        # Nothing else is left to tell of it.
+        world.wait("all others are over", lambda: self.names() == {"DpsKeyFallback"})
+        self.assertEqual(shown("Keys in fallback"), {"": 1})
+        (ready,) = world.prometheus.query("dps_operator_integration_ready{namespace='spare'}")
+        self.assertEqual((ready[0]["reason"], ready[1]), ("Available", 1))
+        world.key("spare", KEY, secondaryKey=OTHER_KEY)
+        world.clears("DpsKeyFallback")
+        world.ready("spare")
+
+    @staticmethod
+    def names():
+        return {alert["labels"]["alertname"] for alert in world.prometheus.alerts()}
+
+    def test_18c_devices_whose_integration_is_gone_or_not_for_them(self):
+        world.integration("orphans", world.steady)
+        world.devices("orphans", "orphan-0", "orphan-1")
+        world.ready("orphans")
+        world.cluster.kubectl("delete", "dpsi", "factory", "-n", "orphans")
+        world.apply("strangers", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "strangers"}})
+        world.devices("strangers", "stranger-0", integrationRef={"name": "factory", "namespace": "calm"})
+        alert = world.fires("DpsDevicesWithoutIntegration", namespace="orphans")
+        self.assertTrue(alert["annotations"]["description"].startswith("2 devices in namespace orphans refer"))
+        world.fires("DpsDevicesWithoutIntegration", namespace="strangers")
+        self.assertEqual(shown("Without integration"), {"": 3})
+        world.integration("orphans", world.steady)
+        world.clears("DpsDevicesWithoutIntegration", namespace="orphans")
+        admits = {"from": "All", "registrationIdPrefixes": [""]}
+        patch = json.dumps({"spec": {"allowedNamespaces": admits}})
+        world.cluster.kubectl("patch", "dpsi", "factory", "-n", "calm", "--type=merge", "-p", patch)
+        world.clears("DpsDevicesWithoutIntegration")
+        self.assertEqual(shown("Without integration"), {"": 0})
+        for namespace in ("orphans", "strangers"):
+            world.ready(namespace)
 
     def test_19_an_operator_that_may_not_watch(self):
         leader = world.leader()

@@ -145,6 +145,9 @@ app.kubernetes.io/component: simulator
 {{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection.enabled) }}
 {{- fail "replicas is more than 1 and leaderElection.enabled is false: all replicas would act at once. Set replicas to 1, or leave leader election on" }}
 {{- end }}
+{{- if regexMatch "^(127\\.|\\[([0:]*:0*1|::[fF]{4}:127\\..*)\\]:)" .Values.httpAddr }}
+{{- fail (printf "httpAddr is %s, a loopback address: neither the probes nor Prometheus would reach it. Use 0.0.0.0 or [::]" .Values.httpAddr) }}
+{{- end }}
 {{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled }}
 {{- fail "metrics.serviceMonitor and metrics.podMonitor are both enabled: everything would be scraped twice. Enable one of them" }}
 {{- end }}

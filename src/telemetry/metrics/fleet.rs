@@ -1,4 +1,4 @@
-//! The fleet's state by integration, as it was counted last.
+//! The fleet's state by integration, as it was counted last, and the devices that have none.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,6 +8,8 @@ use prometheus::{IntGaugeVec, Opts};
 
 /// So many integrations are shown; each comes to some dozens of series.
 pub const INTEGRATIONS_SHOWN: usize = 500;
+/// So many namespaces that have devices without an integration are shown.
+pub const NAMESPACES_SHOWN: usize = 500;
 
 /// One integration and its devices.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,8 +25,17 @@ pub struct IntegrationGauges {
     /// The largest hubs.
     pub hubs: Vec<(String, i32)>,
     pub failures: Vec<(String, i32)>,
+    /// DPS refuses the key that was asked for, and the other slot's is used.
+    pub fallen_back: bool,
     /// While one is rolled out.
     pub rotation: Option<Rotation>,
+}
+
+/// Devices of a namespace whose integration does not exist or does not admit them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strays {
+    pub namespace: String,
+    pub devices: usize,
 }
 
 /// How far a rotation has come.
@@ -38,7 +49,7 @@ pub struct Rotation {
 /// Makes the series when they are asked for, so that those of an integration that is gone are gone.
 #[derive(Clone, Debug)]
 pub(super) struct FleetCollector {
-    integrations: Arc<Mutex<Vec<IntegrationGauges>>>,
+    seen: Arc<Mutex<(Vec<IntegrationGauges>, Vec<Strays>)>>,
     descriptions: Arc<[Desc]>,
 }
 
@@ -48,9 +59,11 @@ struct Families {
     assigned: IntGaugeVec,
     hubs: IntGaugeVec,
     failures: IntGaugeVec,
+    fallback: IntGaugeVec,
     rotation_devices: IntGaugeVec,
     rotation_pending: IntGaugeVec,
     rotation_blocked: IntGaugeVec,
+    strays: IntGaugeVec,
     hidden: IntGaugeVec,
 }
 
@@ -61,6 +74,10 @@ impl Families {
             IntGaugeVec::new(Opts::new(name, help).namespace("dps_operator"), &labels)
         };
         let hidden = Opts::new("integrations_not_shown", "Integrations that are left out of these metrics.");
+        let strays = Opts::new(
+            "devices_without_integration",
+            "Devices of a namespace whose integration does not exist or does not admit them.",
+        );
         Ok(Self {
             ready: make(
                 "integration_ready",
@@ -71,6 +88,11 @@ impl Families {
             assigned: make("devices_assigned", "Devices that have a hub.", &[])?,
             hubs: make("hub_devices", "Devices by hub, of the 50 largest hubs.", &["hub"])?,
             failures: make("device_failures", "Devices in trouble by reason.", &["reason"])?,
+            fallback: make(
+                "key_fallback",
+                "1 while DPS refuses the key that was asked for and the other slot's is used.",
+                &[],
+            )?,
             rotation_devices: make(
                 "key_rotation_devices",
                 "Registered devices while a new key is rolled out.",
@@ -86,22 +108,26 @@ impl Families {
                 "1 while DPS refuses the new key and nothing is rolled out.",
                 &[],
             )?,
+            strays: IntGaugeVec::new(strays.namespace("dps_operator"), &["namespace"])?,
             hidden: IntGaugeVec::new(hidden.namespace("dps_operator"), &[])?,
         })
     }
 
-    fn all(&self) -> [&IntGaugeVec; 9] {
+    fn all(&self) -> [&IntGaugeVec; 11] {
         let Self { ready, devices, assigned, hubs, failures, .. } = self;
-        let Self { rotation_devices, rotation_pending, rotation_blocked, hidden, .. } = self;
+        let Self { fallback, rotation_devices, rotation_pending, rotation_blocked, strays, hidden, .. } =
+            self;
         [
             ready,
             devices,
             assigned,
             hubs,
             failures,
+            fallback,
             rotation_devices,
             rotation_pending,
             rotation_blocked,
+            strays,
             hidden,
         ]
     }
@@ -117,6 +143,7 @@ impl Families {
         set(&self.assigned, None, of.assigned.into());
         of.hubs.iter().for_each(|(hub, count)| set(&self.hubs, Some(hub), (*count).into()));
         of.failures.iter().for_each(|(reason, count)| set(&self.failures, Some(reason), (*count).into()));
+        set(&self.fallback, None, of.fallen_back.into());
         if let Some(rotation) = of.rotation {
             set(&self.rotation_devices, None, rotation.total.into());
             set(&self.rotation_pending, None, rotation.pending.into());
@@ -129,11 +156,11 @@ impl FleetCollector {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         let descriptions =
             Families::new()?.all().into_iter().flat_map(|f| f.desc().into_iter().cloned()).collect();
-        Ok(Self { integrations: Arc::default(), descriptions })
+        Ok(Self { seen: Arc::default(), descriptions })
     }
 
-    pub(super) fn set(&self, integrations: Vec<IntegrationGauges>) {
-        *self.integrations.lock().unwrap_or_else(PoisonError::into_inner) = integrations;
+    pub(super) fn set(&self, integrations: Vec<IntegrationGauges>, strays: Vec<Strays>) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (integrations, strays);
     }
 }
 
@@ -144,10 +171,15 @@ impl Collector for FleetCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let Ok(families) = Families::new() else { return Vec::new() };
-        let integrations = self.integrations.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (integrations, strays) = &*seen;
         integrations.iter().take(INTEGRATIONS_SHOWN).for_each(|integration| families.add(integration));
         let hidden = integrations.len().saturating_sub(INTEGRATIONS_SHOWN);
-        families.hidden.with_label_values::<&str>(&[]).set(i64::try_from(hidden).unwrap_or(i64::MAX));
+        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        for of in strays.iter().take(NAMESPACES_SHOWN) {
+            families.strays.with_label_values(&[&of.namespace]).set(number(of.devices));
+        }
+        families.hidden.with_label_values::<&str>(&[]).set(number(hidden));
         let collected = families.all().into_iter().flat_map(Collector::collect);
         collected.filter(|family| !family.get_metric().is_empty()).collect()
     }

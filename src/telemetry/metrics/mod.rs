@@ -9,7 +9,7 @@ use prometheus::{
 };
 
 use self::fleet::FleetCollector;
-pub use self::fleet::{IntegrationGauges, Rotation};
+pub use self::fleet::{IntegrationGauges, Rotation, Strays};
 use super::api_requests::{OUTCOMES, WRITES};
 use std::time::Duration;
 
@@ -236,9 +236,9 @@ impl Metrics {
         self.look_seconds.observe(took.as_secs_f64());
     }
 
-    /// What is known of all integrations now.
-    pub fn fleet(&self, integrations: Vec<IntegrationGauges>) {
-        self.fleet.set(integrations);
+    /// What is known now of all integrations, and of namespaces that have devices without one.
+    pub fn fleet(&self, integrations: Vec<IntegrationGauges>, strays: Vec<Strays>) {
+        self.fleet.set(integrations, strays);
     }
 }
 

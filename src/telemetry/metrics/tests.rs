@@ -1,4 +1,4 @@
-use super::fleet::INTEGRATIONS_SHOWN;
+use super::fleet::{INTEGRATIONS_SHOWN, NAMESPACES_SHOWN};
 use super::*;
 
 fn gauges(number: usize) -> IntegrationGauges {
@@ -11,8 +11,13 @@ fn gauges(number: usize) -> IntegrationGauges {
         assigned: 3,
         hubs: vec![("hub-a.azure-devices.net".to_owned(), 3)],
         failures: vec![("Unauthorized".to_owned(), 1)],
+        fallen_back: true,
         rotation: Some(Rotation { total: 3, pending: 2, blocked: true }),
     }
+}
+
+fn strays(number: usize) -> Strays {
+    Strays { namespace: format!("tenant-{number}"), devices: 2 }
 }
 
 fn line<'a>(text: &'a str, start: &str) -> &'a str {
@@ -22,7 +27,7 @@ fn line<'a>(text: &'a str, start: &str) -> &'a str {
 #[test]
 fn the_fleet_is_shown_by_integration_and_what_is_gone_is_not() {
     let metrics = Metrics::new().unwrap();
-    metrics.fleet(vec![gauges(1)]);
+    metrics.fleet(vec![gauges(1)], vec![strays(1)]);
     let text = metrics.text().unwrap();
     let labels = r#"{integration="factory-1",namespace="fleet""#;
     assert_eq!(
@@ -35,21 +40,26 @@ fn the_fleet_is_shown_by_integration_and_what_is_gone_is_not() {
         (r#"device_failures{integration="factory-1",namespace="fleet",reason="Unauthorized"}"#, "1"),
         (r#"key_rotation_blocked{integration="factory-1",namespace="fleet"}"#, "1"),
         (r#"key_rotation_pending{integration="factory-1",namespace="fleet"}"#, "2"),
+        (r#"key_fallback{integration="factory-1",namespace="fleet"}"#, "1"),
+        (r#"devices_without_integration{namespace="tenant-1"}"#, "2"),
     ] {
         assert_eq!(line(&text, &format!("dps_operator_{name}")).rsplit(' ').next(), Some(value));
     }
-    metrics.fleet(Vec::new());
-    assert!(!metrics.text().unwrap().contains("factory-1"));
+    metrics.fleet(Vec::new(), Vec::new());
+    let text = metrics.text().unwrap();
+    assert!(!text.contains("factory-1") && !text.contains("tenant-1"));
 }
 
 #[test]
 fn the_number_of_series_is_bounded_however_many_integrations_there_are() {
     let metrics = Metrics::new().unwrap();
-    metrics.fleet((0..INTEGRATIONS_SHOWN + 7).map(gauges).collect());
+    let strays = (0..NAMESPACES_SHOWN + 7).map(strays).collect();
+    metrics.fleet((0..INTEGRATIONS_SHOWN + 7).map(gauges).collect(), strays);
     let text = metrics.text().unwrap();
     assert_eq!(line(&text, "dps_operator_integrations_not_shown"), "dps_operator_integrations_not_shown 7");
-    let shown = text.lines().filter(|line| line.starts_with("dps_operator_integration_ready{")).count();
-    assert_eq!(shown, INTEGRATIONS_SHOWN);
+    let shown = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+    assert_eq!(shown("dps_operator_integration_ready{"), INTEGRATIONS_SHOWN);
+    assert_eq!(shown("dps_operator_devices_without_integration{"), NAMESPACES_SHOWN);
 }
 
 #[test]
@@ -95,7 +105,7 @@ fn what_alerts_count_is_there_before_anything_has_happened() {
 #[test]
 fn every_metric_is_documented() {
     let metrics = Metrics::new().unwrap();
-    metrics.fleet(vec![gauges(1)]);
+    metrics.fleet(vec![gauges(1)], vec![strays(1)]);
     metrics.granted(0, Duration::ZERO);
     metrics.dps_request("register", "success", Duration::ZERO);
     metrics.operation_failed("Disabled");
