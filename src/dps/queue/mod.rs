@@ -4,8 +4,9 @@
 //! One bucket per id scope, because Azure limits an instance and an instance has several host
 //! names. Lanes are strict and work-conserving: a device that was never provisioned goes before one
 //! that a user changed, and that before work that concerns a whole fleet (in which those come last
-//! that have a key that DPS still takes); each lane takes whatever the others leave. DPS's 429 halves the rate, which is regained slowly, and closes the
-//! scope for as long as DPS asks; then one call goes ahead to see.
+//! that have a key that DPS still takes); each lane takes whatever the others leave. DPS's 429 halves
+//! the rate, which is regained slowly, and closes the scope for as long as DPS asks; then one call goes
+//! ahead to see.
 //!
 //! An integration whose key DPS has not accepted yet stays outside the bucket: one call in flight
 //! and six a minute of its own, so that a wrong key costs a handful of refusals and a stranger's
@@ -13,6 +14,7 @@
 //! not answer: one probe instead of a fleet of them.
 
 mod bucket;
+mod gauges;
 mod member;
 mod scope;
 #[cfg(test)]
@@ -149,17 +151,6 @@ pub struct DpsQueue {
     next_ticket: u64,
     next_front_ticket: u64,
     next_number: u64,
-}
-
-impl Permit {
-    pub fn lane(&self) -> Lane {
-        self.lane
-    }
-
-    /// How long the device had waited for it.
-    pub fn waited(&self) -> Duration {
-        self.waited
-    }
 }
 
 impl DpsQueue {
@@ -390,25 +381,6 @@ impl DpsQueue {
         if let Some(member) = self.members.get_mut(&permit.tenant) {
             member.in_flight = member.in_flight.saturating_sub(1);
         }
-    }
-
-    /// Devices that wait, by lane.
-    pub fn waiting(&self) -> [usize; Lane::COUNT] {
-        self.waiting
-    }
-
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight
-    }
-
-    /// Scopes in which DPS has asked to wait.
-    pub fn throttled_scopes(&self, now: Instant) -> usize {
-        self.scopes.iter().filter(|scope| scope.paused_until().is_some_and(|until| until > now)).count()
-    }
-
-    /// Share of its rate that the slowest scope uses; 0 while DPS has asked it to wait.
-    pub fn slowest(&self, now: Instant) -> f64 {
-        self.scopes.iter().map(|scope| scope.share(now)).fold(1.0, f64::min)
     }
 
     /// Why the integration's calls go one at a time, if they do.

@@ -1,0 +1,39 @@
+//! How the queue stands, for those who look on.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{DpsQueue, Lane, Permit};
+
+impl Permit {
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// How long the device had waited for it.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+impl DpsQueue {
+    /// Devices that wait, by lane.
+    pub fn waiting(&self) -> [usize; Lane::COUNT] {
+        self.waiting
+    }
+
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Scopes in which DPS has asked to wait.
+    pub fn throttled_scopes(&self, now: Instant) -> usize {
+        self.scopes.iter().filter(|scope| scope.paused_until().is_some_and(|until| until > now)).count()
+    }
+
+    /// Share of its rate that the slowest scope uses; 0 while DPS has asked it to wait.
+    pub fn slowest(&self, now: Instant) -> f64 {
+        self.scopes.iter().map(|scope| scope.share(now)).fold(1.0, f64::min)
+    }
+}
