@@ -9,6 +9,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::info;
 
 use crate::cli::{Command, LogFormat, RunArgs};
@@ -22,6 +23,9 @@ use crate::{api, clock};
 const GRACE: Duration = Duration::from_secs(8);
 /// The same where another replica takes over: it should not have to wait.
 const HANDOVER: Duration = Duration::from_secs(1);
+
+/// A deadline that no process lives to see.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Does what the command line asks for.
 ///
@@ -64,7 +68,9 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
         let address = server::start(address, telemetry.clone()).await?;
         info!(%address, "serving probes and metrics");
     }
-    let (lead, leads) = watch::channel(config.lease.is_none());
+    // Whoever is alone leads without end.
+    let without_end = clock::now().mono + FOREVER;
+    let (lead, leads) = watch::channel(config.lease.is_none().then_some(without_end));
     let (stop, stopped) = watch::channel(false);
     let (resign, resigned) = watch::channel(false);
     let grace = if config.lease.is_some() { HANDOVER } else { GRACE };
@@ -94,7 +100,7 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
 async fn elect(
     client: Client,
     lease: Option<lease::Settings>,
-    lead: watch::Sender<bool>,
+    lead: watch::Sender<Option<Instant>>,
     mut end: watch::Receiver<bool>,
 ) -> Result<(), lease::Lost> {
     match lease {

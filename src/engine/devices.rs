@@ -237,7 +237,7 @@ impl Engine {
     }
 
     /// True if the integration of this key (`namespace/name`) is in this namespace.
-    fn is_of_namespace(&self, integration: Sym, namespace: Sym) -> bool {
+    pub(super) fn is_of_namespace(&self, integration: Sym, namespace: Sym) -> bool {
         let own = self.fleet.names.text(integration).split_once('/');
         own.is_some_and(|(own, _)| own == self.fleet.names.text(namespace))
     }

@@ -39,12 +39,12 @@ impl Engine {
         let mut shown: Vec<IntegrationGauges> =
             self.integrations.keys().filter_map(|sym| self.gauges(*sym)).collect();
         shown.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-        self.telemetry.metrics.fleet(shown, self.strays());
+        self.telemetry.metrics.fleet(shown, self.counters.strays.clone());
     }
 
     /// Devices that no integration serves, by their own namespace and in its order. One pass over all
     /// devices, most of which are judged like the one before.
-    fn strays(&self) -> Vec<Strays> {
+    pub(super) fn strays(&self) -> Vec<Strays> {
         let mut strays: BTreeMap<&str, usize> = BTreeMap::new();
         let mut judged = None;
         for (_, record) in self.fleet.iter() {
@@ -67,10 +67,8 @@ impl Engine {
         let Some(found) = self.integrations.get(&integration).filter(|found| found.object.is_some()) else {
             return false;
         };
-        let namespace = self.fleet.names.text(namespace);
-        let own = self.fleet.names.text(integration).split_once('/');
-        own.is_some_and(|(own, _)| own == namespace)
-            || found.consent.admits(self.namespaces.labels(namespace)) == Some(true)
+        self.is_of_namespace(integration, namespace)
+            || found.consent.admits(self.namespaces.labels(self.fleet.names.text(namespace))) == Some(true)
     }
 
     fn gauges(&self, sym: Sym) -> Option<IntegrationGauges> {

@@ -127,14 +127,15 @@ pub struct Engine {
     teller: Teller,
     /// This process is the one that acts; others watch and are ready to.
     acting: bool,
+    lease_over: bool,
     draining: bool,
     telemetry: Arc<Telemetry>,
 }
 
 /// What the loop is told from outside.
 pub struct Orders {
-    /// Turns true when this process may act; until then it watches and is ready to.
-    pub lead: watch::Receiver<bool>,
+    /// Until when this process may act; while it may not, it watches and is ready to.
+    pub lead: watch::Receiver<Option<Instant>>,
     pub stop: watch::Receiver<bool>,
     /// What is in flight when it is to stop gets this long.
     pub grace: Duration,
@@ -145,12 +146,15 @@ pub async fn run(config: Arc<Config>, client: Client, orders: Orders, telemetry:
     let (sender, mut messages) = channel(MESSAGES);
     let Orders { mut lead, mut stop, grace } = orders;
     let mut engine = Engine::new(config, client, sender, telemetry);
-    if *lead.borrow() {
+    if lead.borrow().is_some() {
         engine.take_over();
     }
     engine.start();
     let mut deadline = None;
     loop {
+        // A process that was frozen wakes up with its lease over, and whatever it does before it ends
+        // another one may be doing.
+        engine.lease_over = lead.borrow().is_some_and(|until| until <= clock::now().mono);
         engine.look(clock::now().mono);
         if engine.draining && !engine.busy() && !(engine.acting && engine.runner.has_ready()) {
             break;
@@ -165,7 +169,7 @@ pub async fn run(config: Arc<Config>, client: Client, orders: Orders, telemetry:
                     break;
                 }
             }
-            leads = async { lead.wait_for(|lead| *lead).await.is_ok() }, if !engine.acting => {
+            leads = async { lead.wait_for(Option::is_some).await.is_ok() }, if !engine.acting => {
                 // Nobody is left who could say so.
                 if !leads {
                     break;
@@ -223,6 +227,7 @@ impl Engine {
             client,
             sender,
             acting: false,
+            lease_over: false,
             draining: false,
             telemetry,
         }
@@ -255,7 +260,7 @@ impl Engine {
     /// Looks at what is ready, hands out permits, writes integrations' statuses.
     fn look(&mut self, now: Instant) {
         self.telemetry.health.beat();
-        if !self.acting {
+        if !self.acting || self.lease_over {
             return;
         }
         if !self.progress.running() {
@@ -279,7 +284,7 @@ impl Engine {
     }
 
     fn next_wake(&self, now: Instant) -> Option<Instant> {
-        if !self.acting {
+        if !self.acting || self.lease_over {
             return None;
         }
         let devices = self.runner.next_due().filter(|_| self.progress.running());

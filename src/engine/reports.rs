@@ -25,6 +25,7 @@ use crate::fleet::record::version;
 use crate::fleet::retry::{self, RetryClass};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::events::reference;
+use crate::telemetry::metrics::Strays;
 
 /// Counters wait this long for more of the same,
 const COUNT_AFTER: Duration = Duration::from_secs(1);
@@ -38,6 +39,8 @@ const CONFLICT_WAIT: Duration = Duration::from_secs(10);
 pub(super) struct Counters {
     changed_at: Option<Instant>,
     pub(super) last: HashMap<Sym, Counts>,
+    /// Devices that no integration serves.
+    pub(super) strays: Vec<Strays>,
 }
 
 impl Counters {
@@ -70,6 +73,7 @@ impl Engine {
             self.counters.changed_at = None;
             self.make_peace(now);
             self.counters.last = counts::count(&self.fleet, |sym| self.integrations.get(&sym)?.target());
+            self.counters.strays = self.strays();
             self.compare_demand();
             for integration in
                 self.integrations.values_mut().filter(|integration| integration.object.is_some())

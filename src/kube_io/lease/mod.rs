@@ -41,14 +41,14 @@ pub struct Settings {
 }
 
 /// Takes part in the election until `end` turns true, then gives the lease away if it holds it.
-/// `leads` turns true once, when this process becomes the leader.
+/// `leads` says until when this process may act as the leader; nothing while it stands by.
 ///
 /// # Errors
 /// `Lost` when it was the leader and is not any more.
 pub async fn run(
     client: Client,
     settings: Settings,
-    leads: watch::Sender<bool>,
+    leads: watch::Sender<Option<Instant>>,
     mut end: watch::Receiver<bool>,
 ) -> Result<(), Lost> {
     let api: Api<Lease> = Api::namespaced(client, &settings.namespace);
@@ -85,7 +85,7 @@ struct Candidate {
 
 impl Candidate {
     /// Looks, decides, writes. Returns when to go on.
-    async fn round(&mut self, leads: &watch::Sender<bool>) -> Result<Instant, Lost> {
+    async fn round(&mut self, leads: &watch::Sender<Option<Instant>>) -> Result<Instant, Lost> {
         let begun = clock::now().mono;
         // Whoever leads knows the lease: nobody else writes it.
         if !self.election.leads() && !self.look().await {
@@ -99,7 +99,7 @@ impl Candidate {
                 if self.election.decide(clock::now().mono) == Step::Lost {
                     return Err(self.lost());
                 }
-                if wrote && !leads.send_replace(true) {
+                if wrote && leads.send_replace(self.election.deadline()).is_none() {
                     info!(lease = self.settings.name, identity = self.settings.identity, "leading");
                 }
                 Ok(begun + if wrote { RENEW_EVERY } else { LOOK_EVERY })
