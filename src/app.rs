@@ -47,7 +47,7 @@ pub fn main(command: Command) -> Result<(), Box<dyn Error>> {
 }
 
 fn crds(directory: Option<&Path>) -> Result<(), Box<dyn Error>> {
-    for (name, crd) in api::crds()? {
+    for (name, crd) in api::crds::all()? {
         let yaml = serde_saphyr::to_string(&crd)?;
         match directory {
             Some(directory) => std::fs::write(directory.join(name), yaml)?,

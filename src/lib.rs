@@ -10,8 +10,5 @@ pub mod dps;
 pub mod engine;
 pub mod fleet;
 pub mod kube_io;
-pub mod runner;
+pub mod schedule;
 pub mod telemetry;
-
-#[cfg(test)]
-mod architecture;

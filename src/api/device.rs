@@ -5,7 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::integration::KeySlot;
+use super::attestation::CredentialStatus;
+use super::names;
 use super::payload::Payload;
 use super::schema;
 use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
@@ -195,26 +196,6 @@ pub struct AssignmentStatus {
     pub last_updated_time: Option<String>,
 }
 
-/// Which key a device was registered with.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CredentialStatus {
-    /// The kind of attestation.
-    #[serde(rename = "type")]
-    pub kind: CredentialType,
-    /// The slot that the group key was in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slot: Option<KeySlot>,
-    /// Fingerprint of the group key.
-    pub fingerprint: String,
-}
-
-/// Kinds of credentials.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub enum CredentialType {
-    SymmetricKey,
-}
-
 /// The Secret that was written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -256,4 +237,24 @@ pub struct LastError {
     /// When it was answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
+}
+
+impl ProvisionedDevice {
+    /// `namespace/name` of the integration that the device refers to.
+    pub fn integration_key(&self) -> String {
+        let reference = &self.spec.integration_ref;
+        let own = self.metadata.namespace.as_deref().unwrap_or_default();
+        format!("{}/{}", reference.namespace.as_deref().unwrap_or(own), reference.name)
+    }
+
+    /// The id that DPS knows the device by, as declared; not checked.
+    pub fn registration_id(&self) -> &str {
+        self.spec.registration_id.as_deref().or(self.metadata.name.as_deref()).unwrap_or_default()
+    }
+
+    /// Name of the generated Secret.
+    pub fn secret_name(&self) -> String {
+        let own = self.spec.secret.as_ref().and_then(|secret| secret.name.as_deref());
+        names::generated_secret(own, self.metadata.name.as_deref().unwrap_or_default())
+    }
 }

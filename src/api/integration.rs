@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::attestation::{Attestation, CredentialsStatus};
 use super::payload::Payload;
 use super::schema;
 use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
@@ -80,79 +81,6 @@ pub struct DpsIntegrationSpec {
 
 fn default_hostname() -> String {
     DEFAULT_HOSTNAME.to_owned()
-}
-
-/// How devices prove who they are to DPS. A struct of optional members, so that an older operator
-/// can still read an object that uses a newer one.
-#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.symmetricKey)].filter(x, x).size() == 1").message("set exactly one kind of attestation: symmetricKey"))]
-pub struct Attestation {
-    /// The keys of a symmetric-key enrollment group; each device's key is derived from them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub symmetric_key: Option<SymmetricKey>,
-}
-
-/// Where the enrollment group's keys are.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SymmetricKey {
-    /// The primary key, base64 as the portal shows it.
-    pub primary_key_ref: PrimaryKeyRef,
-    /// The secondary key. Needed only while keys are rotated.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secondary_key_ref: Option<SecondaryKeyRef>,
-    /// Which of the two keys devices should be registered with.
-    #[serde(default)]
-    pub active: KeySlot,
-}
-
-/// One of the two keys of an enrollment group.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
-pub enum KeySlot {
-    #[default]
-    Primary,
-    Secondary,
-}
-
-/// A key of a Secret in this namespace.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PrimaryKeyRef {
-    /// Name of the Secret.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-    )]
-    pub name: String,
-    /// Key within the Secret.
-    #[serde(default = "primary_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
-    pub key: String,
-}
-
-/// A key of a Secret in this namespace.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SecondaryKeyRef {
-    /// Name of the Secret.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-    )]
-    pub name: String,
-    /// Key within the Secret.
-    #[serde(default = "secondary_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
-    pub key: String,
-}
-
-fn primary_key() -> String {
-    "primaryKey".to_owned()
-}
-
-fn secondary_key() -> String {
-    "secondaryKey".to_owned()
 }
 
 /// A key of a ConfigMap in this namespace that holds PEM certificates, at most 256 KiB.
@@ -294,29 +222,6 @@ pub struct DpsIntegrationStatus {
     /// Echo of the annotation reconcile.fluxcd.io/requestedAt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-}
-
-/// Fingerprints of the keys and the slot that DPS accepted last.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CredentialsStatus {
-    /// The primary key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub primary: Option<KeyStatus>,
-    /// The secondary key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secondary: Option<KeyStatus>,
-    /// The slot whose key DPS accepted last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub working: Option<KeySlot>,
-}
-
-/// What may be said about a key.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyStatus {
-    /// First 16 hex digits of SHA-256("dps-operator/v1" 0x00 key).
-    pub fingerprint: String,
 }
 
 /// Devices by state.

@@ -1,15 +1,16 @@
 //! What users write and read: the two kinds, their conditions and every name they may rely on.
 
+pub mod attestation;
 pub mod conditions;
+pub mod crds;
 pub mod device;
-pub mod duration;
 pub mod integration;
 pub mod names;
 pub mod payload;
+pub mod references;
 mod schema;
 pub mod shared;
-
-pub use schema::crds;
+pub mod version;
 
 #[cfg(test)]
 mod compatibility;

@@ -33,3 +33,11 @@ pub const REPROVISION_REQUESTED_AT: &str = "dps-operator.io/reprovision-requeste
 pub const RECONCILE_REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
 /// On a Secret that its device no longer uses: the name of the one it uses now.
 pub const SUPERSEDED_BY: &str = "dps-operator.io/superseded-by";
+
+/// Longest token of `REPROVISION_REQUESTED_AT`, in bytes.
+pub const TOKEN_MAX: usize = 256;
+
+/// Name of the Secret that is generated for a device, which may have chosen one of its `own`.
+pub fn generated_secret(own: Option<&str>, device: &str) -> String {
+    own.map_or_else(|| format!("{device}-hub"), str::to_owned)
+}

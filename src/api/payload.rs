@@ -4,6 +4,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+/// Bytes of JSON. DPS takes messages up to 96 KB; this leaves room for everything else in them.
+const MAX: usize = 64 * 1024;
+
+/// Why a payload cannot be handed to DPS: the end of a sentence that begins with the field's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    #[error("is nested too deeply to be read")]
+    TooDeep,
+    #[error("is larger than 64 KiB; DPS refuses messages of 96 KB")]
+    TooLarge,
+}
+
 /// A JSON object handed to DPS's custom allocation.
 ///
 /// The API server stores any depth of nesting, JSON readers stop somewhere (`serde_json` at 128
@@ -13,6 +25,16 @@ use serde_json::{Map, Value};
 pub struct Payload(Option<Map<String, Value>>);
 
 impl Payload {
+    /// The object, if it can be handed to DPS.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn checked(&self) -> Result<&Map<String, Value>, PayloadError> {
+        let object = self.object().ok_or(PayloadError::TooDeep)?;
+        let size = serde_json::to_vec(object).map_or(usize::MAX, |json| json.len());
+        if size > MAX { Err(PayloadError::TooLarge) } else { Ok(object) }
+    }
+
     /// `None` when it is nested too deeply to be read.
     pub fn object(&self) -> Option<&Map<String, Value>> {
         self.0.as_ref()

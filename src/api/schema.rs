@@ -1,12 +1,8 @@
-//! Schemas that several fields share, and the last touches that the derive cannot make.
-//! Every string, list and map is bounded, so that the API server can estimate what the rules cost.
+//! Schemas that several fields share. Every string, list and map is bounded, so that the API server
+//! can estimate what the rules cost.
 
-use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
-
-use super::device::ProvisionedDevice;
-use super::integration::DpsIntegration;
 
 /// Go-style durations without sign: `1h30m`, `500ms`. Keeps negative and overflowing values out.
 const DURATION_PATTERN: &str = r"^([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+$";
@@ -103,49 +99,4 @@ pub(super) fn namespace_selector(_: &mut SchemaGenerator) -> Schema {
             },
         },
     })
-}
-
-/// Both CRDs as they are committed under `crds/`: file name and document.
-///
-/// # Errors
-/// Only if a type cannot be serialised, which a test rules out.
-pub fn crds() -> Result<Vec<(String, Value)>, serde_json::Error> {
-    [serde_json::to_value(DpsIntegration::crd())?, serde_json::to_value(ProvisionedDevice::crd())?]
-        .into_iter()
-        .map(|mut crd| {
-            finish(&mut crd);
-            let name = crd["metadata"]["name"].as_str().unwrap_or_default();
-            Ok((format!("{name}.yaml"), crd))
-        })
-        .collect()
-}
-
-fn finish(crd: &mut Value) {
-    if let Some(versions) = crd["spec"]["versions"].as_array_mut() {
-        for version in versions {
-            let schema = &mut version["schema"]["openAPIV3Schema"];
-            strip_null(schema);
-            // Tells a new object from one we have seen, and lets kstatus report InProgress at once.
-            schema["properties"]["status"]["default"] = json!({"observedGeneration": -1});
-        }
-    }
-}
-
-/// An absent field and an explicit `null` mean the same here: without `nullable` the API server
-/// prunes the null, so the derive's `nullable` and the `null` in enums would only be noise.
-fn strip_null(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            map.remove("nullable");
-            if map.get("default").is_some_and(Value::is_null) {
-                map.remove("default");
-            }
-            if let Some(Value::Array(values)) = map.get_mut("enum") {
-                values.retain(|value| !value.is_null());
-            }
-            map.values_mut().for_each(strip_null);
-        }
-        Value::Array(items) => items.iter_mut().for_each(strip_null),
-        _ => {}
-    }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
+use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +39,7 @@ pub struct Reprovision {
     /// With and only with Periodic; at least 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::reprovision_interval")]
-    pub interval: Option<String>,
+    pub interval: Option<Duration>,
 }
 
 /// The closed set of reprovision policies.
@@ -56,7 +57,7 @@ pub struct DriftCheck {
     /// Time between two lookups; 0s turns them off, else at least 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::drift_check_interval")]
-    pub interval: Option<String>,
+    pub interval: Option<Duration>,
 }
 
 /// What happens to the generated Secret when its device is deleted.

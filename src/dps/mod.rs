@@ -7,7 +7,6 @@ pub mod host;
 pub mod ids;
 pub mod key;
 pub mod observe;
-pub mod queue;
 mod retry_after;
 pub mod sas;
 pub mod wire;

@@ -12,10 +12,10 @@ use crate::controller::device::failure;
 use crate::controller::integration::decide::Unusable;
 use crate::controller::integration::status;
 use crate::dps::error::DpsError;
-use crate::dps::queue::{Narrow, Outcome, Permit};
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::Record;
+use crate::schedule::permits::{Narrow, Outcome, Permit};
 
 /// Refusals in a row before a key that worked is called wrong: one could concern one device only.
 pub(super) const REFUSALS_THAT_COUNT: u32 = 3;

@@ -13,8 +13,9 @@ use crate::controller::device::act;
 use crate::controller::device::decide::Call;
 use crate::controller::device::facts::Handled;
 use crate::controller::integration::Ready;
-use crate::dps::queue::{Lane, Outcome, Permit};
-use crate::fleet::{DeviceId, uid_of};
+use crate::fleet::DeviceId;
+use crate::fleet::uid::Uid;
+use crate::schedule::permits::{Lane, Outcome, Permit};
 
 /// A device that waits this long for its turn is told so.
 const LONG_WAIT: Duration = Duration::from_secs(5 * 60);
@@ -158,7 +159,7 @@ impl Engine {
         let handled = Handled::now(&device, ready.token.as_ref(), &work.facts.handled);
         let generation = device.metadata.generation.unwrap_or(0);
         debug!(namespace = device.metadata.namespace, device = device.metadata.name, ?call, "calling DPS");
-        let (sender, uid) = (self.sender.clone(), uid_of(&device));
+        let (sender, uid) = (self.sender.clone(), Uid::of(&device));
         let awaited = self.queue.is_awaited(&permit);
         self.spawn(id, async move {
             let accepted = || {

@@ -13,10 +13,10 @@ use crate::controller::device::facts::{Asked, looked_up_hash};
 use crate::dps::answer::Assignment;
 use crate::dps::error::DpsError;
 use crate::dps::ids::RegistrationId;
-use crate::dps::queue::{Lane, Permit};
 use crate::fleet::DeviceId;
-use crate::fleet::due::is_due;
 use crate::fleet::inherit::Policy;
+use crate::schedule::due::is_due;
+use crate::schedule::permits::{Lane, Permit};
 
 /// Between two looks at the clock.
 const TICK: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ impl Engine {
                 self.integrations.get(&record.integration).and_then(|integration| integration.ready());
             let Some(ready) = ready.filter(|ready| !ready.suspended) else { continue };
             let schedule = record.schedule.or(ready.inherited.schedule);
-            let is_due = |interval: u32| is_due(record.uid, interval, last, seconds);
+            let is_due = |interval: u32| is_due(record.uid.phase(), interval, last, seconds);
             match (schedule.policy, schedule.drift) {
                 (Policy::Periodic(interval), _) if is_due(interval) => due.push((id, Check::Periodic)),
                 (_, Some(interval)) if is_due(interval) => due.push((id, Check::Lookup)),

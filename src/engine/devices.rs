@@ -7,15 +7,16 @@ use tokio::time::Instant;
 use super::checks::Check;
 use super::work::{Effect, Work};
 use super::{Engine, Message};
+use crate::api::references::{Reference, ReferredKind};
+use crate::api::version;
 use crate::clock;
 use crate::controller::device::decide::{Decision, Integration, Snapshot, Step, Verdict, decide};
 use crate::controller::device::status;
 use crate::controller::events;
-use crate::dps::queue::Lane;
 use crate::fleet::intern::Sym;
-use crate::fleet::record::{Need, Record, Wanted, version};
-use crate::fleet::referred::{Reference, ReferredKind};
+use crate::fleet::record::{Need, Record, Wanted};
 use crate::fleet::{self, DeviceId};
+use crate::schedule::permits::Lane;
 
 /// Devices are told of a missing or unusable integration after this time,
 const TELL_AFTER: Duration = Duration::from_secs(30);
@@ -124,7 +125,7 @@ impl Engine {
         }
         let news = status::is_news(work.device.status.as_ref(), &wanted);
         let told = events::of_device(work.device.status.as_ref(), &wanted, self.teller.tells_all());
-        work.tried = Some(version(work.device.metadata.resource_version.as_deref()));
+        work.tried = Some(version::of(&work.device.metadata));
         let (device, writer) = (work.device.clone(), self.writer.for_fleet(work.for_fleet));
         self.spawn(id, async move {
             let result = writer.replace_status(&*device, &wanted).await;

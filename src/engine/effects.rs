@@ -10,6 +10,7 @@ use super::Engine;
 use super::work::{Answered, Effect, Work};
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
+use crate::api::version;
 use crate::clock;
 use crate::controller::device::act::SecretTrouble;
 use crate::controller::device::decide::Call;
@@ -18,12 +19,13 @@ use crate::controller::device::failure;
 use crate::controller::device::secret::{read_back, settings_of_same_rendering};
 use crate::controller::events::Told;
 use crate::dps::error::DpsError;
-use crate::dps::queue::Permit;
-use crate::fleet::record::{Record, Uid, version};
-use crate::fleet::retry::{self, RetryClass};
-use crate::fleet::{Change, DeviceId, uid_of};
+use crate::fleet::record::Record;
+use crate::fleet::uid::Uid;
+use crate::fleet::{Change, DeviceId};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::events::reference;
+use crate::schedule::permits::Permit;
+use crate::schedule::retry::{self, RetryClass};
 
 impl Engine {
     pub(super) fn effect(&mut self, id: DeviceId, uid: Uid, effect: Effect) {
@@ -73,7 +75,7 @@ impl Engine {
         match read {
             Ok(Some(device)) => {
                 let known = self.fleet.get(id).map(|record| record.uid);
-                if known != Some(uid_of(&device)) {
+                if known != Some(Uid::of(&device)) {
                     // Another object of the same name: the watch brings it, with everything around it.
                     return;
                 }
@@ -170,7 +172,7 @@ impl Engine {
         work.secret_read = true;
         match secret {
             Some(secret) => {
-                let seen = version(secret.metadata.resource_version.as_deref());
+                let seen = version::of(&secret.metadata);
                 record.secret_seen = record.secret_seen.max(seen);
                 let told = read_back(&secret, &work.device, &ready);
                 let handled = Handled::now(&work.device, ready.token.as_ref(), &work.facts.handled);
@@ -267,7 +269,7 @@ impl Engine {
 
     /// The watch brought a newer object while a write was under way.
     fn already_newer(&self, id: DeviceId) -> bool {
-        let held = self.work.get(&id).map(|work| version(work.device.metadata.resource_version.as_deref()));
+        let held = self.work.get(&id).map(|work| version::of(&work.device.metadata));
         let tried = self.work.get(&id).and_then(|work| work.tried);
         held > tried
     }

@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::controller::device::decide::Fought;
 use crate::controller::device::facts::later;
 use crate::fleet::DeviceId;
+use crate::schedule::backoff::doubling;
 
 /// So many times a Secret is restored at once.
 const AT_ONCE: u32 = 3;
@@ -42,7 +43,7 @@ impl Fight {
     /// When the Secret may be restored again.
     fn not_before(self) -> Option<Instant> {
         let beyond = self.times.checked_sub(AT_ONCE)?;
-        let wait = FIRST_WAIT.saturating_mul(1 << beyond.min(16)).min(LONGEST_WAIT);
+        let wait = doubling(FIRST_WAIT, beyond + 1, LONGEST_WAIT);
         self.last.map(|last| last + wait)
     }
 }

@@ -9,9 +9,12 @@ use tokio::time::Instant;
 
 use super::Engine;
 use super::gauges::CountCalls;
+use crate::api::attestation::KeySlot;
 use crate::api::conditions::{self, ConditionType, Reason};
-use crate::api::integration::{DpsIntegration, KeySlot};
+use crate::api::integration::DpsIntegration;
 use crate::api::names::RECONCILE_REQUESTED_AT;
+use crate::api::references::{Reference, Referred};
+use crate::api::version;
 use crate::clock;
 use crate::config::Config;
 use crate::controller::integration::Ready;
@@ -21,13 +24,11 @@ use crate::controller::integration::status::{self};
 use crate::dps::client::{ClientError, ClockOffset, DpsClient};
 use crate::dps::key::Fingerprint;
 use crate::dps::observe;
-use crate::dps::queue::Limits;
 use crate::fleet::counts::Target;
 use crate::fleet::hash::Hash;
 use crate::fleet::inherit::Inherited;
 use crate::fleet::intern::Sym;
-use crate::fleet::record::version;
-use crate::fleet::referred::{Reference, Referred};
+use crate::schedule::permits::Limits;
 use crate::telemetry::Telemetry;
 
 /// An integration as it stands.
@@ -142,8 +143,8 @@ impl Engine {
             }
             return;
         };
-        let newer = version(object.metadata.resource_version.as_deref());
-        let held = integration.object.as_ref().map(|held| version(held.metadata.resource_version.as_deref()));
+        let newer = version::of(&object.metadata);
+        let held = integration.object.as_ref().map(|held| version::of(&held.metadata));
         if held.is_some_and(|held| held >= newer) {
             return;
         }

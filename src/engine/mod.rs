@@ -12,7 +12,6 @@ mod gauges;
 mod integrations;
 mod namespaces;
 mod objects;
-mod pace;
 mod parked;
 mod progress;
 mod reports;
@@ -40,25 +39,25 @@ use self::events::Teller;
 use self::fights::Fight;
 use self::integrations::{Clients, Integration};
 use self::namespaces::Namespaces;
-use self::pace::Pace;
 use self::parked::Parked;
 use self::progress::Progress;
 use self::work::{Effect, Work};
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
+use crate::api::references::{Reference, Referred};
 use crate::clock;
 use crate::config::Config;
-use crate::dps::queue::DpsQueue;
 use crate::fleet::intern::Sym;
-use crate::fleet::record::Uid;
-use crate::fleet::referred::{Reference, Referred};
+use crate::fleet::uid::Uid;
 use crate::fleet::{DeviceId, Fleet};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::events::Events;
 use crate::kube_io::refs::Refs;
 use crate::kube_io::watch::Seen;
 use crate::kube_io::write::Writer;
-use crate::runner::Runner;
+use crate::schedule::pace::Pace;
+use crate::schedule::permits::Permits;
+use crate::schedule::ready::ReadyQueue;
 use crate::telemetry::Telemetry;
 
 /// Messages that may wait for the loop; a full channel slows the watches down, which is right.
@@ -86,8 +85,8 @@ pub struct Engine {
     writer: Writer,
     sender: Sender<Message>,
     fleet: Fleet,
-    runner: Runner,
-    queue: DpsQueue,
+    runner: ReadyQueue,
+    queue: Permits,
     /// Boxed: the map stays as large as it once was, and most devices need no work most of the time.
     work: HashMap<DeviceId, Box<Work>>,
     /// Devices whose side effect is in flight.
@@ -193,14 +192,14 @@ impl Engine {
     fn new(config: Arc<Config>, client: Client, sender: Sender<Message>, telemetry: Arc<Telemetry>) -> Self {
         let refs = Refs::new(client.clone(), sender.clone(), Message::Referred);
         Self {
-            queue: DpsQueue::new(config.registrations_per_minute, config.max_in_flight),
+            queue: Permits::new(config.registrations_per_minute, config.max_in_flight),
             writer: Writer::new(client.clone()),
             clients: Clients::new(config.clone(), telemetry.clone()),
             progress: Progress::new(config.namespaces().len()),
             counters: reports::Counters::default(),
             teller: Teller::new(Events::new(client.clone()), config.events),
             fleet: Fleet::default(),
-            runner: Runner::default(),
+            runner: ReadyQueue::default(),
             work: HashMap::new(),
             parked: HashMap::new(),
             tasks: 0,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::fleet::referred::Reference;
+use crate::api::references::Reference;
 
 pub(super) const INTEGRATIONS: &str = "dpsintegrations";
 pub(super) const DEVICES: &str = "provisioneddevices";

@@ -13,18 +13,18 @@ use super::{Engine, Message};
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
 use crate::api::names::RECONCILE_REQUESTED_AT;
+use crate::api::version;
 use crate::clock;
 use crate::controller::events;
 use crate::controller::integration::SlotKey;
 use crate::controller::integration::decide::Unusable;
 use crate::controller::integration::status::{self, View};
-use crate::dps::queue::Narrow;
 use crate::fleet::counts::{self, Counts};
 use crate::fleet::intern::Sym;
-use crate::fleet::record::version;
-use crate::fleet::retry::{self, RetryClass};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::events::reference;
+use crate::schedule::permits::Narrow;
+use crate::schedule::retry::{self, RetryClass};
 use crate::telemetry::metrics::Strays;
 
 /// Counters wait this long for more of the same,
@@ -174,8 +174,7 @@ impl Engine {
                 integration.unanswered = 0;
                 integration.not_before = None;
                 integration.unwritten = false;
-                let held =
-                    integration.object.as_ref().map(|o| version(o.metadata.resource_version.as_deref()));
+                let held = integration.object.as_ref().map(|o| version::of(&o.metadata));
                 if let Some(object) = integration.object.as_mut().filter(|_| held < Some(written)) {
                     Arc::make_mut(object).metadata.resource_version = Some(written.to_string());
                 }

@@ -7,9 +7,9 @@ use super::Engine;
 use super::integrations::Integration;
 use super::work::Work;
 use crate::api::device::ProvisionedDevice;
-use crate::dps::queue::DpsQueue;
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
+use crate::schedule::permits::Permits;
 
 impl Engine {
     /// From now on this process acts. What it knows is what the statuses say, as after a start.
@@ -17,7 +17,7 @@ impl Engine {
         self.acting = true;
         self.telemetry.metrics.leads();
         info!(devices = self.fleet.len(), "this replica leads now");
-        self.queue = DpsQueue::new(self.config.registrations_per_minute, self.config.max_in_flight);
+        self.queue = Permits::new(self.config.registrations_per_minute, self.config.max_in_flight);
         let declared: Vec<Sym> =
             self.integrations.iter().filter(|(_, i)| i.object.is_some()).map(|(sym, _)| *sym).collect();
         for sym in declared {

@@ -15,10 +15,11 @@ use super::{Engine, Message};
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
 use crate::api::names;
+use crate::api::references::{Reference, Referred, ReferredKind};
+use crate::api::version;
 use crate::controller::integration::decide::references;
-use crate::fleet::record::version;
-use crate::fleet::referred::{Reference, Referred, ReferredKind};
-use crate::fleet::{Change, DeviceId, uid_of};
+use crate::fleet::uid::Uid;
+use crate::fleet::{Change, DeviceId};
 use crate::kube_io::watch::{self, Scope, Seen};
 
 impl Engine {
@@ -207,7 +208,7 @@ impl Engine {
             Seen::Gone(device) => {
                 let (namespace, name) = (device.namespace().unwrap_or_default(), device.name_any());
                 let id = self.fleet.find(&namespace, &name);
-                let uid = uid_of(&device);
+                let uid = Uid::of(&device);
                 if let Some(id) = id.filter(|id| self.fleet.get(*id).is_some_and(|record| record.uid == uid))
                 {
                     self.device_gone(id);
@@ -343,6 +344,6 @@ fn key_of(integration: &DpsIntegration) -> String {
 
 /// Namespace, name, version.
 fn secret_parts(secret: &PartialObjectMeta<Secret>) -> (String, String, u64) {
-    let version = version(secret.metadata.resource_version.as_deref());
+    let version = version::of(&secret.metadata);
     (secret.namespace().unwrap_or_default(), secret.name_any(), version)
 }

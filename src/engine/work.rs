@@ -13,10 +13,10 @@ use crate::controller::device::facts::{Facts, Handled, Registered, WrittenSecret
 use crate::controller::events::Told;
 use crate::dps::answer::Assignment;
 use crate::dps::error::DpsError;
-use crate::dps::queue::Permit;
 use crate::fleet::hash::Hash;
-use crate::fleet::uid_of;
+use crate::fleet::uid::Uid;
 use crate::kube_io::error::ApiError;
+use crate::schedule::permits::Permit;
 
 /// A device with work to do: the object, what is known beyond it, and what goes on.
 pub struct Work {
@@ -48,7 +48,7 @@ pub struct Work {
 
 impl Work {
     pub fn new(device: ProvisionedDevice, hub_suffixes: &[String]) -> Self {
-        let seed = uid_of(&device).seed();
+        let seed = Uid::of(&device).seed();
         let generation = device.metadata.generation.unwrap_or(0);
         let facts = device
             .status

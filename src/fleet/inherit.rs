@@ -1,12 +1,11 @@
 //! What a device says itself and what it inherits, as far as the index has to know: enough to judge
 //! a whole fleet in memory when an integration's defaults change.
 
+use kube::core::Duration;
 use serde_json::{Value, json};
 
 use super::hash::{self, Hash};
-use super::record;
 use crate::api::device::ProvisionedDevice;
-use crate::api::duration;
 use crate::api::integration::DeviceDefaults;
 use crate::api::payload::Payload;
 use crate::api::shared::{DriftCheck, FormatType, Reprovision, ReprovisionPolicy, SecretSettings};
@@ -41,22 +40,17 @@ pub struct OwnSchedule {
 
 impl OwnSchedule {
     pub fn of(reprovision: Option<&Reprovision>, drift: Option<&DriftCheck>) -> Self {
-        let seconds = |text: &String| {
-            let seconds = duration::parse(text)?.as_secs();
-            Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+        let seconds = |interval: Duration| {
+            u32::try_from(std::time::Duration::from(interval).as_secs()).unwrap_or(u32::MAX)
         };
         let policy = |reprovision: &Reprovision| match reprovision.policy {
             ReprovisionPolicy::OnChange => Policy::OnChange,
             ReprovisionPolicy::Never => Policy::Never,
             ReprovisionPolicy::Periodic => {
-                let interval = reprovision.interval.as_ref().and_then(seconds);
-                interval.map_or(Policy::OnChange, Policy::Periodic)
+                reprovision.interval.map(seconds).map_or(Policy::OnChange, Policy::Periodic)
             }
         };
-        Self {
-            policy: reprovision.map(policy),
-            drift: drift.and_then(|check| check.interval.as_ref()).and_then(seconds),
-        }
+        Self { policy: reprovision.map(policy), drift: drift.and_then(|check| check.interval).map(seconds) }
     }
 
     /// With what is inherited, and the operator's own where nobody says anything.
@@ -107,10 +101,8 @@ fn names_endpoint(settings: &SecretSettings) -> bool {
 
 /// Hash of what a device itself says about its Secret.
 pub fn own_hash(device: &ProvisionedDevice) -> Hash {
-    let name = device.metadata.name.as_deref().unwrap_or_default();
     let secret = device.spec.secret.as_ref();
-    let secret_name = record::secret_name(secret.and_then(|secret| secret.name.as_deref()), name);
-    let own = json!([secret_name, record::integration_key(device), secret.map(|secret| &secret.settings)]);
+    let own = json!([device.secret_name(), device.integration_key(), secret.map(|secret| &secret.settings)]);
     Hash::of("own", [own.to_string().as_bytes()])
 }
 

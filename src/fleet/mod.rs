@@ -2,14 +2,13 @@
 //! registration id. No client, no clock, no async.
 
 pub mod counts;
-pub mod due;
 pub mod hash;
 pub mod inherit;
 pub mod intern;
+pub mod plain;
 pub mod record;
-pub mod referred;
-pub mod retry;
 pub mod revive;
+pub mod uid;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -17,7 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 
 use self::intern::{Interner, Sym};
-use self::record::{Record, Uid};
+use self::record::Record;
 use crate::api::device::ProvisionedDevice;
 
 /// A device's place in the slab; reused after the device is gone.
@@ -338,11 +337,6 @@ impl Fleet {
 pub fn precedes(a: &Record, b: &Record) -> bool {
     let key = |record: &Record| (!record.registered, record.created, record.uid);
     key(a) < key(b)
-}
-
-/// Uid of a device as the index keeps it.
-pub fn uid_of(device: &ProvisionedDevice) -> Uid {
-    Uid::parse(device.metadata.uid.as_deref().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -6,54 +6,14 @@ use kube::ResourceExt;
 use super::hash::{self, Hash};
 use super::inherit::{Inherited, Mask, OwnSchedule, Policy, own_hash};
 use super::intern::{Interner, Sym};
-use super::revive::plain_since;
+use super::plain::plain_since;
+use super::uid::Uid;
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{AssignmentStatus, ProvisionedDevice, ProvisionedDeviceStatus};
-use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
+use crate::api::names::{self, RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::payload::Payload;
+use crate::api::version;
 use crate::dps::key::Fingerprint;
-
-/// A device's uid. Not every API server hands out RFC 4122 text, so anything else is hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Uid(u128);
-
-impl Uid {
-    pub fn parse(text: &str) -> Self {
-        let hex: String = text.chars().filter(|c| *c != '-').collect();
-        let parsed = (hex.len() == 32).then(|| u128::from_str_radix(&hex, 16).ok()).flatten();
-        let hashed = || u128::from(u64::from_be_bytes(Hash::of("uid", [text.as_bytes()]).bytes()));
-        Self(parsed.unwrap_or_else(hashed))
-    }
-}
-
-impl Uid {
-    /// As Kubernetes writes it; another text for a uid that was none.
-    pub fn text(self) -> String {
-        let hex = format!("{:032x}", self.0);
-        let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
-        parts.join("-")
-    }
-
-    /// A number below `interval` that spreads the fleet. Uids are random, so mixing is enough.
-    pub fn phase(self, interval: i64) -> i64 {
-        let bytes = self.0.to_be_bytes();
-        let (high, low) = bytes.split_at(8);
-        let half = |half: &[u8]| half.try_into().map_or(0, u64::from_be_bytes);
-        let mixed = (half(high) ^ half(low)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1;
-        i64::try_from(mixed).unwrap_or(0).rem_euclid(interval.max(1))
-    }
-
-    /// Spreads what all devices do, the same after a restart.
-    pub fn seed(self) -> u64 {
-        let bytes = self.0.to_be_bytes();
-        Hash::of("seed", [bytes.as_slice()]).number()
-    }
-}
-
-/// `resourceVersion` as a number. Comparable since Kubernetes 1.35 by contract, before by practice.
-pub fn version(text: Option<&str>) -> u64 {
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
-}
 
 /// The facts of a device that stand in its status and decide whether it is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +139,7 @@ impl Record {
     }
 
     pub fn secret_name(&self) -> String {
-        secret_name(self.secret_name.as_deref(), &self.name)
+        names::generated_secret(self.secret_name.as_deref(), &self.name)
     }
 
     /// Reads an object.
@@ -195,10 +155,10 @@ impl Record {
             name: name.into(),
             namespace: names.intern(namespace),
             uid: Uid::parse(&device.uid().unwrap_or_default()),
-            resource_version: version(device.metadata.resource_version.as_deref()),
+            resource_version: version::of(&device.metadata),
             generation: device.metadata.generation.unwrap_or(0),
             created: device.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
-            integration: names.intern(&integration_key(device)),
+            integration: names.intern(&device.integration_key()),
             registration_id: device.spec.registration_id.as_deref().filter(|id| *id != name).map(Into::into),
             secret_name: own_secret.filter(|own| own.strip_suffix("-hub") != Some(name)).map(Into::into),
             payload: device.spec.payload.as_ref().and_then(Payload::object).map(hash::payload),
@@ -225,18 +185,6 @@ impl Record {
             epoch,
         }
     }
-}
-
-/// `namespace/name` of the integration that a device refers to.
-pub fn integration_key(device: &ProvisionedDevice) -> String {
-    let reference = &device.spec.integration_ref;
-    let own = device.metadata.namespace.as_deref().unwrap_or_default();
-    format!("{}/{}", reference.namespace.as_deref().unwrap_or(own), reference.name)
-}
-
-/// Name of the generated Secret.
-pub fn secret_name(own: Option<&str>, device: &str) -> String {
-    own.map_or_else(|| format!("{device}-hub"), str::to_owned)
 }
 
 /// True if a user's annotation asks for something that the status does not echo. A token that was
@@ -290,6 +238,6 @@ fn settled(device: &ProvisionedDevice) -> Option<Settled> {
     current.then(|| Settled {
         registered: status.registered_hash.as_deref().and_then(Hash::parse),
         rendered: secret.rendered_hash.as_deref().and_then(Hash::parse),
-        secret_version: version(secret.resource_version.as_deref()),
+        secret_version: version::parse(secret.resource_version.as_deref()),
     })
 }

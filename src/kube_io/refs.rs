@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::watch::{self, Scope, Seen, Watched};
 use crate::api::names;
-use crate::fleet::referred::{Reference, Referred, ReferredKind};
+use crate::api::references::{Reference, Referred, ReferredKind};
 
 /// So many objects are watched; further ones are polled.
 const WATCHES: usize = 128;

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use super::client::WATCH_TIMEOUT;
 use super::guard::Guarded;
+use crate::schedule::backoff::doubling;
 
 /// Small pages cost little and halve what a re-list needs in memory.
 const PAGE_SIZE: u32 = 100;
@@ -277,5 +278,5 @@ fn report(kind: &str, code: Option<u16>, failures: u32) {
 }
 
 fn wait(failures: u32) -> Duration {
-    FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST_WAIT)
+    doubling(FIRST_WAIT, failures, LONGEST_WAIT)
 }

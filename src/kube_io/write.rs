@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::guard::Guarded;
 use crate::api::device::ProvisionedDevice;
 use crate::api::names::FIELD_MANAGER;
-use crate::fleet::record;
+use crate::api::version;
 
 /// Writes in flight. More only adds latency: the API server is saturated near this number.
 const SLOTS: usize = 16;
@@ -47,7 +47,7 @@ struct WrittenMeta {
 
 impl Written {
     fn version(&self) -> u64 {
-        record::version(self.metadata.resource_version.as_deref())
+        version::parse(self.metadata.resource_version.as_deref())
     }
 }
 
@@ -110,7 +110,7 @@ impl Writer {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let created = api.create(&params, secret).await.map_err(|error| ApiError::from(&error))?;
-        Ok(record::version(created.metadata.resource_version.as_deref()))
+        Ok(version::of(&created.metadata))
     }
 
     /// Applies a strategic merge patch, which must carry uid and resourceVersion, and returns the
@@ -126,7 +126,7 @@ impl Writer {
             .patch(name, &params, &Patch::Strategic(patch))
             .await
             .map_err(|error| ApiError::from(&error))?;
-        Ok(record::version(patched.metadata.resource_version.as_deref()))
+        Ok(version::of(&patched.metadata))
     }
 
     /// Replaces the whole status of exactly this version of exactly this object: a PUT of the

@@ -10,6 +10,7 @@ use super::secret::{self, Desired, Judgement};
 use super::settings::Settings;
 use crate::api::device::ProvisionedDevice;
 use crate::api::shared::FormatType;
+use crate::api::version;
 use crate::clock;
 use crate::controller::integration::Ready;
 use crate::dps::answer::Assignment;
@@ -17,7 +18,6 @@ use crate::dps::client::Identity;
 use crate::dps::error::{Detail, DpsError};
 use crate::dps::ids::RegistrationId;
 use crate::dps::key::DeviceKey;
-use crate::fleet::record;
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Writer;
 
@@ -177,7 +177,7 @@ async fn make_so(writer: &Writer, desired: &Desired, known: Known) -> Result<u64
         let Some(existing) = existing else { continue };
         let patch = match desired.judge(&existing) {
             Judgement::Equal => {
-                return Ok(record::version(existing.metadata.resource_version.as_deref()));
+                return Ok(version::of(&existing.metadata));
             }
             Judgement::Foreign(why) => return Err(SecretTrouble::Foreign(why)),
             Judgement::Patch(patch) => patch,

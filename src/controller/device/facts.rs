@@ -10,11 +10,12 @@ use super::settings::annotation;
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{LastError, ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
+use crate::api::version;
 use crate::dps::answer::Assignment;
 use crate::dps::ids::HubHostname;
 use crate::dps::key::Fingerprint;
 use crate::fleet::hash::Hash;
-use crate::fleet::{record, retry};
+use crate::schedule::retry;
 
 /// The Secret as we wrote or last checked it.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +113,7 @@ impl Facts {
             previous_hub: status.previous_hub.clone(),
             secret: status.secret.as_ref().map(|secret| WrittenSecret {
                 name: secret.name.clone(),
-                version: record::version(secret.resource_version.as_deref()),
+                version: version::parse(secret.resource_version.as_deref()),
                 rendered: secret.rendered_hash.as_deref().and_then(Hash::parse),
                 binding: status.binding.is_some(),
             }),

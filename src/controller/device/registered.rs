@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::api::attestation::KeySlot;
 use crate::api::device::AssignmentStatus;
-use crate::api::integration::KeySlot;
 use crate::dps::answer::Assignment;
 use crate::dps::ids::{HubHostname, IdScope, RegistrationId};
 use crate::dps::key::Fingerprint;

@@ -9,20 +9,13 @@ use serde_json::{Map, Value};
 use super::formats;
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DeviceDefaults;
-use crate::api::names::REPROVISION_REQUESTED_AT;
-use crate::api::payload::Payload;
+use crate::api::names::{REPROVISION_REQUESTED_AT, TOKEN_MAX};
 use crate::api::shared::{DeletionPolicy, FormatType, OnCreate, SecretKeys, SecretSettings};
 use crate::dps::ids::RegistrationId;
 use crate::fleet::inherit::{OwnSchedule, Policy};
-use crate::fleet::record;
 
 /// Standard key of the payload that custom allocation returned.
 pub const RETURNED_PAYLOAD: &str = "returnedPayload";
-
-/// DPS takes messages up to 96 KB; this leaves room for everything else in them.
-const PAYLOAD_MAX: usize = 64 * 1024;
-/// Longest token, in bytes.
-pub const TOKEN_MAX: usize = 256;
 
 /// A device's settings, complete and checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,10 +84,8 @@ impl<'a> Settings<'a> {
     /// # Errors
     /// The message of condition `InvalidConfiguration`.
     pub fn of(device: &'a ProvisionedDevice, defaults: Option<&'a DeviceDefaults>) -> Result<Self, String> {
-        let name = device.metadata.name.as_deref().unwrap_or_default();
         let spec = &device.spec;
-        let id = spec.registration_id.as_deref().unwrap_or(name);
-        let registration_id = RegistrationId::parse(id).map_err(|error| {
+        let registration_id = RegistrationId::parse(device.registration_id()).map_err(|error| {
             format!("The registration id is taken from metadata.name and is not valid: {error}. Set spec.registrationId.")
         })?;
         let inherited = defaults.and_then(|defaults| defaults.secret.as_ref());
@@ -111,10 +102,7 @@ impl<'a> Settings<'a> {
             looks_first: schedule.policy == Policy::Never || on_create == Some(OnCreate::LookupFirst),
             policy: schedule.policy,
             token: token(device)?,
-            secret_name: record::secret_name(
-                spec.secret.as_ref().and_then(|secret| secret.name.as_deref()),
-                name,
-            ),
+            secret_name: device.secret_name(),
             retain: secret.scalar(|s| s.deletion_policy) == Some(DeletionPolicy::Retain),
             labels: secret.map(|s| s.labels.as_ref(), shares_namespace),
             annotations: secret.map(|s| s.annotations.as_ref(), shares_namespace),
@@ -193,20 +181,7 @@ fn payload<'a>(
     let own = device.spec.payload.as_ref().map(|payload| ("spec.payload", payload));
     let inherited = || Some(("The integration's deviceDefaults.payload", defaults?.payload.as_ref()?));
     let Some((whose, payload)) = own.or_else(inherited) else { return Ok(None) };
-    payload_object(whose, payload).map(Some)
-}
-
-/// A payload that can be handed to DPS.
-///
-/// # Errors
-/// Why not; `whose` names the field.
-pub fn payload_object<'a>(whose: &str, payload: &'a Payload) -> Result<&'a Map<String, Value>, String> {
-    let object = payload.object().ok_or_else(|| format!("{whose} is nested too deeply to be read."))?;
-    let size = serde_json::to_vec(object).map_or(usize::MAX, |json| json.len());
-    if size > PAYLOAD_MAX {
-        return Err(format!("{whose} is larger than 64 KiB; DPS refuses messages of 96 KB."));
-    }
-    Ok(object)
+    payload.checked().map(Some).map_err(|error| format!("{whose} {error}."))
 }
 
 fn token(device: &ProvisionedDevice) -> Result<Option<&str>, String> {

@@ -5,12 +5,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::decide::Verdict;
 use super::facts::{Facts, Failure};
+use crate::api::attestation::{CredentialStatus, CredentialType};
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason, reason_of};
-use crate::api::device::{
-    BindingStatus, CredentialStatus, CredentialType, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus,
-};
+use crate::api::device::{BindingStatus, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus};
 use crate::fleet::hash::Hash;
-use crate::fleet::retry;
+use crate::schedule::retry;
 
 /// The status that should be written.
 pub fn render(

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use super::SlotKey;
 use super::consent::Consent;
+use crate::api::attestation::KeySlot;
 use crate::api::conditions::Reason;
-use crate::api::integration::{CaBundleRef, DeviceDefaults, DpsIntegration, DpsIntegrationSpec, KeySlot};
-use crate::api::names::REPROVISION_REQUESTED_AT;
-use crate::controller::device::settings::{TOKEN_MAX, payload_object};
+use crate::api::integration::{CaBundleRef, DeviceDefaults, DpsIntegration, DpsIntegrationSpec};
+use crate::api::names::{REPROVISION_REQUESTED_AT, TOKEN_MAX};
+use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::dps::host::{AllowedHosts, Endpoint, HostError};
 use crate::dps::ids::IdScope;
 use crate::dps::key::GroupKey;
-use crate::dps::queue::Limits;
-use crate::fleet::referred::{Reference, Referred, ReferredKind};
+use crate::schedule::permits::Limits;
 
 const CA_BUNDLE_MAX: usize = 256 * 1024;
 
@@ -74,8 +74,10 @@ pub fn resolve<'a>(
     Consent::of(spec).map_err(|message| Unusable::new(Reason::InvalidConfiguration, message))?;
     let defaults = spec.device_defaults.clone();
     if let Some(payload) = defaults.as_ref().and_then(|defaults| defaults.payload.as_ref()) {
-        let message = |error| Unusable::new(Reason::InvalidConfiguration, error);
-        payload_object("spec.deviceDefaults.payload", payload).map_err(message)?;
+        payload.checked().map_err(|error| {
+            let message = format!("spec.deviceDefaults.payload {error}.");
+            Unusable::new(Reason::InvalidConfiguration, message)
+        })?;
     }
     let scope = IdScope::parse(&spec.id_scope)
         .map_err(|error| Unusable::new(Reason::InvalidConfiguration, format!("spec.idScope: {error}.")))?;

@@ -8,7 +8,8 @@ pub mod status;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::api::integration::{DeviceDefaults, KeySlot};
+use crate::api::attestation::KeySlot;
+use crate::api::integration::DeviceDefaults;
 use crate::dps::client::{ClockOffset, DpsClient};
 use crate::dps::host::Endpoint;
 use crate::dps::ids::IdScope;

@@ -5,10 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::SlotKey;
 use super::decide::Unusable;
+use crate::api::attestation::{CredentialsStatus, KeySlot, KeyStatus};
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason};
-use crate::api::integration::{
-    CredentialsStatus, DpsIntegration, DpsIntegrationStatus, KeyRotationStatus, KeySlot, KeyStatus,
-};
+use crate::api::integration::{DpsIntegration, DpsIntegrationStatus, KeyRotationStatus};
 use crate::api::names::REPROVISION_REQUESTED_AT;
 use crate::dps::key::Fingerprint;
 use crate::fleet::counts::{Counts, Rotation};

@@ -10,12 +10,13 @@ use zeroize::Zeroizing;
 
 use super::decide::{Unusable, Usable, references, resolve};
 use super::status::{View, has_fallen_back, is_equal, is_recorded, render, was_accepted};
+use crate::api::attestation::KeySlot;
 use crate::api::conditions::{ConditionType, Reason, find, is_true, reason_of};
-use crate::api::integration::{DeviceCounts, DpsIntegration, KeySlot};
+use crate::api::integration::{DeviceCounts, DpsIntegration};
+use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::dps::host::AllowedHosts;
-use crate::dps::queue::Limits;
 use crate::fleet::counts::{Counts, Rotation};
-use crate::fleet::referred::{Reference, Referred, ReferredKind};
+use crate::schedule::permits::Limits;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

@@ -5,7 +5,7 @@ use crate::api::conditions::Reason;
 use crate::api::names::RECONCILE_REQUESTED_AT;
 use crate::controller::device::facts::{Asked, FailedWork};
 use crate::controller::device::settings::annotation;
-use crate::dps::queue::Lane;
+use crate::schedule::permits::Lane;
 
 const QUEUED: &str = "The device waits for its turn: DPS admits only so many registrations a minute.";
 

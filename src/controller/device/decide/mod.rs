@@ -12,10 +12,10 @@ use super::settings::Settings;
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
 use crate::controller::integration::{Ready, SlotKey};
-use crate::dps::queue::Lane;
 use crate::fleet::SecretSeen;
 use crate::fleet::hash::{self, Hash};
 use crate::fleet::inherit::Policy;
+use crate::schedule::permits::Lane;
 
 /// Failures in a row before a device's own status speaks of a service that may be back in a moment.
 const QUIET_ATTEMPTS: u32 = 3;

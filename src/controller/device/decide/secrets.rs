@@ -5,7 +5,7 @@ use crate::api::conditions::{ConditionType, Reason, reason_of};
 use crate::api::device::ProvisionedDevice;
 use crate::controller::device::facts::{FailedWork, Registered};
 use crate::controller::device::secret;
-use crate::fleet::{SecretSeen, record};
+use crate::fleet::SecretSeen;
 
 const FOUGHT: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; end the fight, or set another spec.secret.name.";
 const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone, and the key that the device was registered with or the payload that was returned is not at hand; it is written again as soon as it is.";
@@ -13,9 +13,7 @@ const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone, and the key that the d
 /// The Secret of a provisioned device is gone and nobody has a key to render it anew.
 pub(super) fn stranded_without_key(snapshot: &Snapshot<'_>) -> Option<Decision> {
     let device = snapshot.device;
-    let own = device.spec.secret.as_ref().and_then(|secret| secret.name.as_deref());
-    let name = record::secret_name(own, device.metadata.name.as_deref().unwrap_or_default());
-    let written = snapshot.facts.secret.as_ref().is_some_and(|written| written.name == name);
+    let written = snapshot.facts.secret.as_ref().is_some_and(|written| written.name == device.secret_name());
     let gone = written && snapshot.secret == SecretSeen::No && !tells_of_conflict(device);
     let gone = gone && snapshot.facts.provisioned();
     gone.then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))

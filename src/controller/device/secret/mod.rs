@@ -24,7 +24,6 @@ use crate::controller::integration::Ready;
 use crate::dps::key::DeviceKey;
 use crate::fleet::hash::{self, Hash};
 use crate::fleet::inherit::{Inherited, Mask, own_hash};
-use crate::fleet::record;
 
 /// What a Secret should hold. Bytes are wiped when dropped.
 pub struct Desired {
@@ -174,7 +173,7 @@ fn annotations(
     let mut annotations = owned(&settings.annotations);
     let ours = [
         (names::DEVICE, Some(device_key(device))),
-        (names::INTEGRATION, Some(record::integration_key(device))),
+        (names::INTEGRATION, Some(device.integration_key())),
         (names::REGISTRATION, Some(registration_key(registered))),
         (names::REGISTERED_HASH, registered.hash.map(Hash::shown)),
         (names::RENDERED_HASH, Some(rendered.shown())),

@@ -4,15 +4,15 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
 
 use super::{annotation, device_key, label, rendered_hash};
+use crate::api::attestation::KeySlot;
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
-use crate::api::integration::KeySlot;
 use crate::api::names;
+use crate::api::version;
 use crate::controller::device::facts::{Registered, ReturnedPayload, SecretTells, WrittenSecret};
 use crate::controller::device::settings::{RETURNED_PAYLOAD, Settings};
 use crate::controller::integration::Ready;
 use crate::dps::key::Fingerprint;
 use crate::fleet::hash::Hash;
-use crate::fleet::record;
 
 /// Everything about the assignment that status needs and nothing secret.
 #[derive(Deserialize, Serialize)]
@@ -99,7 +99,7 @@ fn complete(
     ready.key(registered.fingerprint?)?;
     (annotation(secret, names::RENDERED_HASH) == Some(rendered.shown().as_str())).then(|| WrittenSecret {
         name: secret.metadata.name.clone().unwrap_or_default(),
-        version: record::version(secret.metadata.resource_version.as_deref()),
+        version: version::of(&secret.metadata),
         rendered: Some(rendered),
         binding: secret.data.as_ref().is_some_and(|data| data.contains_key("provider")),
     })

@@ -10,8 +10,8 @@ use crate::controller::device::facts::{Asked, Facts, Handled, SecretTells};
 use crate::controller::device::status::render;
 use crate::dps::answer::Assignment;
 use crate::dps::ids::HubHostname;
-use crate::dps::queue::Lane;
 use crate::fleet::SecretSeen;
+use crate::schedule::permits::Lane;
 
 const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
 const RECONCILE: &str = "reconcile.fluxcd.io/requestedAt";

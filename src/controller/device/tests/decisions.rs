@@ -12,8 +12,8 @@ use crate::controller::device::facts::{
 };
 use crate::controller::device::secret::rendered_hash;
 use crate::controller::device::status::render;
-use crate::dps::queue::Lane;
 use crate::fleet::SecretSeen;
+use crate::schedule::permits::Lane;
 
 fn said(decision: &Decision) -> Option<Reason> {
     decision.verdict.as_ref().map(|verdict| verdict.reason)

@@ -8,7 +8,7 @@ use crate::api::device::LastError;
 use crate::controller::device::decide::{Call, Step, Verdict};
 use crate::controller::device::facts::{Facts, FailedWork, Handled, NewFailure, later};
 use crate::controller::device::status::render;
-use crate::dps::queue::Lane;
+use crate::schedule::permits::Lane;
 
 fn refused(at_least: Option<Duration>) -> NewFailure {
     NewFailure {

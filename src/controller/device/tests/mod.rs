@@ -18,9 +18,9 @@ use super::decide::{Decision, Fought, Integration, Snapshot, decide, registered_
 use super::facts::{Facts, FailedWork, NewFailure, Registered, WrittenSecret};
 use super::secret::rendered_hash;
 use super::settings::Settings;
+use crate::api::attestation::KeySlot;
 use crate::api::conditions::Reason;
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
-use crate::api::integration::KeySlot;
 use crate::controller::integration::{Ready, SlotKey};
 use crate::dps::client::DpsClient;
 use crate::dps::host::AllowedHosts;

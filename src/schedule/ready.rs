@@ -4,18 +4,18 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use tokio::time::Instant;
 
-use crate::fleet::DeviceId;
+use super::Waiter;
 
 /// Ready devices in the order in which they became ready, and the times at which others will be.
 #[derive(Debug, Default)]
-pub struct Runner {
-    ready: VecDeque<DeviceId>,
+pub struct ReadyQueue {
+    ready: VecDeque<Waiter>,
     /// Looked at when nothing else is ready: what concerns a whole fleet at once.
-    later: VecDeque<DeviceId>,
+    later: VecDeque<Waiter>,
     /// Who stands in which of the two. Entries of others are left over and skipped.
-    queued: HashMap<DeviceId, Urgency>,
-    due: BTreeSet<(Instant, DeviceId)>,
-    due_at: HashMap<DeviceId, Instant>,
+    queued: HashMap<Waiter, Urgency>,
+    due: BTreeSet<(Instant, Waiter)>,
+    due_at: HashMap<Waiter, Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,16 +24,16 @@ enum Urgency {
     Later,
 }
 
-impl Runner {
+impl ReadyQueue {
     /// Looks at a device as soon as possible; once, however often it is woken.
-    pub fn wake(&mut self, id: DeviceId) {
+    pub fn wake(&mut self, id: Waiter) {
         if self.queued.insert(id, Urgency::Now) != Some(Urgency::Now) {
             self.ready.push_back(id);
         }
     }
 
     /// Looks at a device when nothing more urgent is ready.
-    pub fn wake_later(&mut self, id: DeviceId) {
+    pub fn wake_later(&mut self, id: Waiter) {
         self.queued.entry(id).or_insert_with(|| {
             self.later.push_back(id);
             Urgency::Later
@@ -41,27 +41,27 @@ impl Runner {
     }
 
     /// Looks at a device at `at`, instead of any time set before.
-    pub fn sleep_until(&mut self, id: DeviceId, at: Instant) {
+    pub fn sleep_until(&mut self, id: Waiter, at: Instant) {
         self.forget_due(id);
         self.due.insert((at, id));
         self.due_at.insert(id, at);
     }
 
     /// Looks at a device at `at`, or earlier if that was set before.
-    pub fn wake_by(&mut self, id: DeviceId, at: Instant) {
+    pub fn wake_by(&mut self, id: Waiter, at: Instant) {
         if self.due_at.get(&id).is_none_or(|due| *due > at) {
             self.sleep_until(id, at);
         }
     }
 
     /// Drops everything about a device.
-    pub fn forget(&mut self, id: DeviceId) {
+    pub fn forget(&mut self, id: Waiter) {
         self.forget_due(id);
         self.queued.remove(&id);
     }
 
     /// The next device to look at. What was due for it is over: whoever looks sets the next time.
-    pub fn next(&mut self, now: Instant) -> Option<DeviceId> {
+    pub fn next(&mut self, now: Instant) -> Option<Waiter> {
         while let Some((at, id)) = self.due.first().copied()
             && at <= now
         {
@@ -73,7 +73,7 @@ impl Runner {
         Some(id)
     }
 
-    fn pop(&mut self, urgency: Urgency) -> Option<DeviceId> {
+    fn pop(&mut self, urgency: Urgency) -> Option<Waiter> {
         let line = match urgency {
             Urgency::Now => &mut self.ready,
             Urgency::Later => &mut self.later,
@@ -88,7 +88,7 @@ impl Runner {
     }
 
     /// True if the device is among those that are looked at next.
-    pub fn is_ready(&self, id: DeviceId) -> bool {
+    pub fn is_ready(&self, id: Waiter) -> bool {
         self.queued.contains_key(&id)
     }
 
@@ -102,7 +102,7 @@ impl Runner {
         self.due.first().map(|(at, _)| *at)
     }
 
-    fn forget_due(&mut self, id: DeviceId) {
+    fn forget_due(&mut self, id: Waiter) {
         if let Some(at) = self.due_at.remove(&id) {
             self.due.remove(&(at, id));
         }
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_device_that_is_woken_twice_is_looked_at_once() {
-        let (mut runner, now) = (Runner::default(), Instant::now());
+        let (mut runner, now) = (ReadyQueue::default(), Instant::now());
         runner.wake(1);
         runner.wake(2);
         runner.wake(1);
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_look_replaces_the_time_that_was_set_before() {
-        let (mut runner, now) = (Runner::default(), Instant::now());
+        let (mut runner, now) = (ReadyQueue::default(), Instant::now());
         let later = now + Duration::from_secs(60);
         runner.sleep_until(1, later);
         runner.sleep_until(1, now);
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_later_time_does_not_put_off_an_earlier_one() {
-        let (mut runner, now) = (Runner::default(), Instant::now());
+        let (mut runner, now) = (ReadyQueue::default(), Instant::now());
         let second = Duration::from_secs(1);
         runner.sleep_until(1, now + second);
         runner.wake_by(1, now + second * 60);
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_device_is_not_looked_at() {
-        let (mut runner, now) = (Runner::default(), Instant::now());
+        let (mut runner, now) = (ReadyQueue::default(), Instant::now());
         runner.wake(1);
         runner.sleep_until(1, now);
         runner.forget(1);
@@ -158,7 +158,7 @@ mod tests {
     }
     #[test]
     fn what_concerns_a_fleet_waits_for_what_concerns_one_device() {
-        let (mut runner, now) = (Runner::default(), Instant::now());
+        let (mut runner, now) = (ReadyQueue::default(), Instant::now());
         runner.wake_later(1);
         runner.wake_later(2);
         runner.wake_later(1);

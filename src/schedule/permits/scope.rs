@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bucket::Bucket;
-use super::{Lane, Members, Permit, Tenant, doubled};
+use super::{Lane, Members, Permit, Tenant};
+use crate::schedule::Waiter;
+use crate::schedule::backoff::doubling;
 
 /// The slowest that throttling makes us: a sixteenth of the rate.
 const SLOWEST: f64 = 1.0 / 16.0;
@@ -143,7 +145,7 @@ impl Scope {
             self.speed = (self.speed / 2.0).max(SLOWEST);
             self.throttled = self.throttled.saturating_add(1);
         }
-        let wait = retry_after.unwrap_or_else(|| doubled(PAUSE_FIRST, self.throttled, PAUSE_CAP));
+        let wait = retry_after.unwrap_or_else(|| doubling(PAUSE_FIRST, self.throttled, PAUSE_CAP));
         self.paused_until = self.paused_until.max(Some(now + wait));
     }
 
@@ -158,7 +160,7 @@ impl Scope {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grant {
     pub tenant: Tenant,
-    pub waiter: super::Waiter,
+    pub waiter: Waiter,
     pub lane: Lane,
     /// Paid from the scope's bucket, not from the tenant's own.
     pub shared: bool,

@@ -10,9 +10,9 @@ fn scope() -> IdScope {
     IdScope::parse("0ne1").unwrap()
 }
 
-fn queue(per_minute: u32, accepted: bool, waiters: u32) -> (DpsQueue, Instant) {
+fn queue(per_minute: u32, accepted: bool, waiters: u32) -> (Permits, Instant) {
     let now = Instant::now();
-    let mut queue = DpsQueue::new(per_minute, 1000);
+    let mut queue = Permits::new(per_minute, 1000);
     queue.admit(1, scope(), accepted, now);
     for waiter in 0..waiters {
         assert!(queue.enqueue(1, waiter, Lane::New, now));
@@ -22,7 +22,7 @@ fn queue(per_minute: u32, accepted: bool, waiters: u32) -> (DpsQueue, Instant) {
 
 /// Grants everything that may be granted, each call ending at once with `outcome`, until `until`;
 /// returns the times of the grants.
-fn run(queue: &mut DpsQueue, from: Instant, until: Instant, outcome: Outcome) -> Vec<Instant> {
+fn run(queue: &mut Permits, from: Instant, until: Instant, outcome: Outcome) -> Vec<Instant> {
     let (mut now, mut grants) = (from, Vec::new());
     while now < until {
         while let Some(permit) = queue.poll(now) {
@@ -350,7 +350,7 @@ fn who_has_left_is_not_granted_anything() {
 #[test]
 fn operations_in_flight_are_bounded_and_one_scope_does_not_use_them_up() {
     let now = Instant::now();
-    let mut queue = DpsQueue::new(6000, 4);
+    let mut queue = Permits::new(6000, 4);
     queue.admit(1, scope(), true, now);
     queue.admit(2, IdScope::parse("0ne2").unwrap(), true, now);
     (0..9).for_each(|waiter| assert!(queue.enqueue(1, waiter, Lane::New, now)));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::backoff::doubling;
 use crate::api::conditions::Reason;
 
 /// How a failure is retried.
@@ -32,7 +33,7 @@ pub fn wait(class: RetryClass, attempts: u32, seed: u64) -> Duration {
         RetryClass::Transient => (Duration::from_secs(5), Duration::from_secs(600)),
         RetryClass::Terminal => (Duration::from_secs(60), Duration::from_secs(3600)),
     };
-    let doubled = first.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(cap);
+    let doubled = doubling(first, attempts, cap);
     let share = u32::try_from((seed ^ u64::from(attempts).wrapping_mul(0x9e37_79b9)) % 1000).unwrap_or(0);
     doubled + doubled / 4 * share / 1000
 }

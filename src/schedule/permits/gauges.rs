@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{DpsQueue, Lane, Permit};
+use super::{Lane, Permit, Permits};
 
 impl Permit {
     pub fn lane(&self) -> Lane {
@@ -17,7 +17,7 @@ impl Permit {
     }
 }
 
-impl DpsQueue {
+impl Permits {
     /// Devices that wait, by lane.
     pub fn waiting(&self) -> [usize; Lane::COUNT] {
         self.waiting

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// Hands out times: a burst at once, then one after the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     interval: Duration,
     burst: u32,
     /// When the line would be empty if nobody joined it.
@@ -14,12 +14,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) const fn new(interval: Duration, burst: u32) -> Self {
+    pub const fn new(interval: Duration, burst: u32) -> Self {
         Self { interval, burst, next: None }
     }
 
     /// When the next one may go.
-    pub(super) fn take(&mut self, now: Instant) -> Instant {
+    pub fn take(&mut self, now: Instant) -> Instant {
         let next = self.next.map_or(now, |next| next.max(now));
         self.next = Some(next + self.interval);
         let ahead = next.saturating_duration_since(now);

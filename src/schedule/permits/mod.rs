@@ -27,15 +27,14 @@ use tokio::time::Instant;
 
 use self::member::Member;
 use self::scope::{Grant, Scope};
-use super::ids::IdScope;
+use super::Waiter;
+use crate::dps::ids::IdScope;
 
 /// Permits older than this are not used: what was handed out evenly would be used in a heap.
 const FRESH: Duration = Duration::from_secs(1);
 /// Tickets at the back count up from here, tickets at the front down.
 const FIRST_TICKET: u64 = 1 << 63;
 
-/// A device; what it means is the caller's business.
-pub type Waiter = u32;
 /// An integration; what it means is the caller's business.
 pub type Tenant = u32;
 
@@ -136,7 +135,7 @@ struct Place {
 
 /// All scopes and integrations.
 #[derive(Debug)]
-pub struct DpsQueue {
+pub struct Permits {
     per_minute: u32,
     max_in_flight: u32,
     in_flight: u32,
@@ -153,7 +152,7 @@ pub struct DpsQueue {
     next_number: u64,
 }
 
-impl DpsQueue {
+impl Permits {
     pub fn new(per_minute: u32, max_in_flight: u32) -> Self {
         Self {
             per_minute,
@@ -392,9 +391,4 @@ impl DpsQueue {
     pub fn paused_until(&self, tenant: Tenant) -> Option<Instant> {
         self.members.get(&tenant).and_then(|member| self.scopes[member.scope].paused_until())
     }
-}
-
-/// `first` for the first failure, twice that for the second, at most `cap`.
-fn doubled(first: Duration, failures: u32, cap: Duration) -> Duration {
-    first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(cap)
 }

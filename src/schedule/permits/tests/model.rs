@@ -35,7 +35,7 @@ fn happens() -> impl Strategy<Value = Happens> {
 
 /// A queue beside a plain list of who waits where.
 struct Model {
-    queue: DpsQueue,
+    queue: Permits,
     now: Instant,
     waiting: BTreeMap<Waiter, Lane>,
     held: Vec<Permit>,
@@ -47,7 +47,7 @@ struct Model {
 impl Model {
     fn new(limit: u32) -> Self {
         let now = Instant::now();
-        let mut queue = DpsQueue::new(limit, 10_000);
+        let mut queue = Permits::new(limit, 10_000);
         (1..4).for_each(|tenant| queue.admit(tenant, scope(), true, now));
         Self {
             queue,

@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bucket::Bucket;
-use super::{Lane, Limits, Narrow, Outcome, Waiter, doubled};
+use super::{Lane, Limits, Narrow, Outcome};
+use crate::schedule::Waiter;
+use crate::schedule::backoff::doubling;
 
 /// Calls a minute for an integration that DPS has not accepted.
 const NEWCOMER_PER_MINUTE: u32 = 6;
@@ -213,7 +215,7 @@ impl Member {
                 self.refused.push(waiter);
                 self.refused.truncate(REMEMBERED);
                 if self.refusals >= CANARIES {
-                    let wait = doubled(REFUSED_FIRST, self.refusals - CANARIES + 1, REFUSED_CAP);
+                    let wait = doubling(REFUSED_FIRST, self.refusals - CANARIES + 1, REFUSED_CAP);
                     (self.accepted, self.not_before) = (false, now + wait);
                 }
             }
@@ -228,6 +230,6 @@ impl Member {
 
     fn down(&mut self, now: Instant) {
         self.outages = self.outages.saturating_add(1);
-        self.not_before = now + doubled(DOWN_FIRST, self.outages, DOWN_CAP);
+        self.not_before = now + doubling(DOWN_FIRST, self.outages, DOWN_CAP);
     }
 }

@@ -1,0 +1,52 @@
+//! The CustomResourceDefinitions, with the last touches that the derive cannot make.
+
+use kube::CustomResourceExt;
+use serde_json::{Value, json};
+
+use super::device::ProvisionedDevice;
+use super::integration::DpsIntegration;
+
+/// Both CRDs as they are committed under `crds/`: file name and document.
+///
+/// # Errors
+/// Only if a type cannot be serialised, which a test rules out.
+pub fn all() -> Result<Vec<(String, Value)>, serde_json::Error> {
+    [serde_json::to_value(DpsIntegration::crd())?, serde_json::to_value(ProvisionedDevice::crd())?]
+        .into_iter()
+        .map(|mut crd| {
+            finish(&mut crd);
+            let name = crd["metadata"]["name"].as_str().unwrap_or_default();
+            Ok((format!("{name}.yaml"), crd))
+        })
+        .collect()
+}
+
+fn finish(crd: &mut Value) {
+    if let Some(versions) = crd["spec"]["versions"].as_array_mut() {
+        for version in versions {
+            let schema = &mut version["schema"]["openAPIV3Schema"];
+            strip_null(schema);
+            // Tells a new object from one we have seen, and lets kstatus report InProgress at once.
+            schema["properties"]["status"]["default"] = json!({"observedGeneration": -1});
+        }
+    }
+}
+
+/// An absent field and an explicit `null` mean the same here: without `nullable` the API server
+/// prunes the null, so the derive's `nullable` and the `null` in enums would only be noise.
+fn strip_null(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.remove("nullable");
+            if map.get("default").is_some_and(Value::is_null) {
+                map.remove("default");
+            }
+            if let Some(Value::Array(values)) = map.get_mut("enum") {
+                values.retain(|value| !value.is_null());
+            }
+            map.values_mut().for_each(strip_null);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_null),
+        _ => {}
+    }
+}

@@ -1,0 +1,12 @@
+//! Whose turn it is, and when: devices that are ready, permits to call DPS, paces, due times, waits
+//! after failures. Pure: time comes in as an argument.
+
+pub mod backoff;
+pub mod due;
+pub mod pace;
+pub mod permits;
+pub mod ready;
+pub mod retry;
+
+/// A device in a queue: its place in the fleet's index.
+pub type Waiter = u32;
