@@ -1,10 +1,10 @@
 //! What GitOps tools see: how their own programs judge our objects, that nothing which was declared is
 //! ever changed, and fleets that come and go.
 
-mod declared;
-mod fleet;
-mod judged;
-mod rendered;
+mod health;
+mod ownership;
+mod pruning;
+mod rendered_examples;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

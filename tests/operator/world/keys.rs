@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::objects::{data, is_ready};
+use super::scanner::{base64, bytes_of, device_key};
 use super::{Kind, PATIENCE, POLL, PRIMARY_KEY, SECONDARY_KEY, World};
-use crate::scanner::{base64, bytes_of, device_key};
 
 /// A key that a group gets after `NEW_KEY`.
 pub const NEWEST_KEY: &str = "n67CMAr1lPYY3VluJpnuzp4RawatDl/vwEVHX/E1uURvfzfAL/ewXwJbppxP7ZYq";

@@ -7,6 +7,8 @@ pub mod keys;
 pub mod manifests;
 pub mod objects;
 pub mod operator;
+pub mod requests;
+pub mod scanner;
 pub mod witness;
 
 use std::path::PathBuf;

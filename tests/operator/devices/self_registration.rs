@@ -6,7 +6,7 @@ use std::process::Command;
 use dps_simulator::OperationKind;
 use serde_json::{Value, json};
 
-use crate::scanner::{base64, device_key};
+use crate::world::scanner::{base64, device_key};
 use crate::world::{GROUP, HUBS, Kind, PRIMARY_KEY, SCOPE, World};
 
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/simulator/tests/node");

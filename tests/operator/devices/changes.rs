@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::scanner::{base64, device_key};
 use crate::world::objects::{data, uid};
+use crate::world::scanner::{base64, device_key};
 use crate::world::{
     GROUP, HUBS, INTEGRATION, Kind, PATIENCE, PRIMARY_KEY, SCOPE, SECONDARY_KEY, Setup, WRONG_KEY, World,
 };

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::scanner::{base64, device_key};
 use crate::world::objects::{is_observed, uid};
+use crate::world::scanner::{base64, device_key};
 use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, SCOPE, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::triggers::TOKEN;
+use crate::world::requests::TOKEN;
 use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, WRONG_KEY, World};
 
 /// Events about one object.

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dps_simulator::{Fault, FaultAction, OperationKind, Outage, RawBody};
 use serde_json::{Value, json};
 
-use crate::scanner::{Scanner, device_key, signature};
+use crate::world::scanner::{Scanner, device_key, signature};
 use crate::world::{
     INTEGRATION, Kind, PRIMARY_KEY, SCOPE, SECONDARY_KEY, Setup, WRONG_KEY, World, manifests,
 };
@@ -133,7 +133,7 @@ async fn nothing_secret_is_shown_whatever_goes_wrong() {
         let middle = (0..=text.len() / 2).rev().find(|at| text.is_char_boundary(*at)).unwrap();
         let (head, tail) = text.split_at(middle);
         for planted in
-            [secret["sharedAccessKey"].as_str(), &PRIMARY_KEY[7..19], &crate::scanner::base64(&token)]
+            [secret["sharedAccessKey"].as_str(), &PRIMARY_KEY[7..19], &crate::world::scanner::base64(&token)]
         {
             assert!(scanner.find(format!("{head}{planted}{tail}").as_bytes()).is_some(), "in {place}");
         }

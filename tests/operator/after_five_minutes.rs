@@ -1,5 +1,5 @@
-//! What a device says that waits for minutes. Its name puts this first in a run: nothing but time is
-//! needed, so the other tests go on beside it.
+//! First in a run, by its name: tests start in the order of their names, and this one takes longest.
+//! It needs nothing but time, so the others go on beside it.
 
 use std::time::Duration;
 

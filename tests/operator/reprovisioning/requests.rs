@@ -3,14 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::world::objects::is_observed;
+use crate::world::requests::{RECONCILE, TOKEN, annotation};
 use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, World, condition};
-
-pub const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
-pub const RECONCILE: &str = "reconcile.fluxcd.io/requestedAt";
-
-pub fn annotation(key: &str, value: &Value) -> Value {
-    json!({"metadata": {"annotations": {key: value}}})
-}
 
 /// Calls of one kind that DPS has seen for a device.
 fn calls(world: &World, operation: &str, device: &str) -> usize {

@@ -3,8 +3,8 @@
 use dps_simulator::{LedgerEntry, OperationKind, Outage, Outcome};
 use serde_json::{Value, json};
 
-use crate::triggers::{RECONCILE, TOKEN, annotation};
 use crate::world::objects::{identity, ready_reason};
+use crate::world::requests::{RECONCILE, TOKEN, annotation};
 use crate::world::witness::Mark;
 use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, World, condition};
 

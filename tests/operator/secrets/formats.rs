@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::scanner::{base64, device_key};
+use crate::world::scanner::{base64, device_key};
 use crate::world::{PRIMARY_KEY, SCOPE, World};
 
 /// Every character that a registration id may contain.

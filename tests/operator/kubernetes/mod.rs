@@ -1,0 +1,6 @@
+//! The cluster around the operator: its API server, the CRDs' rules, RBAC, backups.
+
+mod api_server;
+mod backup;
+mod crds;
+mod rbac;

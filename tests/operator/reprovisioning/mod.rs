@@ -1,0 +1,4 @@
+//! Settled devices that are registered again or looked up.
+
+mod delayed_requests;
+mod requests;

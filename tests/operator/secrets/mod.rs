@@ -1,0 +1,7 @@
+//! The Secret that a device's credentials are written to.
+
+mod conflicts;
+mod contested;
+mod formats;
+mod leaks;
+mod restored;

@@ -1,0 +1,5 @@
+//! What users see: conditions, events, probes and metrics.
+
+mod events;
+mod kept_conditions;
+mod probes_and_metrics;
