@@ -1,13 +1,12 @@
-//! Devices are deleted, made again, and claim what is another's.
+//! Devices are deleted and made again.
 
 use std::time::Duration;
 
 use dps_simulator::{OperationKind, Outcome};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::world::objects::{data, is_ready, ready_reason, uid};
-use crate::world::witness::Mark;
-use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
+use crate::world::objects::{data, is_ready, uid};
+use crate::world::{INTEGRATION, Kind, Mark, SCOPE, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_device_takes_its_secret_along_and_leaves_dps_alone() {
@@ -111,95 +110,6 @@ async fn many_devices_deleted_and_made_again_in_the_middle_of_registrations_all_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_devices_with_one_registration_id_the_registered_one_wins_until_it_is_deleted() {
-    let world = World::start().await;
-    world.device_with("winner", json!({"registrationId": "sn-1"})).await;
-    world.wait_ready("winner").await;
-
-    world.device_with("loser", json!({"registrationId": "sn-1"})).await;
-
-    let loser = world.wait_reason("loser", "DuplicateRegistrationId").await;
-    assert_eq!(condition(&loser, "Stalled").unwrap().reason, "DuplicateRegistrationId");
-    assert!(world.find(Kind::Secret, "loser-hub").await.is_none());
-    assert_eq!(world.registers(), 1);
-    assert!(is_ready(&world.get(Kind::Device, "winner").await));
-
-    world.delete(Kind::Device, "winner").await;
-
-    world.wait_ready("loser").await;
-    let key = &world.secret("loser-hub").await["sharedAccessKey"];
-    assert!(world.dps.accepts_device_key(SCOPE, "sn-1", key));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_new_devices_with_one_registration_id_the_older_wins() {
-    let mut world = World::start().await;
-    // Only what DPS has accepted counts.
-    world.device("first").await;
-    world.wait_ready("first").await;
-    world.wait(Kind::Integration, INTEGRATION, "accepted", |i| i["status"]["acceptedIdScope"] == SCOPE).await;
-    world.stop_operator().await;
-    // By name and by uid either could win: age alone decides.
-    let older = world.device_with("zulu", json!({"registrationId": "sn-1"})).await;
-    loop {
-        let younger = world.device_with("alpha", json!({"registrationId": "sn-1"})).await;
-        // Times of creation are whole seconds.
-        if younger["metadata"]["creationTimestamp"] != older["metadata"]["creationTimestamp"] {
-            break;
-        }
-        world.delete(Kind::Device, "alpha").await;
-    }
-
-    world.start_operator().await;
-
-    world.wait_ready("zulu").await;
-    world.wait_reason("alpha", "DuplicateRegistrationId").await;
-    let of_the_id = world.ledger().into_iter().filter(|e| e.registration_id.as_deref() == Some("sn-1"));
-    assert_eq!(of_the_id.filter(|entry| entry.operation == OperationKind::Register).count(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn equal_registration_ids_in_different_id_scopes_are_no_duplicates() {
-    let mut setup = crate::world::Setup::default();
-    let mut other = setup.simulator.id_scopes[0].clone();
-    other.id_scope = "0ne00FFFFFF".to_owned();
-    setup.simulator.id_scopes.push(other);
-    let world = World::with(setup).await;
-    world.integration(INTEGRATION).await;
-    world.integration_with("mill", json!({"idScope": "0ne00FFFFFF"})).await;
-
-    world.device_with("truck-a", json!({"registrationId": "sn-1"})).await;
-    world.device_with("truck-b", json!({"registrationId": "sn-1", "integrationRef": {"name": "mill"}})).await;
-
-    world.wait_ready("truck-a").await;
-    let device = world.wait_ready("truck-b").await;
-    assert_eq!(device["status"]["idScope"], "0ne00FFFFFF");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_suspended_device_waits_and_its_secret_is_still_repaired() {
-    let world = World::start().await;
-    world.device_with("truck-1", json!({"suspend": true})).await;
-    let device = world.wait_reason("truck-1", "Suspended").await;
-    assert!(condition(&device, "Reconciling").is_none() && condition(&device, "Stalled").is_none());
-    assert_eq!(world.ledger(), []);
-
-    world.patch(Kind::Device, "truck-1", json!({"spec": {"suspend": false}})).await;
-    world.wait_ready("truck-1").await;
-    world.patch(Kind::Device, "truck-1", json!({"spec": {"suspend": true}})).await;
-    let device = world.wait_reason("truck-1", "Suspended").await;
-    assert!(is_ready(&device), "what it has it keeps");
-    let before = world.mark().await;
-    world.delete(Kind::Secret, "truck-1-hub").await;
-
-    world.wait(Kind::Secret, "truck-1-hub", "restored", |_| true).await;
-    world.patch(Kind::Device, "truck-1", json!({"spec": {"payload": {"site": "gdansk"}}})).await;
-    let observed = world.wait_reason("truck-1", "Suspended").await;
-    assert_eq!(observed["status"]["observedGeneration"], observed["metadata"]["generation"]);
-    assert_eq!(world.ledger_since(before), []);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_deleted_in_the_middle_of_registrations_ends_cleanly() {
     const DEVICES: usize = 10;
     let mut world = World::start().await;
@@ -224,21 +134,4 @@ async fn a_namespace_deleted_in_the_middle_of_registrations_ends_cleanly() {
     world.device("again").await;
 
     world.wait_ready("again").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_registration_id_cannot_be_changed_or_set_later() {
-    let world = World::empty().await;
-    world.device("plain").await;
-    world.device_with("named", json!({"registrationId": "sn-1"})).await;
-
-    for (device, id) in [("plain", json!("sn-2")), ("named", json!("sn-2")), ("named", Value::Null)] {
-        let refusal = world.try_patch(Kind::Device, device, json!({"spec": {"registrationId": id}})).await;
-
-        let message = refusal.unwrap_err().to_string();
-        assert!(message.contains("the registration id is immutable"), "{device}: {message}");
-    }
-    let equal = json!({"spec": {"registrationId": "plain"}});
-    world.try_patch(Kind::Device, "plain", equal).await.expect("setting what it is anyway is allowed");
-    assert_eq!(ready_reason(&world.get(Kind::Device, "named").await), "");
 }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use dps_simulator::{AllocationPolicy, Webhook, WebhookRule};
 use serde_json::{Value, json};
 
 use crate::world::objects::{data, uid};
-use crate::world::{self, HUBS, INTEGRATION, Kind, SCOPE, Setup, World, condition};
+use crate::world::{self, HUBS, INTEGRATION, Kind, SCOPE, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_gets_its_hub_and_a_secret_that_the_hub_accepts() {
@@ -112,28 +111,6 @@ async fn the_secret_is_owned_labelled_and_tells_where_it_came_from() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_payload_reaches_custom_allocation_and_what_it_returns_lands_in_the_secret() {
-    let mut setup = Setup::default();
-    let answer = json!({"topic": "warsaw/eu", "interval": 30});
-    let rule =
-        WebhookRule { value: json!("warsaw"), hub: HUBS[1].to_owned(), payload: answer.as_object().cloned() };
-    let group = &mut setup.simulator.id_scopes[0].enrollment_groups[0];
-    group.allocation_policy = AllocationPolicy::Custom;
-    group.webhook = Some(Webhook { field: "site".to_owned(), rules: vec![rule], otherwise: None });
-    let world = World::with(setup).await;
-    world.integration(INTEGRATION).await;
-
-    world.device_with("truck-1", json!({"payload": {"site": "warsaw", "line": 3}})).await;
-
-    let device = world.wait_ready("truck-1").await;
-    assert_eq!(device["status"]["assignedHub"], HUBS[1]);
-    let returned = &world.secret("truck-1-hub").await["returnedPayload"];
-    assert_eq!(serde_json::from_str::<Value>(returned).unwrap(), answer);
-    assert!(device["status"]["returnedPayloadHash"].is_string());
-    assert!(!device["status"].to_string().contains("warsaw"), "the payload itself is not in the status");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_new_devices_cost_one_secret_and_one_status_write_each_and_no_read() {
     let world = World::start().await;
     world.wait_integration(INTEGRATION, "Available").await;
@@ -151,110 +128,4 @@ async fn twenty_new_devices_cost_one_secret_and_one_status_write_each_and_no_rea
     assert_eq!(writes, expected.into());
     assert_eq!(world.gets_since(before).await, 0);
     assert_eq!(world.registers(), 20);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_behind_a_gateway_gets_its_name_in_the_connection_string() {
-    let world = World::start().await;
-
-    world.device_with("leaf-1", json!({"secret": {"gatewayHostname": "gw.local"}})).await;
-
-    world.wait_ready("leaf-1").await;
-    let secret = world.secret("leaf-1-hub").await;
-    assert!(secret["connectionString"].ends_with(";GatewayHostName=gw.local"), "the gateway comes last");
-    assert!(!secret["iotHubHostname"].contains("gw.local"));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_of_the_secret_can_be_renamed_and_left_out() {
-    let world = World::start().await;
-
-    let keys = json!({"connectionString": "conn", "idScope": "", "registrationId": ""});
-    world.device_with("truck-1", json!({"secret": {"keys": keys}})).await;
-
-    world.wait_ready("truck-1").await;
-    let secret = world.secret("truck-1-hub").await;
-    let names: Vec<&str> = secret.keys().map(String::as_str).collect();
-    assert_eq!(names, ["conn", "deviceId", "iotHubHostname", "sharedAccessKey"]);
-    assert!(secret["conn"].starts_with("HostName="));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn name_labels_and_annotations_of_the_secret_can_be_chosen() {
-    let world = World::start().await;
-
-    let secret = json!({
-        "name": "warsaw-credentials",
-        "labels": {"tier": "edge", "app.kubernetes.io/part-of": "fleet"},
-        "annotations": {"example.com/owner": "ops"},
-    });
-    world.device_with("truck-1", json!({"secret": secret})).await;
-
-    let device = world.wait_ready("truck-1").await;
-    assert_eq!(device["status"]["secret"]["name"], "warsaw-credentials");
-    let secret = world.get(Kind::Secret, "warsaw-credentials").await;
-    assert_eq!(secret["metadata"]["labels"]["tier"], "edge");
-    assert_eq!(secret["metadata"]["labels"]["app.kubernetes.io/part-of"], "fleet");
-    assert_eq!(secret["metadata"]["annotations"]["example.com/owner"], "ops");
-    assert_eq!(world.generated_secrets().await.len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn labels_and_annotations_of_the_device_are_not_copied() {
-    let world = World::start().await;
-
-    let mut manifest = world::manifests::device("truck-1", json!({}));
-    manifest["metadata"]["labels"] = json!({"team": "logistics"});
-    manifest["metadata"]["annotations"] = json!({"example.com/note": "hello"});
-    world.create(Kind::Device, manifest).await;
-
-    world.wait_ready("truck-1").await;
-    let secret = world.get(Kind::Secret, "truck-1-hub").await;
-    assert!(secret["metadata"]["labels"]["team"].is_null());
-    assert!(secret["metadata"]["annotations"]["example.com/note"].is_null());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registration_id_of_its_own_is_what_dps_gets() {
-    let world = World::start().await;
-
-    world.device_with("truck-1", json!({"registrationId": "sn-007:a.b_c"})).await;
-
-    let device = world.wait_ready("truck-1").await;
-    assert_eq!(device["status"]["registrationId"], "sn-007:a.b_c");
-    assert!(world.ledger().iter().all(|entry| entry.registration_id.as_deref() == Some("sn-007:a.b_c")));
-    let secret = world.secret("truck-1-hub").await;
-    assert!(world.dps.accepts_device_key(SCOPE, "sn-007:a.b_c", &secret["sharedAccessKey"]));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_longest_names_and_ids_work() {
-    let world = World::start().await;
-    let (name, id) = ("n".repeat(249), "i".repeat(128));
-
-    world.device_with(&name, json!({"registrationId": id})).await;
-
-    world.wait_ready(&name).await;
-    let secret = world.get(Kind::Secret, &format!("{name}-hub")).await;
-    assert!(secret["metadata"]["labels"]["dps-operator.io/device"].is_null(), "it does not fit a label");
-    assert!(world.dps.accepts_device_key(SCOPE, &id, &data(&secret)["sharedAccessKey"]));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_payload_registers_once_more_and_an_equal_one_does_not() {
-    let world = World::start().await;
-    world.device_with("truck-1", json!({"payload": {"site": "warsaw", "line": 1}})).await;
-    world.wait_ready("truck-1").await;
-    assert_eq!(world.registers(), 1);
-
-    let moved = json!({"spec": {"payload": {"site": "gdansk"}}});
-    world.patch(Kind::Device, "truck-1", moved).await;
-    world.wait_ready("truck-1").await;
-    assert_eq!(world.registers(), 2);
-
-    let labelled = json!({"spec": {"secret": {"labels": {"tier": "edge"}}}});
-    world.patch(Kind::Device, "truck-1", labelled).await;
-    world.wait_ready("truck-1").await;
-    assert_eq!(world.get(Kind::Secret, "truck-1-hub").await["metadata"]["labels"]["tier"], "edge");
-    assert_eq!(world.registers(), 2);
 }

@@ -1,10 +1,10 @@
 //! A device from its declaration to its deletion.
 
-mod changes;
 mod deeply_nested_payloads;
 mod deletion;
 mod first_registration;
 mod integration_refs;
+mod payloads;
 mod registration_ids;
 mod self_registration;
-mod settings;
+mod suspension;

@@ -1,10 +1,10 @@
-//! Two integrations lead to one id scope, and a device of each claims the same registration id.
+//! A registration id is chosen once, and belongs to one device of an id scope.
 
 use dps_simulator::OperationKind;
 use serde_json::{Value, json};
 
-use crate::world::objects::is_ready;
-use crate::world::{Kind, SCOPE, World};
+use crate::world::objects::{data, is_ready, ready_reason};
+use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
 
 const ID: &str = "sn-1";
 
@@ -64,4 +64,113 @@ async fn a_claim_ends_with_its_integration_and_the_rival_goes_on_by_itself() {
     let key = &world.secret("b-hub").await["sharedAccessKey"];
     assert!(world.dps.accepts_device_key(SCOPE, ID, key));
     assert!(world.find(Kind::Secret, "a-hub").await.is_some(), "nobody's Secret is taken away");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_id_of_its_own_is_what_dps_gets() {
+    let world = World::start().await;
+
+    world.device_with("truck-1", json!({"registrationId": "sn-007:a.b_c"})).await;
+
+    let device = world.wait_ready("truck-1").await;
+    assert_eq!(device["status"]["registrationId"], "sn-007:a.b_c");
+    assert!(world.ledger().iter().all(|entry| entry.registration_id.as_deref() == Some("sn-007:a.b_c")));
+    let secret = world.secret("truck-1-hub").await;
+    assert!(world.dps.accepts_device_key(SCOPE, "sn-007:a.b_c", &secret["sharedAccessKey"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_longest_names_and_ids_work() {
+    let world = World::start().await;
+    let (name, id) = ("n".repeat(249), "i".repeat(128));
+
+    world.device_with(&name, json!({"registrationId": id})).await;
+
+    world.wait_ready(&name).await;
+    let secret = world.get(Kind::Secret, &format!("{name}-hub")).await;
+    assert!(secret["metadata"]["labels"]["dps-operator.io/device"].is_null(), "it does not fit a label");
+    assert!(world.dps.accepts_device_key(SCOPE, &id, &data(&secret)["sharedAccessKey"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_registration_id_cannot_be_changed_or_set_later() {
+    let world = World::empty().await;
+    world.device("plain").await;
+    world.device_with("named", json!({"registrationId": "sn-1"})).await;
+
+    for (device, id) in [("plain", json!("sn-2")), ("named", json!("sn-2")), ("named", Value::Null)] {
+        let refusal = world.try_patch(Kind::Device, device, json!({"spec": {"registrationId": id}})).await;
+
+        let message = refusal.unwrap_err().to_string();
+        assert!(message.contains("the registration id is immutable"), "{device}: {message}");
+    }
+    let equal = json!({"spec": {"registrationId": "plain"}});
+    world.try_patch(Kind::Device, "plain", equal).await.expect("setting what it is anyway is allowed");
+    assert_eq!(ready_reason(&world.get(Kind::Device, "named").await), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_devices_with_one_registration_id_the_registered_one_wins_until_it_is_deleted() {
+    let world = World::start().await;
+    world.device_with("winner", json!({"registrationId": "sn-1"})).await;
+    world.wait_ready("winner").await;
+
+    world.device_with("loser", json!({"registrationId": "sn-1"})).await;
+
+    let loser = world.wait_reason("loser", "DuplicateRegistrationId").await;
+    assert_eq!(condition(&loser, "Stalled").unwrap().reason, "DuplicateRegistrationId");
+    assert!(world.find(Kind::Secret, "loser-hub").await.is_none());
+    assert_eq!(world.registers(), 1);
+    assert!(is_ready(&world.get(Kind::Device, "winner").await));
+
+    world.delete(Kind::Device, "winner").await;
+
+    world.wait_ready("loser").await;
+    let key = &world.secret("loser-hub").await["sharedAccessKey"];
+    assert!(world.dps.accepts_device_key(SCOPE, "sn-1", key));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_new_devices_with_one_registration_id_the_older_wins() {
+    let mut world = World::start().await;
+    // Only what DPS has accepted counts.
+    world.device("first").await;
+    world.wait_ready("first").await;
+    world.wait(Kind::Integration, INTEGRATION, "accepted", |i| i["status"]["acceptedIdScope"] == SCOPE).await;
+    world.stop_operator().await;
+    // By name and by uid either could win: age alone decides.
+    let older = world.device_with("zulu", json!({"registrationId": "sn-1"})).await;
+    loop {
+        let younger = world.device_with("alpha", json!({"registrationId": "sn-1"})).await;
+        // Times of creation are whole seconds.
+        if younger["metadata"]["creationTimestamp"] != older["metadata"]["creationTimestamp"] {
+            break;
+        }
+        world.delete(Kind::Device, "alpha").await;
+    }
+
+    world.start_operator().await;
+
+    world.wait_ready("zulu").await;
+    world.wait_reason("alpha", "DuplicateRegistrationId").await;
+    let of_the_id = world.ledger().into_iter().filter(|e| e.registration_id.as_deref() == Some("sn-1"));
+    assert_eq!(of_the_id.filter(|entry| entry.operation == OperationKind::Register).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_registration_ids_in_different_id_scopes_are_no_duplicates() {
+    let mut setup = crate::world::Setup::default();
+    let mut other = setup.simulator.id_scopes[0].clone();
+    other.id_scope = "0ne00FFFFFF".to_owned();
+    setup.simulator.id_scopes.push(other);
+    let world = World::with(setup).await;
+    world.integration(INTEGRATION).await;
+    world.integration_with("mill", json!({"idScope": "0ne00FFFFFF"})).await;
+
+    world.device_with("truck-a", json!({"registrationId": "sn-1"})).await;
+    world.device_with("truck-b", json!({"registrationId": "sn-1", "integrationRef": {"name": "mill"}})).await;
+
+    world.wait_ready("truck-a").await;
+    let device = world.wait_ready("truck-b").await;
+    assert_eq!(device["status"]["idScope"], "0ne00FFFFFF");
 }

@@ -1,11 +1,8 @@
 //! What happens to settled devices by itself: lookups, and nothing else.
 
-use std::time::Duration;
-
 use dps_simulator::OperationKind;
 use serde_json::{Value, json};
 
-use crate::world::objects::is_ready;
 use crate::world::{HUBS, INTEGRATION, Kind, Mark, SCOPE, World, condition};
 
 fn calls(world: &World, mark: Mark, operation: OperationKind) -> usize {
@@ -81,27 +78,4 @@ async fn checks_that_come_to_more_than_the_rate_are_told_beside_ready() {
     world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"rateLimit": null}})).await;
     let mended = |object: &Value| condition(object, "QuotaInsufficient").is_none();
     world.wait(Kind::Integration, INTEGRATION, "mended", mended).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_whose_period_is_over_registers_once_more() {
-    const DEVICES: usize = 400;
-    let mut world = World::empty().await;
-    // One in nine seconds falls due: the shortest period is an hour.
-    world.patience = Duration::from_secs(180);
-    let periodic = json!({"reprovision": {"policy": "Periodic", "interval": "1h"}});
-    world.integration_with(INTEGRATION, json!({"deviceDefaults": periodic})).await;
-    world.devices("truck", DEVICES).await;
-    let before = world.wait_all_ready(DEVICES).await;
-    let mark = world.mark().await;
-
-    let again = || world.calls_since(mark, OperationKind::Register).into_keys().next();
-    world.wait_ledger("a second registration", |_| again().is_some()).await;
-
-    let name = again().unwrap();
-    let time = |device: &Value| device["status"]["lastRegistrationTime"].clone();
-    let first = time(before.iter().find(|device| device["metadata"]["name"] == *name).unwrap());
-    world.wait(Kind::Device, &name, "registered later", |d| is_ready(d) && time(d) != first).await;
-    let secret = world.secret(&format!("{name}-hub")).await;
-    assert!(world.dps.accepts_device_key(SCOPE, &name, &secret["sharedAccessKey"]));
 }

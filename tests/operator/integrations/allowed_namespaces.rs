@@ -1,4 +1,4 @@
-//! Devices that refer to an integration of another namespace.
+//! Which devices may refer to an integration: by their namespace and by their registration id.
 
 use std::sync::Arc;
 
@@ -125,4 +125,22 @@ async fn a_namespace_that_gets_and_loses_its_label_gets_and_loses_consent() {
     assert!(condition(&told, "Ready").unwrap().is_true(), "the Secret is as good as it was");
     let secret = world.secret("truck-hub").await;
     assert!(world.dps.accepts_device_key(SCOPE, "truck", &secret["sharedAccessKey"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_outside_the_prefixes_are_refused() {
+    let world = World::empty().await;
+    let prefixes = json!({"registrationIdPrefixes": ["truck-", "{namespace}-"]});
+    world.integration_with(INTEGRATION, prefixes).await;
+
+    world.device("truck-1").await;
+    world.device("car-1").await;
+    let own = format!("{}-1", world.namespace);
+    world.device(&own).await;
+
+    world.wait_ready("truck-1").await;
+    world.wait_ready(&own).await;
+    let refused = world.wait_reason("car-1", "ReferenceNotAllowed").await;
+    assert_eq!(condition(&refused, "Stalled").unwrap().reason, "ReferenceNotAllowed");
+    assert!(world.ledger().iter().all(|entry| entry.registration_id.as_deref() != Some("car-1")));
 }

@@ -106,3 +106,35 @@ async fn a_paused_rollout_holds_changed_labels_as_well() {
     }
     assert_eq!(world.registers(), 4);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_defaults_reach_every_device_that_says_nothing_itself() {
+    let world = World::start().await;
+    let own = json!({"secret": {"labels": {"line": "own"}}, "payload": {"site": "own"}});
+    world.device("silent").await;
+    world.device_with("outspoken", own).await;
+    world.wait_all_ready(2).await;
+
+    let defaults = json!({"secret": {"labels": {"line": "inherited", "plant": "nord"}}});
+    world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"deviceDefaults": defaults}})).await;
+
+    for (secret, line) in [("silent-hub", "inherited"), ("outspoken-hub", "own")] {
+        let labels = |secret: &Value| secret["metadata"]["labels"].clone();
+        let there = |secret: &Value| labels(secret)["plant"] == "nord" && labels(secret)["line"] == line;
+        world.wait(Kind::Secret, secret, "labelled", there).await;
+    }
+    assert_eq!(world.registers(), 2, "labels are not DPS's business");
+
+    let defaults = json!({"payload": {"site": "inherited"}});
+    world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"deviceDefaults": defaults}})).await;
+    world
+        .wait_ledger("the silent one again", |ledger| {
+            let register =
+                |entry: &&dps_simulator::LedgerEntry| format!("{:?}", entry.operation) == "Register";
+            ledger.iter().filter(register).count() == 3
+        })
+        .await;
+    world.wait_all_ready(2).await;
+    let hashes = |device: &Value| device["status"]["registeredHash"].clone();
+    assert_ne!(hashes(&world.get(Kind::Device, "silent").await), Value::Null);
+}

@@ -2,4 +2,5 @@
 
 mod allowed_namespaces;
 mod device_defaults;
-mod references;
+mod endpoint;
+mod key_secrets;

@@ -4,7 +4,9 @@ use dps_simulator::{OperationKind, Outcome};
 use serde_json::{Value, json};
 
 use crate::world::keys::{NEW_KEY, fingerprint};
-use crate::world::{GROUP, INTEGRATION, Kind, PRIMARY_KEY, SCOPE, SECONDARY_KEY, World, condition};
+use crate::world::{
+    GROUP, INTEGRATION, Kind, PRIMARY_KEY, SCOPE, SECONDARY_KEY, World, condition, manifests,
+};
 
 /// A world with provisioned devices whose integration knows both keys and uses the primary.
 async fn provisioned(devices: usize) -> World {
@@ -131,4 +133,25 @@ async fn suspended_devices_and_those_that_never_register_again_are_counted_as_ex
     let waiting = [json!(6), json!(4), json!(2), json!(false)];
     world.wait(Kind::Integration, INTEGRATION, "four to move", |i| counts(i) == waiting).await;
     assert_eq!(world.registers(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_secondary_key_can_be_the_active_one() {
+    let world = World::empty().await;
+    let both = [("primaryKey", PRIMARY_KEY), ("secondaryKey", SECONDARY_KEY)];
+    world.create(Kind::Secret, manifests::secret("factory-key", &both)).await;
+    let keys = json!({"active": "Secondary", "secondaryKeyRef": {"name": "factory-key"}});
+    world.integration_without_key(INTEGRATION, json!({"attestation": {"symmetricKey": keys}})).await;
+
+    world.device("truck-1").await;
+
+    let device = world.wait_ready("truck-1").await;
+    assert_eq!(device["status"]["credential"]["slot"], "Secondary");
+    let accepted = |i: &Value| i["status"]["credentials"]["working"] == "Secondary";
+    let integration = world.wait(Kind::Integration, INTEGRATION, "accepted", accepted).await;
+    let fingerprints = &integration["status"]["credentials"];
+    assert_eq!(fingerprints["secondary"]["fingerprint"], device["status"]["credential"]["fingerprint"]);
+    assert_ne!(fingerprints["primary"], fingerprints["secondary"]);
+    let key = &world.secret("truck-1-hub").await["sharedAccessKey"];
+    assert!(world.dps.accepts_device_key(SCOPE, "truck-1", key));
 }

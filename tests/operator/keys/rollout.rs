@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use dps_simulator::OperationKind;
 use serde_json::{Value, json};
 
+use super::wait_all_moved;
+use crate::world::keys::NEW_KEY;
 use crate::world::objects::{data, identity};
-use crate::world::{GROUP, INTEGRATION, Kind, SCOPE, SECONDARY_KEY, WRONG_KEY, World, condition};
-
-const NEW_KEY: &str = WRONG_KEY;
+use crate::world::{GROUP, INTEGRATION, Kind, SCOPE, SECONDARY_KEY, World, condition};
 
 /// A world of provisioned devices whose integration has this `rollout`.
 async fn provisioned(rollout: Value, devices: usize) -> World {
@@ -83,4 +83,24 @@ async fn a_slow_rollout_moves_few_devices_at_a_time_and_lets_new_ones_through() 
     let registered = registered_after(&world, DEVICES);
     assert_eq!(registered.len(), 3, "{registered:?}");
     assert_eq!(registered[1], "new", "it does not wait for the others: {registered:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_that_is_held_from_the_start_shows_how_many_devices_wait() {
+    const FLEET: usize = 3;
+    let world = World::empty().await;
+    world.integration_with(INTEGRATION, json!({"rollout": {"paused": true}})).await;
+    world.devices("truck", FLEET).await;
+    world.wait_all_ready(FLEET).await;
+    // From here on no device has anything to say.
+    world.wait_counters(INTEGRATION, |devices| devices["ready"] == FLEET).await;
+
+    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
+    world.change_group_key("factory-key", NEW_KEY).await;
+
+    let waits = |integration: &Value| integration["status"]["keyRotation"]["pending"] == FLEET;
+    world.wait(Kind::Integration, INTEGRATION, "about to move all", waits).await;
+    assert_eq!(world.registers(), FLEET);
+    world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"rollout": null}})).await;
+    wait_all_moved(&world, FLEET, NEW_KEY).await;
 }

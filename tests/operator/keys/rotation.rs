@@ -1,16 +1,17 @@
 //! A group's key changes under a fleet: in the midst of other work, twice, held, and over a crash.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use dps_simulator::{LedgerEntry, OperationKind};
 use serde_json::{Value, json};
 
+use super::wait_all_moved;
 use crate::world::history::History;
 use crate::world::keys::{NEW_KEY, NEWEST_KEY, fingerprint, made_from};
 use crate::world::objects::{data, is_ready};
-use crate::world::witness::Mark;
-use crate::world::{GROUP, INTEGRATION, Kind, PATIENCE, PRIMARY_KEY, SCOPE, SECONDARY_KEY, World};
+use crate::world::scanner::{base64, device_key};
+use crate::world::{GROUP, Kind, Mark, PATIENCE, PRIMARY_KEY, SCOPE, SECONDARY_KEY, WRONG_KEY, World};
 
 /// A world with devices `truck-1` to `truck-<devices>`, all of them provisioned.
 async fn provisioned(devices: usize) -> World {
@@ -22,17 +23,6 @@ async fn provisioned(devices: usize) -> World {
 
 fn registers_since(world: &World, mark: Mark) -> usize {
     world.calls_since(mark, OperationKind::Register).values().sum()
-}
-
-/// Waits until all devices were moved to this key and the integration's status says so.
-async fn wait_all_moved(world: &World, devices: usize, key: &str) {
-    world.wait_moved(devices, "Primary", key).await;
-    let over = |i: &Value| i["status"]["devices"]["ready"] == devices && i["status"]["keyRotation"].is_null();
-    world.wait(Kind::Integration, INTEGRATION, "through with the rotation", over).await;
-    for secret in world.generated_secrets().await {
-        let values = data(&secret);
-        assert!(world.dps.accepts_device_key(SCOPE, &values["registrationId"], &values["sharedAccessKey"]));
-    }
 }
 
 /// Fails if a Secret was ever a mixture on its way to this key.
@@ -148,21 +138,42 @@ async fn recorded(world: &World, key: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotation_that_is_held_from_the_start_shows_how_many_devices_wait() {
-    const FLEET: usize = 3;
-    let world = World::empty().await;
-    world.integration_with(INTEGRATION, json!({"rollout": {"paused": true}})).await;
-    world.devices("truck", FLEET).await;
-    world.wait_all_ready(FLEET).await;
-    // From here on no device has anything to say.
-    world.wait_counters(INTEGRATION, |devices| devices["ready"] == FLEET).await;
+async fn a_new_group_key_reaches_every_device_and_no_secret_is_ever_half_changed() {
+    const DEVICES: usize = 10;
+    let world = World::start().await;
+    world.devices("truck", DEVICES).await;
+    let devices = world.wait_all_ready(DEVICES).await;
+    let old = devices[0]["status"]["credential"]["fingerprint"].clone();
+    world.dps.set_group_keys(SCOPE, GROUP, WRONG_KEY, SECONDARY_KEY).unwrap();
 
-    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
-    world.change_group_key("factory-key", NEW_KEY).await;
+    let started = std::time::Instant::now();
+    world.change_group_key("factory-key", WRONG_KEY).await;
 
-    let waits = |integration: &Value| integration["status"]["keyRotation"]["pending"] == FLEET;
-    world.wait(Kind::Integration, INTEGRATION, "about to move all", waits).await;
-    assert_eq!(world.registers(), FLEET);
-    world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"rollout": null}})).await;
-    wait_all_moved(&world, FLEET, NEW_KEY).await;
+    // Looked at again and again until all have changed: each is at every moment the old or the new, whole.
+    let mut rotated = 0;
+    while rotated < DEVICES {
+        let secrets = world.generated_secrets().await;
+        rotated = secrets.iter().filter(|secret| is_whole(&data(secret), PRIMARY_KEY, WRONG_KEY)).count();
+        if started.elapsed() > PATIENCE {
+            world.give_up(&format!("{rotated} of {DEVICES} Secrets changed"), &json!(devices));
+        }
+    }
+    for device in world.wait_all_ready(DEVICES).await {
+        let name = device["metadata"]["name"].as_str().unwrap();
+        // The status follows its Secret.
+        let says_so = |device: &Value| device["status"]["credential"]["fingerprint"] != old;
+        world.wait(Kind::Device, name, "known to have the new key", says_so).await;
+        let key = &world.secret(&format!("{name}-hub")).await["sharedAccessKey"];
+        assert!(world.dps.accepts_device_key(SCOPE, name, key));
+    }
+    assert_eq!(world.registers(), 2 * DEVICES);
+}
+
+/// Whether it is the new one; fails if it is a mixture of both or neither.
+fn is_whole(values: &BTreeMap<String, String>, old: &str, new: &str) -> bool {
+    let key_of = |group_key: &str| base64(&device_key(group_key, &values["deviceId"]));
+    let key = &values["sharedAccessKey"];
+    assert!(values["connectionString"].ends_with(&format!(";SharedAccessKey={key}")));
+    assert!([key_of(old), key_of(new)].contains(key));
+    *key == key_of(new)
 }

@@ -2,15 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::calls;
 use crate::world::objects::is_observed;
 use crate::world::requests::{RECONCILE, TOKEN, annotation};
-use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, World, condition};
-
-/// Calls of one kind that DPS has seen for a device.
-fn calls(world: &World, operation: &str, device: &str) -> usize {
-    let of_it = |entry: &&dps_simulator::LedgerEntry| entry.registration_id.as_deref() == Some(device);
-    world.ledger().iter().filter(of_it).filter(|e| format!("{:?}", e.operation) == operation).count()
-}
+use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, World};
 
 fn other_hub(device: &Value) -> &'static str {
     HUBS.into_iter().find(|hub| device["status"]["assignedHub"] != *hub).unwrap()
@@ -84,47 +79,4 @@ async fn a_registration_that_is_gone_is_made_again_when_a_lookup_does_not_find_i
     world.wait_ledger("registered again", |_| calls(&world, "Register", "truck-1") == 2).await;
     world.wait_reason("truck-1", "Provisioned").await;
     assert!(world.dps.registration(SCOPE, "truck-1").is_some());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lookup_first_adopts_a_registration_as_it_is_and_registers_only_where_there_is_none() {
-    let world = World::start().await;
-    world.device("truck-1").await;
-    let hub = world.wait_ready("truck-1").await["status"]["assignedHub"].clone();
-    world.delete(Kind::Device, "truck-1").await;
-    world.wait_gone(Kind::Secret, "truck-1-hub").await;
-    let first = json!({"registration": {"onCreate": "LookupFirst"}});
-
-    world.device_with("truck-1", first.clone()).await;
-    world.device_with("truck-2", first).await;
-
-    let adopted = world.wait_ready("truck-1").await;
-    assert_eq!(adopted["status"]["assignedHub"], hub);
-    let key = &world.secret("truck-1-hub").await["sharedAccessKey"];
-    assert!(world.dps.accepts_device_key(SCOPE, "truck-1", key));
-    world.wait_ready("truck-2").await;
-    assert_eq!((calls(&world, "Register", "truck-1"), calls(&world, "Lookup", "truck-1")), (1, 1));
-    assert_eq!((calls(&world, "Register", "truck-2"), calls(&world, "Lookup", "truck-2")), (1, 1));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn policy_never_registers_once_and_then_only_for_a_token() {
-    let world = World::start().await;
-    let never = |site: &str| json!({"reprovision": {"policy": "Never"}, "payload": {"site": site}});
-    world.device_with("truck-1", never("a")).await;
-    world.wait_ready("truck-1").await;
-
-    world.patch(Kind::Device, "truck-1", json!({"spec": never("b")})).await;
-
-    let device = world.wait(Kind::Device, "truck-1", "observed", is_observed).await;
-    let ready = condition(&device, "Ready").unwrap();
-    assert!(ready.is_true() && ready.message.contains("policy is Never"), "{}", ready.message);
-    assert_eq!(calls(&world, "Register", "truck-1"), 1);
-
-    world.patch(Kind::Device, "truck-1", annotation(TOKEN, &json!("now"))).await;
-    let applied = |device: &Value| {
-        !condition(device, "Ready").is_some_and(|ready| ready.message.contains("policy is Never"))
-    };
-    world.wait(Kind::Device, "truck-1", "applied", applied).await;
-    assert_eq!(calls(&world, "Register", "truck-1"), 2);
 }

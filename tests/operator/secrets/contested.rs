@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::SECRET;
 use crate::world::objects::data;
 use crate::world::{Kind, World, condition};
 
-const SECRET: &str = "truck-1-hub";
 /// Each but the first follows a restoration. The last of those comes after 1 + 2 + 4 + 8 s of waits.
 const EDITS: usize = 8;
 

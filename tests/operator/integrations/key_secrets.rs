@@ -1,0 +1,96 @@
+//! The Secret with an integration's group key.
+
+use serde_json::json;
+
+use crate::world::objects::is_ready;
+use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, SCOPE, World, condition, manifests};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_secret_may_come_later_and_go_again() {
+    let world = World::empty().await;
+    world.integration_without_key(INTEGRATION, json!({})).await;
+    world.devices("truck", 3).await;
+    let integration = world.wait_integration(INTEGRATION, "KeySecretNotFound").await;
+    assert_eq!(condition(&integration, "Reconciling").unwrap().reason, "KeySecretNotFound");
+    assert!(condition(&integration, "Ready").unwrap().message.contains("factory-key"));
+
+    world.group_key("factory-key", PRIMARY_KEY).await;
+
+    world.wait_integration(INTEGRATION, "Available").await;
+    world.wait_all_ready(3).await;
+
+    world.delete(Kind::Secret, "factory-key").await;
+
+    world.wait_integration(INTEGRATION, "KeySecretNotFound").await;
+    assert!(world.list(Kind::Device).await.iter().all(is_ready), "provisioned devices are left in peace");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unusable_key_is_told_apart_from_a_missing_one_and_never_shown() {
+    let world = World::empty().await;
+    world.create(Kind::Secret, manifests::secret("factory-key", &[("other", PRIMARY_KEY)])).await;
+    world.integration_without_key(INTEGRATION, json!({})).await;
+    let integration = world.wait_integration(INTEGRATION, "KeySecretNotFound").await;
+    assert!(condition(&integration, "Ready").unwrap().message.contains("primaryKey"));
+
+    let cut_off = &PRIMARY_KEY[..PRIMARY_KEY.len() - 1];
+    let too_short = "ZWxldmVuIGJ5dGVz";
+    let too_long = PRIMARY_KEY.repeat(2);
+    let two_lines = format!("{PRIMARY_KEY}\n{PRIMARY_KEY}");
+    for bad in ["", "!!! this is not base64 !!!", cut_off, too_short, &too_long, &two_lines] {
+        world.change_group_key("factory-key", bad).await;
+        let integration = world.wait_integration(INTEGRATION, "KeyInvalid").await;
+        assert_eq!(condition(&integration, "Stalled").unwrap().reason, "KeyInvalid", "{bad:?}");
+        let message = condition(&integration, "Ready").unwrap().message;
+        assert!(!message.contains("this is not") && !message.contains(&PRIMARY_KEY[..12]), "{message}");
+        // Mended in between, so that each of them has to be noticed.
+        world.change_group_key("factory-key", PRIMARY_KEY).await;
+        world.wait_integration(INTEGRATION, "Available").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trailing_newline_in_the_key_is_forgiven() {
+    let world = World::empty().await;
+    world.group_key("factory-key", &format!("{PRIMARY_KEY}\n")).await;
+    world.integration_without_key(INTEGRATION, json!({})).await;
+
+    world.device("truck-1").await;
+
+    world.wait_ready("truck-1").await;
+    let key = &world.secret("truck-1-hub").await["sharedAccessKey"];
+    assert!(world.dps.accepts_device_key(SCOPE, "truck-1", key));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generated_secret_is_refused_as_a_group_key() {
+    let world = World::start().await;
+    world.device("truck-1").await;
+    world.wait_ready("truck-1").await;
+    let before = world.mark().await;
+
+    let key = json!({"name": "truck-1-hub", "key": "sharedAccessKey"});
+    let spec = json!({"attestation": {"symmetricKey": {"primaryKeyRef": key}}});
+    world.integration_without_key("feedback", spec).await;
+    world.device_with("truck-2", json!({"integrationRef": {"name": "feedback"}})).await;
+
+    let integration = world.wait_integration("feedback", "KeyInvalid").await;
+    assert!(condition(&integration, "Ready").unwrap().message.contains("truck-1-hub"));
+    assert_eq!(world.ledger_since(before), []);
+}
+
+/// The operator watches the first 128 objects that integrations refer to and reads the others now and then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_integrations_than_the_operator_watches_keys_of_all_work() {
+    const INTEGRATIONS: usize = 140;
+    let world = World::empty().await;
+
+    for number in 1..=INTEGRATIONS {
+        let name = format!("factory-{number}");
+        world.integration(&name).await;
+        world.device_with(&format!("truck-{number}"), json!({"integrationRef": {"name": name}})).await;
+    }
+
+    world.wait_all_ready(INTEGRATIONS).await;
+    assert_eq!(world.registers(), INTEGRATIONS);
+}

@@ -1,0 +1,77 @@
+//! When a device registers: at its creation, periodically, or never again.
+
+use std::time::Duration;
+
+use dps_simulator::OperationKind;
+use serde_json::{Value, json};
+
+use super::calls;
+use crate::world::objects::{is_observed, is_ready};
+use crate::world::requests::{TOKEN, annotation};
+use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lookup_first_adopts_a_registration_as_it_is_and_registers_only_where_there_is_none() {
+    let world = World::start().await;
+    world.device("truck-1").await;
+    let hub = world.wait_ready("truck-1").await["status"]["assignedHub"].clone();
+    world.delete(Kind::Device, "truck-1").await;
+    world.wait_gone(Kind::Secret, "truck-1-hub").await;
+    let first = json!({"registration": {"onCreate": "LookupFirst"}});
+
+    world.device_with("truck-1", first.clone()).await;
+    world.device_with("truck-2", first).await;
+
+    let adopted = world.wait_ready("truck-1").await;
+    assert_eq!(adopted["status"]["assignedHub"], hub);
+    let key = &world.secret("truck-1-hub").await["sharedAccessKey"];
+    assert!(world.dps.accepts_device_key(SCOPE, "truck-1", key));
+    world.wait_ready("truck-2").await;
+    assert_eq!((calls(&world, "Register", "truck-1"), calls(&world, "Lookup", "truck-1")), (1, 1));
+    assert_eq!((calls(&world, "Register", "truck-2"), calls(&world, "Lookup", "truck-2")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policy_never_registers_once_and_then_only_for_a_token() {
+    let world = World::start().await;
+    let never = |site: &str| json!({"reprovision": {"policy": "Never"}, "payload": {"site": site}});
+    world.device_with("truck-1", never("a")).await;
+    world.wait_ready("truck-1").await;
+
+    world.patch(Kind::Device, "truck-1", json!({"spec": never("b")})).await;
+
+    let device = world.wait(Kind::Device, "truck-1", "observed", is_observed).await;
+    let ready = condition(&device, "Ready").unwrap();
+    assert!(ready.is_true() && ready.message.contains("policy is Never"), "{}", ready.message);
+    assert_eq!(calls(&world, "Register", "truck-1"), 1);
+
+    world.patch(Kind::Device, "truck-1", annotation(TOKEN, &json!("now"))).await;
+    let applied = |device: &Value| {
+        !condition(device, "Ready").is_some_and(|ready| ready.message.contains("policy is Never"))
+    };
+    world.wait(Kind::Device, "truck-1", "applied", applied).await;
+    assert_eq!(calls(&world, "Register", "truck-1"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_whose_period_is_over_registers_once_more() {
+    const DEVICES: usize = 400;
+    let mut world = World::empty().await;
+    // One in nine seconds falls due: the shortest period is an hour.
+    world.patience = Duration::from_secs(180);
+    let periodic = json!({"reprovision": {"policy": "Periodic", "interval": "1h"}});
+    world.integration_with(INTEGRATION, json!({"deviceDefaults": periodic})).await;
+    world.devices("truck", DEVICES).await;
+    let before = world.wait_all_ready(DEVICES).await;
+    let mark = world.mark().await;
+
+    let again = || world.calls_since(mark, OperationKind::Register).into_keys().next();
+    world.wait_ledger("a second registration", |_| again().is_some()).await;
+
+    let name = again().unwrap();
+    let time = |device: &Value| device["status"]["lastRegistrationTime"].clone();
+    let first = time(before.iter().find(|device| device["metadata"]["name"] == *name).unwrap());
+    world.wait(Kind::Device, &name, "registered later", |d| is_ready(d) && time(d) != first).await;
+    let secret = world.secret(&format!("{name}-hub")).await;
+    assert!(world.dps.accepts_device_key(SCOPE, &name, &secret["sharedAccessKey"]));
+}
