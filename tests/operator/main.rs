@@ -4,29 +4,19 @@
 //! its own ([`world::World`]). Nothing here reads the operator's types: what is asserted is what a
 //! user sees with kubectl.
 
-#[cfg(test)]
+// Always true here: below it clippy takes everything for test code, which may unwrap and panic.
+#![cfg(test)]
+
 mod after_five_minutes;
-#[cfg(test)]
 mod devices;
-#[cfg(test)]
 mod dps;
-#[cfg(test)]
 mod examples;
-#[cfg(test)]
 mod gitops;
-#[cfg(test)]
 mod integrations;
-#[cfg(test)]
 mod keys;
-#[cfg(test)]
 mod kubernetes;
-#[cfg(test)]
 mod lifecycle;
-#[cfg(test)]
 mod reprovisioning;
-#[cfg(test)]
 mod secrets;
-#[cfg(test)]
 mod status;
-#[cfg(test)]
 mod world;
