@@ -26,9 +26,7 @@ async fn a_deleted_device_takes_its_secret_along_and_leaves_dps_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_deleted_while_it_is_registered_leaves_no_secret() {
-    let world = World::start().await;
-    world.device("first").await;
-    world.wait_ready("first").await;
+    let world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(1));
     world.device("truck-1").await;
     world.wait_ledger("a registration of truck-1", |ledger| started(ledger, "truck-1")).await;
@@ -112,9 +110,7 @@ async fn many_devices_deleted_and_made_again_in_the_middle_of_registrations_all_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_deleted_in_the_middle_of_registrations_ends_cleanly() {
     const DEVICES: usize = 10;
-    let mut world = World::start().await;
-    world.device("first").await;
-    world.wait_ready("first").await;
+    let mut world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(1));
     world.devices("truck", DEVICES).await;
     world.wait_ledger("registrations", |_| world.registers() > DEVICES / 2).await;

@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::world::objects::{data, identity, uid};
-use crate::world::{INTEGRATION, Kind, SCOPE, Setup, WRONG_KEY, World, condition};
-
-const OTHER_SCOPE: &str = "0ne00FFFFFF";
-const OTHER_HUB: &str = "hub-c.azure-devices.net";
+use crate::world::{INTEGRATION, Kind, OTHER_HUB, OTHER_SCOPE, SCOPE, Setup, WRONG_KEY, World, condition};
 
 async fn refer_to(world: &World, integration: &str) {
     world.patch(Kind::Device, "truck-1", json!({"spec": {"integrationRef": {"name": integration}}})).await;
@@ -42,11 +39,7 @@ async fn a_device_that_refers_to_nothing_keeps_its_secret_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retained_secret_is_the_same_object_after_a_move_to_another_id_scope() {
-    let mut setup = Setup::default();
-    let mut other = setup.simulator.id_scopes[0].clone();
-    (other.id_scope, other.hubs) = (OTHER_SCOPE.to_owned(), vec![OTHER_HUB.to_owned()]);
-    setup.simulator.id_scopes.push(other);
-    let world = World::with(setup).await;
+    let world = World::with(Setup::two_id_scopes()).await;
     world.integration(INTEGRATION).await;
     world.integration_with("mill", json!({"idScope": OTHER_SCOPE})).await;
     world.device_with("truck-1", json!({"secret": {"deletionPolicy": "Retain"}})).await;
@@ -73,12 +66,7 @@ async fn a_retained_secret_is_the_same_object_after_a_move_to_another_id_scope()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_that_moves_to_another_id_scope_is_registered_there_and_its_secret_replaced_in_one_write() {
-    let mut setup = Setup::default();
-    let mut other = setup.simulator.id_scopes[0].clone();
-    other.id_scope = OTHER_SCOPE.to_owned();
-    other.hubs = vec!["hub-c.azure-devices.net".to_owned()];
-    setup.simulator.id_scopes.push(other);
-    let world = World::with(setup).await;
+    let world = World::with(Setup::two_id_scopes()).await;
     world.integration(INTEGRATION).await;
     world.integration_with("mill", json!({"idScope": OTHER_SCOPE})).await;
     world.device("truck-1").await;
@@ -91,14 +79,14 @@ async fn a_device_that_moves_to_another_id_scope_is_registered_there_and_its_sec
 
     let device = world.wait_ready("truck-1").await;
     assert_eq!(device["status"]["idScope"], OTHER_SCOPE);
-    assert_eq!(device["status"]["assignedHub"], "hub-c.azure-devices.net");
+    assert_eq!(device["status"]["assignedHub"], OTHER_HUB);
     assert_eq!(device["status"]["previousHub"], hub);
     let replaced = world.get(Kind::Secret, "truck-1-hub").await;
     assert_eq!(uid(&replaced), uid(&secret));
     let annotations = &replaced["metadata"]["annotations"];
     assert_eq!(annotations["dps-operator.io/registration"], format!("{OTHER_SCOPE}/truck-1"));
     assert_eq!(replaced["metadata"]["labels"]["dps-operator.io/integration"], "mill");
-    assert_eq!(data(&replaced)["iotHubHostname"], "hub-c.azure-devices.net");
+    assert_eq!(data(&replaced)["iotHubHostname"], OTHER_HUB);
     assert_eq!(world.writes_since(before).await.get("patch secrets"), Some(&1));
     assert!(world.dps.registration(SCOPE, "truck-1").is_some(), "nothing is ever deleted in DPS");
 }

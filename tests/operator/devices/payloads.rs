@@ -1,20 +1,17 @@
 //! What a device sends to DPS with its registration.
 
-use dps_simulator::{AllocationPolicy, Webhook, WebhookRule};
+use dps_simulator::{Webhook, WebhookRule};
 use serde_json::{Value, json};
 
 use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, Setup, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_payload_reaches_custom_allocation_and_what_it_returns_lands_in_the_secret() {
-    let mut setup = Setup::default();
     let answer = json!({"topic": "warsaw/eu", "interval": 30});
     let rule =
         WebhookRule { value: json!("warsaw"), hub: HUBS[1].to_owned(), payload: answer.as_object().cloned() };
-    let group = &mut setup.simulator.id_scopes[0].enrollment_groups[0];
-    group.allocation_policy = AllocationPolicy::Custom;
-    group.webhook = Some(Webhook { field: "site".to_owned(), rules: vec![rule], otherwise: None });
-    let world = World::with(setup).await;
+    let webhook = Webhook { field: "site".to_owned(), rules: vec![rule], otherwise: None };
+    let world = World::with(Setup::custom_allocation(webhook)).await;
     world.integration(INTEGRATION).await;
 
     world.device_with("truck-1", json!({"payload": {"site": "warsaw", "line": 3}})).await;
@@ -38,7 +35,7 @@ async fn a_payload_that_dps_would_refuse_for_its_size_is_refused_before() {
     world.wait_ready("fits").await;
     let device = world.wait_reason("large", "InvalidConfiguration").await;
     assert!(condition(&device, "Ready").unwrap().message.contains("64 KiB"));
-    assert!(world.ledger().iter().all(|entry| entry.registration_id.as_deref() == Some("fits")));
+    assert_eq!(world.devices_asked(), ["fits"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

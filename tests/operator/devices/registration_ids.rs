@@ -1,10 +1,9 @@
 //! A registration id is chosen once, and belongs to one device of an id scope.
 
-use dps_simulator::OperationKind;
 use serde_json::{Value, json};
 
 use crate::world::objects::{data, is_ready, ready_reason};
-use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
+use crate::world::{INTEGRATION, Kind, OTHER_SCOPE, SCOPE, Setup, World, condition};
 
 const ID: &str = "sn-1";
 
@@ -24,13 +23,8 @@ async fn rivals() -> World {
     }
     world.device_with("b", of("mill", ID)).await;
     world.wait_reason("b", "DuplicateRegistrationId").await;
-    assert_eq!(registers_of_the_id(&world), 1);
+    assert_eq!(world.registers_of(ID), 1);
     world
-}
-
-fn registers_of_the_id(world: &World) -> usize {
-    let registers = world.ledger().into_iter().filter(|entry| entry.operation == OperationKind::Register);
-    registers.filter(|entry| entry.registration_id.as_deref() == Some(ID)).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,7 +42,7 @@ async fn a_claim_stands_while_the_key_of_its_integration_is_missing() {
     world.device_with("witness", of("mill", "sn-3")).await;
     world.wait_ready("witness").await;
     world.wait_reason("b", "DuplicateRegistrationId").await;
-    assert_eq!(registers_of_the_id(&world), 1);
+    assert_eq!(world.registers_of(ID), 1);
     assert!(is_ready(&world.get(Kind::Device, "a").await));
     assert!(world.find(Kind::Secret, "b-hub").await.is_none());
 }
@@ -60,9 +54,8 @@ async fn a_claim_ends_with_its_integration_and_the_rival_goes_on_by_itself() {
     world.delete(Kind::Integration, "press").await;
 
     world.wait_ready("b").await;
-    assert_eq!(registers_of_the_id(&world), 2);
-    let key = &world.secret("b-hub").await["sharedAccessKey"];
-    assert!(world.dps.accepts_device_key(SCOPE, ID, key));
+    assert_eq!(world.registers_of(ID), 2);
+    assert!(world.hub_accepts(ID, "b-hub").await);
     assert!(world.find(Kind::Secret, "a-hub").await.is_some(), "nobody's Secret is taken away");
 }
 
@@ -74,9 +67,8 @@ async fn a_registration_id_of_its_own_is_what_dps_gets() {
 
     let device = world.wait_ready("truck-1").await;
     assert_eq!(device["status"]["registrationId"], "sn-007:a.b_c");
-    assert!(world.ledger().iter().all(|entry| entry.registration_id.as_deref() == Some("sn-007:a.b_c")));
-    let secret = world.secret("truck-1-hub").await;
-    assert!(world.dps.accepts_device_key(SCOPE, "sn-007:a.b_c", &secret["sharedAccessKey"]));
+    assert_eq!(world.devices_asked(), ["sn-007:a.b_c"]);
+    assert!(world.hub_accepts("sn-007:a.b_c", "truck-1-hub").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,8 +118,7 @@ async fn of_two_devices_with_one_registration_id_the_registered_one_wins_until_i
     world.delete(Kind::Device, "winner").await;
 
     world.wait_ready("loser").await;
-    let key = &world.secret("loser-hub").await["sharedAccessKey"];
-    assert!(world.dps.accepts_device_key(SCOPE, "sn-1", key));
+    assert!(world.hub_accepts("sn-1", "loser-hub").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,24 +144,19 @@ async fn of_two_new_devices_with_one_registration_id_the_older_wins() {
 
     world.wait_ready("zulu").await;
     world.wait_reason("alpha", "DuplicateRegistrationId").await;
-    let of_the_id = world.ledger().into_iter().filter(|e| e.registration_id.as_deref() == Some("sn-1"));
-    assert_eq!(of_the_id.filter(|entry| entry.operation == OperationKind::Register).count(), 1);
+    assert_eq!(world.registers_of("sn-1"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn equal_registration_ids_in_different_id_scopes_are_no_duplicates() {
-    let mut setup = crate::world::Setup::default();
-    let mut other = setup.simulator.id_scopes[0].clone();
-    other.id_scope = "0ne00FFFFFF".to_owned();
-    setup.simulator.id_scopes.push(other);
-    let world = World::with(setup).await;
+    let world = World::with(Setup::two_id_scopes()).await;
     world.integration(INTEGRATION).await;
-    world.integration_with("mill", json!({"idScope": "0ne00FFFFFF"})).await;
+    world.integration_with("mill", json!({"idScope": OTHER_SCOPE})).await;
 
     world.device_with("truck-a", json!({"registrationId": "sn-1"})).await;
     world.device_with("truck-b", json!({"registrationId": "sn-1", "integrationRef": {"name": "mill"}})).await;
 
     world.wait_ready("truck-a").await;
     let device = world.wait_ready("truck-b").await;
-    assert_eq!(device["status"]["idScope"], "0ne00FFFFFF");
+    assert_eq!(device["status"]["idScope"], OTHER_SCOPE);
 }

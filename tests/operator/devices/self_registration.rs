@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use dps_simulator::OperationKind;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::world::scanner::{base64, device_key};
 use crate::world::{GROUP, HUBS, Kind, PRIMARY_KEY, SCOPE, World};
@@ -40,14 +39,12 @@ async fn a_device_that_registers_itself_elsewhere_is_followed_and_never_fought()
 
     let assigned = tokio::task::block_in_place(|| register_itself(&world, "truck-1", &ca));
     assert_eq!(assigned["assignedHub"], other);
-    let look = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}});
-    world.patch(Kind::Device, "truck-1", look).await;
+    world.request_lookup(Kind::Device, "truck-1", "now").await;
 
     let followed = |device: &Value| device["status"]["assignedHub"] == other;
     let device = world.wait(Kind::Device, "truck-1", "where it went", followed).await;
     assert_eq!(device["status"]["previousHub"], hub);
     assert_eq!(device["status"]["assignment"]["etag"], assigned["etag"]);
     assert_eq!(world.secret("truck-1-hub").await["iotHubHostname"], other);
-    let registers = world.ledger().iter().filter(|e| e.operation == OperationKind::Register).count();
-    assert_eq!(registers, 2, "once by the operator, once by the device itself");
+    assert_eq!(world.registers(), 2, "once by the operator, once by the device itself");
 }

@@ -2,19 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use dps_simulator::{Fault, FaultAction, HugeOf, OperationKind, RawBody, RegistrationStatus};
+use dps_simulator::{Fault, FaultAction, HugeOf, RawBody, RegistrationStatus};
 use serde_json::{Value, json};
 
 use crate::world::objects::is_observed;
 use crate::world::{GROUP, HUBS, INTEGRATION, Kind, SCOPE, World, condition};
-
-/// A world whose integration DPS has accepted already: no gate for newcomers is in the way.
-async fn accepted() -> World {
-    let world = World::start().await;
-    world.device("first").await;
-    world.wait_ready("first").await;
-    world
-}
 
 fn message(object: &Value) -> String {
     condition(object, "Ready").map(|ready| ready.message).unwrap_or_default()
@@ -58,7 +50,7 @@ async fn an_unknown_id_scope_is_an_enrollment_that_was_not_found() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_allocation_that_fails_is_told_with_dpss_code() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     let failed = FaultAction::Outcome {
         status: RegistrationStatus::Failed,
         error_code: Some(400_208),
@@ -118,7 +110,7 @@ fn empty() -> RawBody {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_cannot_be_true_are_refused_and_leave_no_secret() {
-    let mut world = accepted().await;
+    let mut world = World::accepted().await;
     let answers = hostile_answers(&world);
     for (name, action, _) in &answers {
         world.dps.inject(Fault::device(name, action.clone())).unwrap();
@@ -146,7 +138,7 @@ async fn answers_that_cannot_be_true_are_refused_and_leave_no_secret() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invalid_answer_leaves_a_provisioned_device_with_what_it_has() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     let secret = world.get(Kind::Secret, "first-hub").await;
     let evil = FaultAction::rewrite_state("assignedHub", json!("evil.example"));
     world.dps.inject(Fault::device("first", evil)).unwrap();
@@ -162,7 +154,7 @@ async fn an_invalid_answer_leaves_a_provisioned_device_with_what_it_has() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_carry_dpss_words_without_what_looks_like_a_key_and_never_a_body() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     let run = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4";
     let said = json!({"errorCode": 400_004, "trackingId": "t-1", "message": format!("bad token {run} for you\u{1b}[31m")});
     let answers = [
@@ -191,20 +183,16 @@ async fn messages_carry_dpss_words_without_what_looks_like_a_key_and_never_a_bod
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attempts_are_written_at_powers_of_two() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     world.dps.set_device_enabled(SCOPE, "truck-1", false).unwrap();
     world.device("truck-1").await;
     world.wait_reason("truck-1", "Disabled").await;
-    let tries = |world: &World| {
-        let entries = world.ledger().into_iter().filter(|e| e.operation == OperationKind::Register);
-        entries.filter(|entry| entry.registration_id.as_deref() == Some("truck-1")).count()
-    };
 
     for (attempt, written) in [(2, 2), (3, 2), (4, 4), (5, 4)] {
         // A change of the integration ends the wait, and is none of the device.
         let limit = json!({"spec": {"registrationIdPrefixes": ["", format!("try-{attempt}")]}});
         world.patch(Kind::Integration, INTEGRATION, limit).await;
-        world.wait_ledger("another attempt", |_| tries(&world) == attempt).await;
+        world.wait_ledger("another attempt", |_| world.registers_of("truck-1") == attempt).await;
         world.device(&format!("after-{attempt}")).await;
         world.wait_ready(&format!("after-{attempt}")).await;
 
@@ -216,7 +204,7 @@ async fn attempts_are_written_at_powers_of_two() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_off_is_made_up_for_and_told_when_that_does_not_help() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     let ahead = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
     let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&ahead).unwrap();
     let date = BTreeMap::from([("date".to_owned(), date)]);

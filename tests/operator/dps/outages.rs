@@ -9,14 +9,8 @@ use dps_simulator::{Fault, FaultAction, OperationKind};
 use serde_json::{Value, json};
 
 use crate::world::objects::{is_ready, ready_reason};
-use crate::world::{INTEGRATION, Kind, PATIENCE, POLL, SCOPE, Setup, World, condition};
-
-async fn accepted() -> World {
-    let world = World::start().await;
-    world.device("first").await;
-    world.wait_ready("first").await;
-    world
-}
+use crate::world::waiting::until_true;
+use crate::world::{INTEGRATION, Kind, PATIENCE, POLL, Setup, World, condition};
 
 /// Two failures are not worth a word, whichever device they hit; the third is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,7 +19,7 @@ async fn server_errors_are_told_from_the_third_on_and_pass() {
 }
 
 async fn two_server_errors_go_unmentioned() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     world.dps.inject(Fault::device("truck-1", FaultAction::status(503)).times(2)).unwrap();
 
     world.device("truck-1").await;
@@ -36,17 +30,17 @@ async fn two_server_errors_go_unmentioned() {
         is_ready(device)
     };
     world.wait(Kind::Device, "truck-1", "Ready", silent).await;
-    assert_eq!(registers_of(&world, "truck-1"), 3);
+    assert_eq!(world.registers_of("truck-1"), 3);
 }
 
 async fn three_server_errors_are_mentioned() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     world.dps.inject(Fault::device("truck-1", FaultAction::status(500)).times(3)).unwrap();
 
     world.device("truck-1").await;
 
     let device = world.wait_reason("truck-1", "ServiceUnavailable").await;
-    assert_eq!(registers_of(&world, "truck-1"), 3);
+    assert_eq!(world.registers_of("truck-1"), 3);
     assert_eq!(condition(&device, "Reconciling").unwrap().reason, "ServiceUnavailable");
     assert!(!condition(&device, "Ready").unwrap().is_true());
     assert_eq!(device["status"]["lastError"]["httpStatus"], 500);
@@ -55,18 +49,13 @@ async fn three_server_errors_are_mentioned() {
     let device = world.wait_ready("truck-1").await;
     assert!(condition(&device, "Reconciling").is_none());
     assert!(device["status"]["lastError"].is_null() && device["status"]["attempts"].is_null());
-    assert_eq!(registers_of(&world, "truck-1"), 4);
+    assert_eq!(world.registers_of("truck-1"), 4);
     world.wait_integration(INTEGRATION, "Available").await;
-}
-
-fn registers_of(world: &World, id: &str) -> usize {
-    let entries = world.ledger().into_iter().filter(|entry| entry.operation == OperationKind::Register);
-    entries.filter(|entry| entry.registration_id.as_deref() == Some(id)).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_429_holds_the_whole_integration_as_long_as_dps_asks() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     world.dps.inject(Fault::global(FaultAction::throttled("4")).times(1)).unwrap();
 
     world.device("truck-1").await;
@@ -88,7 +77,7 @@ async fn a_429_holds_the_whole_integration_as_long_as_dps_asks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registration_whose_answer_was_lost_ends_with_one_assignment() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     let lost = Fault::device("truck-1", FaultAction::Reset).on(OperationKind::Register).times(1);
     world.dps.inject(lost.after_processing()).unwrap();
     let cut = Fault::device("truck-2", FaultAction::Truncated).on(OperationKind::Register).times(1);
@@ -98,15 +87,14 @@ async fn a_registration_whose_answer_was_lost_ends_with_one_assignment() {
 
     for name in ["truck-1", "truck-2"] {
         world.wait_ready(name).await;
-        assert_eq!(registers_of(&world, name), 2, "{name}");
-        let key = &world.secret(&format!("{name}-hub")).await["sharedAccessKey"];
-        assert!(world.dps.accepts_device_key(SCOPE, name, key));
+        assert_eq!(world.registers_of(name), 2, "{name}");
+        assert!(world.hub_accepts(name, &format!("{name}-hub")).await);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn polls_that_fail_are_repeated_within_the_same_operation() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     for (name, action) in [
         ("truck-1", FaultAction::Reset),
         ("truck-2", FaultAction::status(502)),
@@ -119,7 +107,7 @@ async fn polls_that_fail_are_repeated_within_the_same_operation() {
 
     for name in ["truck-1", "truck-2", "truck-3"] {
         world.wait_ready(name).await;
-        assert_eq!(registers_of(&world, name), 1, "{name}");
+        assert_eq!(world.registers_of(name), 1, "{name}");
     }
 }
 
@@ -173,10 +161,7 @@ async fn an_instance_that_is_gone_is_probed_once_and_not_once_for_each_device() 
     world.devices("truck", 20).await;
 
     // Two probes one after the other: time enough for twenty devices to have knocked.
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while doorbell.rung() < 2 && std::time::Instant::now() < deadline {
-        tokio::time::sleep(POLL).await;
-    }
+    until_true(PATIENCE, POLL, async || doorbell.rung() >= 2).await;
     assert!((2..=4).contains(&doorbell.rung()), "{} connections", doorbell.rung());
     assert!(is_ready(&world.get(Kind::Device, "first").await), "provisioned devices are left in peace");
     doorbell.remove().await;
@@ -208,15 +193,15 @@ async fn an_instance_that_answers_is_reachable_whatever_it_says() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_that_is_forgotten_is_begun_anew() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(1));
     world.device("truck-1").await;
-    world.wait_ledger("a registration", |_| registers_of(&world, "truck-1") == 1).await;
+    world.wait_ledger("a registration", |_| world.registers_of("truck-1") == 1).await;
     world.dps.inject(Fault::device("truck-1", not_found()).on(OperationKind::Poll).times(1)).unwrap();
 
     world.wait_ready("truck-1").await;
 
-    assert_eq!(registers_of(&world, "truck-1"), 2);
+    assert_eq!(world.registers_of("truck-1"), 2);
 }
 
 fn not_found() -> FaultAction {
@@ -225,16 +210,14 @@ fn not_found() -> FaultAction {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_think_time_of_some_seconds_is_waited_for_with_few_polls() {
-    let world = accepted().await;
+    let world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(5));
     world.dps.set_retry_after(Some(Duration::from_secs(3)));
 
     world.device("truck-1").await;
 
     world.wait_ready("truck-1").await;
-    let of_device = |entry: &&dps_simulator::LedgerEntry| entry.registration_id.as_deref() == Some("truck-1");
-    let polls =
-        world.ledger().iter().filter(of_device).filter(|e| e.operation == OperationKind::Poll).count();
+    let polls = world.calls(OperationKind::Poll).of("truck-1");
     assert!((1..=2).contains(&polls), "{polls} polls");
-    assert_eq!(json!(registers_of(&world, "truck-1")), 1);
+    assert_eq!(world.registers_of("truck-1"), 1);
 }

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use dps_simulator::{Fault, FaultAction, OperationKind, RegistrationStatus};
+use dps_simulator::{Fault, FaultAction, RegistrationStatus};
 use serde_json::{Value, json};
 
-use super::{kubectl, kubectl_ok, list, read, run, text, tool};
-use crate::world::objects::ready_reason;
-use crate::world::{INTEGRATION, Kind, Mark, PATIENCE, SCOPE, Setup, WRONG_KEY, World, condition, manifests};
+use crate::world::commands::{list, read, run, tool};
+use crate::world::objects::{ready_reason, text};
+use crate::world::requests::REPROVISION;
+use crate::world::{INTEGRATION, Kind, PATIENCE, SCOPE, Setup, WRONG_KEY, World, condition, manifests};
 
 /// Kind, reason and status of `Ready`, and what kstatus and Argo CD make of it.
 type Verdict = [String; 5];
@@ -66,11 +67,9 @@ async fn argo_cds_action_registers_a_device_once_more_and_changes_nothing_else()
     assert_eq!(plain(unmarked), plain(device));
     assert_eq!(annotations.as_object().unwrap().len(), 1);
     world.patch(Kind::Device, "truck-1", json!({"metadata": {"annotations": annotations}})).await;
-    let token = &annotations["dps-operator.io/reprovision-requested-at"];
-    assert!(token.is_string(), "{annotations}");
-    let served = |device: &Value| device["status"]["lastHandledReprovisionToken"] == *token;
-    world.wait(Kind::Device, "truck-1", "registered again", served).await;
-    assert_eq!(registers(&world, before), 1);
+    let token = text(&annotations[REPROVISION]);
+    world.wait_registration_request(Kind::Device, "truck-1", token).await;
+    assert_eq!(world.registers_since(before), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,15 +89,9 @@ async fn argo_cds_action_on_an_integration_registers_all_of_its_devices_once_mor
 
     let annotations = acted["metadata"]["annotations"].clone();
     world.patch(Kind::Integration, INTEGRATION, json!({"metadata": {"annotations": annotations}})).await;
-    let token = annotations["dps-operator.io/reprovision-requested-at"].clone();
-    assert!(token.is_string(), "{annotations}");
-    let served = |object: &Value| object["status"]["lastHandledReprovisionToken"] == token;
-    world.wait(Kind::Integration, INTEGRATION, "all registered again", served).await;
-    assert_eq!(registers(&world, before), 3);
-}
-
-fn registers(world: &World, since: Mark) -> usize {
-    world.calls_since(since, OperationKind::Register).values().sum()
+    let token = text(&annotations[REPROVISION]);
+    world.wait_registration_request(Kind::Integration, INTEGRATION, token).await;
+    assert_eq!(world.registers_since(before), 3);
 }
 
 fn argocd_cm() -> Value {
@@ -205,10 +198,10 @@ fn bar_secret(world: &World, secret: &str) {
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]},
     });
-    kubectl_ok(world, &["apply", "--server-side", "-f", "-"], &list(&[policy, binding]));
+    world.kubectl_ok(&["apply", "--server-side", "-f", "-"], &list(&[policy, binding]));
     let refused = || {
         let create = ["create", "secret", "generic", secret, "--dry-run=server"];
-        (!kubectl(world, &create, "").status.success()).then_some(())
+        (!world.kubectl(&create, "").status.success()).then_some(())
     };
     tokio::task::block_in_place(|| dps_dev::eventually(PATIENCE, refused)).expect("the policy takes effect");
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{kubectl, kubectl_ok, list, manifest};
-use crate::world::manifests::{device, integration, merged};
+use crate::world::commands::{list, manifest};
+use crate::world::manifests::merged;
+use crate::world::manifests::{device, integration};
 use crate::world::objects::identity;
+use crate::world::requests::REPROVISION;
 use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, World};
 
 /// Labels and annotations as GitOps tools put them on what they apply.
@@ -34,7 +36,7 @@ fn manifests(world: &World) -> String {
 
 async fn apply_as(world: &World, manager: &str) {
     let manager = format!("--field-manager={manager}");
-    kubectl_ok(world, &["apply", "--server-side", &manager, "-f", "-"], &manifests(world));
+    world.kubectl_ok(&["apply", "--server-side", &manager, "-f", "-"], &manifests(world));
 }
 
 async fn declared(world: &World) -> Vec<Value> {
@@ -73,10 +75,8 @@ async fn what_is_declared_is_never_touched_and_can_be_applied_again_by_anybody()
         device["status"]["secret"]["resourceVersion"] == restored["metadata"]["resourceVersion"]
     };
     world.wait(Kind::Device, "press-01", "settled", recorded).await;
-    let token = json!({"dps-operator.io/reprovision-requested-at": "now"});
-    world.patch(Kind::Device, "press-02", json!({"metadata": {"annotations": token}})).await;
-    let served = |device: &Value| device["status"]["lastHandledReprovisionToken"] == "now";
-    world.wait(Kind::Device, "press-02", "registered again", served).await;
+    world.request_registration(Kind::Device, "press-02", "now").await;
+    world.wait_registration_request(Kind::Device, "press-02", "now").await;
 
     apply_as(&world, "second").await;
 
@@ -92,7 +92,7 @@ async fn what_is_declared_is_never_touched_and_can_be_applied_again_by_anybody()
         &["diff", "--server-side", "--field-manager=third", "-f", "-"],
         &["diff", "-f", "-"],
     ] {
-        let output = kubectl(&world, arguments, &manifests(&world));
+        let output = world.kubectl(arguments, &manifests(&world));
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success() && said.is_empty(), "{arguments:?}: {said}");
     }
@@ -102,7 +102,7 @@ async fn what_is_declared_is_never_touched_and_can_be_applied_again_by_anybody()
         assert_eq!(again["metadata"]["finalizers"], Value::Null);
     }
     let annotations = &world.get(Kind::Device, "press-02").await["metadata"]["annotations"];
-    assert_eq!(annotations["dps-operator.io/reprovision-requested-at"], "now", "it is nobody's drift");
+    assert_eq!(annotations[REPROVISION], "now", "it is nobody's drift");
 }
 
 /// A tool that prunes looks for its own marks: a Secret with a copy of them would be deleted.

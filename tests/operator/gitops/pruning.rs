@@ -1,11 +1,9 @@
 //! A fleet is pruned and applied again.
 
-use std::collections::BTreeMap;
-
 use dps_simulator::OperationKind;
 use serde_json::{Value, json};
 
-use super::{kubectl_ok, list, manifest};
+use crate::world::commands::{list, manifest};
 use crate::world::manifests::device;
 use crate::world::objects::identity;
 use crate::world::{Kind, Mark, World};
@@ -26,41 +24,37 @@ fn manifests() -> String {
     list(&[of("plain", &json!({})), of("kept", &retain)].concat())
 }
 
-/// Register calls by device, and how many other calls there were.
-fn calls(world: &World, since: Mark) -> (BTreeMap<String, usize>, usize) {
-    let registers = world.calls_since(since, OperationKind::Register);
-    (registers, world.calls_since(since, OperationKind::Lookup).values().sum())
-}
-
-fn once(names: &[String]) -> (BTreeMap<String, usize>, usize) {
-    (names.iter().map(|name| (name.clone(), 1)).collect(), 0)
-}
-
 async fn retained(world: &World) -> Vec<(String, String)> {
     let secrets = world.generated_secrets().await;
     let kept = secrets.iter().filter(|s| s["metadata"]["name"].as_str().unwrap().starts_with("kept-"));
     kept.map(identity).collect()
 }
 
+/// Fails unless exactly these were registered, once each, and none was looked up.
+fn assert_registered_once(world: &World, since: Mark, devices: Vec<String>) {
+    assert_eq!(world.calls_since(since, OperationKind::Register), devices.into_iter().collect());
+    assert_eq!(world.calls_since(since, OperationKind::Lookup).total(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_that_is_pruned_and_applied_again_registers_once_more_unless_its_secrets_stayed() {
     let world = World::start().await;
     let (start, manifests) = (world.mark().await, manifests());
-    kubectl_ok(&world, &["apply", "--server-side", "-f", "-"], &manifests);
+    world.kubectl_ok(&["apply", "--server-side", "-f", "-"], &manifests);
     world.wait_all_ready(2 * HALF).await;
-    assert_eq!(calls(&world, start), once(&[names("plain"), names("kept")].concat()));
+    assert_registered_once(&world, start, [names("plain"), names("kept")].concat());
     let (kept, before) = (retained(&world).await, world.mark().await);
     assert_eq!(kept.len(), HALF);
 
-    kubectl_ok(&world, &["delete", "--wait=false", "-f", "-"], &manifests);
+    world.kubectl_ok(&["delete", "--wait=false", "-f", "-"], &manifests);
     for name in names("plain") {
         world.wait_gone(Kind::Secret, &format!("{name}-hub")).await;
     }
     assert_eq!(world.list(Kind::Device).await.len(), 0, "no finalizer holds a device");
     assert_eq!(world.ledger_since(before), [], "nothing is deleted in Azure");
-    kubectl_ok(&world, &["apply", "--server-side", "-f", "-"], &manifests);
+    world.kubectl_ok(&["apply", "--server-side", "-f", "-"], &manifests);
     world.wait_all_ready(2 * HALF).await;
 
-    assert_eq!(calls(&world, before), once(&names("plain")));
+    assert_registered_once(&world, before, names("plain"));
     assert_eq!(retained(&world).await, kept, "Secrets that stayed are not written either");
 }

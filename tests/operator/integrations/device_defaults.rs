@@ -127,13 +127,7 @@ async fn changed_defaults_reach_every_device_that_says_nothing_itself() {
 
     let defaults = json!({"payload": {"site": "inherited"}});
     world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"deviceDefaults": defaults}})).await;
-    world
-        .wait_ledger("the silent one again", |ledger| {
-            let register =
-                |entry: &&dps_simulator::LedgerEntry| format!("{:?}", entry.operation) == "Register";
-            ledger.iter().filter(register).count() == 3
-        })
-        .await;
+    world.wait_ledger("the silent one again", |_| world.registers() == 3).await;
     world.wait_all_ready(2).await;
     let hashes = |device: &Value| device["status"]["registeredHash"].clone();
     assert_ne!(hashes(&world.get(Kind::Device, "silent").await), Value::Null);

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::world::objects::is_ready;
-use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, SCOPE, World, condition, manifests};
+use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, World, condition, manifests};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_secret_may_come_later_and_go_again() {
@@ -58,8 +58,7 @@ async fn a_trailing_newline_in_the_key_is_forgiven() {
     world.device("truck-1").await;
 
     world.wait_ready("truck-1").await;
-    let key = &world.secret("truck-1-hub").await["sharedAccessKey"];
-    assert!(world.dps.accepts_device_key(SCOPE, "truck-1", key));
+    assert!(world.hub_accepts("truck-1", "truck-1-hub").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,16 +7,12 @@ mod rotation;
 
 use serde_json::Value;
 
-use crate::world::objects::data;
-use crate::world::{INTEGRATION, Kind, SCOPE, World};
+use crate::world::{INTEGRATION, Kind, World};
 
 /// Waits until all devices were moved to this key and the integration's status says so.
 async fn wait_all_moved(world: &World, devices: usize, key: &str) {
     world.wait_moved(devices, "Primary", key).await;
     let over = |i: &Value| i["status"]["devices"]["ready"] == devices && i["status"]["keyRotation"].is_null();
     world.wait(Kind::Integration, INTEGRATION, "through with the rotation", over).await;
-    for secret in world.generated_secrets().await {
-        let values = data(&secret);
-        assert!(world.dps.accepts_device_key(SCOPE, &values["registrationId"], &values["sharedAccessKey"]));
-    }
+    world.assert_secrets_accepted().await;
 }

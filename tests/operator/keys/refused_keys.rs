@@ -36,9 +36,7 @@ fn rotation(integration: &Value) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_key_costs_three_refusals_and_mending_it_makes_all_ready() {
     const DEVICES: usize = 30;
-    let world = World::empty().await;
-    world.group_key("factory-key", WRONG_KEY).await;
-    world.integration_without_key(INTEGRATION, json!({})).await;
+    let world = World::with_wrong_key().await;
 
     world.devices("truck", DEVICES).await;
 
@@ -63,9 +61,7 @@ async fn a_wrong_key_costs_three_refusals_and_mending_it_makes_all_ready() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_device_says_what_a_401_may_mean_and_keeps_dpss_answer() {
-    let world = World::empty().await;
-    world.group_key("factory-key", WRONG_KEY).await;
-    world.integration_without_key(INTEGRATION, json!({})).await;
+    let world = World::with_wrong_key().await;
 
     world.device("truck-1").await;
 
@@ -137,9 +133,7 @@ async fn another_integration_of_the_same_scope_is_not_held_up_by_a_wrong_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_integration_whose_key_is_refused_does_not_seem_well_when_it_is_suspended() {
-    let world = World::empty().await;
-    world.group_key("factory-key", WRONG_KEY).await;
-    world.integration_without_key(INTEGRATION, json!({})).await;
+    let world = World::with_wrong_key().await;
     world.device("truck-1").await;
     world.wait_integration(INTEGRATION, "Unauthorized").await;
 

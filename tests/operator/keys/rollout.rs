@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::wait_all_moved;
 use crate::world::keys::NEW_KEY;
 use crate::world::objects::{data, identity};
-use crate::world::{GROUP, INTEGRATION, Kind, SCOPE, SECONDARY_KEY, World, condition};
+use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
 
 /// A world of provisioned devices whose integration has this `rollout`.
 async fn provisioned(rollout: Value, devices: usize) -> World {
@@ -25,15 +25,8 @@ async fn rotate(world: &World) {
     let fingerprint = |i: &Value| i["status"]["credentials"]["primary"]["fingerprint"].clone();
     let old = fingerprint(&world.get(Kind::Integration, INTEGRATION).await);
     assert!(old.is_string());
-    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
-    world.change_group_key("factory-key", NEW_KEY).await;
+    world.rotate_group_key(NEW_KEY).await;
     world.wait(Kind::Integration, INTEGRATION, "of the new key", |i| fingerprint(i) != old).await;
-}
-
-/// Registration ids in the order in which DPS saw them registered, leaving out so many.
-fn registered_after(world: &World, registers: usize) -> Vec<String> {
-    let entries = world.ledger().into_iter().filter(|entry| entry.operation == OperationKind::Register);
-    entries.skip(registers).filter_map(|entry| entry.registration_id).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,6 +34,7 @@ async fn a_paused_rollout_holds_provisioned_devices_and_no_others() {
     const DEVICES: usize = 5;
     let world = provisioned(json!({"paused": true}), DEVICES).await;
     let secrets: Vec<_> = world.generated_secrets().await.iter().map(identity).collect();
+    let before = world.mark().await;
 
     rotate(&world).await;
     for new in ["new-1", "new-2"] {
@@ -48,7 +42,7 @@ async fn a_paused_rollout_holds_provisioned_devices_and_no_others() {
         world.wait_ready(new).await;
     }
 
-    assert_eq!(registered_after(&world, DEVICES), ["new-1", "new-2"]);
+    assert_eq!(world.ids_since(before, OperationKind::Register), ["new-1", "new-2"]);
     for number in 1..=DEVICES {
         let device = world.get(Kind::Device, &format!("truck-{number}")).await;
         assert!(condition(&device, "Ready").unwrap().is_true());
@@ -70,7 +64,7 @@ async fn a_paused_rollout_holds_provisioned_devices_and_no_others() {
 async fn a_slow_rollout_moves_few_devices_at_a_time_and_lets_new_ones_through() {
     const DEVICES: usize = 8;
     let world = provisioned(json!({"maxPerMinute": 6}), DEVICES).await;
-    let started = Instant::now();
+    let (before, started) = (world.mark().await, Instant::now());
 
     rotate(&world).await;
     world.wait_ledger("the first to move", |_| world.registers() > DEVICES).await;
@@ -80,7 +74,7 @@ async fn a_slow_rollout_moves_few_devices_at_a_time_and_lets_new_ones_through() 
 
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(10), "{took:?}");
-    let registered = registered_after(&world, DEVICES);
+    let registered = world.ids_since(before, OperationKind::Register);
     assert_eq!(registered.len(), 3, "{registered:?}");
     assert_eq!(registered[1], "new", "it does not wait for the others: {registered:?}");
 }
@@ -95,8 +89,7 @@ async fn a_rotation_that_is_held_from_the_start_shows_how_many_devices_wait() {
     // From here on no device has anything to say.
     world.wait_counters(INTEGRATION, |devices| devices["ready"] == FLEET).await;
 
-    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
-    world.change_group_key("factory-key", NEW_KEY).await;
+    world.rotate_group_key(NEW_KEY).await;
 
     let waits = |integration: &Value| integration["status"]["keyRotation"]["pending"] == FLEET;
     world.wait(Kind::Integration, INTEGRATION, "about to move all", waits).await;

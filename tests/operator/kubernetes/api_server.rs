@@ -1,18 +1,15 @@
 //! The API server goes away, or is stricter than most.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::objects::{data, uid};
-use crate::world::{INTEGRATION, Kind, SCOPE, Setup, World, condition, control_plane};
+use crate::world::objects::uid;
+use crate::world::{INTEGRATION, Kind, Setup, World, condition};
 
 /// A world whose control plane may be broken.
-async fn world_of_its_own(api_server_flags: &[&str]) -> World {
-    let started = tokio::task::block_in_place(|| control_plane::start_with(api_server_flags));
-    let world = World::with(Setup { control_plane: Some(Arc::new(started)), ..Setup::default() }).await;
+async fn world_with_own_control_plane(api_server_flags: &[&str]) -> World {
+    let world = World::with(Setup::own_control_plane(api_server_flags)).await;
     world.integration(INTEGRATION).await;
     world
 }
@@ -20,7 +17,7 @@ async fn world_of_its_own(api_server_flags: &[&str]) -> World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_dies_during_registrations_costs_no_second_one() {
     const DEVICES: usize = 10;
-    let mut world = world_of_its_own(&[]).await;
+    let mut world = world_with_own_control_plane(&[]).await;
     world.device("first").await;
     world.wait_ready("first").await;
     world.dps.set_think_time(Duration::from_secs(1));
@@ -32,10 +29,7 @@ async fn an_api_server_that_dies_during_registrations_costs_no_second_one() {
 
     world.wait_all_ready(1 + DEVICES).await;
     assert_eq!(world.registers(), 1 + DEVICES, "what DPS answered meanwhile is not forgotten");
-    for secret in world.generated_secrets().await {
-        let values = data(&secret);
-        assert!(world.dps.accepts_device_key(SCOPE, &values["deviceId"], &values["sharedAccessKey"]));
-    }
+    world.assert_secrets_accepted().await;
 
     // Settled devices sleep through the next one.
     world.wait_counters(INTEGRATION, |devices| devices["ready"] == 1 + DEVICES).await;
@@ -44,9 +38,7 @@ async fn an_api_server_that_dies_during_registrations_costs_no_second_one() {
     tokio::task::block_in_place(|| control_plane.restart_api_server()).unwrap();
     world.device("last").await;
     world.wait_ready("last").await;
-    let asked: BTreeSet<_> =
-        world.ledger_since(before).into_iter().filter_map(|e| e.registration_id).collect();
-    assert_eq!(asked, BTreeSet::from(["last".to_owned()]));
+    assert_eq!(world.devices_asked_since(before), ["last"]);
     let writes = world.writes_since(before).await;
     assert_eq!(writes.get("update provisioneddevices/status"), Some(&1), "{writes:?}");
     assert_eq!(writes.get("create secrets"), Some(&1), "{writes:?}");
@@ -54,7 +46,7 @@ async fn an_api_server_that_dies_during_registrations_costs_no_second_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_crd_ends_all_watches_and_disturbs_nobody() {
-    let world = world_of_its_own(&[]).await;
+    let world = world_with_own_control_plane(&[]).await;
     world.devices("truck", 5).await;
     world.wait_all_ready(5).await;
     world.wait_counters(INTEGRATION, |devices| devices["ready"] == 5).await;
@@ -71,15 +63,15 @@ async fn a_changed_crd_ends_all_watches_and_disturbs_nobody() {
     world.device("last").await;
 
     world.wait_ready("last").await;
-    let asked: BTreeSet<_> =
-        world.ledger_since(before).into_iter().filter_map(|e| e.registration_id).collect();
-    assert_eq!(asked, BTreeSet::from(["last".to_owned()]));
+    assert_eq!(world.devices_asked_since(before), ["last"]);
     assert_eq!(world.writes_since(before).await.get("update provisioneddevices/status"), Some(&1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_owners_may_not_be_changed_the_device_says_so_and_new_ones_work() {
-    let world = world_of_its_own(&["--enable-admission-plugins=OwnerReferencesPermissionEnforcement"]).await;
+    let world =
+        world_with_own_control_plane(&["--enable-admission-plugins=OwnerReferencesPermissionEnforcement"])
+            .await;
     let device = world.device("truck-1").await;
     world.wait_ready("truck-1").await;
     let secret = world.get(Kind::Secret, "truck-1-hub").await;

@@ -6,14 +6,16 @@
 //! words that the user has to read.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use dps_dev::ControlPlane;
 use serde_json::Value;
 
+use crate::world::commands::kubectl;
 use crate::world::{INTEGRATION, PATIENCE, Setup, World, control_plane};
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests");
+
+const DRY_RUN: Option<&str> = Some("--dry-run=server");
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(Path::new(MANIFESTS).join(folder)).unwrap();
@@ -22,17 +24,16 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// What kubectl said: `Ok` when it was content and nothing drew a warning.
-fn apply(control_plane: &ControlPlane, namespace: &str, manifest: &str, dry_run: bool) -> Result<(), String> {
-    let mut kubectl: Command = control_plane.kubectl();
-    kubectl.args(["apply", "--namespace", namespace, "--warnings-as-errors", "-f", "-"]);
-    if dry_run {
-        kubectl.arg("--dry-run=server");
-    }
-    let mut child =
-        kubectl.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), manifest.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+/// What kubectl says: `Ok` when it succeeds and nothing draws a warning.
+fn apply(
+    control_plane: &ControlPlane,
+    namespace: &str,
+    manifest: &str,
+    dry_run: Option<&str>,
+) -> Result<(), String> {
+    let arguments = ["apply", "--namespace", namespace, "--warnings-as-errors", "-f", "-"];
+    let arguments: Vec<&str> = arguments.into_iter().chain(dry_run).collect();
+    let output = kubectl(control_plane, &arguments, manifest);
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
@@ -40,10 +41,10 @@ fn apply(control_plane: &ControlPlane, namespace: &str, manifest: &str, dry_run:
 fn judge(control_plane: &ControlPlane, namespace: &str, text: &str) -> Result<(), String> {
     match text.split_once("\n---\n") {
         Some((old, new)) => {
-            apply(control_plane, namespace, old, false).expect("the first document is accepted");
-            apply(control_plane, namespace, new, true)
+            apply(control_plane, namespace, old, None).expect("the first document is accepted");
+            apply(control_plane, namespace, new, DRY_RUN)
         }
-        None => apply(control_plane, namespace, text, true),
+        None => apply(control_plane, namespace, text, DRY_RUN),
     }
 }
 

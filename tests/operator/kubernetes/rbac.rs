@@ -2,13 +2,12 @@
 //! is found here.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::world::objects::identity;
-use crate::world::{INTEGRATION, Kind, POLL, PRIMARY_KEY, Setup, WRONG_KEY, World, control_plane};
+use crate::world::waiting::until_true;
+use crate::world::{INTEGRATION, Kind, POLL, PRIMARY_KEY, Setup, WRONG_KEY, World};
 
 /// Beyond so many objects that integrations refer to, the rest is read instead of watched.
 const WATCHED: usize = 128;
@@ -35,17 +34,12 @@ fn used(world: &World) -> BTreeSet<String> {
 }
 
 async fn wait_used(world: &World, request: &str) {
-    let deadline = Instant::now() + world.patience;
-    while !used(world).contains(request) {
-        assert!(Instant::now() < deadline, "never asked: {request}");
-        tokio::time::sleep(POLL).await;
-    }
+    let asked = until_true(world.patience, POLL, async || used(world).contains(request)).await;
+    assert!(asked, "never asked: {request}");
 }
 
 async fn work_in_all_namespaces() -> BTreeSet<String> {
-    let started = tokio::task::block_in_place(control_plane::start);
-    let setup = Setup { control_plane: Some(Arc::new(started)), cluster_wide: true, ..Setup::default() };
-    let world = World::with(setup).await;
+    let world = World::with(Setup::cluster_wide()).await;
     let allowed = json!({"from": "Selector", "selector": {}, "registrationIdPrefixes": [""]});
     world.integration_with(INTEGRATION, json!({"allowedNamespaces": allowed})).await;
     world.device("truck-1").await;

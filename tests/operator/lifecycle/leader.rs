@@ -1,12 +1,11 @@
 //! Several replicas, one of which acts.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use dps_dev::{Guarded, Signal};
 use serde_json::json;
 
-use crate::world::objects::{data, is_ready};
+use crate::world::objects::is_ready;
 use crate::world::{INTEGRATION, Kind, SCOPE, Setup, World};
 
 const LEADS: &str = "this replica leads now";
@@ -22,10 +21,6 @@ async fn two_replicas() -> (World, Guarded) {
     let second = world.second_operator().await;
     world.replica(&second).wait_synced().await;
     (world, second)
-}
-
-fn ids(ledger: Vec<dps_simulator::LedgerEntry>) -> BTreeSet<String> {
-    ledger.into_iter().filter_map(|entry| entry.registration_id).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +46,7 @@ async fn a_standby_takes_over_at_once_from_a_leader_that_ends_and_reads_nothing_
     assert!(took < Duration::from_secs(15), "it did not wait for the lease to expire: {took:?}");
     world.device("late").await;
     world.wait_ready("late").await;
-    assert_eq!(ids(world.ledger_since(before)), BTreeSet::from(["late".to_owned()]));
+    assert_eq!(world.devices_asked_since(before), ["late"]);
     let requests = world.events_since(before).await;
     let listed: Vec<_> = requests.iter().filter(|event| event.request.verb == "list").collect();
     assert!(listed.is_empty(), "{listed:?}");
@@ -81,11 +76,7 @@ async fn a_leader_that_is_killed_in_a_rollout_costs_the_calls_in_flight_and_noth
     let extra = world.registers() - DEVICES;
     println!("took over {:.1} s after SIGKILL; {extra} registrations more than devices", took.as_secs_f64());
     assert!(extra <= registered - settled, "{extra} extra, {registered} begun, {settled} written");
-    for secret in world.generated_secrets().await {
-        let values = data(&secret);
-        assert!(world.dps.accepts_device_key(SCOPE, &values["deviceId"], &values["sharedAccessKey"]));
-    }
-    assert_eq!(world.generated_secrets().await.len(), DEVICES);
+    assert_eq!(world.assert_secrets_accepted().await, DEVICES);
     world.assert_only_device_calls();
 }
 
@@ -131,10 +122,7 @@ async fn a_leader_that_slept_through_its_lease_ends_and_leaves_all_as_it_is() {
     assert_eq!(world.operator_ended().await.code(), Some(1));
     assert_eq!(world.ledger_since(before), [], "it begins nothing although it has just seen ten new devices");
     assert_eq!(world.wait_all_ready(2 * DEVICES).await.len(), 2 * DEVICES);
-    for secret in world.generated_secrets().await {
-        let values = data(&secret);
-        assert!(world.dps.accepts_device_key(SCOPE, &values["deviceId"], &values["sharedAccessKey"]));
-    }
+    world.assert_secrets_accepted().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,8 +143,8 @@ async fn whoever_takes_over_knows_devices_in_trouble_as_they_are_by_then() {
     world.patch(Kind::Device, "changes", json!({"spec": {"payload": {"site": "b"}}})).await;
     world.wait_ready("changes").await;
 
-    let asked = ids(world.ledger_since(before));
-    assert_eq!(asked, BTreeSet::from(["changes".to_owned()]), "the others wait, or are suspended");
+    let asked = world.devices_asked_since(before);
+    assert_eq!(asked, ["changes"], "the others wait, or are suspended");
     let requests = world.events_since(before).await;
     let read =
         |resource: &str| requests.iter().any(|e| e.request.verb == "get" && e.request.resource == resource);

@@ -1,20 +1,17 @@
 //! The operator is asked to end.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use dps_simulator::{OperationKind, Outcome};
 
 use crate::world::objects::is_ready;
-use crate::world::{Kind, SCOPE, World};
+use crate::world::{Kind, World};
 
 const DEVICES: usize = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_dps_has_accepted_is_recorded_before_the_operator_ends() {
-    let mut world = World::start().await;
-    world.device("first").await;
-    world.wait_ready("first").await;
+    let mut world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(2));
     world.devices("truck", DEVICES).await;
     let started = |entry: &&dps_simulator::LedgerEntry| {
@@ -32,23 +29,18 @@ async fn what_dps_has_accepted_is_recorded_before_the_operator_ends() {
     let devices = world.list(Kind::Device).await;
     assert_eq!(devices.iter().filter(|device| is_ready(device)).count(), 1 + DEVICES);
     for number in 1..=DEVICES {
-        let key = &world.secret(&format!("truck-{number}-hub")).await["sharedAccessKey"];
-        assert!(world.dps.accepts_device_key(SCOPE, &format!("truck-{number}"), key));
+        assert!(world.hub_accepts(&format!("truck-{number}"), &format!("truck-{number}-hub")).await);
     }
     let before = world.mark().await;
     world.start_operator().await;
     world.device("last").await;
     world.wait_ready("last").await;
-    let asked: BTreeSet<_> =
-        world.ledger_since(before).into_iter().filter_map(|e| e.registration_id).collect();
-    assert_eq!(asked, BTreeSet::from(["last".to_owned()]));
+    assert_eq!(world.devices_asked_since(before), ["last"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_new_is_started_after_the_operator_was_asked_to_end() {
-    let mut world = World::start().await;
-    world.device("first").await;
-    world.wait_ready("first").await;
+    let mut world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(2));
     world.device("under-way").await;
     world.wait_ledger("a registration", |_| world.registers() == 2).await;
@@ -67,9 +59,7 @@ async fn nothing_new_is_started_after_the_operator_was_asked_to_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_that_takes_too_long_does_not_hold_up_the_end() {
-    let mut world = World::start().await;
-    world.device("first").await;
-    world.wait_ready("first").await;
+    let mut world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(60));
     world.device("slow").await;
     world.wait_ledger("a registration", |_| world.registers() == 2).await;
@@ -84,9 +74,7 @@ async fn an_operation_that_takes_too_long_does_not_hold_up_the_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_operator_ends_at_once() {
-    let mut world = World::start().await;
-    world.device("first").await;
-    world.wait_ready("first").await;
+    let mut world = World::accepted().await;
     let asked = Instant::now();
 
     let status = world.stop_operator().await;

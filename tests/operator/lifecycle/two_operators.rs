@@ -1,11 +1,10 @@
 //! Two operators over the same objects: not what one should do, and nothing is lost by it.
 
-use dps_simulator::OperationKind;
 use serde_json::{Value, json};
 
 use crate::world::keys::{NEW_KEY, fingerprint};
 use crate::world::objects::uid;
-use crate::world::{GROUP, INTEGRATION, Kind, SCOPE, SECONDARY_KEY, World};
+use crate::world::{INTEGRATION, Kind, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_operators_make_more_calls_and_lose_nothing() {
@@ -17,8 +16,7 @@ async fn two_operators_make_more_calls_and_lose_nothing() {
     world.devices("truck", DEVICES).await;
     world.wait_all_ready(DEVICES).await;
 
-    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
-    world.change_group_key("factory-key", NEW_KEY).await;
+    world.rotate_group_key(NEW_KEY).await;
 
     let fingerprint = fingerprint(NEW_KEY);
     for number in 1..=DEVICES {
@@ -27,10 +25,9 @@ async fn two_operators_make_more_calls_and_lose_nothing() {
         let device = world.wait(Kind::Device, &name, "on the new key", moved).await;
         let secret = world.get(Kind::Secret, &format!("{name}-hub")).await;
         assert_eq!(secret["metadata"]["ownerReferences"][0]["uid"], uid(&device));
-        let key = &world.secret(&format!("{name}-hub")).await["sharedAccessKey"];
-        assert!(world.dps.accepts_device_key(SCOPE, &name, key), "{name}");
+        assert!(world.hub_accepts(&name, &format!("{name}-hub")).await, "{name}");
     }
     world.assert_only_device_calls();
-    let registers = world.ledger().iter().filter(|e| e.operation == OperationKind::Register).count();
+    let registers = world.registers();
     assert!((2 * DEVICES..=6 * DEVICES).contains(&registers), "{registers} registers");
 }

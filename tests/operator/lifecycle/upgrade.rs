@@ -6,17 +6,15 @@
 
 use std::path::{Path, PathBuf};
 
-use dps_simulator::{AllocationPolicy, Webhook, WebhookAnswer};
 use serde_json::{Value, json};
 
-use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, Setup, World};
+use crate::world::{INTEGRATION, Kind, SCOPE, Setup, World};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 /// The device's full name is in its Secret's annotations.
 const NAMESPACE: &str = "fleet-of-an-earlier-version";
 /// DPS has disabled this one.
 const FAILING: &str = "failing";
-const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
 
 /// One device for each thing that is written down about devices.
 fn devices() -> Vec<(&'static str, Value)> {
@@ -48,15 +46,8 @@ fn devices() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// A simulator whose allocation returns a payload.
 fn setup() -> Setup {
-    let mut setup = Setup { namespace: Some(NAMESPACE.to_owned()), ..Setup::default() };
-    let group = &mut setup.simulator.id_scopes[0].enrollment_groups[0];
-    let payload = json!({"topic": "eu"}).as_object().cloned();
-    let otherwise = Some(WebhookAnswer { hub: HUBS[0].to_owned(), payload });
-    group.allocation_policy = AllocationPolicy::Custom;
-    group.webhook = Some(Webhook { field: "site".to_owned(), rules: Vec::new(), otherwise });
-    setup
+    Setup { namespace: Some(NAMESPACE.to_owned()), ..Setup::returned_payload(&json!({"topic": "eu"})) }
 }
 
 /// A fleet as this version writes it.
@@ -76,10 +67,8 @@ async fn record(file: &Path) {
             world.wait_ready(name).await;
         }
     }
-    let asks = json!({"metadata": {"annotations": {TOKEN: "2026-11-01"}}});
-    world.patch(Kind::Device, "asked", asks.clone()).await;
-    let handled = |device: &Value| device["status"]["lastHandledReprovisionToken"] == "2026-11-01";
-    world.wait(Kind::Device, "asked", "registered once more", handled).await;
+    world.request_registration(Kind::Device, "asked", "2026-11-01").await;
+    world.wait_registration_request(Kind::Device, "asked", "2026-11-01").await;
     world.patch(Kind::Device, "suspended", json!({"spec": {"suspend": true}})).await;
     world.wait_reason("suspended", "Suspended").await;
     world

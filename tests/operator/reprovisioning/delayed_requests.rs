@@ -4,23 +4,7 @@ use dps_simulator::{LedgerEntry, OperationKind, Outage, Outcome};
 use serde_json::{Value, json};
 
 use crate::world::objects::{identity, ready_reason};
-use crate::world::requests::{RECONCILE, TOKEN, annotation};
-use crate::world::witness::Mark;
 use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, World, condition};
-
-fn calls(world: &World, mark: Mark, operation: OperationKind, device: &str) -> usize {
-    world.calls_since(mark, operation).get(device).copied().unwrap_or_default()
-}
-
-/// Asks for something by an annotation.
-async fn ask(world: &World, kind: Kind, name: &str, (key, value): (&str, &str)) {
-    world.patch(kind, name, annotation(key, &json!(value))).await;
-}
-
-/// Waits until status says that it was served.
-async fn wait_served(world: &World, device: &str, field: &str, value: &str) -> Value {
-    world.wait(Kind::Device, device, "served", |device| device["status"][field] == value).await
-}
 
 async fn suspend(world: &World, device: &str) {
     world.patch(Kind::Device, device, json!({"spec": {"suspend": true}})).await;
@@ -39,13 +23,13 @@ async fn many_are_looked_up_once_each_and_who_is_suspended_or_not_registered_yet
     let before = world.mark().await;
 
     for name in ["unborn", "truck-4", "truck-1", "truck-2", "truck-3"] {
-        ask(&world, Kind::Device, name, (RECONCILE, "look")).await;
+        world.request_lookup(Kind::Device, name, "look").await;
     }
 
     for name in ["truck-1", "truck-2", "truck-3"] {
-        let device = wait_served(&world, name, "lastHandledReconcileAt", "look").await;
+        let device = world.wait_lookup_request(Kind::Device, name, "look").await;
         assert_eq!(ready_reason(&device), "Provisioned");
-        assert_eq!(calls(&world, before, OperationKind::Lookup, name), 1, "{name}");
+        assert_eq!(world.calls_since(before, OperationKind::Lookup).of(name), 1, "{name}");
     }
     for name in ["truck-4", "unborn"] {
         assert!(world.get(Kind::Device, name).await["status"]["lastHandledReconcileAt"].is_null(), "{name}");
@@ -54,13 +38,13 @@ async fn many_are_looked_up_once_each_and_who_is_suspended_or_not_registered_yet
 
     world.patch(Kind::Device, "truck-4", json!({"spec": {"suspend": false}})).await;
     world.group_key("later-key", PRIMARY_KEY).await;
-    let device = wait_served(&world, "truck-4", "lastHandledReconcileAt", "look").await;
+    let device = world.wait_lookup_request(Kind::Device, "truck-4", "look").await;
     assert_eq!(ready_reason(&device), "Provisioned");
     let device = world.wait_ready("unborn").await;
     assert_eq!(device["status"]["lastHandledReconcileAt"], "look", "to register says more than to look");
     for (name, lookups, registers) in [("truck-4", 1, 0), ("unborn", 0, 1)] {
-        assert_eq!(calls(&world, before, OperationKind::Lookup, name), lookups, "{name}");
-        assert_eq!(calls(&world, before, OperationKind::Register, name), registers, "{name}");
+        assert_eq!(world.calls_since(before, OperationKind::Lookup).of(name), lookups, "{name}");
+        assert_eq!(world.calls_since(before, OperationKind::Register).of(name), registers, "{name}");
     }
 }
 
@@ -72,10 +56,8 @@ async fn an_integration_that_is_asked_to_look_again_says_that_it_has() {
     let before = world.mark().await;
 
     for asked in ["2026-01-01", "2026-01-02"] {
-        ask(&world, Kind::Integration, INTEGRATION, (RECONCILE, asked)).await;
-
-        let echoed = |integration: &Value| integration["status"]["lastHandledReconcileAt"] == asked;
-        world.wait(Kind::Integration, INTEGRATION, "echoed", echoed).await;
+        world.request_lookup(Kind::Integration, INTEGRATION, asked).await;
+        world.wait_lookup_request(Kind::Integration, INTEGRATION, asked).await;
     }
     assert_eq!(world.ledger_since(before), [], "its devices have annotations of their own");
 }
@@ -89,20 +71,20 @@ async fn a_token_on_a_suspended_device_is_served_when_it_is_not_suspended_any_mo
     let before = world.mark().await;
 
     for name in ["truck-1", "truck-2"] {
-        ask(&world, Kind::Device, name, (TOKEN, "again")).await;
+        world.request_registration(Kind::Device, name, "again").await;
     }
 
-    wait_served(&world, "truck-2", "lastHandledReprovisionToken", "again").await;
-    assert_eq!(calls(&world, before, OperationKind::Register, "truck-1"), 0);
+    world.wait_registration_request(Kind::Device, "truck-2", "again").await;
+    assert_eq!(world.calls_since(before, OperationKind::Register).of("truck-1"), 0);
     let device = world.get(Kind::Device, "truck-1").await;
     assert!(device["status"]["lastHandledReprovisionToken"].is_null());
     assert!(condition(&device, "Ready").unwrap().is_true());
 
     world.patch(Kind::Device, "truck-1", json!({"spec": {"suspend": false}})).await;
 
-    wait_served(&world, "truck-1", "lastHandledReprovisionToken", "again").await;
+    world.wait_registration_request(Kind::Device, "truck-1", "again").await;
     world.wait_reason("truck-1", "Provisioned").await;
-    assert_eq!(calls(&world, before, OperationKind::Register, "truck-1"), 1);
+    assert_eq!(world.calls_since(before, OperationKind::Register).of("truck-1"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,14 +95,14 @@ async fn a_token_that_comes_while_dps_is_down_is_served_once_when_it_is_back() {
     let before = world.mark().await;
     world.dps.set_outage(Outage::Reset);
 
-    ask(&world, Kind::Device, "truck-1", (TOKEN, "again")).await;
+    world.request_registration(Kind::Device, "truck-1", "again").await;
 
     world.wait_integration(INTEGRATION, "EndpointUnreachable").await;
     let device = world.get(Kind::Device, "truck-1").await;
     assert!(condition(&device, "Ready").unwrap().is_true());
     assert!(device["status"]["lastHandledReprovisionToken"].is_null());
     world.dps.set_outage(Outage::None);
-    wait_served(&world, "truck-1", "lastHandledReprovisionToken", "again").await;
+    world.wait_registration_request(Kind::Device, "truck-1", "again").await;
     world.wait_integration(INTEGRATION, "Available").await;
     // Whoever comes later shows that nothing of the kind is left to be done.
     world.device("witness").await;
@@ -136,9 +118,8 @@ async fn with_served_token() -> World {
     let world = World::start().await;
     world.devices("truck", 3).await;
     world.wait_all_ready(3).await;
-    ask(&world, Kind::Integration, INTEGRATION, (TOKEN, "again")).await;
-    let served = |i: &Value| i["status"]["lastHandledReprovisionToken"] == "again";
-    world.wait(Kind::Integration, INTEGRATION, "served by all", served).await;
+    world.request_registration(Kind::Integration, INTEGRATION, "again").await;
+    world.wait_registration_request(Kind::Integration, INTEGRATION, "again").await;
     assert_eq!(world.registers(), 6);
     world
 }
@@ -151,19 +132,19 @@ async fn an_integration_says_that_its_token_was_served_only_when_every_device_ha
     world.wait_all_ready(3).await;
     world.wait_counters(INTEGRATION, |devices| devices["ready"] == 3).await;
 
-    ask(&world, Kind::Integration, INTEGRATION, (TOKEN, "again")).await;
+    world.request_registration(Kind::Integration, INTEGRATION, "again").await;
 
     let is_unserved = |integration: &Value| {
         assert!(integration["status"]["lastHandledReprovisionToken"].is_null(), "{integration:#}");
         integration["status"]["devices"]["ready"] == 4
     };
     world.device("late").await;
-    wait_served(&world, "late", "lastHandledIntegrationToken", "again").await;
+    let served = |device: &Value| device["status"]["lastHandledIntegrationToken"] == "again";
+    world.wait(Kind::Device, "late", "served", served).await;
     world.wait(Kind::Integration, INTEGRATION, "counted anew", is_unserved).await;
     assert_eq!(world.registers(), 4, "the rollout is paused");
     world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"rollout": {"paused": false}}})).await;
-    let served = |i: &Value| i["status"]["lastHandledReprovisionToken"] == "again";
-    world.wait(Kind::Integration, INTEGRATION, "served by all", served).await;
+    world.wait_registration_request(Kind::Integration, INTEGRATION, "again").await;
     assert_eq!(world.registers(), 7);
 }
 
@@ -175,7 +156,7 @@ async fn a_token_on_an_integration_without_its_key_is_not_said_to_be_served() {
     world.delete(Kind::Secret, "factory-key").await;
     world.wait_integration(INTEGRATION, "KeySecretNotFound").await;
 
-    ask(&world, Kind::Integration, INTEGRATION, (TOKEN, "again")).await;
+    world.request_registration(Kind::Integration, INTEGRATION, "again").await;
     world.delete(Kind::Device, "truck-2").await;
 
     let counted = |integration: &Value| {
@@ -184,8 +165,7 @@ async fn a_token_on_an_integration_without_its_key_is_not_said_to_be_served() {
     };
     world.wait(Kind::Integration, INTEGRATION, "counted anew", counted).await;
     world.group_key("factory-key", PRIMARY_KEY).await;
-    let served = |i: &Value| i["status"]["lastHandledReprovisionToken"] == "again";
-    world.wait(Kind::Integration, INTEGRATION, "served", served).await;
+    world.wait_registration_request(Kind::Integration, INTEGRATION, "again").await;
     assert_eq!(world.registers(), 3);
 }
 
@@ -207,7 +187,7 @@ async fn an_integration_made_again_with_its_old_token_asks_for_nothing() {
     assert_eq!(ready_reason(&integration), "Available");
     world.device("late").await;
     world.wait_ready("late").await;
-    assert!(world.ledger_since(before).iter().all(|e| e.registration_id.as_deref() == Some("late")));
+    assert_eq!(world.devices_asked_since(before), ["late"]);
     assert_eq!(world.writes_since(before).await.get("patch secrets"), None);
 }
 

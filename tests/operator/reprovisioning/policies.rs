@@ -5,9 +5,7 @@ use std::time::Duration;
 use dps_simulator::OperationKind;
 use serde_json::{Value, json};
 
-use super::calls;
 use crate::world::objects::{is_observed, is_ready};
-use crate::world::requests::{TOKEN, annotation};
 use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,11 +22,10 @@ async fn lookup_first_adopts_a_registration_as_it_is_and_registers_only_where_th
 
     let adopted = world.wait_ready("truck-1").await;
     assert_eq!(adopted["status"]["assignedHub"], hub);
-    let key = &world.secret("truck-1-hub").await["sharedAccessKey"];
-    assert!(world.dps.accepts_device_key(SCOPE, "truck-1", key));
+    assert!(world.hub_accepts("truck-1", "truck-1-hub").await);
     world.wait_ready("truck-2").await;
-    assert_eq!((calls(&world, "Register", "truck-1"), calls(&world, "Lookup", "truck-1")), (1, 1));
-    assert_eq!((calls(&world, "Register", "truck-2"), calls(&world, "Lookup", "truck-2")), (1, 1));
+    assert_eq!((world.registers_of("truck-1"), world.calls(OperationKind::Lookup).of("truck-1")), (1, 1));
+    assert_eq!((world.registers_of("truck-2"), world.calls(OperationKind::Lookup).of("truck-2")), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,14 +40,14 @@ async fn policy_never_registers_once_and_then_only_for_a_token() {
     let device = world.wait(Kind::Device, "truck-1", "observed", is_observed).await;
     let ready = condition(&device, "Ready").unwrap();
     assert!(ready.is_true() && ready.message.contains("policy is Never"), "{}", ready.message);
-    assert_eq!(calls(&world, "Register", "truck-1"), 1);
+    assert_eq!(world.registers_of("truck-1"), 1);
 
-    world.patch(Kind::Device, "truck-1", annotation(TOKEN, &json!("now"))).await;
+    world.request_registration(Kind::Device, "truck-1", "now").await;
     let applied = |device: &Value| {
         !condition(device, "Ready").is_some_and(|ready| ready.message.contains("policy is Never"))
     };
     world.wait(Kind::Device, "truck-1", "applied", applied).await;
-    assert_eq!(calls(&world, "Register", "truck-1"), 2);
+    assert_eq!(world.registers_of("truck-1"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,7 +62,7 @@ async fn a_device_whose_period_is_over_registers_once_more() {
     let before = world.wait_all_ready(DEVICES).await;
     let mark = world.mark().await;
 
-    let again = || world.calls_since(mark, OperationKind::Register).into_keys().next();
+    let again = || world.ids_since(mark, OperationKind::Register).into_iter().next();
     world.wait_ledger("a second registration", |_| again().is_some()).await;
 
     let name = again().unwrap();

@@ -1,10 +1,10 @@
 //! A settled device is asked for something although nothing of it has changed: tokens, lookups.
 
+use dps_simulator::OperationKind;
 use serde_json::{Value, json};
 
-use super::calls;
 use crate::world::objects::is_observed;
-use crate::world::requests::{RECONCILE, TOKEN, annotation};
+use crate::world::requests::{REPROVISION, annotation};
 use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, World};
 
 fn other_hub(device: &Value) -> &'static str {
@@ -18,16 +18,15 @@ async fn a_new_token_registers_the_device_once_more_and_removing_it_does_nothing
     world.device("truck-2").await;
     world.wait_all_ready(2).await;
 
-    world.patch(Kind::Device, "truck-1", annotation(TOKEN, &json!("2026-01-01"))).await;
+    world.request_registration(Kind::Device, "truck-1", "2026-01-01").await;
 
-    let echoed = |device: &Value| device["status"]["lastHandledReprovisionToken"] == "2026-01-01";
-    world.wait(Kind::Device, "truck-1", "served", echoed).await;
-    assert_eq!((calls(&world, "Register", "truck-1"), calls(&world, "Register", "truck-2")), (2, 1));
+    world.wait_registration_request(Kind::Device, "truck-1", "2026-01-01").await;
+    assert_eq!((world.registers_of("truck-1"), world.registers_of("truck-2")), (2, 1));
 
-    world.patch(Kind::Device, "truck-1", annotation(TOKEN, &Value::Null)).await;
+    world.patch(Kind::Device, "truck-1", annotation(REPROVISION, &Value::Null)).await;
     world.patch(Kind::Device, "truck-1", json!({"spec": {"secret": {"labels": {"later": "yes"}}}})).await;
     world.wait(Kind::Device, "truck-1", "observed", is_observed).await;
-    assert_eq!(calls(&world, "Register", "truck-1"), 2);
+    assert_eq!(world.registers_of("truck-1"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,17 +35,16 @@ async fn a_token_on_the_integration_registers_its_fleet_and_new_devices_start_wi
     world.devices("truck", 3).await;
     world.wait_all_ready(3).await;
 
-    world.patch(Kind::Integration, INTEGRATION, annotation(TOKEN, &json!("again"))).await;
+    world.request_registration(Kind::Integration, INTEGRATION, "again").await;
 
-    let echoed = |object: &Value| object["status"]["lastHandledReprovisionToken"] == "again";
-    world.wait(Kind::Integration, INTEGRATION, "served by all", echoed).await;
+    world.wait_registration_request(Kind::Integration, INTEGRATION, "again").await;
     world.device("late").await;
     let late = world.wait_ready("late").await;
     assert_eq!(late["status"]["lastHandledIntegrationToken"], "again");
     for device in ["truck-1", "truck-2", "truck-3"] {
-        assert_eq!(calls(&world, "Register", device), 2, "{device}");
+        assert_eq!(world.registers_of(device), 2, "{device}");
     }
-    assert_eq!(calls(&world, "Register", "late"), 1);
+    assert_eq!(world.registers_of("late"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,14 +55,14 @@ async fn a_device_that_was_moved_in_azure_is_followed_without_registering() {
     let (before, moved_to) = (device["status"]["assignedHub"].clone(), other_hub(&device));
     world.dps.move_device(SCOPE, "truck-1", moved_to).unwrap();
 
-    world.patch(Kind::Device, "truck-1", annotation(RECONCILE, &json!("look"))).await;
+    world.request_lookup(Kind::Device, "truck-1", "look").await;
 
     let moved = |device: &Value| device["status"]["assignedHub"] == moved_to;
     let device = world.wait(Kind::Device, "truck-1", "moved", moved).await;
     assert_eq!(device["status"]["previousHub"], before);
     assert_eq!(device["status"]["lastHandledReconcileAt"], "look");
     assert_eq!(world.secret("truck-1-hub").await["iotHubHostname"], moved_to);
-    assert_eq!((calls(&world, "Register", "truck-1"), calls(&world, "Lookup", "truck-1")), (1, 1));
+    assert_eq!((world.registers_of("truck-1"), world.calls(OperationKind::Lookup).of("truck-1")), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,9 +72,9 @@ async fn a_registration_that_is_gone_is_made_again_when_a_lookup_does_not_find_i
     world.wait_ready("truck-1").await;
     world.dps.delete_registration(SCOPE, "truck-1").unwrap();
 
-    world.patch(Kind::Device, "truck-1", annotation(RECONCILE, &json!("look"))).await;
+    world.request_lookup(Kind::Device, "truck-1", "look").await;
 
-    world.wait_ledger("registered again", |_| calls(&world, "Register", "truck-1") == 2).await;
+    world.wait_ledger("registered again", |_| world.registers_of("truck-1") == 2).await;
     world.wait_reason("truck-1", "Provisioned").await;
     assert!(world.dps.registration(SCOPE, "truck-1").is_some());
 }

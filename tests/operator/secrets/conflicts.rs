@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::world::objects::{data, identity, is_ready, ready_reason, uid};
+use crate::world::requests::annotation;
 use crate::world::{INTEGRATION, Kind, SCOPE, World, condition, manifests};
+
+const ADOPT: &str = "dps-operator.io/adopt";
 
 /// Secrets that a user, another controller or another device left where ours should be.
 async fn foreign_secrets(world: &World) -> Vec<(&'static str, Value)> {
@@ -31,7 +34,7 @@ async fn foreign_secrets(world: &World) -> Vec<(&'static str, Value)> {
             "owned-and-adopt",
             secret(
                 "owned-and-adopt",
-                json!({"metadata": {"ownerReferences": owner, "annotations": {"dps-operator.io/adopt": "true"}}}),
+                json!({"metadata": {"ownerReferences": owner, "annotations": {ADOPT: "true"}}}),
             ),
         ),
     ]
@@ -95,7 +98,7 @@ async fn a_conflict_is_resolved_when_the_user_deletes_the_secret_and_touches_the
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_asks_for_it_is_adopted_and_keeps_what_else_it_holds() {
     let world = World::start().await;
-    let wish = json!({"metadata": {"annotations": {"dps-operator.io/adopt": "true"}}});
+    let wish = annotation(ADOPT, &json!("true"));
     let manifest = manifests::secret("truck-1-hub", &[("note", "mine"), ("deviceId", "stale")]);
     let secret = world.create(Kind::Secret, manifests::merged(manifest, wish)).await;
 
@@ -113,7 +116,7 @@ async fn a_secret_that_asks_for_it_is_adopted_and_keeps_what_else_it_holds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_cannot_take_the_secret_with_the_groups_key_even_if_that_asks_to_be_adopted() {
     let world = World::start().await;
-    let wish = json!({"metadata": {"annotations": {"dps-operator.io/adopt": "true"}}});
+    let wish = annotation(ADOPT, &json!("true"));
     let key = world.patch(Kind::Secret, "factory-key", wish).await;
 
     world.device_with("thief", json!({"secret": {"name": "factory-key"}})).await;
@@ -128,7 +131,7 @@ async fn a_device_cannot_take_the_secret_with_the_groups_key_even_if_that_asks_t
 async fn a_device_cannot_take_the_key_of_an_integration_that_is_not_its_own_either() {
     let world = World::start().await;
     world.integration("mill").await;
-    let wish = json!({"metadata": {"annotations": {"dps-operator.io/adopt": "true"}}});
+    let wish = annotation(ADOPT, &json!("true"));
     let key = world.patch(Kind::Secret, "mill-key", wish).await;
 
     world.device_with("thief", json!({"secret": {"name": "mill-key"}})).await;
@@ -138,7 +141,7 @@ async fn a_device_cannot_take_the_key_of_an_integration_that_is_not_its_own_eith
     assert_eq!(identity(&world.get(Kind::Secret, "mill-key").await), identity(&key));
     world.device_with("witness", json!({"integrationRef": {"name": "mill"}})).await;
     world.wait_ready("witness").await;
-    assert!(world.ledger().iter().all(|entry| entry.registration_id.as_deref() == Some("witness")));
+    assert_eq!(world.devices_asked(), ["witness"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,7 +163,7 @@ async fn of_two_devices_that_name_one_secret_the_first_keeps_it_in_peace() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_devices_that_may_adopt_one_secret_one_does_and_the_other_gives_up() {
     let world = World::start().await;
-    let wish = json!({"metadata": {"annotations": {"dps-operator.io/adopt": "true"}}});
+    let wish = annotation(ADOPT, &json!("true"));
     let secret = manifests::merged(manifests::secret("shared", &[("note", "mine")]), wish);
     world.create(Kind::Secret, secret).await;
     let names = ["truck-1", "truck-2"];

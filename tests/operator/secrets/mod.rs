@@ -11,7 +11,8 @@ mod settings;
 use serde_json::{Value, json};
 
 use crate::world::objects::is_ready;
-use crate::world::{Kind, World};
+use crate::world::waiting::until;
+use crate::world::{Kind, PATIENCE, POLL, World};
 
 const SECRET: &str = "truck-1-hub";
 
@@ -25,17 +26,13 @@ async fn settled(secret: Value) -> World {
 
 /// Waits until the device's status knows the Secret's present version: the repair is complete.
 async fn wait_recorded(world: &World) -> Value {
-    let deadline = std::time::Instant::now() + crate::world::PATIENCE;
-    loop {
+    let recorded = until(PATIENCE, POLL, async || {
         let device = world.get(Kind::Device, "truck-1").await;
         let secret = world.find(Kind::Secret, SECRET).await.unwrap_or_default();
         let recorded = &device["status"]["secret"]["resourceVersion"];
-        if is_ready(&device) && recorded.is_string() && *recorded == secret["metadata"]["resourceVersion"] {
-            return secret;
-        }
-        if std::time::Instant::now() >= deadline {
-            world.give_up("the Secret's version was never recorded", &json!([device, secret]));
-        }
-        tokio::time::sleep(crate::world::POLL).await;
-    }
+        let is_present = recorded.is_string() && *recorded == secret["metadata"]["resourceVersion"];
+        if is_ready(&device) && is_present { Ok(secret) } else { Err(json!([device, secret])) }
+    });
+    let never = "the Secret's version was never recorded";
+    recorded.await.unwrap_or_else(|last| world.give_up(never, &last))
 }

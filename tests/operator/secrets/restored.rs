@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{SECRET, settled, wait_recorded};
 use crate::world::objects::{data, uid};
-use crate::world::{INTEGRATION, Kind, SCOPE, condition};
+use crate::world::{INTEGRATION, Kind, condition};
 
 /// Whether the two say the same. Of the assignment's time, the status keeps whole seconds only.
 fn looks_like(secret: &Value, other: &Value) -> bool {
@@ -119,7 +119,6 @@ async fn a_secret_that_cannot_be_restored_for_lack_of_the_key_is_restored_when_t
     world.group_key("factory-key", crate::world::PRIMARY_KEY).await;
 
     world.wait_ready("truck-1").await;
-    let key = &world.secret(SECRET).await["sharedAccessKey"];
-    assert!(world.dps.accepts_device_key(SCOPE, "truck-1", key));
+    assert!(world.hub_accepts("truck-1", SECRET).await);
     assert_eq!(world.ledger_since(before), []);
 }

@@ -2,23 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use dps_simulator::{AllocationPolicy, Webhook, WebhookAnswer};
 use serde_json::{Value, json};
 
 use super::SECRET;
 use crate::world::objects::data;
-use crate::world::{HUBS, INTEGRATION, Kind, POLL, Setup, World};
+use crate::world::waiting::until;
+use crate::world::{INTEGRATION, Kind, POLL, Setup, World};
 
 /// The same, of a device whose allocation returns a payload. The operator has forgotten that payload:
 /// it is in the Secret only.
 async fn settled_with_payload(integration: Value, devices: usize) -> World {
-    let mut setup = Setup::default();
-    let group = &mut setup.simulator.id_scopes[0].enrollment_groups[0];
-    let payload = json!({"topic": "eu"}).as_object().cloned();
-    let otherwise = Some(WebhookAnswer { hub: HUBS[0].to_owned(), payload });
-    group.allocation_policy = AllocationPolicy::Custom;
-    group.webhook = Some(Webhook { field: "site".to_owned(), rules: Vec::new(), otherwise });
-    let mut world = World::with(setup).await;
+    let mut world = World::with(Setup::returned_payload(&json!({"topic": "eu"}))).await;
     world.integration_with(INTEGRATION, integration).await;
     world.devices("truck", devices).await;
     world.wait_all_ready(devices).await;
@@ -60,18 +54,13 @@ async fn a_returned_payload_moves_to_its_new_key_without_registering() {
 
 /// Waits until so many Secrets carry the new label; returns when it was seen.
 async fn wait_labelled(world: &World, count: usize) -> Instant {
-    let deadline = Instant::now() + world.patience;
-    loop {
+    let labelled = until(world.patience, POLL, async || {
         let secrets = world.generated_secrets().await;
         let labelled = secrets.iter().filter(|secret| secret["metadata"]["labels"]["line"] == "nord");
-        if labelled.count() >= count {
-            return Instant::now();
-        }
-        if Instant::now() >= deadline {
-            world.give_up(&format!("{count} labelled Secrets"), &json!(secrets.len()));
-        }
-        tokio::time::sleep(POLL).await;
-    }
+        if labelled.count() >= count { Ok(Instant::now()) } else { Err(secrets.len()) }
+    });
+    let never = format!("never labelled: {count} Secrets");
+    labelled.await.unwrap_or_else(|present| world.give_up(&never, &json!(present)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::world::requests::TOKEN;
-use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, WRONG_KEY, World};
+use crate::world::waiting::until;
+use crate::world::{HUBS, INTEGRATION, Kind, PATIENCE, POLL, SCOPE, World};
 
 /// Events about one object.
 fn about<'a>(events: &'a [Value], name: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -11,17 +11,13 @@ fn about<'a>(events: &'a [Value], name: &'a str) -> impl Iterator<Item = &'a Val
 }
 
 async fn wait_event(world: &World, object: &str, reason: &str) -> Value {
-    let deadline = std::time::Instant::now() + crate::world::PATIENCE;
-    loop {
+    let recorded = until(PATIENCE, POLL, async || {
         let events = world.list(Kind::Event).await;
-        if let Some(event) = about(&events, object).find(|event| event["reason"] == reason) {
-            return event.clone();
-        }
-        if std::time::Instant::now() >= deadline {
-            world.give_up(&format!("no event {reason} about {object}"), &json!(events));
-        }
-        tokio::time::sleep(crate::world::POLL).await;
-    }
+        let found = about(&events, object).find(|event| event["reason"] == reason).cloned();
+        found.ok_or_else(|| json!(events))
+    });
+    let missing = format!("no event {reason} about {object}");
+    recorded.await.unwrap_or_else(|events| world.give_up(&missing, &events))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,12 +37,11 @@ async fn changes_are_told_and_the_usual_course_is_not() {
     assert_eq!(about(&all, "truck-1").count(), 1, "nothing about the registration itself: {all:?}");
 
     world.dps.move_device(SCOPE, "truck-1", moved_to).unwrap();
-    let look = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "1"}}});
-    world.patch(Kind::Device, "truck-1", look).await;
+    world.request_lookup(Kind::Device, "truck-1", "1").await;
     let moved = wait_event(&world, "truck-1", "HubChanged").await;
     assert!(moved["note"].as_str().unwrap().ends_with(&format!("to {moved_to}.")), "{moved}");
 
-    world.patch(Kind::Device, "truck-1", json!({"metadata": {"annotations": {TOKEN: "1"}}})).await;
+    world.request_registration(Kind::Device, "truck-1", "1").await;
     wait_event(&world, "truck-1", "Reprovisioned").await;
     world.patch(Kind::Device, "truck-1", json!({"spec": {"secret": {"name": "renamed"}}})).await;
     wait_event(&world, "truck-1", "SecretRenamed").await;
@@ -73,9 +68,7 @@ async fn trouble_is_told_once_and_for_a_whole_fleet_in_a_few_words() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_key_is_told_on_the_integration() {
-    let world = World::empty().await;
-    world.group_key("factory-key", WRONG_KEY).await;
-    world.integration_without_key(INTEGRATION, json!({})).await;
+    let world = World::with_wrong_key().await;
     world.device("truck-1").await;
 
     let told = wait_event(&world, INTEGRATION, "Unauthorized").await;

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{GROUP, INTEGRATION, Kind, SCOPE, SECONDARY_KEY, WRONG_KEY, World, condition, manifests};
-
-const NEW_KEY: &str = WRONG_KEY;
+use crate::world::keys::NEW_KEY;
+use crate::world::{GROUP, INTEGRATION, Kind, SCOPE, World, condition, manifests};
 
 /// Status and reason of a condition.
 fn shape(object: &Value, kind: &str) -> (String, String) {
@@ -60,8 +59,7 @@ async fn a_device_whose_enrollment_was_disabled_is_not_ready_again_when_it_is_su
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
     world.dps.set_group_enabled(SCOPE, GROUP, false).unwrap();
-    world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
-    world.change_group_key("factory-key", NEW_KEY).await;
+    world.rotate_group_key(NEW_KEY).await;
     let device = world.wait_reason("truck-1", "Disabled").await;
     assert_eq!(shape(&device, "Ready"), shown("False", "Disabled"));
 

@@ -1,6 +1,7 @@
 //! What probes and metrics tell.
 
-use crate::world::{INTEGRATION, Kind, Setup, WRONG_KEY, World};
+use crate::world::waiting::until_true;
+use crate::world::{INTEGRATION, Kind, POLL, Setup, WRONG_KEY, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_count_devices_calls_and_requests_and_name_no_device() {
@@ -40,11 +41,8 @@ async fn metrics_count_devices_calls_and_requests_and_name_no_device() {
 
     world.delete(Kind::Integration, INTEGRATION).await;
     let gone = of("integration_ready", ",reason=\"Available\"");
-    let deadline = std::time::Instant::now() + world.patience;
-    while replica.metric(&gone).await.is_some() {
-        assert!(std::time::Instant::now() < deadline, "the integration is still shown");
-        tokio::time::sleep(crate::world::POLL).await;
-    }
+    let is_gone = until_true(world.patience, POLL, async || replica.metric(&gone).await.is_none()).await;
+    assert!(is_gone, "the integration is still shown");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,25 +8,19 @@ use dps_dev::{ControlPlane, Options};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use super::commands::REPOSITORY;
 use super::operator::ACCOUNTS;
-
-const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Statics are never dropped, and need not be: the processes end with this one.
 static SHARED: OnceLock<Arc<ControlPlane>> = OnceLock::new();
 static NAMESPACES: AtomicUsize = AtomicUsize::new(1);
 
 pub async fn shared() -> Arc<ControlPlane> {
-    tokio::task::block_in_place(|| SHARED.get_or_init(|| Arc::new(start())).clone())
+    tokio::task::block_in_place(|| SHARED.get_or_init(|| Arc::new(start(&[]))).clone())
 }
 
-/// One with the CRDs and the operator's ClusterRole.
-pub fn start() -> ControlPlane {
-    start_with(&[])
-}
-
-/// The same with further flags of its API server.
-pub fn start_with(api_server_flags: &[&str]) -> ControlPlane {
+/// One with the CRDs and the operator's ClusterRole, and these further flags of its API server.
+pub fn start(api_server_flags: &[&str]) -> ControlPlane {
     // Before the first client is made: two libraries speak TLS here and neither should guess.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let crds = vec![Path::new(REPOSITORY).join("crds")];

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use futures_util::StreamExt as _;
 use kube::api::{ListParams, WatchEvent, WatchParams};
@@ -10,6 +9,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::objects::{identity, value};
+use super::waiting::until;
 use super::{Kind, PATIENCE, POLL, World};
 
 /// States of all objects of a kind in their order, from the present ones when the history began.
@@ -33,7 +33,7 @@ impl World {
             while let Some(event) = watch.next().await {
                 match event.expect("the watch goes on") {
                     WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                        seen.lock().expect("nobody panics with it").push(value(object));
+                        seen.lock().expect("no holder of the lock panics").push(value(object));
                     }
                     _ => {}
                 }
@@ -47,16 +47,14 @@ impl History {
     /// All states up to now.
     pub async fn so_far(&self, world: &World) -> Vec<Value> {
         let latest = world.list(self.kind).await;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let states = self.states.lock().expect("nobody panics with it").clone();
+        let complete = until(PATIENCE, POLL, async || {
+            let states = self.states.lock().expect("no holder of the lock panics").clone();
             let seen: BTreeSet<_> = states.iter().map(identity).collect();
-            if latest.iter().all(|object| seen.contains(&identity(object))) {
-                return states;
-            }
-            assert!(Instant::now() < deadline && !self.task.is_finished(), "the watch lags behind");
-            tokio::time::sleep(POLL).await;
-        }
+            let complete = latest.iter().all(|object| seen.contains(&identity(object)));
+            assert!(complete || !self.task.is_finished(), "the watch has ended");
+            complete.then_some(states).ok_or("the watch lags behind")
+        });
+        complete.await.unwrap_or_else(|error| panic!("{error}"))
     }
 }
 

@@ -1,12 +1,11 @@
 //! Group keys, and which of them a Secret was made from.
 
-use std::time::Instant;
-
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::objects::{data, is_ready};
 use super::scanner::{base64, bytes_of, device_key};
+use super::waiting::until;
 use super::{Kind, PATIENCE, POLL, PRIMARY_KEY, SECONDARY_KEY, World};
 
 /// A key that a group gets after `NEW_KEY`.
@@ -44,21 +43,18 @@ impl World {
 
     /// Waits until there are so many devices, all of them Ready and moved to this key in this slot.
     pub async fn wait_moved(&self, devices: usize, slot: &str, key: &str) {
-        let deadline = Instant::now() + PATIENCE;
         let credential = json!({"type": "SymmetricKey", "slot": slot, "fingerprint": fingerprint(key)});
         let is_moved = |device: &&Value| is_ready(device) && device["status"]["credential"] == credential;
-        loop {
+        let all_moved = until(PATIENCE, POLL, async || {
             let secrets = self.moved_secrets(key).await;
             let all = self.list(Kind::Device).await;
             let moved = all.iter().filter(is_moved).count();
-            if secrets == devices && moved == devices && all.len() == devices {
-                return;
-            }
-            if Instant::now() >= deadline {
-                let lagging: Vec<&Value> = all.iter().filter(|device| !is_moved(device)).take(3).collect();
-                self.give_up(&format!("{secrets} Secrets and {moved} devices were moved"), &json!(lagging));
-            }
-            tokio::time::sleep(POLL).await;
-        }
+            if [secrets, moved, all.len()] == [devices; 3] { Ok(()) } else { Err((secrets, all)) }
+        });
+        all_moved.await.unwrap_or_else(|(secrets, all)| {
+            let (moved, lagging): (Vec<&Value>, Vec<&Value>) = all.iter().partition(is_moved);
+            let were_moved = format!("{secrets} Secrets and {} devices were moved", moved.len());
+            self.give_up(&were_moved, &json!(lagging[..lagging.len().min(3)]))
+        });
     }
 }

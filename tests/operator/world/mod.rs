@@ -1,32 +1,39 @@
 //! A test's world: a namespace of its own on the shared control plane, a simulator of its own, an
 //! operator of its own with the rights it ships with.
 
+pub mod commands;
 pub mod control_plane;
 pub mod history;
 pub mod keys;
 pub mod manifests;
 pub mod objects;
 pub mod operator;
+pub mod records;
 pub mod requests;
 pub mod scanner;
-pub mod witness;
+mod setup;
+pub mod waiting;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dps_dev::{ControlPlane, Guarded};
-use dps_simulator::config::{Quotas, loopback};
-use dps_simulator::{Config, Control, EnrollmentGroup, IdScope, Running, Simulator};
+use dps_simulator::config::loopback;
+use dps_simulator::{Config, Control, Running, Simulator};
 use kube::Client;
 use serde_json::{Value, json};
 
 pub use self::objects::{Kind, condition};
-pub use self::witness::Mark;
+pub use self::records::Mark;
+pub use self::setup::{Setup, simulator};
 
 pub const SCOPE: &str = "0ne00A1B2C3";
 pub const GROUP: &str = "fleet";
 pub const HUBS: [&str; 2] = ["hub-a.azure-devices.net", "hub-b.azure-devices.net"];
+/// A second id scope, where a test needs one.
+pub const OTHER_SCOPE: &str = "0ne00FFFFFF";
+pub const OTHER_HUB: &str = "hub-c.azure-devices.net";
 pub const INTEGRATION: &str = "factory";
 /// The data key under which integrations look for the group's primary key.
 pub const PRIMARY: &str = "primaryKey";
@@ -68,46 +75,6 @@ pub struct World {
     audit_start: u64,
 }
 
-/// How a world differs from the usual one.
-pub struct Setup {
-    pub simulator: Config,
-    /// What the operator logs.
-    pub log_level: &'static str,
-    pub control_plane: Option<Arc<ControlPlane>>,
-    pub namespace: Option<String>,
-    /// The operator watches all namespaces; only with a control plane of its own.
-    pub cluster_wide: bool,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            simulator: simulator(),
-            log_level: "trace",
-            control_plane: None,
-            namespace: None,
-            cluster_wide: false,
-        }
-    }
-}
-
-/// A simulator that answers at once, has no quota, and one group with two hubs.
-pub fn simulator() -> Config {
-    let group = EnrollmentGroup::new(GROUP, PRIMARY_KEY, SECONDARY_KEY).expect("the keys are valid");
-    Config {
-        think_time: Duration::ZERO,
-        retry_after: Some(Duration::ZERO),
-        quotas: Quotas { registrations_per_minute: None, polls_per_ten_seconds: None },
-        id_scopes: vec![IdScope {
-            id_scope: SCOPE.to_owned(),
-            hubs: HUBS.map(str::to_owned).to_vec(),
-            enrollment_groups: vec![group],
-            ..IdScope::default()
-        }],
-        ..Config::default()
-    }
-}
-
 impl World {
     /// Everything runs and no integration exists yet.
     pub async fn empty() -> Self {
@@ -118,6 +85,23 @@ impl World {
     pub async fn start() -> Self {
         let world = Self::empty().await;
         world.integration(INTEGRATION).await;
+        world
+    }
+
+    /// The same, and DPS has accepted the key: no limit for newcomers is in the way. Device `first`
+    /// is Ready.
+    pub async fn accepted() -> Self {
+        let world = Self::start().await;
+        world.device("first").await;
+        world.wait_ready("first").await;
+        world
+    }
+
+    /// Everything runs and integration `factory` is there with a key that DPS does not know.
+    pub async fn with_wrong_key() -> Self {
+        let world = Self::empty().await;
+        world.group_key("factory-key", WRONG_KEY).await;
+        world.integration_without_key(INTEGRATION, json!({})).await;
         world
     }
 
@@ -247,6 +231,12 @@ impl World {
     pub async fn change_group_key(&self, secret: &str, key: &str) {
         let data = manifests::secret(secret, &[(PRIMARY, key)])["data"].clone();
         self.patch(Kind::Secret, secret, json!({"data": data})).await;
+    }
+
+    /// Gives the group another primary key, in DPS and then in integration `factory`.
+    pub async fn rotate_group_key(&self, key: &str) {
+        self.dps.set_group_keys(SCOPE, GROUP, key, SECONDARY_KEY).expect("the key is valid");
+        self.change_group_key("factory-key", key).await;
     }
 
     pub async fn device(&self, name: &str) -> Value {

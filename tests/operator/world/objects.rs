@@ -1,7 +1,6 @@
 //! Objects of the test's namespace: made, read, changed, and waited for.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +8,7 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch
 use serde_json::{Value, json};
 
 use super::operator::ACCOUNTS;
+use super::waiting::until;
 use super::{POLL, World};
 
 /// The kinds that tests touch.
@@ -88,6 +88,11 @@ pub fn is_observed(object: &Value) -> bool {
     object["status"]["observedGeneration"] == object["metadata"]["generation"]
 }
 
+/// A text of an object; fails if there is none.
+pub fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a text"))
+}
+
 pub fn uid(object: &Value) -> &str {
     object["metadata"]["uid"].as_str().unwrap_or_default()
 }
@@ -161,28 +166,18 @@ impl World {
 
     /// Waits until the object is there and as it should be; returns it.
     pub async fn wait(&self, kind: Kind, name: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + self.patience;
-        loop {
-            let object = self.find(kind, name).await;
-            if let Some(object) = object.as_ref().filter(|object| fits(object)) {
-                return object.clone();
-            }
-            if Instant::now() >= deadline {
-                let shown = object.unwrap_or_else(|| json!("does not exist"));
-                self.give_up(&format!("{kind:?} {name} never became: {what}"), &shown);
-            }
-            tokio::time::sleep(POLL).await;
-        }
+        let found = until(self.patience, POLL, async || match self.find(kind, name).await {
+            Some(object) if fits(&object) => Ok(object),
+            Some(object) => Err(object),
+            None => Err(json!("does not exist")),
+        });
+        let never = format!("{kind:?} {name} never became: {what}");
+        found.await.unwrap_or_else(|last| self.give_up(&never, &last))
     }
 
     pub async fn wait_gone(&self, kind: Kind, name: &str) {
-        let deadline = Instant::now() + self.patience;
-        while let Some(object) = self.find(kind, name).await {
-            if Instant::now() >= deadline {
-                self.give_up(&format!("{kind:?} {name} was never gone"), &object);
-            }
-            tokio::time::sleep(POLL).await;
-        }
+        let gone = until(self.patience, POLL, async || self.find(kind, name).await.map_or(Ok(()), Err));
+        gone.await.unwrap_or_else(|last| self.give_up(&format!("{kind:?} {name} was never gone"), &last));
     }
 
     /// Waits until the device is Ready for its present spec.
@@ -192,20 +187,16 @@ impl World {
 
     /// Waits until so many devices exist and all of them are Ready; returns them.
     pub async fn wait_all_ready(&self, count: usize) -> Vec<Value> {
-        let deadline = Instant::now() + self.patience;
-        loop {
+        let all_ready = until(self.patience, POLL * 5, async || {
             let devices = self.list(Kind::Device).await;
-            let ready = devices.iter().filter(|device| is_ready(device)).count();
-            if devices.len() == count && ready == count {
-                return devices;
-            }
-            if Instant::now() >= deadline {
-                let lagging: Vec<&Value> =
-                    devices.iter().filter(|device| !is_ready(device)).take(3).collect();
-                self.give_up(&format!("{ready} of {count} devices became Ready"), &json!(lagging));
-            }
-            tokio::time::sleep(POLL * 5).await;
-        }
+            let ready = devices.iter().all(is_ready) && devices.len() == count;
+            if ready { Ok(devices) } else { Err(devices) }
+        });
+        all_ready.await.unwrap_or_else(|devices| {
+            let (ready, lagging): (Vec<&Value>, Vec<&Value>) = devices.iter().partition(|d| is_ready(d));
+            let became = format!("{} of {count} devices became Ready", ready.len());
+            self.give_up(&became, &json!(lagging[..lagging.len().min(3)]))
+        })
     }
 
     /// Waits until `Ready` of a device has this reason for its present spec.

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dps_dev::{Error, Guarded, Signal};
 use serde_json::{Value, json};
 
+use super::waiting::until;
 use super::{POLL, World};
 
 /// Namespace of the operators' ServiceAccounts; each is named after the namespace it works in.
@@ -47,11 +48,9 @@ impl Replica<'_> {
 
     /// Waits for a line with this text.
     pub async fn wait_log(&self, text: &str) {
-        let deadline = Instant::now() + self.world.patience;
-        while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "never logged: {text}\n{}", self.world.operator_log_tail());
-            tokio::time::sleep(POLL).await;
-        }
+        let logged =
+            until(self.world.patience, POLL, async || self.log().contains(text).then_some(()).ok_or(()));
+        logged.await.unwrap_or_else(|()| panic!("never logged: {text}\n{}", self.world.operator_log_tail()));
     }
 
     /// Status and text of a page.
@@ -75,11 +74,11 @@ impl Replica<'_> {
 
     /// Waits until everything has been read.
     pub async fn wait_synced(&self) {
-        let deadline = Instant::now() + self.world.patience;
-        while self.page("/readyz").await.0 != 200 {
-            assert!(Instant::now() < deadline, "never ready");
-            tokio::time::sleep(POLL).await;
-        }
+        let ready = until(self.world.patience, POLL, async || {
+            let (status, text) = self.page("/readyz").await;
+            if status == 200 { Ok(()) } else { Err(text) }
+        });
+        ready.await.unwrap_or_else(|text| panic!("never ready: {text}"));
     }
 }
 

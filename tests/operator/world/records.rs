@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use dps_dev::audit::Event;
 use dps_simulator::{LedgerEntry, OperationKind};
 use serde_json::Value;
 
+use super::objects::data;
 use super::operator::ACCOUNTS;
-use super::{Kind, POLL, World};
+use super::waiting::until;
+use super::{Kind, POLL, SCOPE, World};
 
 const READS: [&str; 3] = ["get", "list", "watch"];
 
@@ -20,6 +21,39 @@ const READS: [&str; 3] = ["get", "list", "watch"];
 pub struct Mark {
     sequence: u64,
     requests: usize,
+}
+
+/// How often DPS was called for each registration id.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Calls(BTreeMap<String, usize>);
+
+impl Calls {
+    pub fn of(&self, id: &str) -> usize {
+        self.0.get(id).copied().unwrap_or_default()
+    }
+
+    pub fn total(&self) -> usize {
+        self.0.values().sum()
+    }
+
+    pub fn devices(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How often for the device with most calls.
+    pub fn most(&self) -> usize {
+        self.0.values().max().copied().unwrap_or_default()
+    }
+}
+
+impl FromIterator<String> for Calls {
+    fn from_iter<I: IntoIterator<Item = String>>(ids: I) -> Self {
+        let mut calls = BTreeMap::new();
+        for id in ids {
+            *calls.entry(id).or_default() += 1;
+        }
+        Self(calls)
+    }
 }
 
 impl World {
@@ -39,17 +73,59 @@ impl World {
         self.dps.ledger_since(mark.sequence)
     }
 
-    pub fn registers(&self) -> usize {
-        self.ledger().iter().filter(|entry| entry.operation == OperationKind::Register).count()
+    /// Devices that DPS was asked about, by registration id, sorted.
+    pub fn devices_asked(&self) -> Vec<String> {
+        self.devices_asked_since(Mark::default())
     }
 
-    /// How often DPS saw such a call since then, by registration id.
-    pub fn calls_since(&self, mark: Mark, operation: OperationKind) -> BTreeMap<String, usize> {
-        let mut calls = BTreeMap::new();
-        for entry in self.ledger_since(mark).into_iter().filter(|entry| entry.operation == operation) {
-            *calls.entry(entry.registration_id.unwrap_or_default()).or_default() += 1;
+    pub fn devices_asked_since(&self, mark: Mark) -> Vec<String> {
+        let ids = self.ledger_since(mark).into_iter().map(|entry| entry.registration_id.unwrap_or_default());
+        ids.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Register calls for this registration id.
+    pub fn registers_of(&self, id: &str) -> usize {
+        self.calls(OperationKind::Register).of(id)
+    }
+
+    /// Register calls for all of them.
+    pub fn registers(&self) -> usize {
+        self.calls(OperationKind::Register).total()
+    }
+
+    pub fn registers_since(&self, mark: Mark) -> usize {
+        self.calls_since(mark, OperationKind::Register).total()
+    }
+
+    /// Calls of this kind.
+    pub fn calls(&self, operation: OperationKind) -> Calls {
+        self.calls_since(Mark::default(), operation)
+    }
+
+    pub fn calls_since(&self, mark: Mark, operation: OperationKind) -> Calls {
+        self.ids_since(mark, operation).into_iter().collect()
+    }
+
+    /// Registration ids of calls of this kind in the order in which DPS saw them.
+    pub fn ids_since(&self, mark: Mark, operation: OperationKind) -> Vec<String> {
+        let entries = self.ledger_since(mark).into_iter().filter(|entry| entry.operation == operation);
+        entries.map(|entry| entry.registration_id.unwrap_or_default()).collect()
+    }
+
+    /// Whether the device's hub accepts the key in this Secret.
+    pub async fn hub_accepts(&self, id: &str, secret: &str) -> bool {
+        self.dps.accepts_device_key(SCOPE, id, &self.secret(secret).await["sharedAccessKey"])
+    }
+
+    /// Fails if a hub does not accept the key in one of the Secrets that the operator has written; returns
+    /// how many these are.
+    pub async fn assert_secrets_accepted(&self) -> usize {
+        let secrets = self.generated_secrets().await;
+        for values in secrets.iter().map(data) {
+            let (id, key) = (&values["registrationId"], &values["sharedAccessKey"]);
+            assert!(self.dps.accepts_device_key(SCOPE, id, key), "the hub does not accept the key of {id}");
         }
-        calls
+        secrets.len()
     }
 
     /// Nothing but what a device may do ever left the operator: DPS records are never deleted.
@@ -67,13 +143,9 @@ impl World {
 
     /// Waits for a state of the ledger.
     pub async fn wait_ledger(&self, what: &str, fits: impl Fn(&[LedgerEntry]) -> bool) {
-        let deadline = Instant::now() + self.patience;
-        while !fits(&self.ledger()) {
-            if Instant::now() >= deadline {
-                self.give_up(&format!("the ledger never showed: {what}"), &Value::Null);
-            }
-            tokio::time::sleep(POLL / 4).await;
-        }
+        let shown = until(self.patience, POLL / 4, async || fits(&self.ledger()).then_some(()).ok_or(()));
+        let never = format!("the ledger never showed: {what}");
+        shown.await.unwrap_or_else(|()| self.give_up(&never, &Value::Null));
     }
 
     /// Requests of the operator's ServiceAccount, each once, in their order.
@@ -107,11 +179,10 @@ impl World {
         static MARKERS: AtomicUsize = AtomicUsize::new(1);
         let marker = format!("marker-{}", MARKERS.fetch_add(1, Ordering::Relaxed));
         self.find(Kind::ConfigMap, &marker).await;
-        let (line, deadline) = (format!("configmaps/{marker}\""), Instant::now() + self.patience);
-        while !self.audit_text().contains(&line) {
-            assert!(Instant::now() < deadline, "{marker} never appeared in the audit log");
-            tokio::time::sleep(POLL).await;
-        }
+        let line = format!("configmaps/{marker}\"");
+        let written =
+            until(self.patience, POLL, async || self.audit_text().contains(&line).then_some(()).ok_or(()));
+        written.await.unwrap_or_else(|()| panic!("{marker} never appeared in the audit log"));
     }
 
     /// The operator's requests to the API server since then.

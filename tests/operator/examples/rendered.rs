@@ -1,11 +1,12 @@
 //! The examples that a tool has to render are rendered by that tool and work.
 
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{REPOSITORY, kubectl_ok, list, read, run, text, tool};
-use crate::world::manifests::merged;
+use super::{at_simulator, in_namespace};
+use crate::world::commands::{REPOSITORY, list, read, run, succeeded, tool};
+use crate::world::objects::text;
 use crate::world::{Kind, PRIMARY_KEY, Setup, World, simulator};
 
 const EXAMPLE: &str = "examples/fleet-from-a-list";
@@ -20,15 +21,10 @@ async fn works(rendered: &str) -> Vec<Value> {
     let world = World::with(Setup { simulator, ..Setup::default() }).await;
     let key = &integration["spec"]["attestation"]["symmetricKey"]["primaryKeyRef"]["name"];
     world.group_key(text(key), PRIMARY_KEY).await;
-    let spec = json!({"hostname": world.host(), "caBundleRef": {"name": "simulator-ca"}});
-    let items = objects.iter().map(|object| {
-        let object = merged(object.clone(), json!({"metadata": {"namespace": world.namespace}}));
-        let is_integration = object["kind"] == "DpsIntegration";
-        if is_integration { merged(object, json!({"spec": spec})) } else { object }
-    });
+    let items = objects.iter().map(|object| in_namespace(&world, at_simulator(&world, object)));
 
     let apply = ["apply", "--server-side", "--warnings-as-errors", "-f", "-"];
-    kubectl_ok(&world, &apply, &list(&items.collect::<Vec<_>>()));
+    world.kubectl_ok(&apply, &list(&items.collect::<Vec<_>>()));
 
     let devices = world.wait_all_ready(of("ProvisionedDevice")).await;
     assert_eq!(world.list(Kind::Integration).await.len(), 1);
@@ -47,10 +43,10 @@ fn shown(devices: &[Value]) -> Value {
 async fn the_kustomize_example_makes_devices_from_its_list() {
     let assets = tokio::task::block_in_place(dps_dev::Assets::locate).unwrap();
     let folder = format!("{REPOSITORY}/{EXAMPLE}/kustomize/production");
-    let output = run(Command::new(assets.binary("kubectl")).args(["kustomize", &folder]), "");
-    assert!(output.status.success());
+    let mut kubectl = Command::new(assets.binary("kubectl"));
+    let output = run(kubectl.args(["kustomize", &folder]).stderr(Stdio::piped()), "");
 
-    let devices = works(&String::from_utf8(output.stdout).unwrap()).await;
+    let devices = works(&succeeded(&output)).await;
 
     let press = json!({"line": "press"});
     let expected = json!([
@@ -64,7 +60,7 @@ async fn the_kustomize_example_makes_devices_from_its_list() {
     assert!(devices.iter().all(environment));
 }
 
-fn helm(arguments: &[&str]) -> std::process::Output {
+fn helm(arguments: &[&str]) -> Output {
     let home = std::env::temp_dir().join("dps-operator-no-helm-home");
     let mut helm = Command::new(tool("helm"));
     for variable in ["HELM_CONFIG_HOME", "HELM_DATA_HOME", "HELM_CACHE_HOME"] {
@@ -73,15 +69,14 @@ fn helm(arguments: &[&str]) -> std::process::Output {
     }
     let chart = format!("{REPOSITORY}/{EXAMPLE}/helm");
     let template = helm.args(["template", "fleet", &chart]).args(arguments);
-    run(template.stderr(std::process::Stdio::piped()), "")
+    run(template.stderr(Stdio::piped()), "")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_helm_example_makes_devices_from_its_list() {
     let output = helm(&[]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
-    let devices = works(&String::from_utf8(output.stdout).unwrap()).await;
+    let devices = works(&succeeded(&output)).await;
 
     let expected = json!([
         ["oven-01", "sn:4711_0815", null],
