@@ -9,7 +9,7 @@ use crate::world::{INTEGRATION, Setup, World, condition};
 const PATIENCE: Duration = Duration::from_secs(7 * 60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_five_minutes_a_device_says_whether_it_is_queued_or_being_registered() {
+async fn after_five_minutes_a_device_reports_whether_it_is_queued_or_being_registered() {
     let mut world = World::without_operator(Setup::default()).await;
     world.patience = PATIENCE;
     world.registrations_per_minute = 1;

@@ -58,7 +58,7 @@ async fn wait_reason(world: &World, plural: &str, name: &str, reason: &str) -> V
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_with_a_payload_too_deep_to_be_read_is_told_so_and_holds_up_nobody() {
+async fn a_payload_nested_too_deeply_to_be_read_is_reported_and_holds_up_no_other_device() {
     let mut world = World::start().await;
     let deep = manifests::device("deep", json!({"payload": deep_payload()}));
     create(&world, DEVICES, "ProvisionedDevice", deep).await;
@@ -83,7 +83,7 @@ async fn a_device_with_a_payload_too_deep_to_be_read_is_told_so_and_holds_up_nob
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_integration_with_defaults_too_deep_to_be_read_is_told_so_and_holds_up_nobody() {
+async fn defaults_nested_too_deeply_to_be_read_are_reported_and_hold_up_no_other_integration() {
     let mut world = World::start().await;
     world.group_key("deep-key", crate::world::PRIMARY_KEY).await;
     let defaults = json!({"deviceDefaults": {"payload": deep_payload()}});

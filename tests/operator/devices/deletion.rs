@@ -9,7 +9,7 @@ use crate::world::objects::{data, is_ready, uid};
 use crate::world::{INTEGRATION, Kind, Mark, SCOPE, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deleted_device_takes_its_secret_along_and_leaves_dps_alone() {
+async fn deleting_a_device_deletes_its_secret_and_nothing_in_dps() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
@@ -25,7 +25,7 @@ async fn a_deleted_device_takes_its_secret_along_and_leaves_dps_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_deleted_while_it_is_registered_leaves_no_secret() {
+async fn a_device_deleted_during_its_registration_leaves_no_secret() {
     let world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(1));
     world.device("truck-1").await;
@@ -50,7 +50,7 @@ fn started(ledger: &[dps_simulator::LedgerEntry], id: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_deleted_and_made_again_at_once_becomes_ready_and_never_stalls() {
+async fn a_device_deleted_and_created_again_at_once_becomes_ready_and_never_stalls() {
     const ROUNDS: usize = 15;
     let world = World::start().await;
     world.device("truck-1").await;
@@ -80,7 +80,7 @@ async fn a_device_deleted_and_made_again_at_once_becomes_ready_and_never_stalls(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_devices_deleted_and_made_again_in_the_middle_of_registrations_all_become_ready() {
+async fn many_devices_deleted_and_created_again_during_registrations_all_become_ready() {
     const DEVICES: usize = 12;
     let world = World::start().await;
     // What is deleted while an integration is new has still spent one of its few first calls.
@@ -108,7 +108,7 @@ async fn many_devices_deleted_and_made_again_in_the_middle_of_registrations_all_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_namespace_deleted_in_the_middle_of_registrations_ends_cleanly() {
+async fn a_namespace_deleted_during_registrations_leaves_the_operator_working() {
     const DEVICES: usize = 10;
     let mut world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(1));
@@ -125,7 +125,7 @@ async fn a_namespace_deleted_in_the_middle_of_registrations_ends_cleanly() {
     assert!(refused <= 1 + DEVICES, "{refused} attempts to write Secrets");
     world.assert_only_device_calls();
 
-    world.furnish().await;
+    world.create_namespace().await;
     world.integration(INTEGRATION).await;
     world.device("again").await;
 

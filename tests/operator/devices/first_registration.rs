@@ -28,7 +28,7 @@ async fn a_device_gets_its_hub_and_a_secret_that_the_hub_accepts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_status_tells_what_dps_assigned_and_which_key_was_used() {
+async fn the_status_shows_what_dps_assigned_and_which_key_was_used() {
     let world = World::start().await;
 
     world.device("truck-1").await;
@@ -56,7 +56,7 @@ async fn the_status_tells_what_dps_assigned_and_which_key_was_used() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ready_device_has_three_true_conditions_and_nothing_in_progress() {
+async fn a_ready_device_has_three_conditions_and_all_of_them_are_true() {
     let world = World::start().await;
 
     world.device("truck-1").await;
@@ -74,7 +74,7 @@ async fn a_ready_device_has_three_true_conditions_and_nothing_in_progress() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_secret_is_owned_labelled_and_tells_where_it_came_from() {
+async fn the_secret_has_owner_labels_and_annotations_that_say_where_it_came_from() {
     let world = World::start().await;
 
     world.device("truck-1").await;

@@ -12,7 +12,7 @@ async fn refer_to(world: &World, integration: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_refers_to_nothing_keeps_its_secret_and_says_so() {
+async fn a_device_that_refers_to_a_missing_integration_keeps_its_secret_and_reports_it() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
@@ -92,7 +92,7 @@ async fn a_device_that_moves_to_another_id_scope_is_registered_there_and_its_sec
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_waits_behind_a_wrong_key_leaves_when_it_is_given_another_integration() {
+async fn a_device_held_up_by_a_wrong_key_registers_when_it_is_given_another_integration() {
     let world = World::empty().await;
     world.group_key("broken-key", WRONG_KEY).await;
     world.integration_without_key("broken", json!({})).await;
@@ -110,7 +110,7 @@ async fn a_device_that_waits_behind_a_wrong_key_leaves_when_it_is_given_another_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn devices_are_told_of_a_missing_integration_after_thirty_seconds_and_go_on_when_it_comes() {
+async fn devices_report_a_missing_integration_after_thirty_seconds_and_register_when_it_is_created() {
     let world = World::start().await;
     world.devices("truck", 3).await;
     world.wait_all_ready(3).await;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, Setup, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_payload_reaches_custom_allocation_and_what_it_returns_lands_in_the_secret() {
+async fn a_payload_reaches_custom_allocation_and_the_returned_payload_is_in_the_secret() {
     let answer = json!({"topic": "warsaw/eu", "interval": 30});
     let rule =
         WebhookRule { value: json!("warsaw"), hub: HUBS[1].to_owned(), payload: answer.as_object().cloned() };
@@ -25,7 +25,7 @@ async fn a_payload_reaches_custom_allocation_and_what_it_returns_lands_in_the_se
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_payload_that_dps_would_refuse_for_its_size_is_refused_before() {
+async fn a_payload_too_large_for_dps_is_refused_without_a_call() {
     let world = World::start().await;
     let of_size = |size: usize| -> Value { json!({"payload": {"text": "x".repeat(size)}}) };
 
@@ -39,7 +39,7 @@ async fn a_payload_that_dps_would_refuse_for_its_size_is_refused_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_payload_registers_once_more_and_an_equal_one_does_not() {
+async fn a_changed_payload_registers_the_device_again_and_changed_labels_do_not() {
     let world = World::start().await;
     world.device_with("truck-1", json!({"payload": {"site": "warsaw", "line": 1}})).await;
     world.wait_ready("truck-1").await;
@@ -58,7 +58,7 @@ async fn a_changed_payload_registers_once_more_and_an_equal_one_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hub_that_changes_when_a_device_registers_again_reaches_secret_and_status_together() {
+async fn a_hub_that_changes_at_a_second_registration_is_written_to_secret_and_status() {
     let mut setup = Setup::default();
     setup.simulator.id_scopes[0].hubs = HUBS[..1].iter().map(|hub| (*hub).to_owned()).collect();
     let world = World::with(setup).await;

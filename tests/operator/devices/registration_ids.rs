@@ -11,8 +11,8 @@ fn of(integration: &str, id: &str) -> Value {
     json!({"integrationRef": {"name": integration}, "registrationId": id})
 }
 
-/// Device `a` of integration `press` has the id, device `b` of integration `mill` would like to.
-async fn rivals() -> World {
+/// Device `a` of integration `press` has the id, and device `b` of integration `mill` asks for it.
+async fn two_claimants() -> World {
     let world = World::empty().await;
     for (integration, device, id) in [("press", "a", ID), ("mill", "scout", "sn-2")] {
         world.integration(integration).await;
@@ -28,8 +28,8 @@ async fn rivals() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_stands_while_the_key_of_its_integration_is_missing() {
-    let world = rivals().await;
+async fn a_registration_id_stays_taken_while_the_key_of_its_integration_is_missing() {
+    let world = two_claimants().await;
     world.delete(Kind::Secret, "press-key").await;
     world.wait_integration("press", "KeySecretNotFound").await;
 
@@ -48,19 +48,19 @@ async fn a_claim_stands_while_the_key_of_its_integration_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_ends_with_its_integration_and_the_rival_goes_on_by_itself() {
-    let world = rivals().await;
+async fn a_registration_id_is_free_once_the_integration_of_its_device_is_deleted() {
+    let world = two_claimants().await;
 
     world.delete(Kind::Integration, "press").await;
 
     world.wait_ready("b").await;
     assert_eq!(world.registers_of(ID), 2);
     assert!(world.hub_accepts(ID, "b-hub").await);
-    assert!(world.find(Kind::Secret, "a-hub").await.is_some(), "nobody's Secret is taken away");
+    assert!(world.find(Kind::Secret, "a-hub").await.is_some(), "the Secret of the other device stays");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registration_id_of_its_own_is_what_dps_gets() {
+async fn a_device_with_a_registration_id_is_registered_by_it() {
     let world = World::start().await;
 
     world.device_with("truck-1", json!({"registrationId": "sn-007:a.b_c"})).await;
@@ -102,7 +102,7 @@ async fn the_registration_id_cannot_be_changed_or_set_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_devices_with_one_registration_id_the_registered_one_wins_until_it_is_deleted() {
+async fn of_two_devices_with_one_registration_id_the_registered_one_keeps_it_until_it_is_deleted() {
     let world = World::start().await;
     world.device_with("winner", json!({"registrationId": "sn-1"})).await;
     world.wait_ready("winner").await;
@@ -122,7 +122,7 @@ async fn of_two_devices_with_one_registration_id_the_registered_one_wins_until_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_new_devices_with_one_registration_id_the_older_wins() {
+async fn of_two_new_devices_with_one_registration_id_the_older_gets_it() {
     let mut world = World::start().await;
     // Only what DPS has accepted counts.
     world.device("first").await;

@@ -26,7 +26,7 @@ fn register_itself(world: &World, id: &str, ca: &Path) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_registers_itself_elsewhere_is_followed_and_never_fought() {
+async fn a_device_that_also_registers_itself_is_followed_to_its_new_hub_and_not_registered_again() {
     let world = World::start().await;
     world.device("truck-1").await;
     let device = world.wait_ready("truck-1").await;

@@ -29,7 +29,7 @@ async fn a_suspended_device_waits_and_its_secret_is_still_repaired() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_suspended_integration_holds_new_devices_and_lets_them_go_later() {
+async fn a_suspended_integration_holds_new_devices_until_it_is_resumed() {
     let world = World::empty().await;
     world.integration_with(INTEGRATION, json!({"suspend": true})).await;
     world.devices("truck", 3).await;

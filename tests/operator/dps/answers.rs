@@ -33,7 +33,7 @@ async fn a_disabled_enrollment_stalls_a_device_until_it_is_enabled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_id_scope_is_an_enrollment_that_was_not_found() {
+async fn an_unknown_id_scope_is_reported_as_an_enrollment_that_was_not_found() {
     let world = World::empty().await;
     world.integration_with(INTEGRATION, json!({"idScope": "0neUNKNOWN"})).await;
 
@@ -49,7 +49,7 @@ async fn an_unknown_id_scope_is_an_enrollment_that_was_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_allocation_that_fails_is_told_with_dpss_code() {
+async fn an_allocation_that_fails_is_reported_with_the_code_of_dps() {
     let world = World::accepted().await;
     let failed = FaultAction::Outcome {
         status: RegistrationStatus::Failed,
@@ -87,8 +87,8 @@ fn hostile_answers(world: &World) -> Vec<(&'static str, FaultAction, &'static st
         ),
         ("hub-missing", state("assignedHub", Value::Null), "no hub"),
         ("device-missing", state("deviceId", Value::Null), "no hub or device id"),
-        ("device-other", state("deviceId", json!("somebody-else")), "device id"),
-        ("id-other", state("registrationId", json!("somebody-else")), "registration id"),
+        ("device-other", state("deviceId", json!("another-device")), "device id"),
+        ("id-other", state("registrationId", json!("another-device")), "registration id"),
         ("cut-off", FaultAction::Malformed, "JSON"),
         ("portal", FaultAction::Html, "JSON"),
         ("empty", text(""), "JSON"),
@@ -109,7 +109,7 @@ fn empty() -> RawBody {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_cannot_be_true_are_refused_and_leave_no_secret() {
+async fn invalid_answers_are_refused_and_leave_no_secret() {
     let mut world = World::accepted().await;
     let answers = hostile_answers(&world);
     for (name, action, _) in &answers {
@@ -122,7 +122,7 @@ async fn answers_that_cannot_be_true_are_refused_and_leave_no_secret() {
         let said = message(&device);
         assert!(said.contains(words), "{name}: {said}");
         assert_eq!(condition(&device, "Stalled").unwrap().reason, "InvalidResponse", "{name}");
-        for part in ["evil", "somebody-else", "\n", "DeviceId="] {
+        for part in ["evil", "another-device", "\n", "DeviceId="] {
             assert!(!said.contains(part), "{name}: {said}");
         }
         assert!(device["status"]["assignedHub"].is_null(), "{name}");
@@ -153,7 +153,7 @@ async fn an_invalid_answer_leaves_a_provisioned_device_with_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_carry_dpss_words_without_what_looks_like_a_key_and_never_a_body() {
+async fn messages_of_dps_are_shown_without_what_looks_like_a_key_and_never_as_a_whole_body() {
     let world = World::accepted().await;
     let run = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4";
     let said = json!({"errorCode": 400_004, "trackingId": "t-1", "message": format!("bad token {run} for you\u{1b}[31m")});
@@ -182,7 +182,7 @@ async fn messages_carry_dpss_words_without_what_looks_like_a_key_and_never_a_bod
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn attempts_are_written_at_powers_of_two() {
+async fn the_number_of_attempts_is_written_at_powers_of_two() {
     let world = World::accepted().await;
     world.dps.set_device_enabled(SCOPE, "truck-1", false).unwrap();
     world.device("truck-1").await;
@@ -203,7 +203,7 @@ async fn attempts_are_written_at_powers_of_two() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_is_off_is_made_up_for_and_told_when_that_does_not_help() {
+async fn a_clock_that_differs_from_that_of_dps_is_corrected_for_and_reported_if_that_does_not_help() {
     let world = World::accepted().await;
     let ahead = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
     let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&ahead).unwrap();

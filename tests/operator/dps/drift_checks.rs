@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::world::{HUBS, INTEGRATION, Kind, SCOPE, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn drift_checks_write_nothing_until_they_find_a_device_elsewhere_and_then_follow_it() {
+async fn drift_checks_write_nothing_until_they_find_devices_on_another_hub() {
     const DEVICES: usize = 150;
     let world = World::empty().await;
     let defaults = json!({"driftCheck": {"interval": "10m"}});
@@ -34,7 +34,7 @@ async fn drift_checks_write_nothing_until_they_find_a_device_elsewhere_and_then_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn checks_that_come_to_more_than_the_rate_are_told_beside_ready() {
+async fn more_drift_checks_than_the_rate_limit_allows_are_reported_beside_ready() {
     let world = World::empty().await;
     let defaults = json!({"driftCheck": {"interval": "10m"}});
     world.integration_with(INTEGRATION, json!({"deviceDefaults": defaults})).await;
@@ -44,10 +44,10 @@ async fn checks_that_come_to_more_than_the_rate_are_told_beside_ready() {
     let limit = json!({"rateLimit": {"registrationsPerMinute": 1}});
     world.patch(Kind::Integration, INTEGRATION, json!({"spec": limit})).await;
 
-    let told = |object: &Value| condition(object, "QuotaInsufficient").is_some();
-    let integration = world.wait(Kind::Integration, INTEGRATION, "told", told).await;
+    let reported = |object: &Value| condition(object, "QuotaInsufficient").is_some();
+    let integration = world.wait(Kind::Integration, INTEGRATION, "reported", reported).await;
     assert!(condition(&integration, "Ready").unwrap().is_true());
     world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"rateLimit": null}})).await;
-    let mended = |object: &Value| condition(object, "QuotaInsufficient").is_none();
-    world.wait(Kind::Integration, INTEGRATION, "mended", mended).await;
+    let cleared = |object: &Value| condition(object, "QuotaInsufficient").is_none();
+    world.wait(Kind::Integration, INTEGRATION, "no longer reported", cleared).await;
 }

@@ -12,28 +12,28 @@ use crate::world::objects::{is_ready, ready_reason};
 use crate::world::waiting::until_true;
 use crate::world::{INTEGRATION, Kind, PATIENCE, POLL, Setup, World, condition};
 
-/// Two failures are not worth a word, whichever device they hit; the third is.
+/// Two failures are not reported, whichever device they hit; the third is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn server_errors_are_told_from_the_third_on_and_pass() {
-    tokio::join!(two_server_errors_go_unmentioned(), three_server_errors_are_mentioned());
+async fn server_errors_are_reported_from_the_third_on_and_cleared_by_success() {
+    tokio::join!(two_server_errors_are_not_reported(), three_server_errors_are_reported());
 }
 
-async fn two_server_errors_go_unmentioned() {
+async fn two_server_errors_are_not_reported() {
     let world = World::accepted().await;
     world.dps.inject(Fault::device("truck-1", FaultAction::status(503)).times(2)).unwrap();
 
     world.device("truck-1").await;
 
-    let silent = |device: &Value| {
+    let unreported = |device: &Value| {
         let reason = ready_reason(device);
         assert!(reason.is_empty() || reason == "Provisioned", "{reason}");
         is_ready(device)
     };
-    world.wait(Kind::Device, "truck-1", "Ready", silent).await;
+    world.wait(Kind::Device, "truck-1", "Ready", unreported).await;
     assert_eq!(world.registers_of("truck-1"), 3);
 }
 
-async fn three_server_errors_are_mentioned() {
+async fn three_server_errors_are_reported() {
     let world = World::accepted().await;
     world.dps.inject(Fault::device("truck-1", FaultAction::status(500)).times(3)).unwrap();
 
@@ -54,7 +54,7 @@ async fn three_server_errors_are_mentioned() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_429_holds_the_whole_integration_as_long_as_dps_asks() {
+async fn a_throttled_integration_waits_as_long_as_dps_asks() {
     let world = World::accepted().await;
     world.dps.inject(Fault::global(FaultAction::throttled("4")).times(1)).unwrap();
 
@@ -76,7 +76,7 @@ async fn a_429_holds_the_whole_integration_as_long_as_dps_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registration_whose_answer_was_lost_ends_with_one_assignment() {
+async fn a_registration_whose_answer_was_lost_is_repeated_and_succeeds() {
     let world = World::accepted().await;
     let lost = Fault::device("truck-1", FaultAction::Reset).on(OperationKind::Register).times(1);
     world.dps.inject(lost.after_processing()).unwrap();
@@ -111,30 +111,30 @@ async fn polls_that_fail_are_repeated_within_the_same_operation() {
     }
 }
 
-/// Counts connections to a port and answers none.
-struct Doorbell {
-    rung: Arc<AtomicUsize>,
+/// Counts connections to a port and closes each.
+struct ConnectionCounter {
+    connections: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Doorbell {
+impl ConnectionCounter {
     fn on(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
         listener.set_nonblocking(true).expect("a listener can be made non-blocking");
         let listener = tokio::net::TcpListener::from_std(listener).expect("a listener for the runtime");
-        let rung = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&rung);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
         let task = tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
                 drop(connection);
             }
         });
-        Self { rung, task }
+        Self { connections, task }
     }
 
-    fn rung(&self) -> usize {
-        self.rung.load(Ordering::Relaxed)
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     async fn remove(self) {
@@ -144,7 +144,7 @@ impl Doorbell {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_is_gone_is_probed_once_and_not_once_for_each_device() {
+async fn an_instance_that_is_gone_is_called_once_at_a_time_and_not_once_for_each_device() {
     let mut setup = Setup::default();
     let folder = std::env::temp_dir().join(format!("dps-operator-tests-ca-{}", std::process::id()));
     setup.simulator.tls.directory = Some(folder.clone());
@@ -157,14 +157,14 @@ async fn an_instance_that_is_gone_is_probed_once_and_not_once_for_each_device() 
     let integration = world.wait_integration(INTEGRATION, "EndpointUnreachable").await;
     assert_eq!(condition(&integration, "Reconciling").unwrap().reason, "EndpointUnreachable");
 
-    let doorbell = Doorbell::on(world.port());
+    let counter = ConnectionCounter::on(world.port());
     world.devices("truck", 20).await;
 
-    // Two probes one after the other: time enough for twenty devices to have knocked.
-    until_true(PATIENCE, POLL, async || doorbell.rung() >= 2).await;
-    assert!((2..=4).contains(&doorbell.rung()), "{} connections", doorbell.rung());
-    assert!(is_ready(&world.get(Kind::Device, "first").await), "provisioned devices are left in peace");
-    doorbell.remove().await;
+    // Two probes one after the other: time enough for twenty devices to have called.
+    until_true(PATIENCE, POLL, async || counter.connections() >= 2).await;
+    assert!((2..=4).contains(&counter.connections()), "{} connections", counter.connections());
+    assert!(is_ready(&world.get(Kind::Device, "first").await), "provisioned devices are not affected");
+    counter.remove().await;
     world.start_dps().await;
 
     world.wait_all_ready(22).await;
@@ -173,7 +173,7 @@ async fn an_instance_that_is_gone_is_probed_once_and_not_once_for_each_device() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_answers_is_reachable_whatever_it_says() {
+async fn an_instance_that_answers_is_reachable_even_if_it_refuses() {
     let world = World::start().await;
     let reset = world.dps.inject(Fault::global(FaultAction::Reset)).unwrap();
     // Of two faults the first one counts.
@@ -192,7 +192,7 @@ async fn an_instance_that_answers_is_reachable_whatever_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operation_that_is_forgotten_is_begun_anew() {
+async fn an_operation_that_dps_no_longer_knows_is_begun_again() {
     let world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(1));
     world.device("truck-1").await;
@@ -209,7 +209,7 @@ fn not_found() -> FaultAction {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_think_time_of_some_seconds_is_waited_for_with_few_polls() {
+async fn a_registration_that_takes_seconds_is_polled_a_few_times_only() {
     let world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(5));
     world.dps.set_retry_after(Some(Duration::from_secs(3)));

@@ -55,7 +55,7 @@ async fn dps_is_called_through_the_proxy_that_a_flag_names() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_its_proxy_dps_is_not_reached_and_not_called_directly() {
+async fn dps_is_not_called_directly_when_the_proxy_is_gone() {
     let mut world = World::without_operator(Setup::default()).await;
     // An address of its own, so that no other test has the port.
     world.dps_proxy = Some("http://127.0.0.79:9".to_owned());

@@ -9,7 +9,7 @@ use crate::world::{INTEGRATION, Kind, SCOPE, World};
 const DEVICES: usize = 800;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn devices_that_waited_in_a_long_line_are_registered_as_they_are_by_then_and_none_is_read() {
+async fn devices_that_wait_in_a_long_queue_are_registered_with_their_latest_spec_and_not_read_again() {
     let world = World::empty().await;
     let slow = json!({"rateLimit": {"registrationsPerMinute": 1}});
     world.integration_with(INTEGRATION, slow).await;

@@ -41,7 +41,7 @@ async fn the_small_fleet_example_gives_each_device_what_it_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_custom_allocation_example_hands_payloads_over_and_receives_what_is_returned() {
+async fn the_custom_allocation_example_sends_payloads_and_receives_returned_ones() {
     let example = Example::read("custom-allocation");
     let mut simulator = example.simulator();
     let group = &mut simulator.id_scopes[0].enrollment_groups[0];
@@ -64,7 +64,7 @@ async fn the_custom_allocation_example_hands_payloads_over_and_receives_what_is_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_edge_gateway_example_writes_the_gateways_file_and_names_it_to_the_devices_behind_it() {
+async fn the_edge_gateway_example_writes_the_gateways_file_and_its_name_for_the_devices_behind_it() {
     let example = Example::read("edge-gateway");
     let world = example.world().await;
 
@@ -185,12 +185,12 @@ async fn the_cross_namespace_example_serves_a_tenant_from_the_platforms_integrat
     let example = Example::read("cross-namespace-tenant");
     let mut world =
         World::without_operator(Setup { simulator: example.simulator(), ..Setup::default() }).await;
-    let (home, tenant) = (world.namespace.clone(), world.guest(json!({})).await);
+    let (home, tenant) = (world.namespace.clone(), world.add_namespace(json!({})).await);
     world.start_operator().await;
     let example = example.renamed("iot-platform", &home).renamed("tenant-a", &tenant);
 
     example.apply_where_it_says(&world);
 
-    world.visit(&tenant);
+    world.switch_to(&tenant);
     example.keeps_its_promises(&world).await;
 }

@@ -19,7 +19,7 @@ const HEALTH: &str = "resource.customizations.health.dps-operator.io_";
 const ACTIONS: &str = "resource.customizations.actions.dps-operator.io_";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kstatus_and_argo_cd_say_in_every_state_what_the_documentation_says() {
+async fn kstatus_and_argo_cd_judge_every_state_as_the_documentation_says() {
     let mut world = World::without_operator(Setup::default()).await;
     world.integration(INTEGRATION).await;
     world.device("first").await;
@@ -28,7 +28,7 @@ async fn kstatus_and_argo_cd_say_in_every_state_what_the_documentation_says() {
     world.wait_ready("first").await;
     integrations(&world).await;
     devices(&world).await;
-    wait_until_all_is_told(&world).await;
+    wait_until_all_is_reported(&world).await;
 
     let objects = everything(&world).await;
     seen.extend(verdicts(&objects));
@@ -42,7 +42,7 @@ async fn kstatus_and_argo_cd_say_in_every_state_what_the_documentation_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn argo_cds_action_registers_a_device_once_more_and_changes_nothing_else() {
+async fn argo_cds_action_registers_a_device_again_and_changes_nothing_else() {
     let world = World::start().await;
     world.device("truck-1").await;
     let device = world.wait_ready("truck-1").await;
@@ -73,7 +73,7 @@ async fn argo_cds_action_registers_a_device_once_more_and_changes_nothing_else()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn argo_cds_action_on_an_integration_registers_all_of_its_devices_once_more() {
+async fn argo_cds_action_on_an_integration_registers_all_of_its_devices_again() {
     let world = World::start().await;
     world.devices("truck", 3).await;
     world.wait_all_ready(3).await;
@@ -108,7 +108,7 @@ async fn integrations(world: &World) {
         .create(Kind::ConfigMap, json!({"metadata": {"name": "bad-ca"}, "data": {"ca.crt": "not PEM"}}))
         .await;
     world.integration_with("with-bad-ca", json!({"caBundleRef": {"name": "bad-ca"}})).await;
-    world.integration_with("elsewhere", json!({"hostname": "evil.example"})).await;
+    world.integration_with("other-host", json!({"hostname": "evil.example"})).await;
     let secondary = json!({"attestation": {"symmetricKey": {"active": "Secondary"}}});
     world.integration_with("contradictory", secondary).await;
     world.integration_with("strict", json!({"registrationIdPrefixes": ["strict-"]})).await;
@@ -127,7 +127,7 @@ async fn integrations(world: &World) {
     let fault = |id: &str, action: FaultAction| world.dps.inject(Fault::device(id, action)).unwrap();
     fault("throttled", FaultAction::throttled("600"));
     fault("unreachable", FaultAction::Reset);
-    for name in ["throttled", "unreachable", "nowhere", "wrong", "parked", "elsewhere"] {
+    for name in ["throttled", "unreachable", "nowhere", "wrong", "parked", "other-host"] {
         world.device_with(name, json!({"integrationRef": {"name": name}})).await;
     }
 }
@@ -140,9 +140,9 @@ async fn devices(world: &World) {
         error_code: Some(400_208),
         error_message: Some("No hub available.".to_owned()),
     };
-    let liar = FaultAction::rewrite_state("assignedHub", json!("evil.example"));
+    let invalid_hub = FaultAction::rewrite_state("assignedHub", json!("evil.example"));
     let busy = FaultAction::status(409);
-    for (name, action) in [("unallocated", failed), ("misled", liar), ("busy", busy)] {
+    for (name, action) in [("unallocated", failed), ("misassigned", invalid_hub), ("busy", busy)] {
         world.dps.inject(Fault::device(name, action)).unwrap();
         world.device(name).await;
     }
@@ -153,25 +153,25 @@ async fn devices(world: &World) {
     world.device_with("second", json!({"registrationId": "first"})).await;
     world.device_with("large", large()).await;
     world.device_with("outsider", of("strict")).await;
-    world.device_with("orphan", of("never-made")).await;
+    world.device_with("without-integration", of("never-made")).await;
     world.device_with("idle", json!({"suspend": true})).await;
     bar_secret(world, "barred-hub");
     world.device("barred").await;
 
-    world.device_with("left", of("gone")).await;
-    world.device_with("robbed", of("lost")).await;
-    for name in ["resting", "grown"] {
+    world.device_with("integration-gone", of("gone")).await;
+    world.device_with("without-secret", of("lost")).await;
+    for name in ["suspended", "enlarged"] {
         world.device(name).await;
     }
-    for name in ["left", "robbed", "resting", "grown"] {
+    for name in ["integration-gone", "without-secret", "suspended", "enlarged"] {
         world.wait_ready(name).await;
     }
     world.delete(Kind::Integration, "gone").await;
     world.delete(Kind::Secret, "lost-key").await;
     world.wait_integration("lost", "KeySecretNotFound").await;
-    world.delete(Kind::Secret, "robbed-hub").await;
-    world.patch(Kind::Device, "resting", json!({"spec": {"suspend": true}})).await;
-    world.patch(Kind::Device, "grown", json!({"spec": large()})).await;
+    world.delete(Kind::Secret, "without-secret-hub").await;
+    world.patch(Kind::Device, "suspended", json!({"spec": {"suspend": true}})).await;
+    world.patch(Kind::Device, "enlarged", json!({"spec": large()})).await;
 }
 
 /// A payload that DPS would not take.
@@ -206,13 +206,13 @@ fn bar_secret(world: &World, secret: &str) {
     tokio::task::block_in_place(|| dps_dev::eventually(PATIENCE, refused)).expect("the policy takes effect");
 }
 
-async fn wait_until_all_is_told(world: &World) {
+async fn wait_until_all_is_reported(world: &World) {
     for (name, reason) in [
         ("keyless", "KeySecretNotFound"),
         ("garbled", "KeyInvalid"),
         ("without-ca", "CaBundleNotFound"),
         ("with-bad-ca", "CaBundleInvalid"),
-        ("elsewhere", "HostNotAllowed"),
+        ("other-host", "HostNotAllowed"),
         ("contradictory", "InvalidConfiguration"),
         ("parked", "Suspended"),
         ("wrong", "Unauthorized"),
@@ -226,21 +226,21 @@ async fn wait_until_all_is_told(world: &World) {
         ("wrong", "Unauthorized"),
         ("nowhere", "EnrollmentNotFound"),
         ("unallocated", "AllocationFailed"),
-        ("misled", "InvalidResponse"),
+        ("misassigned", "InvalidResponse"),
         ("disabled", "Disabled"),
         ("conflicting", "SecretConflict"),
         ("second", "DuplicateRegistrationId"),
         ("large", "InvalidConfiguration"),
         ("outsider", "ReferenceNotAllowed"),
         ("idle", "Suspended"),
-        ("resting", "Suspended"),
-        ("grown", "InvalidConfiguration"),
-        ("robbed", "CredentialUnavailable"),
+        ("suspended", "Suspended"),
+        ("enlarged", "InvalidConfiguration"),
+        ("without-secret", "CredentialUnavailable"),
         ("barred", "SecretWriteFailed"),
         ("busy", "ServiceUnavailable"),
-        ("left", "IntegrationNotFound"),
-        ("orphan", "IntegrationNotFound"),
-        ("elsewhere", "IntegrationNotReady"),
+        ("integration-gone", "IntegrationNotFound"),
+        ("without-integration", "IntegrationNotFound"),
+        ("other-host", "IntegrationNotReady"),
     ] {
         world.wait_reason(name, reason).await;
     }

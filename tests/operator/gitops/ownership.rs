@@ -50,7 +50,7 @@ fn written(objects: &[Value]) -> Vec<(String, String)> {
     objects.iter().filter(|object| object["kind"] == "ProvisionedDevice").map(identity).collect()
 }
 
-/// Who manages anything of what users declare.
+/// Managers of anything that users declare.
 fn managers(objects: &[Value]) -> BTreeSet<String> {
     let entries = objects.iter().flat_map(|object| object["metadata"]["managedFields"].as_array().unwrap());
     let declaring = entries.filter(|entry| {
@@ -61,7 +61,7 @@ fn managers(objects: &[Value]) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_declared_is_never_touched_and_can_be_applied_again_by_anybody() {
+async fn what_users_declare_is_never_changed_and_can_be_applied_again_by_any_manager() {
     let world = World::empty().await;
     world.group_key("factory-key", PRIMARY_KEY).await;
     apply_as(&world, "first").await;
@@ -102,12 +102,12 @@ async fn what_is_declared_is_never_touched_and_can_be_applied_again_by_anybody()
         assert_eq!(again["metadata"]["finalizers"], Value::Null);
     }
     let annotations = &world.get(Kind::Device, "press-02").await["metadata"]["annotations"];
-    assert_eq!(annotations[REPROVISION], "now", "it is nobody's drift");
+    assert_eq!(annotations[REPROVISION], "now", "no manager sees it as drift");
 }
 
 /// A tool that prunes looks for its own marks: a Secret with a copy of them would be deleted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn marks_of_gitops_tools_are_not_copied_to_secrets() {
+async fn labels_and_annotations_of_gitops_tools_are_not_copied_to_secrets() {
     let world = World::empty().await;
     world.group_key("factory-key", PRIMARY_KEY).await;
 

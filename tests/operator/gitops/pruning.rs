@@ -37,7 +37,7 @@ fn assert_registered_once(world: &World, since: Mark, devices: Vec<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fleet_that_is_pruned_and_applied_again_registers_once_more_unless_its_secrets_stayed() {
+async fn a_fleet_that_is_pruned_and_applied_again_registers_again_unless_its_secrets_were_retained() {
     let world = World::start().await;
     let (start, manifests) = (world.mark().await, manifests());
     world.kubectl_ok(&["apply", "--server-side", "-f", "-"], &manifests);

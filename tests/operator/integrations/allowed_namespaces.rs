@@ -8,7 +8,7 @@ use crate::world::{INTEGRATION, Kind, Setup, World, condition};
 async fn world_with_tenant() -> (World, String, String) {
     let mut world = World::without_operator(Setup::default()).await;
     let home = world.namespace.clone();
-    let tenant = world.guest(json!({"tenant": "a"})).await;
+    let tenant = world.add_namespace(json!({"tenant": "a"})).await;
     world.start_operator().await;
     (world, home, tenant)
 }
@@ -22,11 +22,11 @@ fn admit(allowed: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_needs_the_integrations_consent_and_an_id_that_it_allows() {
+async fn a_device_of_another_namespace_needs_an_allowed_namespace_and_an_allowed_registration_id() {
     let (mut world, home, tenant) = world_with_tenant().await;
     let labels = json!({"secret": {"labels": {"line": "nord"}, "formats": [{"type": "Env"}]}});
     world.integration_with(INTEGRATION, json!({"deviceDefaults": labels})).await;
-    world.visit(&tenant);
+    world.switch_to(&tenant);
     let mut spec = reference(&home);
     spec["registrationId"] = json!(format!("{tenant}-truck"));
     world.device_with("truck", spec).await;
@@ -37,10 +37,10 @@ async fn a_tenant_needs_the_integrations_consent_and_an_id_that_it_allows() {
     assert!(!condition(&refused, "Ready").unwrap().message.contains(&home), "no names of other namespaces");
     assert_eq!(world.ledger(), []);
 
-    world.visit(&home);
+    world.switch_to(&home);
     let allowed = json!({"from": "All", "registrationIdPrefixes": ["{namespace}-"]});
     world.patch(Kind::Integration, INTEGRATION, admit(&allowed)).await;
-    world.visit(&tenant);
+    world.switch_to(&tenant);
     world.wait_ready("truck").await;
     world.wait_reason("other", "ReferenceNotAllowed").await;
     let secret = world.get(Kind::Secret, "truck-hub").await;
@@ -51,29 +51,29 @@ async fn a_tenant_needs_the_integrations_consent_and_an_id_that_it_allows() {
     );
     assert!(secret["data"]["IOTHUB_DEVICE_KEY"].is_string(), "formats do not");
 
-    world.visit(&home);
+    world.switch_to(&home);
     let counted = |devices: &Value| devices["total"] == 2 && devices["ready"] == 1;
     world.wait_counters(INTEGRATION, counted).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn consent_that_is_withdrawn_leaves_the_secret_and_ends_all_calls() {
+async fn a_namespace_that_is_no_longer_allowed_keeps_its_secrets_and_causes_no_more_calls() {
     let (mut world, home, tenant) = world_with_tenant().await;
     let allowed = json!({"from": "All", "registrationIdPrefixes": [""]});
     world.integration_with(INTEGRATION, json!({"allowedNamespaces": allowed})).await;
-    world.visit(&tenant);
+    world.switch_to(&tenant);
     world.device_with("truck", reference(&home)).await;
     world.wait_ready("truck").await;
     let before = world.get(Kind::Secret, "truck-hub").await;
     let calls = world.ledger().len();
 
-    world.visit(&home);
+    world.switch_to(&home);
     world.patch(Kind::Integration, INTEGRATION, admit(&json!({"from": "Same"}))).await;
-    world.visit(&tenant);
+    world.switch_to(&tenant);
 
-    let told = world.wait_reason("truck", "ReferenceNotAllowed").await;
-    assert!(condition(&told, "Ready").unwrap().is_true());
-    assert_eq!(condition(&told, "Registered").unwrap().status, "False");
+    let device = world.wait_reason("truck", "ReferenceNotAllowed").await;
+    assert!(condition(&device, "Ready").unwrap().is_true());
+    assert_eq!(condition(&device, "Registered").unwrap().status, "False");
     world.patch(Kind::Device, "truck", json!({"spec": {"payload": {"site": "b"}}})).await;
     world.wait_reason("truck", "ReferenceNotAllowed").await;
     assert_eq!(world.get(Kind::Secret, "truck-hub").await, before);
@@ -81,33 +81,33 @@ async fn consent_that_is_withdrawn_leaves_the_secret_and_ends_all_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn namespaces_are_admitted_by_their_labels() {
+async fn namespaces_are_allowed_by_their_labels() {
     let (mut world, home, tenant) = world_with_tenant().await;
     let allowed = json!({
         "from": "Selector", "selector": {"matchLabels": {"tenant": "a"}}, "registrationIdPrefixes": [""],
     });
     world.integration_with(INTEGRATION, json!({"allowedNamespaces": allowed})).await;
-    world.visit(&tenant);
+    world.switch_to(&tenant);
     world.device_with("truck", reference(&home)).await;
     world.wait_ready("truck").await;
 
-    world.visit(&home);
+    world.switch_to(&home);
     let other = json!({"selector": {"matchLabels": {"tenant": "b"}}});
     world.patch(Kind::Integration, INTEGRATION, admit(&other)).await;
-    world.visit(&tenant);
+    world.switch_to(&tenant);
     world.wait_reason("truck", "ReferenceNotAllowed").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_namespace_that_gets_and_loses_its_label_gets_and_loses_consent() {
+async fn a_namespace_is_allowed_when_it_gets_the_label_and_refused_when_it_loses_it() {
     let mut world = World::with(Setup::cluster_wide()).await;
     let home = world.namespace.clone();
     let allowed = json!({
         "from": "Selector", "selector": {"matchLabels": {"tenant": "a"}}, "registrationIdPrefixes": [""],
     });
     world.integration_with(INTEGRATION, json!({"allowedNamespaces": allowed})).await;
-    let tenant = world.guest(json!({})).await;
-    world.visit(&tenant);
+    let tenant = world.add_namespace(json!({})).await;
+    world.switch_to(&tenant);
     world.device_with("truck", reference(&home)).await;
     world.wait_reason("truck", "ReferenceNotAllowed").await;
     assert_eq!(world.ledger(), []);
@@ -117,13 +117,13 @@ async fn a_namespace_that_gets_and_loses_its_label_gets_and_loses_consent() {
     world.wait_ready("truck").await;
 
     world.patch(Kind::Namespace, &tenant, label(Value::Null)).await;
-    let told = world.wait_reason("truck", "ReferenceNotAllowed").await;
-    assert!(condition(&told, "Ready").unwrap().is_true(), "the Secret is as good as it was");
+    let device = world.wait_reason("truck", "ReferenceNotAllowed").await;
+    assert!(condition(&device, "Ready").unwrap().is_true(), "the Secret is as good as it was");
     assert!(world.hub_accepts("truck", "truck-hub").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ids_outside_the_prefixes_are_refused() {
+async fn registration_ids_without_an_allowed_prefix_are_refused() {
     let world = World::empty().await;
     let prefixes = json!({"registrationIdPrefixes": ["truck-", "{namespace}-"]});
     world.integration_with(INTEGRATION, prefixes).await;

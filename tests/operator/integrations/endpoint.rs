@@ -17,20 +17,20 @@ async fn a_host_that_is_not_allowed_gets_no_request() {
     ];
 
     for (number, host) in hosts.iter().enumerate() {
-        let name = format!("elsewhere-{number}");
+        let name = format!("factory-{number}");
         world.integration_with(&name, json!({"hostname": host})).await;
         world.device_with(&format!("truck-{number}"), json!({"integrationRef": {"name": name}})).await;
     }
 
     for (number, host) in hosts.iter().enumerate() {
-        let integration = world.wait_integration(&format!("elsewhere-{number}"), "HostNotAllowed").await;
+        let integration = world.wait_integration(&format!("factory-{number}"), "HostNotAllowed").await;
         assert_eq!(condition(&integration, "Stalled").unwrap().reason, "HostNotAllowed", "{host}");
     }
     assert_eq!(world.ledger(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_route_to_the_same_instance_registers_nothing() {
+async fn another_host_name_and_key_secret_for_the_same_instance_register_nothing() {
     let world = World::start().await;
     world.devices("truck", 3).await;
     world.wait_all_ready(3).await;
@@ -41,8 +41,8 @@ async fn another_route_to_the_same_instance_registers_nothing() {
     world.wait_integration(INTEGRATION, "Available").await;
     world.group_key("same-key", PRIMARY_KEY).await;
     let keys = json!({"primaryKeyRef": {"name": "same-key"}});
-    let elsewhere = json!({"spec": {"attestation": {"symmetricKey": keys}}});
-    world.patch(Kind::Integration, INTEGRATION, elsewhere).await;
+    let other_secret = json!({"spec": {"attestation": {"symmetricKey": keys}}});
+    world.patch(Kind::Integration, INTEGRATION, other_secret).await;
     world.wait_integration(INTEGRATION, "Available").await;
 
     world.device("last").await;
@@ -52,7 +52,7 @@ async fn another_route_to_the_same_instance_registers_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ca_bundle_may_be_missing_or_broken_and_is_mended() {
+async fn a_missing_or_invalid_ca_bundle_is_reported_until_it_is_corrected() {
     let world = World::empty().await;
     let ca = world.get(Kind::ConfigMap, "simulator-ca").await["data"]["ca.crt"].clone();
     world.delete(Kind::ConfigMap, "simulator-ca").await;
@@ -63,8 +63,9 @@ async fn a_ca_bundle_may_be_missing_or_broken_and_is_mended() {
 
     let named = |data: Value| json!({"metadata": {"name": "simulator-ca"}, "data": data});
     world.create(Kind::ConfigMap, named(json!({"another": ca}))).await;
-    let told = |i: &Value| condition(i, "Ready").is_some_and(|ready| ready.message.contains("has no key"));
-    world.wait(Kind::Integration, INTEGRATION, "told of the missing key", told).await;
+    let reported =
+        |i: &Value| condition(i, "Ready").is_some_and(|ready| ready.message.contains("has no key"));
+    world.wait(Kind::Integration, INTEGRATION, "reporting the missing key", reported).await;
 
     let too_large = format!("{}{}", "# padding\n".repeat(26_300), ca.as_str().unwrap());
     for broken in [json!("no certificate"), json!(""), json!(too_large)] {
@@ -80,7 +81,7 @@ async fn a_ca_bundle_may_be_missing_or_broken_and_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_right_ca_nothing_is_registered() {
+async fn without_the_right_ca_no_request_is_sent() {
     let world = World::empty().await;
 
     world.integration_with(INTEGRATION, json!({"caBundleRef": null})).await;
@@ -93,10 +94,10 @@ async fn without_the_right_ca_nothing_is_registered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ca_bundle_that_is_put_right_is_used_at_once() {
+async fn a_corrected_ca_bundle_is_used_at_once() {
     let world = World::empty().await;
-    let stranger = ca_of_a_stranger().await;
-    let ca = json!({"metadata": {"name": "other-ca"}, "data": {"ca.crt": stranger}});
+    let unrelated = unrelated_ca().await;
+    let ca = json!({"metadata": {"name": "other-ca"}, "data": {"ca.crt": unrelated}});
     world.create(Kind::ConfigMap, ca).await;
     world.integration_with(INTEGRATION, json!({"caBundleRef": {"name": "other-ca"}})).await;
     world.device("truck-1").await;
@@ -109,7 +110,7 @@ async fn a_ca_bundle_that_is_put_right_is_used_at_once() {
 }
 
 /// A CA that signed nothing here: that of another simulator.
-async fn ca_of_a_stranger() -> String {
+async fn unrelated_ca() -> String {
     let other = dps_simulator::Simulator::start(crate::world::simulator()).await.unwrap();
     other.ca_pem().to_owned()
 }
@@ -119,8 +120,8 @@ async fn the_id_scope_is_fixed_once_dps_has_accepted_it() {
     let world = World::empty().await;
     world.integration(INTEGRATION).await;
     world.wait_integration(INTEGRATION, "Available").await;
-    let elsewhere = json!({"spec": {"idScope": "0neOTHER"}});
-    world.try_patch(Kind::Integration, INTEGRATION, elsewhere.clone()).await.expect("not accepted yet");
+    let other = json!({"spec": {"idScope": "0neOTHER"}});
+    world.try_patch(Kind::Integration, INTEGRATION, other.clone()).await.expect("not accepted yet");
     let back = json!({"spec": {"idScope": SCOPE}});
     world.try_patch(Kind::Integration, INTEGRATION, back).await.expect("not accepted yet");
 
@@ -128,9 +129,9 @@ async fn the_id_scope_is_fixed_once_dps_has_accepted_it() {
     world.wait_ready("truck-1").await;
     world.wait(Kind::Integration, INTEGRATION, "accepted", |i| i["status"]["acceptedIdScope"] == SCOPE).await;
 
-    let refused = world.try_patch(Kind::Integration, INTEGRATION, elsewhere).await;
+    let refused = world.try_patch(Kind::Integration, INTEGRATION, other).await;
     assert!(
         refused.unwrap_err().to_string().contains("idScope is fixed"),
-        "told to make another integration"
+        "the message says to make another integration"
     );
 }

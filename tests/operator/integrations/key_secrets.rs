@@ -6,7 +6,7 @@ use crate::world::objects::is_ready;
 use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, World, condition, manifests};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_secret_may_come_later_and_go_again() {
+async fn a_key_secret_may_be_created_later_and_deleted_again() {
     let world = World::empty().await;
     world.integration_without_key(INTEGRATION, json!({})).await;
     world.devices("truck", 3).await;
@@ -22,11 +22,11 @@ async fn a_key_secret_may_come_later_and_go_again() {
     world.delete(Kind::Secret, "factory-key").await;
 
     world.wait_integration(INTEGRATION, "KeySecretNotFound").await;
-    assert!(world.list(Kind::Device).await.iter().all(is_ready), "provisioned devices are left in peace");
+    assert!(world.list(Kind::Device).await.iter().all(is_ready), "provisioned devices are not affected");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unusable_key_is_told_apart_from_a_missing_one_and_never_shown() {
+async fn an_invalid_key_is_reported_differently_from_a_missing_one_and_never_shown() {
     let world = World::empty().await;
     world.create(Kind::Secret, manifests::secret("factory-key", &[("other", PRIMARY_KEY)])).await;
     world.integration_without_key(INTEGRATION, json!({})).await;
@@ -43,14 +43,14 @@ async fn an_unusable_key_is_told_apart_from_a_missing_one_and_never_shown() {
         assert_eq!(condition(&integration, "Stalled").unwrap().reason, "KeyInvalid", "{bad:?}");
         let message = condition(&integration, "Ready").unwrap().message;
         assert!(!message.contains("this is not") && !message.contains(&PRIMARY_KEY[..12]), "{message}");
-        // Mended in between, so that each of them has to be noticed.
+        // Corrected in between, so that each of them has to be noticed.
         world.change_group_key("factory-key", PRIMARY_KEY).await;
         world.wait_integration(INTEGRATION, "Available").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trailing_newline_in_the_key_is_forgiven() {
+async fn a_trailing_newline_in_the_key_is_ignored() {
     let world = World::empty().await;
     world.group_key("factory-key", &format!("{PRIMARY_KEY}\n")).await;
     world.integration_without_key(INTEGRATION, json!({})).await;
@@ -80,7 +80,7 @@ async fn a_generated_secret_is_refused_as_a_group_key() {
 
 /// The operator watches the first 128 objects that integrations refer to and reads the others now and then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_integrations_than_the_operator_watches_keys_of_all_work() {
+async fn integrations_work_also_beyond_the_number_of_keys_that_the_operator_watches() {
     const INTEGRATIONS: usize = 140;
     let world = World::empty().await;
 

@@ -1,4 +1,4 @@
-//! What an integration refers to, what it hands down, and who may refer to it.
+//! What an integration refers to, what its devices inherit, and which devices may refer to it.
 
 mod allowed_namespaces;
 mod device_defaults;

@@ -19,7 +19,7 @@ async fn provisioned(devices: usize) -> World {
 }
 
 /// Waits until so many devices and their Secrets were moved to the key in this slot and the
-/// integration's status tells of all of it.
+/// integration's status says so.
 async fn wait_settled(world: &World, devices: usize, slot: &str, key: &str) -> Value {
     world.wait_moved(devices, slot, key).await;
     let settled = |integration: &Value| {
@@ -37,7 +37,7 @@ fn message(integration: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn devices_move_to_the_secondary_key_when_it_is_made_the_active_one_and_stay_over_a_restart() {
+async fn devices_move_to_the_secondary_key_when_it_becomes_the_active_one_and_stay_there_after_a_restart() {
     const DEVICES: usize = 12;
     let mut world = provisioned(DEVICES).await;
     let before = world.mark().await;
@@ -53,7 +53,7 @@ async fn devices_move_to_the_secondary_key_when_it_is_made_the_active_one_and_st
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_secondary_key_serves_while_the_active_one_is_refused_also_over_a_restart() {
+async fn the_secondary_key_is_used_while_dps_refuses_the_active_one_also_after_a_restart() {
     const FLEET: usize = 6;
     const NEW: usize = 4;
     let mut world = provisioned(FLEET).await;
@@ -67,18 +67,18 @@ async fn the_secondary_key_serves_while_the_active_one_is_refused_also_over_a_re
     let refused = world.ledger().iter().filter(|entry| entry.outcome == Outcome::Refused).count();
     assert!((3..=NEW).contains(&refused), "{refused} refusals");
     world.assert_quiet_restart().await;
-    let mended = world.mark().await;
+    let corrected = world.mark().await;
 
     world.change_group_key("factory-key", NEW_KEY).await;
 
     let integration = wait_settled(&world, FLEET + NEW, "Primary", NEW_KEY).await;
     assert!(!message(&integration).contains("refuses"), "{}", message(&integration));
-    let calls = world.calls_since(mended, OperationKind::Register);
+    let calls = world.calls_since(corrected, OperationKind::Register);
     assert_eq!((calls.devices(), calls.most()), (FLEET + NEW, 1), "{calls:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn devices_whose_key_dps_still_takes_move_after_those_whose_key_is_gone() {
+async fn devices_whose_key_dps_still_accepts_move_after_those_whose_key_it_refuses() {
     let world = World::empty().await;
     world.integration_with_both_keys(PRIMARY_KEY, SECONDARY_KEY).await;
     let slot = |active: &str, rollout: Value| json!({"spec": {"attestation": {"symmetricKey": {"active": active}}, "rollout": rollout}});
@@ -104,14 +104,14 @@ async fn devices_whose_key_dps_still_takes_move_after_those_whose_key_is_gone() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn suspended_devices_and_those_that_never_register_again_are_counted_as_excluded() {
+async fn suspended_devices_and_those_that_never_register_again_are_counted_as_excluded_from_a_key_rotation() {
     let world = World::empty().await;
     world.integration_with(INTEGRATION, json!({"rollout": {"paused": true}})).await;
     world.devices("truck", 3).await;
-    world.devices("resting", 2).await;
+    world.devices("suspended", 2).await;
     world.device_with("old", json!({"reprovision": {"policy": "Never"}})).await;
     world.wait_all_ready(6).await;
-    for name in ["resting-1", "resting-2"] {
+    for name in ["suspended-1", "suspended-2"] {
         world.patch(Kind::Device, name, json!({"spec": {"suspend": true}})).await;
     }
     // From here on no device has anything to say, and is counted all the same.
@@ -125,7 +125,7 @@ async fn suspended_devices_and_those_that_never_register_again_are_counted_as_ex
     };
     let waiting = [json!(6), json!(3), json!(3), json!(false)];
     world.wait(Kind::Integration, INTEGRATION, "three to move", |i| counts(i) == waiting).await;
-    world.patch(Kind::Device, "resting-1", json!({"spec": {"suspend": false}})).await;
+    world.patch(Kind::Device, "suspended-1", json!({"spec": {"suspend": false}})).await;
     let waiting = [json!(6), json!(4), json!(2), json!(false)];
     world.wait(Kind::Integration, INTEGRATION, "four to move", |i| counts(i) == waiting).await;
     assert_eq!(world.registers(), 6);

@@ -34,7 +34,7 @@ fn rotation(integration: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_key_costs_three_refusals_and_mending_it_makes_all_ready() {
+async fn a_wrong_key_is_tried_by_three_canaries_and_the_right_one_makes_all_devices_ready() {
     const DEVICES: usize = 30;
     let world = World::with_wrong_key().await;
 
@@ -46,9 +46,9 @@ async fn a_wrong_key_costs_three_refusals_and_mending_it_makes_all_ready() {
     world.wait_counters(INTEGRATION, |devices| devices["failed"] == 3 && devices["pending"] == 27).await;
     assert_eq!(world.registers(), 3);
     assert!(world.generated_secrets().await.is_empty());
-    let told =
+    let reporting =
         world.list(Kind::Device).await.iter().filter(|device| !ready_reason(device).is_empty()).count();
-    assert_eq!(told, 3, "the others only wait");
+    assert_eq!(reporting, 3, "the others only wait");
 
     world.change_group_key("factory-key", PRIMARY_KEY).await;
 
@@ -60,7 +60,7 @@ async fn a_wrong_key_costs_three_refusals_and_mending_it_makes_all_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_device_says_what_a_401_may_mean_and_keeps_dpss_answer() {
+async fn a_refused_device_explains_what_a_401_may_mean_and_keeps_the_answer_of_dps() {
     let world = World::with_wrong_key().await;
 
     world.device("truck-1").await;
@@ -79,7 +79,7 @@ async fn a_refused_device_says_what_a_401_may_mean_and_keeps_dpss_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_key_pasted_over_a_good_one_leaves_the_fleet_as_it_is() {
+async fn a_wrong_key_in_place_of_a_right_one_leaves_devices_and_secrets_as_they_are() {
     const DEVICES: usize = 12;
     let mut world = World::start().await;
     world.devices("truck", DEVICES).await;
@@ -112,27 +112,27 @@ async fn a_wrong_key_pasted_over_a_good_one_leaves_the_fleet_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_integration_of_the_same_scope_is_not_held_up_by_a_wrong_key() {
+async fn a_wrong_key_does_not_hold_up_another_integration_of_the_same_id_scope() {
     let world = World::start().await;
-    world.group_key("stranger-key", WRONG_KEY).await;
-    world.integration_without_key("stranger", json!({})).await;
-    let stranger = json!({"integrationRef": {"name": "stranger"}});
-    world.device_with("imposter", stranger).await;
-    world.wait_reason("imposter", "Unauthorized").await;
+    world.group_key("other-key", WRONG_KEY).await;
+    world.integration_without_key("other", json!({})).await;
+    let other = json!({"integrationRef": {"name": "other"}});
+    world.device_with("refused", other).await;
+    world.wait_reason("refused", "Unauthorized").await;
 
     world.devices("truck", 5).await;
-    // The same registration id does not make it a rival, either: only accepted integrations count.
-    let rival = json!({"integrationRef": {"name": "stranger"}, "registrationId": "truck-1"});
-    world.device_with("rival", rival).await;
+    // The same registration id does not make it a duplicate, either: only accepted integrations count.
+    let duplicate = json!({"integrationRef": {"name": "other"}, "registrationId": "truck-1"});
+    world.device_with("duplicate", duplicate).await;
 
-    world.wait_reason("rival", "Unauthorized").await;
+    world.wait_reason("duplicate", "Unauthorized").await;
     for name in ["truck-1", "truck-2", "truck-3", "truck-4", "truck-5"] {
         world.wait_ready(name).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_integration_whose_key_is_refused_does_not_seem_well_when_it_is_suspended() {
+async fn an_integration_whose_key_is_refused_stays_not_ready_when_it_is_suspended() {
     let world = World::with_wrong_key().await;
     world.device("truck-1").await;
     world.wait_integration(INTEGRATION, "Unauthorized").await;
@@ -155,7 +155,7 @@ async fn an_integration_whose_key_is_refused_does_not_seem_well_when_it_is_suspe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_key_over_a_good_one_is_refused_three_times_in_a_minute_and_the_mended_one_costs_nothing() {
+async fn a_wrong_key_in_a_rotation_is_refused_three_times_in_a_minute_and_the_right_one_costs_no_call() {
     const DEVICES: usize = 60;
     let world = World::start().await;
     world.devices("truck", DEVICES).await;
@@ -175,7 +175,7 @@ async fn a_wrong_key_over_a_good_one_is_refused_three_times_in_a_minute_and_the_
     let waited = fourth.time.duration_since(third.time).unsigned_abs();
     assert!(waited >= MINUTE, "{waited:?}");
     assert_eq!(secrets(&world).await, before);
-    let mended = world.mark().await;
+    let corrected = world.mark().await;
 
     world.change_group_key("factory-key", PRIMARY_KEY).await;
 
@@ -183,7 +183,7 @@ async fn a_wrong_key_over_a_good_one_is_refused_three_times_in_a_minute_and_the_
     let integration = world.wait(Kind::Integration, INTEGRATION, "no longer rotating", is_over).await;
     assert_eq!(ready_reason(&integration), "Available");
     world.wait_all_ready(DEVICES).await;
-    assert_eq!(world.ledger_since(mended), [], "all have been registered with this key");
+    assert_eq!(world.ledger_since(corrected), [], "all have been registered with this key");
     assert_eq!(secrets(&world).await, before);
     let devices = devices.so_far(&world).await;
     assert!(devices.iter().all(|device| condition(device, "Ready").unwrap().is_true()));

@@ -30,7 +30,7 @@ async fn rotate(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_paused_rollout_holds_provisioned_devices_and_no_others() {
+async fn a_paused_rollout_holds_provisioned_devices_and_not_new_ones() {
     const DEVICES: usize = 5;
     let world = provisioned(json!({"paused": true}), DEVICES).await;
     let secrets: Vec<_> = world.generated_secrets().await.iter().map(identity).collect();
@@ -80,7 +80,7 @@ async fn a_slow_rollout_moves_few_devices_at_a_time_and_lets_new_ones_through() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotation_that_is_held_from_the_start_shows_how_many_devices_wait() {
+async fn a_key_rotation_under_a_paused_rollout_shows_how_many_devices_wait() {
     const FLEET: usize = 3;
     let world = World::empty().await;
     world.integration_with(INTEGRATION, json!({"rollout": {"paused": true}})).await;

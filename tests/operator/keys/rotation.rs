@@ -29,7 +29,7 @@ async fn assert_always_whole(world: &World, secrets: &History, key: &str) {
 }
 
 /// Fails if any stretch of time saw more calls than the limit allows, even one of a few seconds: two
-/// may go at once, and what leaves evenly may arrive within the second that a permit lives.
+/// may go at once, and what leaves evenly may arrive within the second that a permit is valid.
 fn assert_even(calls: &[LedgerEntry], per_minute: u32) {
     for (number, first) in calls.iter().enumerate() {
         for seconds in [2, 5, 60] {
@@ -42,7 +42,7 @@ fn assert_even(calls: &[LedgerEntry], per_minute: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn new_devices_overtake_a_rotation_in_which_every_secret_is_old_or_new_and_never_both() {
+async fn new_devices_do_not_wait_for_a_key_rotation_and_every_secret_is_made_from_one_key() {
     const FLEET: usize = 60;
     const NEW: usize = 5;
     const PER_MINUTE: u32 = 240;
@@ -75,11 +75,11 @@ async fn new_devices_overtake_a_rotation_in_which_every_secret_is_old_or_new_and
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_changes_twice_within_a_second_leaves_every_device_with_the_newest() {
+async fn a_key_that_changes_twice_during_a_rotation_leaves_every_device_with_the_newest() {
     const FLEET: usize = 40;
     let world = provisioned(FLEET).await;
     let (before, secrets) = (world.mark().await, world.history(Kind::Secret).await);
-    // DPS takes both, so whoever is quick enough is registered with the first of them.
+    // DPS accepts both, so the first devices are registered with the first of them.
     world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, NEWEST_KEY).unwrap();
     world.dps.set_retry_after(Some(Duration::from_secs(1)));
 
@@ -95,14 +95,14 @@ async fn a_key_that_changes_twice_within_a_second_leaves_every_device_with_the_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotation_goes_on_where_it_was_when_the_operator_is_killed() {
+async fn a_key_rotation_continues_where_it_was_after_the_operator_is_killed() {
     const FLEET: usize = 40;
     let mut world = provisioned(FLEET).await;
     world.registrations_per_minute = 600;
     world.restart_operator().await;
     let (before, secrets) = (world.mark().await, world.history(Kind::Secret).await);
     world.dps.set_group_keys(SCOPE, GROUP, NEW_KEY, SECONDARY_KEY).unwrap();
-    // Who has been registered waits so long for its first poll: some are in between at any moment.
+    // A registered device waits so long for its first poll: some are in between at any moment.
     world.dps.set_retry_after(Some(Duration::from_secs(1)));
 
     world.change_group_key("factory-key", NEW_KEY).await;
@@ -116,7 +116,10 @@ async fn a_rotation_goes_on_where_it_was_when_the_operator_is_killed() {
     assert_always_whole(&world, &secrets, NEW_KEY).await;
     let calls = world.calls_since(before, OperationKind::Register);
     assert!(calls.most() <= 2, "{calls:?}");
-    assert!(moved.iter().all(|device| calls.of(device) == 1), "who had moved stays: {calls:?}, {moved:?}");
+    assert!(
+        moved.iter().all(|device| calls.of(device) == 1),
+        "devices that had moved stay: {calls:?}, {moved:?}"
+    );
 }
 
 /// Devices whose status says that they were registered with this key.

@@ -15,7 +15,7 @@ async fn world_with_own_control_plane(api_server_flags: &[&str]) -> World {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_server_that_dies_during_registrations_costs_no_second_one() {
+async fn an_api_server_that_restarts_during_registrations_causes_no_second_registration() {
     const DEVICES: usize = 10;
     let mut world = world_with_own_control_plane(&[]).await;
     world.device("first").await;
@@ -45,7 +45,7 @@ async fn an_api_server_that_dies_during_registrations_costs_no_second_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_crd_ends_all_watches_and_disturbs_nobody() {
+async fn a_changed_crd_ends_all_watches_and_leaves_settled_devices_alone() {
     let world = world_with_own_control_plane(&[]).await;
     world.devices("truck", 5).await;
     world.wait_all_ready(5).await;
@@ -68,7 +68,7 @@ async fn a_changed_crd_ends_all_watches_and_disturbs_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_owners_may_not_be_changed_the_device_says_so_and_new_ones_work() {
+async fn an_owner_that_the_operator_may_not_change_is_reported_and_new_devices_work() {
     let world =
         world_with_own_control_plane(&["--enable-admission-plugins=OwnerReferencesPermissionEnforcement"])
             .await;

@@ -76,7 +76,7 @@ async fn a_fleet_restored_into_another_cluster_is_ready_without_a_call_to_dps() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restored_device_without_its_secret_registers_like_a_new_one() {
+async fn a_device_restored_without_its_secret_registers_like_a_new_one() {
     let mut world = World::start().await;
     world.devices("truck", 2).await;
     world.wait_all_ready(2).await;

@@ -75,7 +75,7 @@ fn complaints(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn manifests_that_should_pass_do_so_without_a_warning() {
+async fn valid_manifests_are_accepted_without_a_warning() {
     let world = World::without_operator(Setup::default()).await;
 
     let complaints = complaints(&world, "accepted", |_, verdict| verdict.err());
@@ -84,7 +84,7 @@ async fn manifests_that_should_pass_do_so_without_a_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn manifests_that_break_a_rule_are_refused_with_words_that_help() {
+async fn manifests_that_break_a_rule_are_refused_with_the_expected_message() {
     let world = World::without_operator(Setup::default()).await;
 
     let complaints = complaints(&world, "refused", |text, verdict| {
@@ -144,7 +144,7 @@ async fn kubectl_explains_every_field() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kubectl_get_shows_what_matters_at_a_glance() {
+async fn kubectl_get_shows_readiness_hub_and_counters() {
     let world = World::start().await;
     world.device("truck-1").await;
     let device = world.wait_ready("truck-1").await;

@@ -81,7 +81,7 @@ async fn work_in_one_namespace_with_many_keys() -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_operator_has_the_rights_that_it_uses_and_no_others() {
+async fn the_operator_has_exactly_the_rights_that_it_uses() {
     let mut used = work_in_all_namespaces().await;
     used.extend(work_in_one_namespace_with_many_keys().await);
     assert_eq!(used, granted());

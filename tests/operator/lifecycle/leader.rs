@@ -56,7 +56,7 @@ async fn a_standby_takes_over_at_once_from_a_leader_that_ends_and_reads_nothing_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_is_killed_in_a_rollout_costs_the_calls_in_flight_and_nothing_else() {
+async fn a_leader_that_is_killed_during_registrations_costs_only_the_calls_in_flight() {
     const DEVICES: usize = 500;
     let (mut world, second) = two_replicas().await;
     world.device("first").await;
@@ -106,7 +106,7 @@ async fn a_leader_that_may_not_renew_its_lease_ends_at_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_slept_through_its_lease_ends_and_leaves_all_as_it_is() {
+async fn a_leader_that_was_stopped_until_its_lease_ended_begins_no_call_and_ends() {
     const DEVICES: usize = 10;
     let (mut world, second) = two_replicas().await;
     world.devices("truck", DEVICES).await;
@@ -126,7 +126,7 @@ async fn a_leader_that_slept_through_its_lease_ends_and_leaves_all_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_takes_over_knows_devices_in_trouble_as_they_are_by_then() {
+async fn a_new_leader_knows_the_latest_state_of_failed_devices() {
     let (mut world, second) = two_replicas().await;
     for name in ["suspended", "waits", "changes"] {
         world.dps.set_device_enabled(SCOPE, name, false).unwrap();

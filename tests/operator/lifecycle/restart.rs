@@ -12,7 +12,7 @@ use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, SCOPE, World, condition};
 const FLEET: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_with_settled_devices_calls_nobody_and_writes_nothing() {
+async fn a_restart_with_settled_devices_makes_no_call_and_no_write() {
     let mut world = World::start().await;
     world.devices("truck", FLEET).await;
     world.wait_all_ready(FLEET).await;
@@ -22,7 +22,7 @@ async fn a_restart_with_settled_devices_calls_nobody_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_failed_waits_on_after_a_restart() {
+async fn a_failed_device_keeps_its_back_off_after_a_restart() {
     let mut world = World::start().await;
     world.dps.set_device_enabled(SCOPE, "truck-1", false).unwrap();
     world.device("truck-1").await;
@@ -39,7 +39,7 @@ async fn a_device_that_failed_waits_on_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_at_any_moment_of_registrations_lead_to_the_same_end() {
+async fn kills_at_any_moment_of_registrations_lead_to_the_same_result() {
     const DEVICES: usize = 30;
     /// After so many further requests to DPS.
     const KILLS: [u64; 5] = [1, 2, 9, 25, 60];
@@ -65,13 +65,13 @@ async fn kills_at_any_moment_of_registrations_lead_to_the_same_end() {
     for entry in world.ledger().into_iter().filter(|entry| entry.outcome == Outcome::Started) {
         *started.entry(entry.registration_id.unwrap()).or_default() += 1;
     }
-    // Each life of the operator begins a device's registration once at most; a 409 begins none.
+    // Each start of the operator begins a device's registration once at most; a 409 begins none.
     assert!(started.values().all(|count| *count <= 1 + KILLS.len()), "{started:?}");
     world.assert_only_device_calls();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_between_secret_and_status_costs_no_call_to_dps() {
+async fn a_kill_between_writing_secret_and_status_costs_no_call_to_dps() {
     let mut world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
@@ -90,7 +90,7 @@ async fn a_kill_between_secret_and_status_costs_no_call_to_dps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_changed_while_the_operator_was_away_is_done_when_it_returns() {
+async fn what_changed_while_the_operator_was_stopped_is_done_after_its_start() {
     let mut world = World::start().await;
     world.devices("truck", 4).await;
     world.wait_all_ready(4).await;
@@ -105,13 +105,13 @@ async fn what_changed_while_the_operator_was_away_is_done_when_it_returns() {
 
     world.wait_ready("truck-5").await;
     world.wait(Kind::Secret, "truck-1-hub", "restored", |_| true).await;
-    world.wait(Kind::Secret, "truck-2-hub", "mended", |s| data(s)["deviceId"] == "truck-2").await;
+    world.wait(Kind::Secret, "truck-2-hub", "restored", |s| data(s)["deviceId"] == "truck-2").await;
     world.wait_gone(Kind::Secret, "truck-3-hub").await;
     assert_eq!(world.devices_asked_since(before), ["truck-5"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_went_while_operator_and_key_were_away_is_restored_when_the_key_is_back() {
+async fn a_secret_deleted_while_operator_and_key_were_gone_is_restored_when_the_key_is_back() {
     let mut world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
@@ -136,7 +136,7 @@ async fn a_secret_that_went_while_operator_and_key_were_away_is_restored_when_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hashes_that_another_version_wrote_are_no_reason_to_call_or_write() {
+async fn hashes_that_another_version_wrote_cause_no_call_and_no_write() {
     let mut world = World::start().await;
     world.device("truck-1").await;
     let device = world.wait_ready("truck-1").await;

@@ -10,7 +10,7 @@ use crate::world::{Kind, World};
 const DEVICES: usize = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_dps_has_accepted_is_recorded_before_the_operator_ends() {
+async fn registrations_that_dps_has_accepted_are_recorded_before_the_operator_ends() {
     let mut world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(2));
     world.devices("truck", DEVICES).await;
@@ -39,7 +39,7 @@ async fn what_dps_has_accepted_is_recorded_before_the_operator_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_new_is_started_after_the_operator_was_asked_to_end() {
+async fn no_registration_is_begun_after_the_operator_was_asked_to_end() {
     let mut world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(2));
     world.device("under-way").await;
@@ -58,7 +58,7 @@ async fn nothing_new_is_started_after_the_operator_was_asked_to_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operation_that_takes_too_long_does_not_hold_up_the_end() {
+async fn an_operation_that_takes_too_long_does_not_hold_up_the_shutdown() {
     let mut world = World::accepted().await;
     world.dps.set_think_time(Duration::from_secs(60));
     world.device("slow").await;

@@ -7,7 +7,7 @@ use crate::world::objects::uid;
 use crate::world::{INTEGRATION, Kind, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_operators_make_more_calls_and_lose_nothing() {
+async fn two_operators_over_the_same_objects_make_more_calls_and_lose_nothing() {
     const DEVICES: usize = 12;
     let world = World::empty().await;
     let _second = world.second_operator().await;

@@ -160,7 +160,7 @@ fn fixtures() -> Vec<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_earlier_version_wrote_is_taken_over_without_a_call_and_without_a_write() {
+async fn objects_that_an_earlier_version_wrote_are_taken_over_without_a_call_and_without_a_write() {
     if let Some(file) = std::env::var_os("DPS_RECORD_FLEET") {
         return record(Path::new(&file)).await;
     }

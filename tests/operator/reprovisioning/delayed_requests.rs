@@ -12,7 +12,7 @@ async fn suspend(world: &World, device: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_are_looked_up_once_each_and_who_is_suspended_or_not_registered_yet_has_to_wait() {
+async fn devices_are_looked_up_once_each_on_request_and_suspended_or_unregistered_ones_later() {
     let world = World::start().await;
     world.devices("truck", 4).await;
     world.wait_all_ready(4).await;
@@ -49,7 +49,7 @@ async fn many_are_looked_up_once_each_and_who_is_suspended_or_not_registered_yet
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_integration_that_is_asked_to_look_again_says_that_it_has() {
+async fn a_lookup_request_on_an_integration_is_reported_as_handled() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
@@ -63,7 +63,7 @@ async fn an_integration_that_is_asked_to_look_again_says_that_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_on_a_suspended_device_is_served_when_it_is_not_suspended_any_more() {
+async fn a_token_on_a_suspended_device_is_handled_when_it_is_resumed() {
     let world = World::start().await;
     world.devices("truck", 2).await;
     world.wait_all_ready(2).await;
@@ -88,7 +88,7 @@ async fn a_token_on_a_suspended_device_is_served_when_it_is_not_suspended_any_mo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_comes_while_dps_is_down_is_served_once_when_it_is_back() {
+async fn a_token_set_while_dps_is_down_is_handled_once_when_dps_is_back() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
@@ -104,7 +104,7 @@ async fn a_token_that_comes_while_dps_is_down_is_served_once_when_it_is_back() {
     world.dps.set_outage(Outage::None);
     world.wait_registration_request(Kind::Device, "truck-1", "again").await;
     world.wait_integration(INTEGRATION, "Available").await;
-    // Whoever comes later shows that nothing of the kind is left to be done.
+    // A later device shows that no other registration was waiting.
     world.device("witness").await;
     world.wait_ready("witness").await;
     let begun = |entry: &LedgerEntry| entry.outcome == Outcome::Started;
@@ -125,7 +125,7 @@ async fn with_served_token() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_integration_says_that_its_token_was_served_only_when_every_device_has_served_it() {
+async fn an_integration_reports_its_token_as_handled_only_when_every_device_has_handled_it() {
     let world = World::empty().await;
     world.integration_with(INTEGRATION, json!({"rollout": {"paused": true}})).await;
     world.devices("truck", 3).await;
@@ -149,7 +149,7 @@ async fn an_integration_says_that_its_token_was_served_only_when_every_device_ha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_on_an_integration_without_its_key_is_not_said_to_be_served() {
+async fn a_token_on_an_integration_without_its_key_is_not_reported_as_handled() {
     let world = World::start().await;
     world.devices("truck", 2).await;
     world.wait_all_ready(2).await;
@@ -170,7 +170,7 @@ async fn a_token_on_an_integration_without_its_key_is_not_said_to_be_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_integration_made_again_with_its_old_token_asks_for_nothing() {
+async fn an_integration_created_again_with_its_old_token_registers_no_device() {
     let world = with_served_token().await;
     let old = world.get(Kind::Integration, INTEGRATION).await;
     let before = world.mark().await;
@@ -192,7 +192,7 @@ async fn an_integration_made_again_with_its_old_token_asks_for_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_restored_without_its_status_is_not_asked_for_a_token_of_the_past() {
+async fn a_device_restored_without_its_status_does_not_register_for_an_old_token() {
     let mut world = with_served_token().await;
     world.stop_operator().await;
     for name in ["truck-1", "truck-2", "truck-3"] {

@@ -9,7 +9,7 @@ use crate::world::objects::{is_observed, is_ready};
 use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lookup_first_adopts_a_registration_as_it_is_and_registers_only_where_there_is_none() {
+async fn a_device_that_is_looked_up_first_registers_only_if_dps_does_not_know_it() {
     let world = World::start().await;
     world.device("truck-1").await;
     let hub = world.wait_ready("truck-1").await["status"]["assignedHub"].clone();
@@ -29,7 +29,7 @@ async fn lookup_first_adopts_a_registration_as_it_is_and_registers_only_where_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn policy_never_registers_once_and_then_only_for_a_token() {
+async fn a_device_with_policy_never_registers_once_and_then_only_for_a_token() {
     let world = World::start().await;
     let never = |site: &str| json!({"reprovision": {"policy": "Never"}, "payload": {"site": site}});
     world.device_with("truck-1", never("a")).await;
@@ -51,7 +51,7 @@ async fn policy_never_registers_once_and_then_only_for_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_whose_period_is_over_registers_once_more() {
+async fn a_device_with_policy_periodic_registers_again_when_its_interval_is_over() {
     const DEVICES: usize = 400;
     let mut world = World::empty().await;
     // One in nine seconds falls due: the shortest period is an hour.

@@ -12,7 +12,7 @@ fn other_hub(device: &Value) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_token_registers_the_device_once_more_and_removing_it_does_nothing() {
+async fn a_new_token_registers_the_device_again_and_removing_it_does_nothing() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.device("truck-2").await;
@@ -30,7 +30,7 @@ async fn a_new_token_registers_the_device_once_more_and_removing_it_does_nothing
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_on_the_integration_registers_its_fleet_and_new_devices_start_with_it_handled() {
+async fn a_token_on_the_integration_registers_its_devices_again_and_is_handled_for_new_ones() {
     let world = World::start().await;
     world.devices("truck", 3).await;
     world.wait_all_ready(3).await;
@@ -48,7 +48,7 @@ async fn a_token_on_the_integration_registers_its_fleet_and_new_devices_start_wi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_was_moved_in_azure_is_followed_without_registering() {
+async fn a_device_that_was_moved_in_azure_is_found_by_a_lookup_without_registering() {
     let world = World::start().await;
     world.device("truck-1").await;
     let device = world.wait_ready("truck-1").await;
@@ -66,7 +66,7 @@ async fn a_device_that_was_moved_in_azure_is_followed_without_registering() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registration_that_is_gone_is_made_again_when_a_lookup_does_not_find_it() {
+async fn a_device_registers_again_when_a_lookup_does_not_find_its_registration() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;

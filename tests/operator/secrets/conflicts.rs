@@ -17,8 +17,8 @@ async fn foreign_secrets(world: &World) -> Vec<(&'static str, Value)> {
         "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid(&owner), "controller": true,
     }]);
     let other_device = json!({
-        "dps-operator.io/device": format!("{}/somebody-else", world.namespace),
-        "dps-operator.io/registration": format!("{SCOPE}/somebody-else"),
+        "dps-operator.io/device": format!("{}/another-device", world.namespace),
+        "dps-operator.io/registration": format!("{SCOPE}/another-device"),
     });
     let ours = json!({"app.kubernetes.io/managed-by": "dps-operator"});
     let secret = |name: &str, change: Value| {
@@ -29,7 +29,10 @@ async fn foreign_secrets(world: &World) -> Vec<(&'static str, Value)> {
         ("owned", secret("owned", json!({"metadata": {"ownerReferences": owner}}))),
         ("typed", secret("typed", json!({"type": "example.com/other"}))),
         ("forged", secret("forged", json!({"metadata": {"labels": ours}}))),
-        ("anothers", secret("anothers", json!({"metadata": {"labels": ours, "annotations": other_device}}))),
+        (
+            "of-another-device",
+            secret("of-another-device", json!({"metadata": {"labels": ours, "annotations": other_device}})),
+        ),
         (
             "owned-and-adopt",
             secret(
@@ -41,7 +44,7 @@ async fn foreign_secrets(world: &World) -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_foreign_secret_of_the_same_name_is_never_touched_and_the_device_says_what_to_do() {
+async fn a_foreign_secret_of_the_same_name_is_never_changed_and_the_device_says_what_to_do() {
     let mut world = World::start().await;
     let mut before = Vec::new();
     for (name, manifest) in foreign_secrets(&world).await {
@@ -78,7 +81,7 @@ async fn a_foreign_secret_of_the_same_name_is_never_touched_and_the_device_says_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_conflict_is_resolved_when_the_user_deletes_the_secret_and_touches_the_device() {
+async fn a_conflict_is_resolved_when_the_user_deletes_the_secret_and_changes_the_device() {
     let world = World::start().await;
     world.create(Kind::Secret, manifests::secret("truck-1-hub", &[("note", "not yours")])).await;
     world.device("truck-1").await;
@@ -96,11 +99,11 @@ async fn a_conflict_is_resolved_when_the_user_deletes_the_secret_and_touches_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_asks_for_it_is_adopted_and_keeps_what_else_it_holds() {
+async fn a_secret_with_the_adopt_annotation_is_adopted_and_keeps_its_other_data() {
     let world = World::start().await;
-    let wish = annotation(ADOPT, &json!("true"));
+    let adopt = annotation(ADOPT, &json!("true"));
     let manifest = manifests::secret("truck-1-hub", &[("note", "mine"), ("deviceId", "stale")]);
-    let secret = world.create(Kind::Secret, manifests::merged(manifest, wish)).await;
+    let secret = world.create(Kind::Secret, manifests::merged(manifest, adopt)).await;
 
     let device = world.device("truck-1").await;
 
@@ -114,29 +117,29 @@ async fn a_secret_that_asks_for_it_is_adopted_and_keeps_what_else_it_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_cannot_take_the_secret_with_the_groups_key_even_if_that_asks_to_be_adopted() {
+async fn a_device_cannot_adopt_the_key_secret_of_its_integration() {
     let world = World::start().await;
-    let wish = annotation(ADOPT, &json!("true"));
-    let key = world.patch(Kind::Secret, "factory-key", wish).await;
+    let adopt = annotation(ADOPT, &json!("true"));
+    let key = world.patch(Kind::Secret, "factory-key", adopt).await;
 
-    world.device_with("thief", json!({"secret": {"name": "factory-key"}})).await;
+    world.device_with("truck-1", json!({"secret": {"name": "factory-key"}})).await;
 
-    let device = world.wait_reason("thief", "SecretConflict").await;
+    let device = world.wait_reason("truck-1", "SecretConflict").await;
     assert!(condition(&device, "Ready").unwrap().message.contains("factory-key"));
     assert_eq!(identity(&world.get(Kind::Secret, "factory-key").await), identity(&key));
     assert_eq!(world.ledger(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_cannot_take_the_key_of_an_integration_that_is_not_its_own_either() {
+async fn a_device_cannot_adopt_the_key_secret_of_another_integration() {
     let world = World::start().await;
     world.integration("mill").await;
-    let wish = annotation(ADOPT, &json!("true"));
-    let key = world.patch(Kind::Secret, "mill-key", wish).await;
+    let adopt = annotation(ADOPT, &json!("true"));
+    let key = world.patch(Kind::Secret, "mill-key", adopt).await;
 
-    world.device_with("thief", json!({"secret": {"name": "mill-key"}})).await;
+    world.device_with("truck-1", json!({"secret": {"name": "mill-key"}})).await;
 
-    let device = world.wait_reason("thief", "SecretConflict").await;
+    let device = world.wait_reason("truck-1", "SecretConflict").await;
     assert!(condition(&device, "Ready").unwrap().message.contains("mill-key"));
     assert_eq!(identity(&world.get(Kind::Secret, "mill-key").await), identity(&key));
     world.device_with("witness", json!({"integrationRef": {"name": "mill"}})).await;
@@ -145,7 +148,7 @@ async fn a_device_cannot_take_the_key_of_an_integration_that_is_not_its_own_eith
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_devices_that_name_one_secret_the_first_keeps_it_in_peace() {
+async fn of_two_devices_that_name_one_secret_the_first_keeps_it() {
     let world = World::start().await;
     world.device_with("first", json!({"secret": {"name": "shared"}})).await;
     world.wait_ready("first").await;
@@ -161,10 +164,10 @@ async fn of_two_devices_that_name_one_secret_the_first_keeps_it_in_peace() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_devices_that_may_adopt_one_secret_one_does_and_the_other_gives_up() {
+async fn of_two_devices_that_may_adopt_one_secret_one_does_and_the_other_reports_a_conflict() {
     let world = World::start().await;
-    let wish = annotation(ADOPT, &json!("true"));
-    let secret = manifests::merged(manifests::secret("shared", &[("note", "mine")]), wish);
+    let adopt = annotation(ADOPT, &json!("true"));
+    let secret = manifests::merged(manifests::secret("shared", &[("note", "mine")]), adopt);
     world.create(Kind::Secret, secret).await;
     let names = ["truck-1", "truck-2"];
     for name in names {
@@ -220,7 +223,7 @@ async fn an_immutable_secret_is_a_conflict_only_when_its_content_must_change() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_written_for_another_registration_is_not_read_as_an_answer() {
+async fn a_secret_written_for_another_registration_id_is_a_conflict() {
     let world = World::start().await;
     world.device_with("truck-1", json!({"secret": {"deletionPolicy": "Retain"}})).await;
     world.wait_ready("truck-1").await;
@@ -238,7 +241,7 @@ async fn a_secret_written_for_another_registration_is_not_read_as_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_lost_the_name_of_its_device_is_no_longer_ours() {
+async fn a_secret_without_the_name_of_its_device_is_a_conflict() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;

@@ -1,4 +1,4 @@
-//! Somebody keeps changing a Secret back.
+//! A Secret that something else changes back, again and again.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ async fn keep_editing(world: &World) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn somebody_who_keeps_editing_a_secret_is_not_fought_at_full_speed() {
+async fn a_secret_that_is_edited_again_and_again_is_restored_more_and_more_slowly() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
@@ -41,7 +41,7 @@ async fn somebody_who_keeps_editing_a_secret_is_not_fought_at_full_speed() {
     assert_eq!(condition(&device, "Reconciling").unwrap().reason, "SecretWriteFailed");
     assert_eq!(condition(&device, "SecretReady").unwrap().reason, "SecretWriteFailed");
 
-    // The last edit is undone after another 16 s, and nobody objects.
+    // The last edit is undone after another 16 s, and stays undone.
     world.wait(Kind::Secret, SECRET, "restored", is_whole).await;
     world.wait_reason("truck-1", "Provisioned").await;
     let (patches, all) = (world.writes_since(before).await["patch secrets"], started.elapsed());

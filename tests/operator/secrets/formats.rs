@@ -15,7 +15,7 @@ const GATEWAY: &str = "gateway.plant-1.example";
 const FORMATS: [&str; 4] = ["Env", "Dotenv", "Mqtt", "ServiceBinding"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn secrets_of_every_format_are_kept_for_the_clients_that_have_to_read_them() {
+async fn secrets_of_every_format_are_recorded_for_the_clients_that_have_to_read_them() {
     let world = World::start().await;
     let mut devices = Vec::new();
     for (gateway, config) in [

@@ -45,8 +45,8 @@ fn record_simulators(file: &Path) {
     logs.try_init().unwrap();
 }
 
-/// Lets go wrong what can.
-async fn suffer(world: &World) {
+/// Lets everything go wrong that can.
+async fn cause_failures(world: &World) {
     world.device("fine").await;
     world.wait_ready("fine").await;
     world.group_key("wrong-key", WRONG_KEY).await;
@@ -86,7 +86,7 @@ async fn suffer(world: &World) {
     world.wait_ready("fine").await;
 }
 
-/// Everything that anybody but the owner of a Secret gets to see.
+/// Everything that can be read without reading Secrets.
 async fn evidence(world: &World, simulators: &Path) -> Vec<(String, String)> {
     let audit = world.audit_text();
     let ours: Vec<&str> = audit.lines().filter(|line| line.contains(&world.namespace)).collect();
@@ -106,14 +106,14 @@ async fn evidence(world: &World, simulators: &Path) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_secret_is_shown_whatever_goes_wrong() {
+async fn no_key_and_no_signature_is_shown_whatever_goes_wrong() {
     let simulators = std::env::temp_dir().join(format!("dps-operator-tests-{}.log", std::process::id()));
     record_simulators(&simulators);
     let since = now();
     let mut world = World::with(Setup { log_level: EVERYTHING, ..Setup::default() }).await;
     world.integration(INTEGRATION).await;
 
-    suffer(&world).await;
+    cause_failures(&world).await;
     world.stop_operator().await;
 
     let scanner = secrets_of(&DEVICES, since, now());
@@ -124,7 +124,7 @@ async fn nothing_secret_is_shown_whatever_goes_wrong() {
         assert_eq!(found, None, "in {place}");
         assert!(!text.contains("SharedAccessSignature"), "in {place}");
     }
-    assert!(evidence[0].1.contains(" TRACE "), "the operator was at its most talkative");
+    assert!(evidence[0].1.contains(" TRACE "), "the operator logged as much as it can");
     // The same search finds what is there: keys where they belong, and one that is planted in each place.
     let secret = world.secret("fine-hub").await;
     assert!(scanner.find(secret["connectionString"].as_bytes()).is_some());

@@ -63,9 +63,9 @@ async fn an_edited_emptied_or_unlabelled_secret_is_restored_without_calling_dps(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_was_touched_but_is_right_is_not_written() {
+async fn a_secret_that_gets_a_label_from_others_is_not_written_again() {
     let mut world = settled(json!({})).await;
-    // Afterwards it knows of the device what its status tells, as after weeks of rest.
+    // Afterwards it knows of the device only what its status says, as after weeks without a change.
     world.restart_operator().await;
     let before = world.mark().await;
 
@@ -79,24 +79,24 @@ async fn a_secret_that_was_touched_but_is_right_is_not_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_others_put_into_our_secret_stays() {
+async fn data_labels_annotations_and_owners_that_others_add_to_the_secret_stay() {
     let world = settled(json!({})).await;
-    let friend = world.create(Kind::ConfigMap, json!({"metadata": {"name": "friend"}})).await;
+    let other = world.create(Kind::ConfigMap, json!({"metadata": {"name": "other"}})).await;
     let ours = world.get(Kind::Secret, SECRET).await["metadata"]["ownerReferences"][0].clone();
-    let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "friend", "uid": uid(&friend)});
+    let others = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": uid(&other)});
 
     let additions = json!({
         "metadata": {
             "labels": {"team": "logistics"},
             "annotations": {"example.com/note": "hello"},
-            "ownerReferences": [ours, theirs],
+            "ownerReferences": [ours, others],
         },
         "data": {"extra": "Z3Vlc3Q=", "deviceId": "bWFuZ2xlZA=="},
     });
     world.patch(Kind::Secret, SECRET, additions).await;
 
-    let mended = |secret: &Value| data(secret)["deviceId"] == "truck-1";
-    let secret = world.wait(Kind::Secret, SECRET, "mended", mended).await;
+    let restored = |secret: &Value| data(secret)["deviceId"] == "truck-1";
+    let secret = world.wait(Kind::Secret, SECRET, "restored", restored).await;
     assert_eq!(data(&secret)["extra"], "guest");
     assert_eq!(secret["metadata"]["labels"]["team"], "logistics");
     assert_eq!(secret["metadata"]["annotations"]["example.com/note"], "hello");
@@ -104,7 +104,7 @@ async fn what_others_put_into_our_secret_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_cannot_be_restored_for_lack_of_the_key_is_restored_when_the_key_is_back() {
+async fn a_secret_deleted_while_the_key_is_missing_is_restored_when_the_key_is_back() {
     let world = settled(json!({})).await;
     let before = world.mark().await;
     world.delete(Kind::Secret, "factory-key").await;

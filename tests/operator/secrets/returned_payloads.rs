@@ -25,7 +25,7 @@ fn topic(payload: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_returned_payload_that_was_lost_with_the_secret_is_fetched_by_registering() {
+async fn a_returned_payload_that_was_deleted_with_the_secret_is_fetched_by_registering_again() {
     let world = settled_with_payload(json!({}), 1).await;
     world.delete(Kind::Secret, SECRET).await;
 
@@ -36,7 +36,7 @@ async fn a_returned_payload_that_was_lost_with_the_secret_is_fetched_by_register
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_returned_payload_moves_to_its_new_key_without_registering() {
+async fn a_returned_payload_is_moved_to_its_new_data_key_without_registering() {
     let world = settled_with_payload(json!({}), 1).await;
     let before = world.mark().await;
 

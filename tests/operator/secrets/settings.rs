@@ -28,7 +28,7 @@ async fn name_labels_and_annotations_of_the_secret_can_be_chosen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_of_the_secret_can_be_renamed_and_left_out() {
+async fn data_keys_of_the_secret_can_be_renamed_and_left_out() {
     let world = World::start().await;
 
     let keys = json!({"connectionString": "conn", "idScope": "", "registrationId": ""});
@@ -42,7 +42,7 @@ async fn keys_of_the_secret_can_be_renamed_and_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_behind_a_gateway_gets_its_name_in_the_connection_string() {
+async fn a_device_behind_a_gateway_has_the_gateways_name_in_its_connection_string() {
     let world = World::start().await;
 
     world.device_with("leaf-1", json!({"secret": {"gatewayHostname": "gw.local"}})).await;
@@ -54,7 +54,7 @@ async fn a_device_behind_a_gateway_gets_its_name_in_the_connection_string() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn labels_and_annotations_of_the_device_are_not_copied() {
+async fn labels_and_annotations_of_the_device_are_not_copied_to_its_secret() {
     let world = World::start().await;
 
     let mut manifest = manifests::device("truck-1", json!({}));
@@ -101,7 +101,7 @@ async fn formats_are_added_and_removed_without_a_call_to_dps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changed_labels_annotations_and_gateway_rewrite_the_secret_without_calling_dps() {
+async fn changed_labels_annotations_and_gateway_are_written_to_the_secret_without_calling_dps() {
     let world = settled(json!({"labels": {"tier": "edge"}})).await;
     let before = world.mark().await;
 
@@ -120,7 +120,7 @@ async fn changed_labels_annotations_and_gateway_rewrite_the_secret_without_calli
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_renamed_key_replaces_the_old_one_and_spares_those_of_others() {
+async fn a_renamed_data_key_replaces_the_old_one_and_leaves_those_of_others() {
     let world = settled(json!({})).await;
     world.patch(Kind::Secret, SECRET, json!({"data": {"extra": "Z3Vlc3Q="}})).await;
     let before = world.mark().await;
@@ -138,7 +138,7 @@ async fn a_renamed_key_replaces_the_old_one_and_spares_those_of_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_renamed_secret_is_written_anew_and_the_old_one_says_so_and_goes_with_the_device() {
+async fn a_renamed_secret_is_written_and_the_old_one_marked_as_superseded_until_the_device_is_deleted() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
@@ -184,7 +184,7 @@ async fn toggling_the_deletion_policy_adds_and_removes_the_owner_and_nothing_els
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retained_secret_outlives_its_device_and_serves_the_next_one_without_calling_dps() {
+async fn a_retained_secret_outlives_its_device_and_is_used_by_the_next_one_without_calling_dps() {
     let world = settled(json!({"deletionPolicy": "Retain"})).await;
     let secret = world.get(Kind::Secret, SECRET).await;
     assert!(secret["metadata"]["ownerReferences"].is_null());

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::world::{INTEGRATION, SCOPE, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn counters_and_hubs_add_up() {
+async fn an_integration_counts_its_devices_by_state_and_by_hub() {
     let world = World::start().await;
     world.dps.set_device_enabled(SCOPE, "broken", false).unwrap();
     world.devices("truck", 6).await;

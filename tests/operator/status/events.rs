@@ -1,4 +1,4 @@
-//! What `kubectl describe` and `kubectl events` tell: transitions, and not too many.
+//! What `kubectl describe` and `kubectl events` show: transitions, and not too many.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ async fn wait_event(world: &World, object: &str, reason: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_are_told_and_the_usual_course_is_not() {
+async fn changes_of_settled_devices_are_events_and_a_first_registration_is_not() {
     let world = World::start().await;
     world.device("truck-1").await;
     let device = world.wait_ready("truck-1").await;
@@ -48,7 +48,7 @@ async fn changes_are_told_and_the_usual_course_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn trouble_is_told_once_and_for_a_whole_fleet_in_a_few_words() {
+async fn a_failure_of_many_devices_makes_a_limited_number_of_events() {
     let world = World::start().await;
     let spec = json!({"payload": {"text": "x".repeat(66_000)}});
     for number in 0..40 {
@@ -61,17 +61,17 @@ async fn trouble_is_told_once_and_for_a_whole_fleet_in_a_few_words() {
     wait_event(&world, INTEGRATION, "EventsHeldBack").await;
     let events = world.list(Kind::Event).await;
     let warnings = events.iter().filter(|event| event["reason"] == "InvalidConfiguration");
-    let told = warnings.inspect(|event| assert_eq!(event["type"], "Warning")).count();
-    assert_eq!(told, 30);
+    let recorded = warnings.inspect(|event| assert_eq!(event["type"], "Warning")).count();
+    assert_eq!(recorded, 30);
     assert_eq!(about(&events, INTEGRATION).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_key_is_told_on_the_integration() {
+async fn a_wrong_key_is_an_event_of_the_integration() {
     let world = World::with_wrong_key().await;
     world.device("truck-1").await;
 
-    let told = wait_event(&world, INTEGRATION, "Unauthorized").await;
-    assert_eq!(told["type"], "Warning");
-    assert_eq!(told["reportingController"], "dps-operator.io/dps-operator");
+    let event = wait_event(&world, INTEGRATION, "Unauthorized").await;
+    assert_eq!(event["type"], "Warning");
+    assert_eq!(event["reportingController"], "dps-operator.io/dps-operator");
 }

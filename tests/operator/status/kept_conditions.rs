@@ -15,12 +15,12 @@ fn shown(status: &str, reason: &str) -> (String, String) {
     (status.to_owned(), reason.to_owned())
 }
 
-/// A world with a device whose Secret somebody else has put another one in the place of.
+/// A world with a device whose Secret was deleted and created by something else.
 async fn replaced(labels: Value) -> World {
     let mut world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
-    // While nobody is there to restore it.
+    // While no operator is there to restore it.
     world.stop_operator().await;
     world.delete(Kind::Secret, "truck-1-hub").await;
     let foreign = manifests::secret("truck-1-hub", &[("note", "not yours")]);
@@ -43,18 +43,18 @@ async fn is_not_ready_again_without_its_integration(labels: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_whose_secret_was_replaced_is_not_ready_again_when_its_integration_is_deleted() {
+async fn a_device_whose_secret_was_replaced_stays_not_ready_when_its_integration_is_deleted() {
     is_not_ready_again_without_its_integration(json!({})).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_whose_secret_was_replaced_by_one_that_looks_like_ours_is_not_ready_again_either() {
+async fn a_device_whose_secret_was_replaced_by_one_with_our_label_stays_not_ready_as_well() {
     let label = json!({"app.kubernetes.io/managed-by": "dps-operator"});
     is_not_ready_again_without_its_integration(label).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_whose_enrollment_was_disabled_is_not_ready_again_when_it_is_suspended() {
+async fn a_device_whose_enrollment_was_disabled_stays_not_ready_when_it_is_suspended() {
     let world = World::start().await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;

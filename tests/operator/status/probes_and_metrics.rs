@@ -1,4 +1,4 @@
-//! What probes and metrics tell.
+//! What probes and metrics show.
 
 use crate::world::waiting::until_true;
 use crate::world::{INTEGRATION, Kind, POLL, Setup, WRONG_KEY, World};
@@ -64,7 +64,7 @@ async fn refusals_are_counted_and_the_integration_is_shown_as_not_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_is_ready_only_once_it_has_read_everything_and_alive_all_the_time() {
+async fn an_operator_is_ready_only_once_it_has_read_all_objects_and_alive_all_the_time() {
     let mut world = World::without_operator(Setup::default()).await;
     let role = world.get(Kind::RoleBinding, "operator").await;
     world.delete(Kind::RoleBinding, "operator").await;

@@ -21,7 +21,7 @@ pub async fn shared() -> Arc<ControlPlane> {
 
 /// One with the CRDs and the operator's ClusterRole, and these further flags of its API server.
 pub fn start(api_server_flags: &[&str]) -> ControlPlane {
-    // Before the first client is made: two libraries speak TLS here and neither should guess.
+    // Before the first client is made: two libraries use TLS here and neither should have to choose.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let crds = vec![Path::new(REPOSITORY).join("crds")];
     let api_server_flags = api_server_flags.iter().map(|flag| (*flag).to_owned()).collect();

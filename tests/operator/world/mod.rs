@@ -47,7 +47,7 @@ pub const WRONG_KEY: &str = "voAWRp+xpwavCx7g/vZb2HE0Bu5Kgez2+HpC00lChw22r1NpwB2
 /// it would only be in the way.
 const UNLIMITED: u32 = 6000;
 
-/// Long enough for a machine that compiles meanwhile; nobody waits for it but a failing test.
+/// Long enough for a machine that compiles meanwhile; only a failing test waits for all of it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const POLL: Duration = Duration::from_millis(40);
 
@@ -61,7 +61,7 @@ pub struct World {
     control_plane: Arc<ControlPlane>,
     operator: Option<Guarded>,
     /// Further namespaces that the operator watches.
-    guests: Vec<String>,
+    further_namespaces: Vec<String>,
     cluster_wide: bool,
     /// How long to wait for anything.
     pub patience: Duration,
@@ -132,7 +132,7 @@ impl World {
             running: Some(running),
             control_plane,
             operator: None,
-            guests: Vec::new(),
+            further_namespaces: Vec::new(),
             cluster_wide: setup.cluster_wide,
             patience: PATIENCE,
             log_level: setup.log_level,
@@ -142,13 +142,13 @@ impl World {
             log,
             audit_start,
         };
-        world.furnish().await;
+        world.create_namespace().await;
         world
     }
 
     /// The namespace, the simulator's CA in it, and what the operator may do there. Its account
-    /// lives elsewhere, so that it outlives the namespace.
-    pub async fn furnish(&self) {
+    /// is in another namespace, so that it outlives the namespace.
+    pub async fn create_namespace(&self) {
         self.create(Kind::Namespace, json!({"metadata": {"name": self.namespace}})).await;
         let account = json!({"metadata": {"name": self.namespace, "namespace": operator::ACCOUNTS}});
         // It is there already when the namespace is made a second time.
@@ -158,21 +158,21 @@ impl World {
     }
 
     /// A further namespace with these labels, which the operator watches too once it is started.
-    pub async fn guest(&mut self, labels: Value) -> String {
-        let guest = control_plane::fresh_namespace();
-        self.create(Kind::Namespace, json!({"metadata": {"name": guest, "labels": labels}})).await;
-        self.guests.push(guest.clone());
+    pub async fn add_namespace(&mut self, labels: Value) -> String {
+        let namespace = control_plane::fresh_namespace();
+        self.create(Kind::Namespace, json!({"metadata": {"name": namespace, "labels": labels}})).await;
+        self.further_namespaces.push(namespace.clone());
         let account = self.namespace.clone();
         if !self.cluster_wide {
-            self.visit(&guest);
+            self.switch_to(&namespace);
             self.allow_operator_of(&account).await;
-            self.visit(&account);
+            self.switch_to(&account);
         }
-        guest
+        namespace
     }
 
     /// From now on objects are those of this namespace.
-    pub fn visit(&mut self, namespace: &str) {
+    pub fn switch_to(&mut self, namespace: &str) {
         namespace.clone_into(&mut self.namespace);
     }
 

@@ -79,7 +79,7 @@ pub fn ready_reason(object: &Value) -> String {
     condition(object, "Ready").map(|ready| ready.reason).unwrap_or_default()
 }
 
-/// Whether `Ready` is true and speaks of the present spec.
+/// Whether `Ready` is true for the present spec.
 pub fn is_ready(object: &Value) -> bool {
     is_observed(object) && condition(object, "Ready").is_some_and(|ready| ready.is_true())
 }
@@ -97,7 +97,7 @@ pub fn uid(object: &Value) -> &str {
     object["metadata"]["uid"].as_str().unwrap_or_default()
 }
 
-/// What tells one state of an object from every other.
+/// What distinguishes one state of an object from every other.
 pub fn identity(object: &Value) -> (String, String) {
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
     (uid(object).to_owned(), version.to_owned())

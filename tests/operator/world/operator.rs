@@ -1,4 +1,4 @@
-//! The operator's process: started, ended, killed, listened to.
+//! The operator's process: started, ended, killed, and what it shows by HTTP and in its log.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -35,7 +35,7 @@ fn lease_rights(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "items": [role, binding]})
 }
 
-/// What a process of the operator tells by HTTP and in its log.
+/// What a process of the operator shows by HTTP and in its log.
 pub struct Replica<'a> {
     world: &'a World,
     log: PathBuf,
@@ -108,7 +108,7 @@ impl World {
         let namespaces: Vec<&str> = if self.cluster_wide {
             Vec::new()
         } else {
-            [&self.namespace].into_iter().chain(&self.guests).map(String::as_str).collect()
+            [&self.namespace].into_iter().chain(&self.further_namespaces).map(String::as_str).collect()
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));
         command

@@ -110,7 +110,7 @@ fn beginning(bytes: &[u8; PIECE]) -> usize {
 }
 
 #[test]
-fn every_form_of_a_secret_is_found_and_innocent_text_is_not() {
+fn every_form_of_a_secret_is_found_and_other_text_is_not() {
     let mut scanner = Scanner::default();
     let secret = device_key(crate::world::PRIMARY_KEY, "truck-1");
     scanner.seek(&secret);
@@ -135,7 +135,7 @@ fn every_form_of_a_secret_is_found_and_innocent_text_is_not() {
     }
     let innocent = base64(&device_key(crate::world::PRIMARY_KEY, "truck-2"));
     assert_eq!(scanner.find(innocent.repeat(100).as_bytes()), None);
-    assert_eq!(scanner.find(&text.as_bytes()[..PIECE - 1]), None, "that little is not told apart");
+    assert_eq!(scanner.find(&text.as_bytes()[..PIECE - 1]), None, "so short a piece could be anything");
 }
 
 #[test]
