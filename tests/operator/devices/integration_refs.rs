@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::world::objects::{data, identity, uid};
+use crate::world::objects::{data, revision, uid};
 use crate::world::{INTEGRATION, Kind, OTHER_HUB, OTHER_SCOPE, SCOPE, Setup, WRONG_KEY, World, condition};
 
 async fn refer_to(world: &World, integration: &str) {
@@ -27,13 +27,13 @@ async fn a_device_that_refers_to_a_missing_integration_keeps_its_secret_and_repo
     assert_eq!((registered.status.as_str(), registered.reason.as_str()), ("Unknown", "IntegrationNotFound"));
     assert_eq!(condition(&device, "Reconciling").unwrap().reason, "IntegrationNotFound");
     assert_eq!(condition(&device, "SecretReady").unwrap().status, "True");
-    assert_eq!(identity(&world.get(Kind::Secret, "truck-1-hub").await), identity(&secret));
+    assert_eq!(revision(&world.get(Kind::Secret, "truck-1-hub").await), revision(&secret));
 
     refer_to(&world, INTEGRATION).await;
 
     let device = world.wait_reason("truck-1", "Provisioned").await;
     assert!(condition(&device, "Reconciling").is_none());
-    assert_eq!(identity(&world.get(Kind::Secret, "truck-1-hub").await), identity(&secret));
+    assert_eq!(revision(&world.get(Kind::Secret, "truck-1-hub").await), revision(&secret));
     assert_eq!(world.ledger_since(before), []);
 }
 
@@ -114,7 +114,7 @@ async fn devices_report_a_missing_integration_after_thirty_seconds_and_register_
     let world = World::start().await;
     world.devices("truck", 3).await;
     world.wait_all_ready(3).await;
-    let (secrets, before) = (world.generated_secrets().await, world.mark().await);
+    let (secrets, before) = (world.secret_revisions().await, world.mark().await);
     let start = Instant::now();
     world.delete(Kind::Integration, INTEGRATION).await;
     world.device_with("early", json!({"integrationRef": {"name": "later"}})).await;
@@ -140,8 +140,7 @@ async fn devices_report_a_missing_integration_after_thirty_seconds_and_register_
         world.wait_reason(&format!("truck-{number}"), "Provisioned").await;
     }
     assert_eq!(world.ledger_since(before), [], "equal scope and keys: nothing to do");
-    let identities = |secrets: &[Value]| secrets.iter().map(identity).collect::<Vec<_>>();
-    assert_eq!(identities(&world.generated_secrets().await), identities(&secrets));
+    assert_eq!(world.secret_revisions().await, secrets);
 
     world.integration("later").await;
     world.wait_ready("early").await;

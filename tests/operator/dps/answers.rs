@@ -69,38 +69,55 @@ async fn an_allocation_that_fails_is_reported_with_the_code_of_dps() {
     assert!(condition(&world.wait_integration(INTEGRATION, "Available").await, "Stalled").is_none());
 }
 
-/// What DPS may never make us believe, and the words that say so.
-fn hostile_answers(world: &World) -> Vec<(&'static str, FaultAction, &'static str)> {
+/// An answer that cannot be true.
+struct InvalidAnswer {
+    /// The device that gets it.
+    device: &'static str,
+    action: FaultAction,
+    /// Words of the message that says what is wrong with it.
+    words: &'static str,
+}
+
+fn invalid_answers(world: &World) -> Vec<InvalidAnswer> {
+    let answer = |device, action, words| InvalidAnswer { device, action, words };
     let state = FaultAction::rewrite_state;
     let elsewhere = format!("https://localhost:{}/elsewhere", world.port());
     let text = |body: &str| FaultAction::json(body);
     vec![
-        ("hub-suffix", state("assignedHub", json!("evil.example")), "suffix"),
-        ("hub-suffix-inside", state("assignedHub", json!("a.azure-devices.net.evil.example")), "suffix"),
-        ("hub-newline", state("assignedHub", json!("hub\nx.azure-devices.net")), "host name"),
-        ("hub-injection", state("assignedHub", json!("a;DeviceId=x.azure-devices.net")), "host name"),
-        ("hub-lookalike", state("assignedHub", json!("аzure.azure-devices.net")), "host name"),
-        (
+        answer("hub-suffix", state("assignedHub", json!("evil.example")), "suffix"),
+        answer(
+            "hub-suffix-inside",
+            state("assignedHub", json!("a.azure-devices.net.evil.example")),
+            "suffix",
+        ),
+        answer("hub-newline", state("assignedHub", json!("hub\nx.azure-devices.net")), "host name"),
+        answer("hub-injection", state("assignedHub", json!("a;DeviceId=x.azure-devices.net")), "host name"),
+        answer("hub-lookalike", state("assignedHub", json!("аzure.azure-devices.net")), "host name"),
+        answer(
             "hub-long",
             state("assignedHub", json!(format!("{}.azure-devices.net", "h".repeat(300)))),
             "host name",
         ),
-        ("hub-missing", state("assignedHub", Value::Null), "no hub"),
-        ("device-missing", state("deviceId", Value::Null), "no hub or device id"),
-        ("device-other", state("deviceId", json!("another-device")), "device id"),
-        ("id-other", state("registrationId", json!("another-device")), "registration id"),
-        ("cut-off", FaultAction::Malformed, "JSON"),
-        ("portal", FaultAction::Html, "JSON"),
-        ("empty", text(""), "JSON"),
-        ("array", text("[]"), "JSON"),
-        ("number", text("{\"status\":7}"), "JSON"),
-        ("no-operation", text("{}"), "operation"),
-        ("payload-large", state("payload", json!({"text": "x".repeat(33_000)})), "32 KiB"),
-        ("redirected", FaultAction::Redirect { status: 307, location: elsewhere }, "redirect"),
-        ("teapot", FaultAction::Answer { status: 203, headers: BTreeMap::new(), body: empty() }, "status"),
-        ("huge", FaultAction::Huge { bytes: 100_000_000, of: HugeOf::Space }, "256 KiB"),
-        ("nested", FaultAction::Huge { bytes: 200_000, of: HugeOf::Nesting }, "JSON"),
-        ("endless", FaultAction::Endless, "256 KiB"),
+        answer("hub-missing", state("assignedHub", Value::Null), "no hub"),
+        answer("device-missing", state("deviceId", Value::Null), "no hub or device id"),
+        answer("device-other", state("deviceId", json!("another-device")), "device id"),
+        answer("id-other", state("registrationId", json!("another-device")), "registration id"),
+        answer("cut-off", FaultAction::Malformed, "JSON"),
+        answer("portal", FaultAction::Html, "JSON"),
+        answer("empty", text(""), "JSON"),
+        answer("array", text("[]"), "JSON"),
+        answer("number", text("{\"status\":7}"), "JSON"),
+        answer("no-operation", text("{}"), "operation"),
+        answer("payload-large", state("payload", json!({"text": "x".repeat(33_000)})), "32 KiB"),
+        answer("redirected", FaultAction::Redirect { status: 307, location: elsewhere }, "redirect"),
+        answer(
+            "teapot",
+            FaultAction::Answer { status: 203, headers: BTreeMap::new(), body: empty() },
+            "status",
+        ),
+        answer("huge", FaultAction::Huge { bytes: 100_000_000, of: HugeOf::Space }, "256 KiB"),
+        answer("nested", FaultAction::Huge { bytes: 200_000, of: HugeOf::Nesting }, "JSON"),
+        answer("endless", FaultAction::Endless, "256 KiB"),
     ]
 }
 
@@ -111,13 +128,13 @@ fn empty() -> RawBody {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invalid_answers_are_refused_and_leave_no_secret() {
     let mut world = World::accepted().await;
-    let answers = hostile_answers(&world);
-    for (name, action, _) in &answers {
-        world.dps.inject(Fault::device(name, action.clone())).unwrap();
-        world.device(name).await;
+    let answers = invalid_answers(&world);
+    for answer in &answers {
+        world.dps.inject(Fault::device(answer.device, answer.action.clone())).unwrap();
+        world.device(answer.device).await;
     }
 
-    for (name, _, words) in &answers {
+    for InvalidAnswer { device: name, words, .. } in &answers {
         let device = world.wait_reason(name, "InvalidResponse").await;
         let said = message(&device);
         assert!(said.contains(words), "{name}: {said}");

@@ -10,14 +10,20 @@ use crate::world::manifests::merged;
 use crate::world::objects::{data, is_observed, is_ready, text};
 use crate::world::{Kind, Setup, World};
 
-/// Secrets that Pods refer to, each with the key if it names one.
-fn references(value: &Value) -> Vec<(&str, Option<&str>)> {
+/// A Secret that a Pod refers to, all of it or one key.
+struct Reference<'a> {
+    secret: &'a str,
+    key: Option<&'a str>,
+}
+
+fn references(value: &Value) -> Vec<Reference<'_>> {
+    let of = |secret| Reference { secret: text(secret), key: None };
     let mut found = Vec::new();
     for (key, inner) in value.as_object().into_iter().flatten() {
         match key.as_str() {
-            "secretRef" => found.push((text(&inner["name"]), None)),
-            "secretKeyRef" => found.push((text(&inner["name"]), inner["key"].as_str())),
-            "secret" if inner["secretName"].is_string() => found.push((text(&inner["secretName"]), None)),
+            "secretRef" => found.push(of(&inner["name"])),
+            "secretKeyRef" => found.push(Reference { key: inner["key"].as_str(), ..of(&inner["name"]) }),
+            "secret" if inner["secretName"].is_string() => found.push(of(&inner["secretName"])),
             _ => {}
         }
     }
@@ -169,9 +175,9 @@ async fn the_secret_formats_example_has_workloads_that_find_every_key_they_name(
 
     let workloads = example.of_kind("Deployment");
     let references: Vec<_> = workloads.into_iter().flat_map(references).collect();
-    let used: BTreeSet<&str> = references.iter().map(|(secret, _)| *secret).collect();
+    let used: BTreeSet<&str> = references.iter().map(|reference| reference.secret).collect();
     assert_eq!(used, secrets.keys().map(String::as_str).collect(), "each Secret is used by a workload");
-    for (secret, key) in references {
+    for Reference { secret, key } in references {
         assert!(key.is_none_or(|key| secrets[secret].contains_key(key)), "{secret} has no {key:?}");
     }
     assert_eq!(secrets["meter-env-hub"]["IOTHUB_DEVICE_ID"], "meter-env");

@@ -12,8 +12,16 @@ use crate::world::objects::{ready_reason, text};
 use crate::world::requests::REPROVISION;
 use crate::world::{INTEGRATION, Kind, PATIENCE, SCOPE, Setup, WRONG_KEY, World, condition, manifests};
 
-/// Kind, reason and status of `Ready`, and what kstatus and Argo CD make of it.
-type Verdict = [String; 5];
+/// What kstatus and Argo CD make of an object in this state.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Verdict {
+    kind: String,
+    /// Reason and status of its condition `Ready`.
+    reason: String,
+    ready: String,
+    kstatus: String,
+    argo_cd: String,
+}
 
 const HEALTH: &str = "resource.customizations.health.dps-operator.io_";
 const ACTIONS: &str = "resource.customizations.actions.dps-operator.io_";
@@ -36,8 +44,9 @@ async fn kstatus_and_argo_cd_judge_every_state_as_the_documentation_says() {
     assert_eq!(seen, documented());
     // The operator has not looked at a changed spec yet, whatever it said before.
     let changed: Vec<Value> = objects.into_iter().map(one_generation_later).collect();
-    for [kind, reason, _, kstatus, argo_cd] in verdicts(&changed) {
-        assert_eq!((kstatus.as_str(), argo_cd.as_str()), ("InProgress", "Progressing"), "{kind} {reason}");
+    for verdict in verdicts(&changed) {
+        let judged = (verdict.kstatus.as_str(), verdict.argo_cd.as_str());
+        assert_eq!(judged, ("InProgress", "Progressing"), "{verdict:?}");
     }
 }
 
@@ -288,7 +297,8 @@ fn verdicts(objects: &[Value]) -> BTreeSet<Verdict> {
         .map(|((object, kstatus), argo_cd)| {
             let kind = if object["kind"] == "DpsIntegration" { "integration" } else { "device" };
             let ready = condition(object, "Ready").map(|ready| ready.status).unwrap_or_default();
-            [kind.to_owned(), ready_reason(object), ready, kstatus, text(&argo_cd["status"]).to_owned()]
+            let (reason, argo_cd) = (ready_reason(object), text(&argo_cd["status"]).to_owned());
+            Verdict { kind: kind.to_owned(), reason, ready, kstatus, argo_cd }
         })
         .collect()
 }
@@ -301,7 +311,11 @@ fn documented() -> BTreeSet<Verdict> {
     let rows = rows.flat_map(|row| {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [kind, reasons, ready, kstatus, argo_cd] = cells[..] else { panic!("{row}") };
-        let verdict = |reason: &str| [kind, reason, ready, kstatus, argo_cd].map(str::to_owned);
+        let verdict = |reason: &str| {
+            let [kind, reason, ready, kstatus, argo_cd] =
+                [kind, reason, ready, kstatus, argo_cd].map(str::to_owned);
+            Verdict { kind, reason, ready, kstatus, argo_cd }
+        };
         reasons.split(", ").map(verdict).collect::<Vec<_>>()
     });
     rows.collect()

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::world::commands::{list, manifest};
 use crate::world::manifests::merged;
 use crate::world::manifests::{device, integration};
-use crate::world::objects::identity;
+use crate::world::objects::{Revision, revision};
 use crate::world::requests::REPROVISION;
 use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, World};
 
@@ -46,8 +46,8 @@ async fn declared(world: &World) -> Vec<Value> {
 }
 
 /// How often each was written. An integration's counters move at their own pace.
-fn written(objects: &[Value]) -> Vec<(String, String)> {
-    objects.iter().filter(|object| object["kind"] == "ProvisionedDevice").map(identity).collect()
+fn written(objects: &[Value]) -> Vec<Revision> {
+    objects.iter().filter(|object| object["kind"] == "ProvisionedDevice").map(revision).collect()
 }
 
 /// Managers of anything that users declare.

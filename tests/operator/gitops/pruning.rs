@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::world::commands::{list, manifest};
 use crate::world::manifests::device;
-use crate::world::objects::identity;
+use crate::world::objects::{Revision, revision};
 use crate::world::{Kind, Mark, World};
 
 /// So many devices that lose their Secrets with them, and as many that leave them behind.
@@ -24,10 +24,10 @@ fn manifests() -> String {
     list(&[of("plain", &json!({})), of("kept", &retain)].concat())
 }
 
-async fn retained(world: &World) -> Vec<(String, String)> {
+async fn retained(world: &World) -> Vec<Revision> {
     let secrets = world.generated_secrets().await;
     let kept = secrets.iter().filter(|s| s["metadata"]["name"].as_str().unwrap().starts_with("kept-"));
-    kept.map(identity).collect()
+    kept.map(revision).collect()
 }
 
 /// Fails unless exactly these were registered, once each, and none was looked up.

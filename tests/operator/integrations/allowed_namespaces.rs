@@ -4,13 +4,19 @@ use serde_json::{Value, json};
 
 use crate::world::{INTEGRATION, Kind, Setup, World, condition};
 
-/// An integration in a namespace of its own, and a tenant's namespace with a label.
-async fn world_with_tenant() -> (World, String, String) {
+/// A world with two namespaces: that of the integration, and a tenant's with label `tenant`.
+struct Tenancy {
+    world: World,
+    home: String,
+    tenant: String,
+}
+
+async fn tenancy() -> Tenancy {
     let mut world = World::without_operator(Setup::default()).await;
     let home = world.namespace.clone();
     let tenant = world.add_namespace(json!({"tenant": "a"})).await;
     world.start_operator().await;
-    (world, home, tenant)
+    Tenancy { world, home, tenant }
 }
 
 fn reference(home: &str) -> Value {
@@ -23,7 +29,7 @@ fn admit(allowed: &Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_of_another_namespace_needs_an_allowed_namespace_and_an_allowed_registration_id() {
-    let (mut world, home, tenant) = world_with_tenant().await;
+    let Tenancy { mut world, home, tenant } = tenancy().await;
     let labels = json!({"secret": {"labels": {"line": "nord"}, "formats": [{"type": "Env"}]}});
     world.integration_with(INTEGRATION, json!({"deviceDefaults": labels})).await;
     world.switch_to(&tenant);
@@ -58,7 +64,7 @@ async fn a_device_of_another_namespace_needs_an_allowed_namespace_and_an_allowed
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_that_is_no_longer_allowed_keeps_its_secrets_and_causes_no_more_calls() {
-    let (mut world, home, tenant) = world_with_tenant().await;
+    let Tenancy { mut world, home, tenant } = tenancy().await;
     let allowed = json!({"from": "All", "registrationIdPrefixes": [""]});
     world.integration_with(INTEGRATION, json!({"allowedNamespaces": allowed})).await;
     world.switch_to(&tenant);
@@ -82,7 +88,7 @@ async fn a_namespace_that_is_no_longer_allowed_keeps_its_secrets_and_causes_no_m
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn namespaces_are_allowed_by_their_labels() {
-    let (mut world, home, tenant) = world_with_tenant().await;
+    let Tenancy { mut world, home, tenant } = tenancy().await;
     let allowed = json!({
         "from": "Selector", "selector": {"matchLabels": {"tenant": "a"}}, "registrationIdPrefixes": [""],
     });

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::objects::{identity, is_ready, uid};
+use crate::world::objects::{is_ready, revision, uid};
 use crate::world::{INTEGRATION, Kind, World, condition};
 
 async fn set_defaults(world: &World, secret: Value) {
@@ -43,7 +43,7 @@ async fn an_inherited_deletion_policy_removes_the_owner_and_puts_it_back() {
     }
     world.wait_all_ready(4).await;
     assert_eq!(world.ledger_since(before), []);
-    assert_eq!(identity(&world.get(Kind::Secret, "own-hub").await), identity(&kept));
+    assert_eq!(revision(&world.get(Kind::Secret, "own-hub").await), revision(&kept));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,7 +66,7 @@ async fn defaults_that_clash_with_a_devices_own_keys_are_refused_for_that_device
         world.wait(Kind::Secret, &format!("{name}-hub"), "renamed", renamed).await;
         assert_eq!(world.secret(&format!("{name}-hub")).await["x"], name);
     }
-    assert_eq!(identity(&world.get(Kind::Secret, "own-hub").await), identity(&written));
+    assert_eq!(revision(&world.get(Kind::Secret, "own-hub").await), revision(&written));
 
     set_defaults(&world, json!({"keys": {"deviceId": "id"}})).await;
 
@@ -83,7 +83,7 @@ async fn a_paused_rollout_holds_changed_labels_as_well() {
     world.integration_with(INTEGRATION, json!({"rollout": {"paused": true}})).await;
     let plain = world.devices("plain", 3).await;
     world.wait_all_ready(3).await;
-    let written: Vec<_> = world.generated_secrets().await.iter().map(identity).collect();
+    let written = world.secret_revisions().await;
 
     set_defaults(&world, json!({"labels": {"line": "north"}})).await;
     world.device("late").await;
@@ -95,7 +95,7 @@ async fn a_paused_rollout_holds_changed_labels_as_well() {
     world.wait(Kind::Secret, "plain-3-hub", "labelled", |secret| label(secret) == "north").await;
     for (name, before) in plain.iter().zip(&written).take(2) {
         let secret = world.get(Kind::Secret, &format!("{name}-hub")).await;
-        assert_eq!(&identity(&secret), before, "{name}");
+        assert_eq!(&revision(&secret), before, "{name}");
         assert!(is_ready(&world.get(Kind::Device, name).await));
     }
 

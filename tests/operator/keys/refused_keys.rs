@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::world::keys::NEWEST_KEY;
-use crate::world::objects::{identity, is_observed, ready_reason};
+use crate::world::objects::{is_observed, ready_reason};
 use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, WRONG_KEY, World, condition};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -18,10 +18,6 @@ fn refused(entry: &LedgerEntry) -> bool {
 
 fn refusals(world: &World) -> Vec<LedgerEntry> {
     world.ledger().into_iter().filter(refused).collect()
-}
-
-async fn secrets(world: &World) -> Vec<(String, String)> {
-    world.generated_secrets().await.iter().map(identity).collect()
 }
 
 /// Progress of a rotation without the time of its beginning.
@@ -86,7 +82,7 @@ async fn a_wrong_key_in_place_of_a_right_one_leaves_devices_and_secrets_as_they_
     world.wait_all_ready(DEVICES).await;
     // A key that is not accepted yet has six calls a minute; the first device has spent one of them.
     world.restart_operator().await;
-    let secrets: Vec<_> = world.generated_secrets().await.iter().map(identity).collect();
+    let secrets = world.secret_revisions().await;
     let before = world.registers();
 
     world.change_group_key("factory-key", WRONG_KEY).await;
@@ -98,7 +94,7 @@ async fn a_wrong_key_in_place_of_a_right_one_leaves_devices_and_secrets_as_they_
     assert_eq!(world.registers(), before + 3);
     let devices = world.list(Kind::Device).await;
     assert!(devices.iter().all(|device| condition(device, "Ready").unwrap().is_true()));
-    let after: Vec<_> = world.generated_secrets().await.iter().map(identity).collect();
+    let after = world.secret_revisions().await;
     assert_eq!(after, secrets);
 
     world.change_group_key("factory-key", PRIMARY_KEY).await;
@@ -107,7 +103,7 @@ async fn a_wrong_key_in_place_of_a_right_one_leaves_devices_and_secrets_as_they_
     let counted = |integration: &Value| integration["status"]["failures"].is_null();
     world.wait(Kind::Integration, INTEGRATION, "no failures", counted).await;
     assert_eq!(world.registers(), before + 3, "the key they were registered with is back: nothing to do");
-    let after: Vec<_> = world.generated_secrets().await.iter().map(identity).collect();
+    let after = world.secret_revisions().await;
     assert_eq!(after, secrets);
 }
 
@@ -160,7 +156,7 @@ async fn a_wrong_key_in_a_rotation_is_refused_three_times_in_a_minute_and_the_ri
     let world = World::start().await;
     world.devices("truck", DEVICES).await;
     world.wait_all_ready(DEVICES).await;
-    let (before, devices) = (secrets(&world).await, world.history(Kind::Device).await);
+    let (before, devices) = (world.secret_revisions().await, world.history(Kind::Device).await);
 
     world.change_group_key("factory-key", WRONG_KEY).await;
 
@@ -174,7 +170,7 @@ async fn a_wrong_key_in_a_rotation_is_refused_three_times_in_a_minute_and_the_ri
     let fourth = fourth.expect("it is tried again after a minute");
     let waited = fourth.time.duration_since(third.time).unsigned_abs();
     assert!(waited >= MINUTE, "{waited:?}");
-    assert_eq!(secrets(&world).await, before);
+    assert_eq!(world.secret_revisions().await, before);
     let corrected = world.mark().await;
 
     world.change_group_key("factory-key", PRIMARY_KEY).await;
@@ -184,7 +180,7 @@ async fn a_wrong_key_in_a_rotation_is_refused_three_times_in_a_minute_and_the_ri
     assert_eq!(ready_reason(&integration), "Available");
     world.wait_all_ready(DEVICES).await;
     assert_eq!(world.ledger_since(corrected), [], "all have been registered with this key");
-    assert_eq!(secrets(&world).await, before);
+    assert_eq!(world.secret_revisions().await, before);
     let devices = devices.so_far(&world).await;
     assert!(devices.iter().all(|device| condition(device, "Ready").unwrap().is_true()));
     let refused = devices.iter().filter(|device| ready_reason(device) == "Unauthorized").count();

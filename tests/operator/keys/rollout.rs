@@ -1,6 +1,5 @@
 //! A new group key is rolled out when and as fast as the integration's `rollout` says.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use dps_simulator::OperationKind;
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::wait_all_moved;
 use crate::world::keys::NEW_KEY;
-use crate::world::objects::{data, identity};
+use crate::world::objects::data;
 use crate::world::{INTEGRATION, Kind, SCOPE, World, condition};
 
 /// A world of provisioned devices whose integration has this `rollout`.
@@ -33,7 +32,7 @@ async fn rotate(world: &World) {
 async fn a_paused_rollout_holds_provisioned_devices_and_not_new_ones() {
     const DEVICES: usize = 5;
     let world = provisioned(json!({"paused": true}), DEVICES).await;
-    let secrets: Vec<_> = world.generated_secrets().await.iter().map(identity).collect();
+    let secrets = world.secret_revisions().await;
     let before = world.mark().await;
 
     rotate(&world).await;
@@ -47,7 +46,7 @@ async fn a_paused_rollout_holds_provisioned_devices_and_not_new_ones() {
         let device = world.get(Kind::Device, &format!("truck-{number}")).await;
         assert!(condition(&device, "Ready").unwrap().is_true());
     }
-    let now: BTreeSet<_> = world.generated_secrets().await.iter().map(identity).collect();
+    let now = world.secret_revisions().await;
     assert!(secrets.iter().all(|secret| now.contains(secret)), "the old Secrets are as they were");
 
     world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"rollout": null}})).await;

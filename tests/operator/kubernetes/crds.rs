@@ -15,8 +15,6 @@ use crate::world::{INTEGRATION, PATIENCE, Setup, World, control_plane};
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests");
 
-const DRY_RUN: Option<&str> = Some("--dry-run=server");
-
 fn files(folder: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(Path::new(MANIFESTS).join(folder)).unwrap();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -24,15 +22,24 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
+/// As kubectl has it: a server-side dry run asks the API server and leaves nothing behind.
+enum DryRun {
+    None,
+    Server,
+}
+
 /// What kubectl says: `Ok` when it succeeds and nothing draws a warning.
 fn apply(
     control_plane: &ControlPlane,
     namespace: &str,
     manifest: &str,
-    dry_run: Option<&str>,
+    dry_run: DryRun,
 ) -> Result<(), String> {
-    let arguments = ["apply", "--namespace", namespace, "--warnings-as-errors", "-f", "-"];
-    let arguments: Vec<&str> = arguments.into_iter().chain(dry_run).collect();
+    let dry_run = match dry_run {
+        DryRun::None => "--dry-run=none",
+        DryRun::Server => "--dry-run=server",
+    };
+    let arguments = ["apply", "--namespace", namespace, dry_run, "--warnings-as-errors", "-f", "-"];
     let output = kubectl(control_plane, &arguments, manifest);
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
@@ -41,10 +48,10 @@ fn apply(
 fn judge(control_plane: &ControlPlane, namespace: &str, text: &str) -> Result<(), String> {
     match text.split_once("\n---\n") {
         Some((old, new)) => {
-            apply(control_plane, namespace, old, None).expect("the first document is accepted");
-            apply(control_plane, namespace, new, DRY_RUN)
+            apply(control_plane, namespace, old, DryRun::None).expect("the first document is accepted");
+            apply(control_plane, namespace, new, DryRun::Server)
         }
-        None => apply(control_plane, namespace, text, DRY_RUN),
+        None => apply(control_plane, namespace, text, DryRun::Server),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::world::objects::identity;
+use crate::world::objects::revision;
 use crate::world::waiting::until_true;
 use crate::world::{INTEGRATION, Kind, POLL, PRIMARY_KEY, Setup, WRONG_KEY, World};
 
@@ -44,12 +44,12 @@ async fn work_in_all_namespaces() -> BTreeSet<String> {
     world.integration_with(INTEGRATION, json!({"allowedNamespaces": allowed})).await;
     world.device("truck-1").await;
     world.wait_ready("truck-1").await;
-    let written = identity(&world.get(Kind::Secret, "truck-1-hub").await);
+    let written = revision(&world.get(Kind::Secret, "truck-1-hub").await);
     let edited = json!({"data": {"deviceId": "eA=="}});
     world.patch(Kind::Secret, "truck-1-hub", edited).await;
     world
         .wait(Kind::Secret, "truck-1-hub", "restored", |s| {
-            s["data"]["deviceId"] != "eA==" && identity(s) != written
+            s["data"]["deviceId"] != "eA==" && revision(s) != written
         })
         .await;
     world.patch(Kind::Device, "truck-1", json!({"spec": {"payload": {"site": "b"}}})).await;

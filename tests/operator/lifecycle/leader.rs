@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// A leader, and a standby that has read everything.
 async fn two_replicas() -> (World, Guarded) {
     let mut world = World::without_operator(Setup::default()).await;
-    (world.leader_elect, world.patience) = (true, PATIENCE);
+    world.leader_elect = true;
+    world.patience = PATIENCE;
     world.start_operator().await;
     world.first_replica().wait_log(LEADS).await;
     world.integration(INTEGRATION).await;
@@ -33,7 +34,7 @@ async fn a_standby_takes_over_at_once_from_a_leader_that_ends_and_reads_nothing_
     let (first, standby) = (world.first_replica(), world.replica(&second));
     assert_eq!(first.metric("dps_operator_leader").await, Some(1.0));
     assert_eq!(standby.metric("dps_operator_leader").await, Some(0.0));
-    assert_eq!(standby.page("/readyz").await.0, 200, "ready to lead, and it does not");
+    assert_eq!(standby.page("/readyz").await.status, 200, "ready to lead, and it does not");
     assert!(!standby.log().contains(LEADS));
     let before = world.mark().await;
 
@@ -83,7 +84,8 @@ async fn a_leader_that_is_killed_during_registrations_costs_only_the_calls_in_fl
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_may_not_renew_its_lease_ends_at_its_deadline() {
     let mut world = World::without_operator(Setup::default()).await;
-    (world.leader_elect, world.patience) = (true, PATIENCE);
+    world.leader_elect = true;
+    world.patience = PATIENCE;
     world.start_operator().await;
     world.integration(INTEGRATION).await;
     world.device("truck-1").await;

@@ -3,7 +3,7 @@
 use dps_simulator::{LedgerEntry, OperationKind, Outage, Outcome};
 use serde_json::{Value, json};
 
-use crate::world::objects::{identity, ready_reason};
+use crate::world::objects::ready_reason;
 use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, World, condition};
 
 async fn suspend(world: &World, device: &str) {
@@ -198,7 +198,7 @@ async fn a_device_restored_without_its_status_does_not_register_for_an_old_token
     for name in ["truck-1", "truck-2", "truck-3"] {
         world.forget_status(name).await;
     }
-    let secrets: Vec<_> = world.generated_secrets().await.iter().map(identity).collect();
+    let secrets = world.secret_revisions().await;
     let before = world.mark().await;
 
     world.start_operator().await;
@@ -209,6 +209,6 @@ async fn a_device_restored_without_its_status_does_not_register_for_an_old_token
     let counted = |i: &Value| i["status"]["devices"]["ready"] == 3;
     world.wait(Kind::Integration, INTEGRATION, "counted", counted).await;
     assert_eq!(world.ledger_since(before), []);
-    let now: Vec<_> = world.generated_secrets().await.iter().map(identity).collect();
+    let now = world.secret_revisions().await;
     assert_eq!(now, secrets);
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::world::objects::{data, identity, is_ready, ready_reason, uid};
+use crate::world::objects::{data, is_ready, ready_reason, revision, uid};
 use crate::world::requests::annotation;
 use crate::world::{INTEGRATION, Kind, SCOPE, World, condition, manifests};
 
@@ -61,7 +61,7 @@ async fn a_foreign_secret_of_the_same_name_is_never_changed_and_the_device_says_
         assert_eq!(condition(&device, "Stalled").unwrap().reason, "SecretConflict");
         assert_eq!(condition(&device, "SecretReady").unwrap().reason, "SecretConflict");
         assert!(condition(&device, "Ready").unwrap().message.contains("spec.secret.name"), "{name}");
-        assert_eq!(identity(&world.get(Kind::Secret, &format!("{name}-hub")).await), identity(secret));
+        assert_eq!(revision(&world.get(Kind::Secret, &format!("{name}-hub")).await), revision(secret));
     }
     let registered = world.registers();
 
@@ -72,8 +72,8 @@ async fn a_foreign_secret_of_the_same_name_is_never_changed_and_the_device_says_
     for (name, secret) in &before {
         world.wait_reason(name, "SecretConflict").await;
         assert_eq!(
-            identity(&world.get(Kind::Secret, &format!("{name}-hub")).await),
-            identity(secret),
+            revision(&world.get(Kind::Secret, &format!("{name}-hub")).await),
+            revision(secret),
             "{name}"
         );
     }
@@ -126,7 +126,7 @@ async fn a_device_cannot_adopt_the_key_secret_of_its_integration() {
 
     let device = world.wait_reason("truck-1", "SecretConflict").await;
     assert!(condition(&device, "Ready").unwrap().message.contains("factory-key"));
-    assert_eq!(identity(&world.get(Kind::Secret, "factory-key").await), identity(&key));
+    assert_eq!(revision(&world.get(Kind::Secret, "factory-key").await), revision(&key));
     assert_eq!(world.ledger(), []);
 }
 
@@ -141,7 +141,7 @@ async fn a_device_cannot_adopt_the_key_secret_of_another_integration() {
 
     let device = world.wait_reason("truck-1", "SecretConflict").await;
     assert!(condition(&device, "Ready").unwrap().message.contains("mill-key"));
-    assert_eq!(identity(&world.get(Kind::Secret, "mill-key").await), identity(&key));
+    assert_eq!(revision(&world.get(Kind::Secret, "mill-key").await), revision(&key));
     world.device_with("witness", json!({"integrationRef": {"name": "mill"}})).await;
     world.wait_ready("witness").await;
     assert_eq!(world.devices_asked(), ["witness"]);
@@ -159,7 +159,7 @@ async fn of_two_devices_that_name_one_secret_the_first_keeps_it() {
     world.wait_reason("second", "SecretConflict").await;
     world.device("witness").await;
     world.wait_ready("witness").await;
-    assert_eq!(identity(&world.get(Kind::Secret, "shared").await), identity(&secret));
+    assert_eq!(revision(&world.get(Kind::Secret, "shared").await), revision(&secret));
     assert!(is_ready(&world.get(Kind::Device, "first").await));
 }
 
@@ -235,7 +235,7 @@ async fn a_secret_written_for_another_registration_id_is_a_conflict() {
     world.device_with("truck-1", json!({"registrationId": "sn-2"})).await;
 
     world.wait_reason("truck-1", "SecretConflict").await;
-    assert_eq!(identity(&world.get(Kind::Secret, "truck-1-hub").await), identity(&secret));
+    assert_eq!(revision(&world.get(Kind::Secret, "truck-1-hub").await), revision(&secret));
     assert!(world.dps.registration(SCOPE, "sn-2").is_some());
     assert_eq!(world.get(Kind::Integration, INTEGRATION).await["status"]["acceptedIdScope"], SCOPE);
 }
@@ -255,6 +255,6 @@ async fn a_secret_without_the_name_of_its_device_is_a_conflict() {
     assert!(!condition(&device, "Ready").unwrap().is_true());
     assert_eq!(condition(&device, "Stalled").unwrap().reason, "SecretConflict");
     assert_eq!(condition(&device, "SecretReady").unwrap().reason, "SecretConflict");
-    assert_eq!(identity(&world.get(Kind::Secret, "truck-1-hub").await), identity(&secret));
+    assert_eq!(revision(&world.get(Kind::Secret, "truck-1-hub").await), revision(&secret));
     assert_eq!(world.registers(), 1);
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{SECRET, settled, wait_recorded};
-use crate::world::objects::{data, identity, is_observed, uid};
+use crate::world::objects::{data, is_observed, revision, uid};
 use crate::world::scanner::{base64, device_key};
 use crate::world::{Kind, PRIMARY_KEY, SCOPE, World, manifests};
 
@@ -195,7 +195,7 @@ async fn a_retained_secret_outlives_its_device_and_is_used_by_the_next_one_witho
     world.delete(Kind::Device, "other").await;
 
     world.wait_gone(Kind::Secret, "other-hub").await;
-    assert_eq!(identity(&world.get(Kind::Secret, SECRET).await), identity(&secret));
+    assert_eq!(revision(&world.get(Kind::Secret, SECRET).await), revision(&secret));
     let before = world.mark().await;
 
     world.device("truck-1").await;

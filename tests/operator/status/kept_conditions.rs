@@ -5,14 +5,9 @@ use serde_json::{Value, json};
 use crate::world::keys::NEW_KEY;
 use crate::world::{GROUP, INTEGRATION, Kind, SCOPE, World, condition, manifests};
 
-/// Status and reason of a condition.
-fn shape(object: &Value, kind: &str) -> (String, String) {
+fn assert_condition(object: &Value, kind: &str, status: &str, reason: &str) {
     let condition = condition(object, kind).unwrap();
-    (condition.status, condition.reason)
-}
-
-fn shown(status: &str, reason: &str) -> (String, String) {
-    (status.to_owned(), reason.to_owned())
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), (status, reason), "{kind}");
 }
 
 /// A world with a device whose Secret was deleted and created by something else.
@@ -36,9 +31,9 @@ async fn is_not_ready_again_without_its_integration(labels: Value) {
     world.delete(Kind::Integration, INTEGRATION).await;
 
     let device = world.wait_reason("truck-1", "IntegrationNotFound").await;
-    assert_eq!(shape(&device, "Ready"), shown("False", "IntegrationNotFound"));
-    assert_eq!(shape(&device, "SecretReady"), shown("False", "SecretConflict"));
-    assert_eq!(shape(&device, "Registered"), shown("Unknown", "IntegrationNotFound"));
+    assert_condition(&device, "Ready", "False", "IntegrationNotFound");
+    assert_condition(&device, "SecretReady", "False", "SecretConflict");
+    assert_condition(&device, "Registered", "Unknown", "IntegrationNotFound");
     assert_eq!(world.registers(), 1);
 }
 
@@ -61,11 +56,11 @@ async fn a_device_whose_enrollment_was_disabled_stays_not_ready_when_it_is_suspe
     world.dps.set_group_enabled(SCOPE, GROUP, false).unwrap();
     world.rotate_group_key(NEW_KEY).await;
     let device = world.wait_reason("truck-1", "Disabled").await;
-    assert_eq!(shape(&device, "Ready"), shown("False", "Disabled"));
+    assert_condition(&device, "Ready", "False", "Disabled");
 
     world.patch(Kind::Device, "truck-1", json!({"spec": {"suspend": true}})).await;
 
     let device = world.wait_reason("truck-1", "Suspended").await;
-    assert_eq!(shape(&device, "Ready"), shown("False", "Suspended"));
+    assert_condition(&device, "Ready", "False", "Suspended");
     assert_eq!(world.registers(), 2);
 }

@@ -36,7 +36,7 @@ async fn metrics_count_devices_calls_and_requests_and_name_no_device() {
     ] {
         assert_eq!(replica.metric(&series).await, Some(value), "{series}");
     }
-    let (_, text) = replica.page("/metrics").await;
+    let text = replica.page("/metrics").await.text;
     assert!(!text.contains("truck"), "no device is named");
 
     world.delete(Kind::Integration, INTEGRATION).await;
@@ -69,9 +69,9 @@ async fn an_operator_is_ready_only_once_it_has_read_all_objects_and_alive_all_th
     let role = world.get(Kind::RoleBinding, "operator").await;
     world.delete(Kind::RoleBinding, "operator").await;
     world.start_operator().await;
-    let (status, text) = world.first_replica().page("/readyz").await;
-    assert_eq!((status, text.as_str()), (503, "the cluster's objects have not all been read\n"));
-    assert_eq!(world.first_replica().page("/livez").await.0, 200);
+    let page = world.first_replica().page("/readyz").await;
+    assert_eq!((page.status, page.text.as_str()), (503, "the cluster's objects have not all been read\n"));
+    assert_eq!(world.first_replica().page("/livez").await.status, 200);
 
     let binding = serde_json::json!({
         "metadata": {"name": "operator"}, "roleRef": role["roleRef"], "subjects": role["subjects"],

@@ -8,7 +8,7 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::objects::{identity, value};
+use super::objects::{revision, value};
 use super::waiting::until;
 use super::{Kind, PATIENCE, POLL, World};
 
@@ -49,8 +49,8 @@ impl History {
         let latest = world.list(self.kind).await;
         let complete = until(PATIENCE, POLL, async || {
             let states = self.states.lock().expect("no holder of the lock panics").clone();
-            let seen: BTreeSet<_> = states.iter().map(identity).collect();
-            let complete = latest.iter().all(|object| seen.contains(&identity(object)));
+            let seen: BTreeSet<_> = states.iter().map(revision).collect();
+            let complete = latest.iter().all(|object| seen.contains(&revision(object)));
             assert!(complete || !self.task.is_finished(), "the watch has ended");
             complete.then_some(states).ok_or("the watch lags behind")
         });

@@ -98,9 +98,15 @@ pub fn uid(object: &Value) -> &str {
 }
 
 /// What distinguishes one state of an object from every other.
-pub fn identity(object: &Value) -> (String, String) {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision {
+    uid: String,
+    resource_version: String,
+}
+
+pub fn revision(object: &Value) -> Revision {
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-    (uid(object).to_owned(), version.to_owned())
+    Revision { uid: uid(object).to_owned(), resource_version: version.to_owned() }
 }
 
 impl World {
@@ -147,6 +153,11 @@ impl World {
         let secrets = self.list(Kind::Secret).await;
         let label = "app.kubernetes.io/managed-by";
         secrets.into_iter().filter(|s| s["metadata"]["labels"][label] == "dps-operator").collect()
+    }
+
+    /// The state that each of them is in.
+    pub async fn secret_revisions(&self) -> Vec<Revision> {
+        self.generated_secrets().await.iter().map(revision).collect()
     }
 
     /// Applies a JSON merge patch.

@@ -35,6 +35,12 @@ fn lease_rights(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "items": [role, binding]})
 }
 
+/// What was answered to a request for a page.
+pub struct Page {
+    pub status: u16,
+    pub text: String,
+}
+
 /// What a process of the operator shows by HTTP and in its log.
 pub struct Replica<'a> {
     world: &'a World,
@@ -53,20 +59,19 @@ impl Replica<'_> {
         logged.await.unwrap_or_else(|()| panic!("never logged: {text}\n{}", self.world.operator_log_tail()));
     }
 
-    /// Status and text of a page.
-    pub async fn page(&self, path: &str) -> (u16, String) {
+    pub async fn page(&self, path: &str) -> Page {
         const SERVING: &str = "serving probes and metrics address=";
         self.wait_log(SERVING).await;
         let log = self.log();
         let address = log.rsplit(SERVING).next().and_then(|rest| rest.split_whitespace().next());
         let url = format!("http://{}{path}", address.expect("the line ends with the address"));
         let answer = reqwest::get(url).await.expect("the operator answers");
-        (answer.status().as_u16(), answer.text().await.expect("the page is text"))
+        Page { status: answer.status().as_u16(), text: answer.text().await.expect("the page is text") }
     }
 
     /// The value of one series; none if it is not there.
     pub async fn metric(&self, series: &str) -> Option<f64> {
-        let (_, text) = self.page("/metrics").await;
+        let text = self.page("/metrics").await.text;
         let line =
             text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
         line.rsplit(' ').next()?.parse().ok()
@@ -75,8 +80,8 @@ impl Replica<'_> {
     /// Waits until everything has been read.
     pub async fn wait_synced(&self) {
         let ready = until(self.world.patience, POLL, async || {
-            let (status, text) = self.page("/readyz").await;
-            if status == 200 { Ok(()) } else { Err(text) }
+            let page = self.page("/readyz").await;
+            if page.status == 200 { Ok(()) } else { Err(page.text) }
         });
         ready.await.unwrap_or_else(|text| panic!("never ready: {text}"));
     }
