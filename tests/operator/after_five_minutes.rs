@@ -1,5 +1,5 @@
 //! First in a run, by its name: tests start in the order of their names, and this one takes longest.
-//! It needs nothing but time, so the others go on beside it.
+//! It needs nothing but time, so the others run beside it. Devices that wait for minutes say for what.
 
 use std::time::Duration;
 

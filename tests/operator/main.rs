@@ -2,7 +2,7 @@
 //!
 //! All tests of a run share one control plane; each has a namespace, a simulator and an operator of
 //! its own ([`world::World`]). Nothing here reads the operator's types: what is asserted is what a
-//! user sees with kubectl.
+//! user sees with kubectl. Folders are subjects; what they share is in `world/`.
 
 // Always true here: below it clippy takes everything for test code, which may unwrap and panic.
 #![cfg(test)]

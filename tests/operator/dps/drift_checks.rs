@@ -1,4 +1,4 @@
-//! What happens to settled devices by itself: lookups, and nothing else.
+//! Settled devices are looked up now and then, and never registered for that.
 
 use dps_simulator::OperationKind;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! DPS is not there, does not manage, or asks for patience.
+//! DPS cannot be reached, fails, throttles, or takes its time.
 
 use std::net::TcpListener;
 use std::sync::Arc;

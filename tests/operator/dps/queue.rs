@@ -1,4 +1,4 @@
-//! A fleet that is declared at once waits in line.
+//! A fleet that is declared at once waits in the queue.
 
 use serde_json::json;
 

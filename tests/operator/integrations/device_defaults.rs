@@ -1,4 +1,4 @@
-//! What an integration hands down reaches its devices when it changes, and stops where it must.
+//! What devices inherit from their integration reaches them when it changes, unless they have settings of their own.
 
 use serde_json::{Value, json};
 

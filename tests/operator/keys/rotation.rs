@@ -1,4 +1,4 @@
-//! A group's key changes under a fleet: in the midst of other work, twice, held, and over a crash.
+//! A group's key changes under a fleet: while new devices come, twice, and over a crash.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

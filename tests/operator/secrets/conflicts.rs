@@ -1,4 +1,4 @@
-//! Secrets that are not ours are never touched.
+//! Secrets that are not ours are never changed.
 
 use std::time::{Duration, Instant};
 
