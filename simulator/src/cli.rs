@@ -10,6 +10,7 @@ use clap::Parser;
 use dps_simulator::config::{ConfigError, loopback};
 use dps_simulator::{Config, Running, Simulator};
 use serde_json::json;
+use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -89,7 +90,8 @@ impl Cli {
         };
         let config = self.configuration(file)?;
         log_to_stderr();
-        crate::block_on(serve(config, self.ready_file.as_deref()))
+        let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+        runtime.block_on(serve(config, self.ready_file.as_deref()))
     }
 
     fn configuration(&self, file: &Path) -> Result<Config, CliError> {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::dps::{OperationKind, Route};
 use crate::keys::KeySlot;
+use crate::route::{OperationKind, Route};
 
 /// One request. Holds no key, no token and no body.
 #[derive(Clone, Debug, PartialEq, Serialize)]

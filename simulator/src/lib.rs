@@ -36,6 +36,8 @@ mod faults;
 mod ids;
 mod keys;
 mod ledger;
+mod registration_id;
+mod route;
 mod running;
 mod server;
 mod shared;
@@ -46,11 +48,10 @@ pub use config::{
     ReprovisionPolicy, Webhook, WebhookAnswer, WebhookRule,
 };
 pub use control::{Control, ControlError};
-pub use dps::{
-    OperationKind, RegistrationState, RegistrationStatus, Settings, Substatus, SymmetricKeyResult,
-};
+pub use dps::{RegistrationState, RegistrationStatus, Settings, Substatus, SymmetricKeyResult};
 pub use faults::{ActiveFault, Fault, FaultAction, FaultError, HugeOf, RawBody, SlowFrom};
 pub use keys::{KeyError, KeySlot, SymmetricKey};
 pub use ledger::{EnrollmentKind, KeyUsed, LedgerEntry, Outcome, Totals};
+pub use route::OperationKind;
 pub use running::{Error, Running, Simulator};
 pub use shared::Outage;

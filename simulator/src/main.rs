@@ -6,9 +6,8 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tokio::runtime;
 
-use crate::cli::{Cli, CliError};
+use crate::cli::Cli;
 
 fn main() -> ExitCode {
     let outcome = Cli::parse().run();
@@ -20,10 +19,4 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     }
-}
-
-/// Runs a future to its end.
-fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
-    let runtime = runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(CliError::Runtime)?.block_on(work)
 }

@@ -10,7 +10,6 @@ use crate::config::Config;
 use crate::dps::Service;
 use crate::faults::Faults;
 use crate::ledger::Ledger;
-use crate::server::Stop;
 
 /// How the device endpoint fails as a whole, below HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,13 +62,10 @@ impl Shared {
         self.outage.send_replace(outage);
     }
 
-    /// Waits until there is no more silence, or until the simulator ends.
-    pub async fn outage_ends(&self, mut stop: Stop) {
-        let mut outage = self.outage.subscribe();
-        tokio::select! {
-            _ = outage.wait_for(|outage| *outage != Outage::Silent) => {}
-            _ = stop.changed() => {}
-        }
+    /// Waits until connections are answered again, or reset.
+    pub async fn silence_ends(&self) {
+        // It fails when the sender is gone, which is in `self`.
+        let _ = self.outage.subscribe().wait_for(|outage| *outage != Outage::Silent).await;
     }
 }
 

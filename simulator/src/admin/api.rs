@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 
 use crate::config::ReprovisionPolicy;
 use crate::control::{Control, ControlError};
-use crate::dps::{Settings, query_parameter};
+use crate::dps::Settings;
 use crate::faults::{Fault, FaultError};
 use crate::keys::SymmetricKey;
 use crate::ledger::LedgerEntry;
+use crate::route::query_parameter;
 use crate::shared::Outage;
 
 /// Why an admin call was refused.

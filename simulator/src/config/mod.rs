@@ -2,12 +2,13 @@
 
 pub mod duration;
 mod enrollment;
+mod error;
 mod readings;
+mod tls;
 mod validate;
 
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,9 +17,13 @@ pub use enrollment::{
     AllocationPolicy, EnrollmentGroup, IdScope, IndividualEnrollment, ReprovisionPolicy, Webhook,
     WebhookAnswer, WebhookRule,
 };
+pub use error::{ConfigError, Position};
 pub use readings::*;
+pub use tls::{Tls, TlsVersions};
 pub use validate::Invalid;
+
 pub(crate) use validate::hubs as check_hubs;
+use validate::invalid;
 
 /// The whole configuration.
 ///
@@ -68,32 +73,6 @@ impl Default for Config {
     }
 }
 
-/// The server certificate: given, or issued by a CA that the simulator makes.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Tls {
-    /// Where `ca.crt` and `ca.key` are kept; made there on the first start and used again later.
-    /// Without it the CA lives in memory only.
-    pub directory: Option<PathBuf>,
-    /// Names and addresses in the certificate besides `localhost` and `127.0.0.1`.
-    pub names: Vec<String>,
-    /// A certificate chain in PEM to serve instead.
-    pub certificate: Option<PathBuf>,
-    /// Its key in PEM.
-    pub key: Option<PathBuf>,
-    /// TLS versions to offer; DPS offers 1.2 only.
-    pub versions: TlsVersions,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub enum TlsVersions {
-    #[default]
-    #[serde(rename = "1.2")]
-    Only12,
-    #[serde(rename = "1.2+1.3")]
-    From12,
-}
-
 /// The rates of one DPS instance, that is of one id scope; `null` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -110,34 +89,10 @@ impl Default for Quotas {
     }
 }
 
-/// A configuration that cannot be used. Says where in the file the trouble is, but not in which.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("cannot be read: {0}")]
-    Read(#[from] std::io::Error),
-    #[error("{position}{message}")]
-    Syntax { position: Position, message: String },
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-}
-
-/// Line and column, counted from 1, where they are known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position(Option<(u64, u64)>);
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some((line, column)) => write!(f, "line {line}, column {column}: "),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Config {
     /// Reads and checks a configuration in YAML; what it leaves out has its default.
     pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = serde_saphyr::from_str(text).map_err(|error| syntax_error(text, &error))?;
+        let config: Self = serde_saphyr::from_str(text).map_err(|error| error::syntax_error(text, &error))?;
         config.validate()?;
         Ok(config)
     }
@@ -149,37 +104,28 @@ impl Config {
 
     /// Checks what the types alone do not.
     pub fn validate(&self) -> Result<(), Invalid> {
-        validate::config(self)
+        if let Some(admin) = self.admin
+            && !admin.ip().is_loopback()
+        {
+            return invalid(
+                "admin",
+                "must be a loopback address such as 127.0.0.1:8444, since the admin API asks for no credentials",
+            );
+        }
+        if self.ledger_capacity == 0 {
+            return invalid("ledgerCapacity", "must be at least 1");
+        }
+        if self.api_versions.is_empty() {
+            return invalid("apiVersions", "must name at least one version");
+        }
+        validate::tls(&self.tls)?;
+        validate::id_scopes(&self.id_scopes)
     }
 }
 
 /// The loopback address with a port.
 pub fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-/// Puts a position before what is wrong there, and the field if the message lacks it.
-fn syntax_error(text: &str, error: &serde_saphyr::Error) -> ConfigError {
-    let message = error.without_snippet().to_string();
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let Some(at) = error.location() else {
-        return ConfigError::Syntax { position: Position(None), message };
-    };
-    let place = format!(" at line {}, column {}", at.line(), at.column());
-    let message = message.strip_suffix(&place).unwrap_or(&message);
-    let field = usize::try_from(at.line()).ok().and_then(|line| field_before(text, line, at.column()));
-    let message = match field {
-        Some(field) if !message.contains(field) => format!("{field}: {message}"),
-        _ => message.to_owned(),
-    };
-    ConfigError::Syntax { position: Position(Some((at.line(), at.column()))), message }
-}
-
-/// The field whose value begins at this place.
-fn field_before(text: &str, line: usize, column: u64) -> Option<&str> {
-    let (before, _) = text.lines().nth(line.checked_sub(1)?)?.split_once(':')?;
-    let is_value = before.chars().count() as u64 + 1 < column;
-    is_value.then(|| before.trim_start_matches([' ', '-']).trim_end())
 }
 
 #[cfg(test)]

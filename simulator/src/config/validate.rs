@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{AllocationPolicy, Config, IdScope, IndividualEnrollment, Tls, Webhook};
-use crate::dps::registration_id;
+use super::enrollment::{AllocationPolicy, IdScope, IndividualEnrollment, Webhook};
+use super::tls::Tls;
+use crate::registration_id;
 
 /// A setting that cannot be, where it is and what would do.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,28 +15,13 @@ pub struct Invalid {
     problem: String,
 }
 
-fn invalid<T>(field: impl fmt::Display, problem: impl Into<String>) -> Result<T, Invalid> {
+pub(super) fn invalid<T>(field: impl fmt::Display, problem: impl Into<String>) -> Result<T, Invalid> {
     Err(Invalid { field: field.to_string(), problem: problem.into() })
 }
 
-pub(super) fn config(config: &Config) -> Result<(), Invalid> {
-    if let Some(admin) = config.admin
-        && !admin.ip().is_loopback()
-    {
-        return invalid(
-            "admin",
-            "must be a loopback address such as 127.0.0.1:8444, since the admin API asks for no credentials",
-        );
-    }
-    if config.ledger_capacity == 0 {
-        return invalid("ledgerCapacity", "must be at least 1");
-    }
-    if config.api_versions.is_empty() {
-        return invalid("apiVersions", "must name at least one version");
-    }
-    tls(&config.tls)?;
+pub(super) fn id_scopes(scopes: &[IdScope]) -> Result<(), Invalid> {
     let mut seen = HashSet::new();
-    for (index, scope) in config.id_scopes.iter().enumerate() {
+    for (index, scope) in scopes.iter().enumerate() {
         let path = format!("idScopes[{index}]");
         id_scope(&path, scope)?;
         if !seen.insert(scope.id_scope.to_ascii_lowercase()) {
@@ -45,7 +31,7 @@ pub(super) fn config(config: &Config) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn tls(tls: &Tls) -> Result<(), Invalid> {
+pub(super) fn tls(tls: &Tls) -> Result<(), Invalid> {
     match (&tls.certificate, &tls.key, &tls.directory) {
         (Some(_), Some(_), None) | (None, None, _) => Ok(()),
         (Some(_), None, _) => invalid("tls.key", "must be given together with tls.certificate"),

@@ -8,9 +8,8 @@ use serde_json::{Map, Value};
 use super::allocation::Choice;
 use super::refusal::Refusal;
 use super::registration::{Assignment, Plan, PlannedResult, Registration};
-use super::registration_id;
 use super::scope::{Scope, Verified};
-use super::service::Settings;
+use super::settings::Settings;
 use super::wire::{self, RegistrationState, RegistrationStatus};
 use crate::clock::Moment;
 use crate::config::{
@@ -18,6 +17,7 @@ use crate::config::{
     UnknownOperation, UpperCaseRegistrationId,
 };
 use crate::ids::Ids;
+use crate::registration_id;
 
 /// The error of a registration for which no hub is linked.
 const NO_HUB: PlannedResult =

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use serde::Serialize;
-
 use crate::config::Unauthorized;
-use crate::ids::Ids;
 
 /// Why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,29 +67,4 @@ impl Refusal {
             Self::Throttled(_) => "Too many requests.",
         }
     }
-
-    /// The error body of DPS.
-    pub fn body(&self, now: Timestamp, ids: &Ids) -> Vec<u8> {
-        error_body(self.code(), self.message(), now, ids)
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ErrorBody<'a> {
-    error_code: u32,
-    tracking_id: String,
-    message: &'a str,
-    timestamp_utc: String,
-}
-
-/// An error body of DPS with any code.
-pub(crate) fn error_body(code: u32, message: &str, now: Timestamp, ids: &Ids) -> Vec<u8> {
-    let body = ErrorBody {
-        error_code: code,
-        tracking_id: ids.guid(),
-        message,
-        timestamp_utc: super::wire::timestamp(now),
-    };
-    super::wire::json(&body)
 }

@@ -3,34 +3,18 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::call::{Call, Reply};
 use super::refusal::Refusal;
-use super::route::{OperationKind, Route, query_parameter};
 use super::scope::{Scope, Verified};
+use super::settings::Settings;
 use super::throttle::Throttled;
 use super::token::{Strictness, Token};
 use super::wire::{self, Operation, RegistrationState, RegistrationStatus};
 use crate::clock::Moment;
-use crate::config::{Config, IdScopeCase, Location, Presence, Quotas, Readings, UnknownIdScope, duration};
+use crate::config::{Config, IdScopeCase, Location, Presence, Quotas, Readings, UnknownIdScope};
 use crate::ids::Ids;
 use crate::ledger::{KeyUsed, Outcome};
-
-/// The part of the configuration that can be changed while the simulator runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Settings {
-    /// How long an operation is `assigning`.
-    #[serde(with = "duration")]
-    pub think_time: Duration,
-    /// Register answers 200 with the assignment instead of 202.
-    pub assign_at_once: bool,
-    /// The `Retry-After` of a 202; none leaves the header out.
-    #[serde(with = "duration::optional")]
-    pub retry_after: Option<Duration>,
-    pub quotas: Quotas,
-}
+use crate::route::{OperationKind, Route, query_parameter};
 
 /// A request as the service needs it.
 pub(crate) struct Request<'a> {
@@ -74,12 +58,7 @@ impl Service {
             readings: config.readings.clone(),
             ids: Ids::new(),
             api_versions: config.api_versions.clone(),
-            settings: RwLock::new(Settings {
-                think_time: config.think_time,
-                assign_at_once: config.assign_at_once,
-                retry_after: config.retry_after,
-                quotas: config.quotas,
-            }),
+            settings: RwLock::new(Settings::of(config)),
             scopes: config.id_scopes.iter().map(scope).collect(),
         }
     }
@@ -245,7 +224,7 @@ impl Service {
         };
         Answer {
             status: refusal.status(),
-            body: refusal.body(now.wall, &self.ids),
+            body: wire::error_body(refusal.code(), refusal.message(), now.wall, &self.ids),
             error_code: Some(refusal.code()),
             retry_after,
             location: None,

@@ -93,6 +93,20 @@ pub(crate) struct Operation<'a> {
     pub registration_state: Option<&'a RegistrationState>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorBody<'a> {
+    error_code: u32,
+    tracking_id: String,
+    message: &'a str,
+    timestamp_utc: String,
+}
+
+/// The body of an error answer; the code may be one that DPS does not have.
+pub(crate) fn error_body(code: u32, message: &str, now: Timestamp, ids: &Ids) -> Vec<u8> {
+    json(&ErrorBody { error_code: code, tracking_id: ids.guid(), message, timestamp_utc: timestamp(now) })
+}
+
 /// A timestamp as DPS writes it: UTC with seven fractional digits.
 pub(crate) fn timestamp(at: Timestamp) -> String {
     format!("{at:.7}")

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::Fault;
-use crate::dps::Route;
+use super::fault::Fault;
+use crate::route::Route;
 
 /// An injected fault and what it has done so far.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -88,9 +88,10 @@ mod tests {
 
     use http::Method;
 
+    use super::super::fault::FaultAction;
     use super::*;
-    use crate::dps::{OperationKind, RegistrationStatus};
-    use crate::faults::FaultAction;
+    use crate::dps::RegistrationStatus;
+    use crate::route::OperationKind;
 
     fn register(device: &str) -> Route {
         Route::of(&Method::PUT, &format!("/0ne1/registrations/{device}/register"))

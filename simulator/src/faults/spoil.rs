@@ -9,9 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{FaultAction, HugeOf, SlowFrom};
-use crate::dps::{OperationKind, RegistrationStatus, error_body};
+use super::fault::{FaultAction, HugeOf, SlowFrom};
+use crate::dps::{RegistrationStatus, error_body};
 use crate::ids::Ids;
+use crate::route::OperationKind;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const HTML_PAGE: &str = "<!DOCTYPE html><html><head><title>Sign in</title></head>\

@@ -26,7 +26,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, tls: TlsAcceptor, stream: TcpStre
             return;
         }
         Outage::Silent => {
-            shared.outage_ends(stop).await;
+            tokio::select! {
+                () = shared.silence_ends() => {}
+                _ = stop.changed() => {}
+            }
             return;
         }
     }

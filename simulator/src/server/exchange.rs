@@ -13,9 +13,10 @@ use hyper::body::Incoming;
 
 use super::body::{AnswerBody, pause};
 use super::line::Line;
-use crate::dps::{Answer, MAX_BODY, Request, Route};
+use crate::dps::{Answer, MAX_BODY, Request};
 use crate::faults::{Circumstances, Delivery, Fault, FaultAction, SlowFrom, Spoiled, spoil};
 use crate::ledger::{Closing, KeyUsed, Outcome};
+use crate::route::Route;
 use crate::shared::{Outage, Shared};
 
 /// The connection is to end without an answer.
