@@ -5,9 +5,9 @@ use std::process::Command;
 
 use crate::assets::Assets;
 use crate::certificates::{Certificates, SERVICE_RANGE};
-use crate::control_plane::Options;
 use crate::error::Error;
 use crate::files::Home;
+use crate::options::Options;
 use crate::ports;
 
 /// Every request once, when its answer is out; a watch also when it begins.

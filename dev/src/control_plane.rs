@@ -1,4 +1,3 @@
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use crate::components::{Component, Plan, Ports};
 use crate::error::Error;
 use crate::files::Home;
 use crate::kubectl::{Credentials, Kubectl, kubeconfig};
+use crate::options::Options;
 use crate::process::{Guarded, Signal};
 
 /// Generous: machines that run tests also compile.
@@ -25,45 +25,6 @@ const QUOTED_LINES: usize = 20;
 /// A port can be taken between being chosen and being listened on.
 const ATTEMPTS: usize = 3;
 const PORT_TAKEN: &str = "address already in use";
-
-/// How a control plane is set up; the default suits tests.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// For data, keys and logs. It is never removed. Without it a temporary folder is made and
-    /// removed at the end, or by the next start where no destructor ran or the thread panicked.
-    /// It stays when `DPS_DEV_KEEP` is set or a component failed to start.
-    pub directory: Option<PathBuf>,
-    /// Files or folders with CustomResourceDefinitions. They are there before
-    /// kube-controller-manager starts, because its garbage collector finds kinds that come later
-    /// only every 30 seconds.
-    pub crds: Vec<PathBuf>,
-    /// Whether kube-controller-manager runs: garbage collection, deletion of namespaces,
-    /// ServiceAccounts, aggregated ClusterRoles.
-    pub controller_manager: bool,
-    /// Appended to the API server's, e.g. `--enable-admission-plugins=…`.
-    pub api_server_flags: Vec<String>,
-    /// Appended to kube-controller-manager's; `--controllers=…` adds controllers.
-    pub controller_manager_flags: Vec<String>,
-    /// Whether etcd syncs its writes to the disk, as a real one does: for measurements.
-    pub durable: bool,
-    /// An address of this machine at which Pods reach the API server, for a [`Node`](crate::Node);
-    /// without it the API server listens on 127.0.0.1 only.
-    pub node_address: Option<Ipv4Addr>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            directory: None,
-            crds: Vec::new(),
-            controller_manager: true,
-            api_server_flags: Vec::new(),
-            controller_manager_flags: Vec::new(),
-            durable: false,
-            node_address: None,
-        }
-    }
-}
 
 /// A running control plane; dropping it ends its processes, as does the end of this process.
 #[derive(Debug)]

@@ -22,14 +22,17 @@ mod error;
 mod files;
 mod kubectl;
 mod node;
+mod options;
 mod ports;
 pub mod process;
+mod tool;
 mod wait;
 
 pub use assets::Assets;
 pub use components::Component;
-pub use control_plane::{ControlPlane, Options};
+pub use control_plane::ControlPlane;
 pub use error::Error;
 pub use node::{NODE_ADDRESS, Node, NodeOptions, Sandbox};
+pub use options::Options;
 pub use process::{Guarded, Signal};
 pub use wait::eventually;

@@ -1,6 +1,8 @@
 //! `dps-dev`: the local control plane from the command line.
 
 mod admin;
+mod causes;
+mod checkout;
 mod cli;
 mod demo;
 mod e2e;
@@ -26,16 +28,5 @@ fn main() -> ExitCode {
 
 fn report(error: &dyn Error) {
     // Without a stderr the exit code has to do.
-    let _ = writeln!(std::io::stderr(), "dps-dev: {}", chain(error));
-}
-
-/// An error and what caused it, in one line if each of them is one.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
+    let _ = writeln!(std::io::stderr(), "dps-dev: {}", causes::with_causes(error));
 }

@@ -10,20 +10,19 @@ mod words;
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use dps_dev::{Assets, ControlPlane, Options};
 
+use self::binaries::Binaries;
+use self::failure::Failure;
+use self::fleet::Device;
+use self::simulator::Simulator;
+use self::stage::Stage;
+use self::stop::Stop;
+use crate::checkout::checkout;
 use crate::story::Story;
-
-use binaries::Binaries;
-use failure::Failure;
-use fleet::Device;
-use simulator::Simulator;
-use stage::Stage;
-use stop::Stop;
 
 /// Many times what it takes, so that a slow machine does not fail.
 const READY_TIMEOUT: &str = "60s";
@@ -57,12 +56,6 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 fn somebody_is_there() -> bool {
     let ci = std::env::var("CI").is_ok_and(|ci| !ci.is_empty() && ci != "false");
     !ci && io::stdin().is_terminal() && io::stdout().is_terminal()
-}
-
-/// The checkout that this program was built from.
-fn checkout() -> PathBuf {
-    let dev = Path::new(env!("CARGO_MANIFEST_DIR"));
-    dev.parent().unwrap_or(dev).to_owned()
 }
 
 fn build(story: &mut Story) -> Result<Binaries, Failure> {

@@ -8,9 +8,8 @@ use dps_dev::{Guarded, eventually};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::admin::call;
-
 use super::failure::Failure;
+use crate::admin::call;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const QUOTED_LINES: usize = 20;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use dps_dev::{ControlPlane, Guarded};
 
-use crate::story::Story;
-
-use super::checkout;
 use super::failure::Failure;
 use super::fleet::{ConnectionString, Device};
 use super::simulator::Simulator;
 use super::stop::Stop;
+use crate::causes::with_causes;
+use crate::checkout::checkout;
+use crate::story::Story;
 
 const NAMESPACE: &str = "dps-system";
 const SERVICE_ACCOUNT: &str = "dps-operator";
@@ -134,7 +134,7 @@ impl<'a> Stage<'a> {
     pub(super) fn explain(self, failure: &Failure) -> Failure {
         self.control_plane.keep_directory();
         Failure::Explained {
-            failure: crate::chain(failure),
+            failure: with_causes(failure),
             tail: match &self.operator {
                 Some(operator) => operator.log_tail(QUOTED_LINES),
                 None => "(it had not been started)".to_owned(),

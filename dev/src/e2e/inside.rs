@@ -6,10 +6,11 @@ use std::path::Path;
 
 use dps_dev::{NODE_ADDRESS, Sandbox};
 
-use super::Handover;
 use super::failure::Failure;
+use super::handover::Handover;
 use super::play;
 use super::stage::Stage;
+use crate::causes::with_causes;
 use crate::story::Story;
 
 /// What the process outside has told.
@@ -39,10 +40,10 @@ fn describe(story: &mut Story, stage: &mut Stage) {
         "logs -n dps-system -l app.kubernetes.io/component=operator --prefix --tail 20",
     ] {
         if let Err(failure) = stage.show(story, command) {
-            let _ = story.line(&crate::chain(&failure));
+            let _ = story.line(&with_causes(&failure));
         }
     }
     if let Err(failure) = stage.check() {
-        let _ = story.line(&crate::chain(&failure));
+        let _ = story.line(&with_causes(&failure));
     }
 }

@@ -2,6 +2,7 @@
 //! needed and then watches over another one, which has network, mounts and processes of its own.
 
 mod failure;
+mod handover;
 mod inside;
 mod play;
 mod stage;
@@ -17,11 +18,12 @@ use std::time::Duration;
 
 use clap::Args;
 use dps_dev::{Assets, Sandbox};
-use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use self::failure::Failure;
+use self::handover::Handover;
+use crate::checkout::checkout;
 use crate::story::Story;
-use failure::Failure;
 
 /// Between two looks at whether somebody pressed Ctrl-C.
 const ATTENTION: Duration = Duration::from_millis(100);
@@ -41,18 +43,6 @@ pub struct Arguments {
     /// What the process in the sandbox is told by the one that started it.
     #[arg(long, hide = true, value_name = "FILE")]
     inside: Option<PathBuf>,
-}
-
-/// What the process in the sandbox has to know.
-#[derive(Debug, Serialize, Deserialize)]
-struct Handover {
-    directory: PathBuf,
-    cgroup: String,
-    node: PathBuf,
-    network_plugins: String,
-    images: PathBuf,
-    helm: PathBuf,
-    chart: PathBuf,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
@@ -81,12 +71,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         story.seconds()
     )?;
     Ok(())
-}
-
-/// The checkout that this program was built from.
-fn checkout() -> PathBuf {
-    let dev = Path::new(env!("CARGO_MANIFEST_DIR"));
-    dev.parent().unwrap_or(dev).to_owned()
 }
 
 /// Says what is missing on this machine, if anything is.

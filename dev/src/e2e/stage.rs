@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::{Handover, checkout};
+use super::handover::Handover;
 use crate::admin;
+use crate::checkout::checkout;
 use crate::story::Story;
 
 pub(super) const SYSTEM: &str = "dps-system";

@@ -8,7 +8,7 @@ mod sandbox;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use sandbox::Sandbox;
@@ -18,6 +18,7 @@ use crate::control_plane::ControlPlane;
 use crate::error::Error;
 use crate::kubectl::Credentials;
 use crate::process::Guarded;
+use crate::tool::output_of;
 
 /// The address of this machine in a [`Sandbox`], for [`Options::node_address`](crate::Options).
 pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
@@ -174,17 +175,6 @@ impl Node {
             }
             std::thread::sleep(POLL);
         }
-    }
-}
-
-/// What a program printed that came to its end.
-fn output_of(program: &'static str, command: &mut Command) -> Result<String, Error> {
-    let arguments: Vec<_> = command.get_args().map(|it| it.to_string_lossy().into_owned()).collect();
-    let failure = |problem| Error::Tool { program, arguments: arguments.join(" "), problem };
-    let output = command.stdin(Stdio::null()).output().map_err(|error| failure(error.to_string()))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(failure(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
     }
 }
 

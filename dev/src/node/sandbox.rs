@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use crate::error::Error;
 use crate::files::Home;
 use crate::node::cgroups::Cgroups;
-use crate::node::output_of;
 use crate::process::Guarded;
+use crate::tool::output_of;
 
 /// A network, mounts and processes of its own: what happens in it is gone with the first process.
 /// util-linux's `unshare` ends that process when it is ended itself.
