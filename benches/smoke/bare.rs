@@ -9,15 +9,17 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
-use crate::Outcome;
+use crate::report::Outcome;
 use crate::stage::{self, Stage};
 
-pub const NAMESPACE: &str = "bench-bare";
+const NAMESPACE: &str = "bench-bare";
 const IN_FLIGHT: usize = 16;
 const WARM_UP: usize = 500;
 
 /// A fresh API server is slower; nothing is measured on one.
 pub async fn warm_up(stage: &Stage) -> Outcome<()> {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+    stage.control_plane.apply(&namespace.to_string())?;
     stage::create(&stage.client, NAMESPACE, 1_000_000, 1_000_000 + WARM_UP).await?;
     write_all(stage, WARM_UP).await.map(drop)
 }

@@ -4,20 +4,15 @@
 //! `make bench-smoke N=1000`, or `cargo bench --bench smoke -- --devices 1000 --grow-to 5000 --rotate-at 1200 --storms`.
 
 mod bare;
+mod report;
 mod rotation;
 mod stage;
 mod storms;
 
-use std::error::Error;
-use std::io::Write;
-use std::time::Duration;
-
 use clap::Parser;
 
-use self::stage::{Stage, WATCHED};
-
-/// What can fail here ends the run.
-pub type Outcome<T> = Result<T, Box<dyn Error>>;
+use self::report::{Outcome, per, print_requests, say, seconds};
+use self::stage::Stage;
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -43,14 +38,6 @@ fn main() -> Outcome<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&args))
-}
-
-fn say(text: &str) -> Outcome<()> {
-    Ok(writeln!(std::io::stdout(), "{text}")?)
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.2} s", time.as_secs_f64())
 }
 
 async fn run(args: &Args) -> Outcome<()> {
@@ -141,19 +128,4 @@ async fn grow(stage: &mut Stage, from: usize, to: usize, before_kib: u64) -> Out
         "  resident memory                {grown_kib} KiB with {to} settled, {fresh_kib} KiB after a restart"
     ))?;
     say(&format!("  slope between the restarts     {slope:.0} bytes a device"))
-}
-
-/// Counts that belong to each of `n` devices.
-fn per(count: u64, n: usize) -> f64 {
-    count as f64 / n as f64
-}
-
-fn print_requests(requests: &std::collections::BTreeMap<String, usize>, n: usize) -> Outcome<()> {
-    let mut sum = 0;
-    for (what, count) in requests {
-        let watched = WATCHED.iter().any(|verb| what.starts_with(verb));
-        sum += if watched { 0 } else { *count };
-        say(&format!("    {what:<42} {count:>7}   {:.3} a device", *count as f64 / n as f64))?;
-    }
-    say(&format!("    {:<42} {sum:>7}   {:.3} a device", "besides list and watch", sum as f64 / n as f64))
 }

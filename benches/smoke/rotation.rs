@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use dps_simulator::OperationKind;
 
+use crate::report::{Outcome, per, print_requests, say, seconds};
 use crate::stage::{OTHER_KEY, Stage};
-use crate::{Outcome, per, print_requests, say, seconds};
 
 /// New devices that come during the rotation, one a second.
 pub const NEW: usize = 20;

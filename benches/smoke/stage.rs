@@ -18,11 +18,9 @@ use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
-use crate::Outcome;
+use crate::report::Outcome;
 
 pub const NAMESPACE: &str = "bench";
-/// Requests that do not depend on the number of devices begin with these verbs.
-pub const WATCHED: &[&str] = &["list", "watch"];
 pub const KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAx";
 pub const OTHER_KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAy";
 const ACCOUNT: &str = "operator";
@@ -264,7 +262,6 @@ fn manifests(dps: &Running) -> Value {
     let meta = |name: &str| json!({"name": name, "namespace": NAMESPACE});
     json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": crate::bare::NAMESPACE}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(ACCOUNT)},
         {
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": meta("operator"),

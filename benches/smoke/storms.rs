@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, PostParams};
 
+use crate::report::{Outcome, print_requests, say};
 use crate::stage::{KEY, NAMESPACE, OTHER_KEY, Stage};
-use crate::{Outcome, print_requests, say};
 
 /// DPS is there for so long, and then away for so long, this many times.
 const FLAP: Duration = Duration::from_secs(5);
