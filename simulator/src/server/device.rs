@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Stop;
 use super::exchange::Exchange;
-use super::line::{Line, Paced};
+use super::pacing::{PacedStream, Pacing};
 use crate::shared::{Outage, Shared};
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, tls: TlsAcceptor, stream: TcpStre
     match shared.outage() {
         Outage::None => {}
         Outage::Reset => {
-            // Without it the connection merely ends; there is nothing better to do.
+            // Where the option cannot be set the connection ends without a reset.
             let _ = stream.set_zero_linger();
             return;
         }
@@ -38,13 +38,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, tls: TlsAcceptor, stream: TcpStre
         tracing::debug!("a TLS handshake failed");
         return;
     };
-    let line = Arc::new(Line::default());
+    let pacing = Arc::new(Pacing::default());
     let service = service_fn(|request| {
-        let (shared, line) = (Arc::clone(&shared), Arc::clone(&line));
-        async move { Exchange::begin(&shared, &line, request).await }
+        let (shared, pacing) = (Arc::clone(&shared), Arc::clone(&pacing));
+        async move { Exchange::begin(&shared, &pacing, request).await }
     });
-    let mut connection =
-        http1::Builder::new().serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&line))), service);
+    let stream = PacedStream::new(stream, Arc::clone(&pacing));
+    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
         ended = &mut connection => ended,
         _ = stop.changed() => {
@@ -55,7 +55,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, tls: TlsAcceptor, stream: TcpStre
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }
-    if line.is_to_be_reset() {
+    if pacing.reset_requested() {
         connection.into_parts().io.into_inner().reset();
     }
 }

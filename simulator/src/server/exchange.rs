@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use super::body::{AnswerBody, pause};
-use super::line::Line;
+use super::pacing::Pacing;
 use crate::dps::{Answer, MAX_BODY, Request};
 use crate::faults::{Circumstances, Delivery, Fault, FaultAction, SlowFrom, Spoiled, spoil};
 use crate::ledger::{Closing, KeyUsed, Outcome};
@@ -27,7 +27,7 @@ pub(crate) struct Cut;
 /// A request that has been read, with its open entry in the ledger.
 pub(crate) struct Exchange<'a> {
     shared: &'a Shared,
-    line: &'a Line,
+    pacing: &'a Pacing,
     head: Parts,
     route: Route,
     /// None if it was larger than DPS takes.
@@ -39,7 +39,7 @@ impl<'a> Exchange<'a> {
     /// Takes a request from its head to its answer.
     pub async fn begin(
         shared: &'a Shared,
-        line: &'a Line,
+        pacing: &'a Pacing,
         request: http::Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Cut> {
         let (head, body) = request.into_parts();
@@ -47,7 +47,7 @@ impl<'a> Exchange<'a> {
         let entry = Entry::open(shared, &head, &route);
         let body = Limited::new(body, MAX_BODY).collect().await;
         let body = body.ok().map(|body| body.to_bytes());
-        let exchange = Self { shared, line, head, route, body, entry };
+        let exchange = Self { shared, pacing, head, route, body, entry };
         exchange.outlast_outage().await?;
         let fault = shared.faults().take(&exchange.route);
         match fault {
@@ -116,7 +116,7 @@ impl<'a> Exchange<'a> {
             Delivery::Truncated => AnswerBody::truncated(body),
             Delivery::Slow(rate, SlowFrom::Body) => AnswerBody::slow(body, rate),
             Delivery::Slow(rate, SlowFrom::Head) => {
-                self.line.slow_down(pause(rate));
+                self.pacing.slow_down(pause(rate));
                 // The next answer is to come at full speed, so over another connection.
                 close(&mut response);
                 AnswerBody::Whole(Some(body))
@@ -124,7 +124,7 @@ impl<'a> Exchange<'a> {
             Delivery::Fill(bytes, of) => AnswerBody::fill(bytes, of),
             Delivery::Endless => AnswerBody::endless(),
             Delivery::Reset => {
-                self.line.ask_for_reset();
+                self.pacing.request_reset();
                 return Err(Cut);
             }
         };
@@ -158,7 +158,7 @@ impl<'a> Exchange<'a> {
         match self.shared.outage() {
             Outage::None => Ok(()),
             Outage::Reset => {
-                self.line.ask_for_reset();
+                self.pacing.request_reset();
                 Err(Cut)
             }
             Outage::Silent => std::future::pending().await,

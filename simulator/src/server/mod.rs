@@ -3,7 +3,7 @@
 mod body;
 pub(crate) mod device;
 mod exchange;
-mod line;
+mod pacing;
 
 use std::io;
 use std::net::SocketAddr;

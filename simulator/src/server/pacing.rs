@@ -1,7 +1,8 @@
-//! A connection whose bytes can be slowed down and which can end with a reset.
+//! A connection that can be slowed down, byte by byte, and that can end with a reset.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -11,27 +12,27 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
-/// What the answers of a connection ask of it.
+/// How a connection goes on; the answers that are sent over it change that.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(super) struct Pacing {
     /// Nanoseconds before every byte; 0 is no pause.
     pause: AtomicU64,
     reset: AtomicBool,
 }
 
-impl Line {
-    /// Everything written from now on is slow.
+impl Pacing {
+    /// From now on every byte is written after this pause.
     pub fn slow_down(&self, pause: Duration) {
         let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
         self.pause.store(nanos, Ordering::Relaxed);
     }
 
-    /// The connection is to end with a reset.
-    pub fn ask_for_reset(&self) {
+    /// The connection ends with a reset instead of an answer.
+    pub fn request_reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
     }
 
-    pub fn is_to_be_reset(&self) -> bool {
+    pub fn reset_requested(&self) -> bool {
         self.reset.load(Ordering::Relaxed)
     }
 
@@ -43,26 +44,26 @@ impl Line {
     }
 }
 
-/// The stream of a connection, at the pace of its [`Line`].
-pub(crate) struct Paced {
+/// The stream of a connection, written as its [`Pacing`] says.
+pub(super) struct PacedStream {
     stream: TlsStream<TcpStream>,
-    line: std::sync::Arc<Line>,
+    pacing: Arc<Pacing>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Paced {
-    pub fn new(stream: TlsStream<TcpStream>, line: std::sync::Arc<Line>) -> Self {
-        Self { stream, line, sleep: None }
+impl PacedStream {
+    pub fn new(stream: TlsStream<TcpStream>, pacing: Arc<Pacing>) -> Self {
+        Self { stream, pacing, sleep: None }
     }
 
-    /// Ends the connection without the farewells of TLS and TCP.
+    /// Ends the connection with a TCP reset, without a close of TLS.
     pub fn reset(self) {
-        // Without it the connection merely ends; there is nothing better to do.
+        // Where the option cannot be set the connection ends without a reset.
         let _ = self.stream.get_ref().0.set_zero_linger();
     }
 }
 
-impl AsyncRead for Paced {
+impl AsyncRead for PacedStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -72,10 +73,10 @@ impl AsyncRead for Paced {
     }
 }
 
-impl AsyncWrite for Paced {
+impl AsyncWrite for PacedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buffer: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if let Some(pause) = this.line.pause() {
+        if let Some(pause) = this.pacing.pause() {
             let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
             ready!(sleep.as_mut().poll(cx));
             this.sleep = None;
