@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::assets::Assets;
 use crate::audit::{Events, Tail};
@@ -11,17 +11,13 @@ use crate::files::Home;
 use crate::kubectl::{Credentials, Kubectl, kubeconfig};
 use crate::options::Options;
 use crate::process::{Guarded, Signal};
+use crate::processes::Processes;
 
-/// Generous: machines that run tests also compile.
-const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// After that a component that was asked to end is killed. The API server ends in a second, or
 /// not before the last client's watch does: nothing is lost by not waiting for that.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Each look costs a kubectl, which on a small machine takes its time from what is starting.
-const POLL: Duration = Duration::from_millis(50);
 /// For kubectl while something starts: a server that accepts and never answers is not ready.
-const PATIENCE: &str = "--request-timeout=5s";
-const QUOTED_LINES: usize = 20;
+const REQUEST_TIMEOUT: &str = "--request-timeout=5s";
 /// A port can be taken between being chosen and being listened on.
 const ATTEMPTS: usize = 3;
 const PORT_TAKEN: &str = "address already in use";
@@ -30,7 +26,7 @@ const PORT_TAKEN: &str = "address already in use";
 #[derive(Debug)]
 pub struct ControlPlane {
     // Fields are dropped in order: the processes end before their folder goes.
-    processes: Vec<(Component, Guarded)>,
+    processes: Processes,
     plan: Plan,
     url: String,
     kubectl: Kubectl,
@@ -46,7 +42,7 @@ impl ControlPlane {
         let certificates = Certificates::create(&home, options.node_address)?;
         let plan = Plan::new(options, assets, &home, certificates)?;
         let mut control_plane = Self {
-            processes: Vec::new(),
+            processes: Processes::new(home.logs()),
             url: plan.ports.api_server_url(),
             kubectl: Kubectl {
                 binary: plan.assets.binary("kubectl"),
@@ -67,7 +63,7 @@ impl ControlPlane {
     /// Ends all components, each before what it depends on, and removes a temporary folder.
     pub fn stop(mut self) -> Result<(), Error> {
         for component in [Component::ControllerManager, Component::ApiServer, Component::Etcd] {
-            if let Some(process) = self.process_mut(component) {
+            if let Some(process) = self.processes.get_mut(component.name()) {
                 process.terminate(STOP_TIMEOUT)?;
             }
         }
@@ -76,12 +72,7 @@ impl ControlPlane {
 
     /// An error, with the end of its log, when a component is not running.
     pub fn check(&mut self) -> Result<(), Error> {
-        for (component, process) in &mut self.processes {
-            if let Some(status) = process.try_wait()? {
-                return Err(failure(*component, process, format!("ended ({status})")));
-            }
-        }
-        Ok(())
+        self.processes.check()
     }
 
     /// The folder with everything.
@@ -169,12 +160,12 @@ impl ControlPlane {
 
     /// A component's process, to measure it.
     pub fn process(&self, component: Component) -> Option<&Guarded> {
-        self.processes.iter().find(|(which, _)| *which == component).map(|(_, process)| process)
+        self.processes.get(component.name())
     }
 
     /// Sends a signal to a component, e.g. [`Signal::Stop`] to make it hang.
     pub fn signal(&mut self, component: Component, signal: Signal) -> Result<(), Error> {
-        match self.process_mut(component) {
+        match self.processes.get_mut(component.name()) {
             Some(process) => Ok(process.signal(signal)?),
             None => Ok(()),
         }
@@ -183,7 +174,7 @@ impl ControlPlane {
     /// Ends the API server without warning; its port refuses connections until
     /// [`restart_api_server`](Self::restart_api_server).
     pub fn kill_api_server(&mut self) {
-        self.processes.retain(|(which, _)| *which != Component::ApiServer);
+        self.processes.kill(Component::ApiServer.name());
     }
 
     /// Kills the API server if it runs, starts it on the port it had and waits until it is ready.
@@ -193,15 +184,11 @@ impl ControlPlane {
         self.await_api_server()
     }
 
-    fn process_mut(&mut self, component: Component) -> Option<&mut Guarded> {
-        self.processes.iter_mut().find(|(which, _)| *which == component).map(|(_, process)| process)
-    }
-
     fn bring_up(&mut self) -> Result<(), Error> {
         for _ in 1..ATTEMPTS {
             match self.try_bring_up() {
                 Err(Error::Component { tail, .. }) if tail.contains(PORT_TAKEN) => {
-                    self.processes.clear();
+                    self.processes.kill_all();
                     self.plan.ports = Ports::free()?;
                     self.url = self.plan.ports.api_server_url();
                 }
@@ -250,10 +237,7 @@ impl ControlPlane {
     }
 
     fn launch(&mut self, component: Component) -> Result<(), Error> {
-        let log = self.home.logs().join(format!("{}.log", component.name()));
-        let process = Guarded::spawn(&self.plan.command(component), &log)?;
-        self.processes.push((component, process));
-        Ok(())
+        self.processes.launch(component.name(), &self.plan.command(component))
     }
 
     fn install_crds(&self) -> Result<(), Error> {
@@ -268,45 +252,21 @@ impl ControlPlane {
     }
 
     fn await_api_server(&mut self) -> Result<(), Error> {
-        self.await_ready(Component::ApiServer, |it| it.kubectl_ok(&[PATIENCE, "get", "--raw", "/readyz"]))
-    }
-
-    fn await_controller_manager(&mut self) -> Result<(), Error> {
-        let server = self.plan.ports.controller_manager_url();
-        self.await_ready(Component::ControllerManager, |it| {
-            it.kubectl_ok(&[PATIENCE, "--server", &server, "get", "--raw", "/healthz"])
-        })?;
-        self.await_ready(Component::ControllerManager, |it| {
-            it.kubectl_ok(&[PATIENCE, "get", "serviceaccount", "default", "-n", "default"])
+        let kubectl = &self.kubectl;
+        self.processes.await_ready(Component::ApiServer.name(), || {
+            kubectl.ok(&[REQUEST_TIMEOUT, "get", "--raw", "/readyz"])
         })
     }
 
-    fn await_ready(
-        &mut self,
-        component: Component,
-        probe: impl Fn(&Self) -> Result<String, Error>,
-    ) -> Result<(), Error> {
-        let deadline = Instant::now() + READY_TIMEOUT;
-        loop {
-            self.check()?;
-            let Err(refusal) = probe(self) else { return Ok(()) };
-            if Instant::now() >= deadline {
-                let problem = format!("was not ready after {} s: {refusal}", READY_TIMEOUT.as_secs());
-                return Err(match self.process(component) {
-                    Some(process) => failure(component, process, problem),
-                    None => refusal,
-                });
-            }
-            std::thread::sleep(POLL);
-        }
-    }
-}
-
-fn failure(component: Component, process: &Guarded, problem: String) -> Error {
-    Error::Component {
-        component: component.name(),
-        problem,
-        log: process.log().to_owned(),
-        tail: process.log_tail(QUOTED_LINES),
+    fn await_controller_manager(&mut self) -> Result<(), Error> {
+        let component = Component::ControllerManager.name();
+        let server = self.plan.ports.controller_manager_url();
+        let kubectl = &self.kubectl;
+        self.processes.await_ready(component, || {
+            kubectl.ok(&[REQUEST_TIMEOUT, "--server", &server, "get", "--raw", "/healthz"])
+        })?;
+        self.processes.await_ready(component, || {
+            kubectl.ok(&[REQUEST_TIMEOUT, "get", "serviceaccount", "default", "-n", "default"])
+        })
     }
 }

@@ -25,6 +25,7 @@ mod node;
 mod options;
 mod ports;
 pub mod process;
+mod processes;
 mod tool;
 mod wait;
 

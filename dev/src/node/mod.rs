@@ -9,7 +9,6 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 pub use sandbox::Sandbox;
 
@@ -17,18 +16,14 @@ use crate::certificates::{Identity, NODE_NAME};
 use crate::control_plane::ControlPlane;
 use crate::error::Error;
 use crate::kubectl::Credentials;
-use crate::process::Guarded;
+use crate::processes::Processes;
 use crate::tool::output_of;
 
 /// The address of this machine in a [`Sandbox`], for [`Options::node_address`](crate::Options).
 pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
 
-const READY_TIMEOUT: Duration = Duration::from_secs(120);
-/// Each look costs a program, which on a small machine takes its time from what is starting.
-const POLL: Duration = Duration::from_millis(100);
 /// Fails at once while the node is not known yet, so it must not wait long either.
 const READY: [&str; 4] = ["wait", "node/dps-node", "--for=condition=Ready", "--timeout=1s"];
-const QUOTED_LINES: usize = 20;
 
 /// What a node is made of.
 #[derive(Debug, Clone)]
@@ -46,10 +41,9 @@ pub struct NodeOptions {
 /// A running node. Its processes end when it is dropped; Pods end with their sandbox.
 #[derive(Debug)]
 pub struct Node {
-    processes: Vec<(&'static str, Guarded)>,
+    processes: Processes,
     options: NodeOptions,
     folder: PathBuf,
-    logs: PathBuf,
 }
 
 impl Node {
@@ -61,13 +55,13 @@ impl Node {
             let path = folder.join(name);
             fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
         }
-        let mut node = Self { processes: Vec::new(), options, folder, logs: control_plane.logs_dir() };
+        let mut node = Self { processes: Processes::new(control_plane.logs_dir()), options, folder };
         node.start_containerd()?;
         node.start_kubernetes(control_plane)?;
         for image in node.options.images.clone() {
             node.import(&image)?;
         }
-        node.await_ready("kubelet", |_| control_plane.kubectl_ok(&READY))?;
+        node.processes.await_ready("kubelet", || control_plane.kubectl_ok(&READY))?;
         Ok(node)
     }
 
@@ -75,17 +69,12 @@ impl Node {
     pub fn import(&self, archive: &Path) -> Result<(), Error> {
         // Without --local containerd unpacks for platforms that it has no snapshotter for.
         let arguments = ["-n", "k8s.io", "images", "import", "--local", "--snapshotter", "native"];
-        self.ctr(&[&arguments[..], &[&archive.to_string_lossy()]].concat()).map(drop)
+        output_of("ctr", self.command("ctr").args(arguments).arg(archive)).map(drop)
     }
 
     /// An error, with the end of its log, when a component is not running.
     pub fn check(&mut self) -> Result<(), Error> {
-        for (name, process) in &mut self.processes {
-            if let Some(status) = process.try_wait()? {
-                return Err(failure(name, process, format!("ended ({status})")));
-            }
-        }
-        Ok(())
+        self.processes.check()
     }
 
     fn start_containerd(&mut self) -> Result<(), Error> {
@@ -98,7 +87,9 @@ impl Node {
         self.launch("containerd", |command| {
             command.arg("--config").arg(file);
         })?;
-        self.await_ready("containerd", |it| it.ctr(&["version"]))
+        let mut version = self.command("ctr");
+        version.arg("version");
+        self.processes.await_ready("containerd", || output_of("ctr", &mut version))
     }
 
     fn start_kubernetes(&mut self, control_plane: &ControlPlane) -> Result<(), Error> {
@@ -135,9 +126,7 @@ impl Node {
     fn launch(&mut self, name: &'static str, describe: impl FnOnce(&mut Command)) -> Result<(), Error> {
         let mut command = self.command(name);
         describe(&mut command);
-        let process = Guarded::spawn(&command, &self.logs.join(format!("{name}.log")))?;
-        self.processes.push((name, process));
-        Ok(())
+        self.processes.launch(name, &command)
     }
 
     /// One of ours, which finds the others that are ours.
@@ -149,44 +138,13 @@ impl Node {
         command
     }
 
-    fn ctr(&self, arguments: &[&str]) -> Result<String, Error> {
-        output_of("ctr", self.command("ctr").args(arguments))
-    }
-
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
         let path = self.folder.join(name);
         fs::write(&path, text).map_err(Error::file("write", &path))?;
         Ok(path)
     }
-
-    fn await_ready(
-        &mut self,
-        component: &'static str,
-        probe: impl Fn(&Self) -> Result<String, Error>,
-    ) -> Result<(), Error> {
-        let deadline = Instant::now() + READY_TIMEOUT;
-        loop {
-            self.check()?;
-            let Err(refusal) = probe(self) else { return Ok(()) };
-            if Instant::now() >= deadline {
-                let problem = format!("was not ready after {} s: {refusal}", READY_TIMEOUT.as_secs());
-                let found = self.processes.iter().find(|(name, _)| *name == component);
-                return Err(found.map_or(refusal, |(name, process)| failure(name, process, problem)));
-            }
-            std::thread::sleep(POLL);
-        }
-    }
 }
 
 fn write_kubeconfig(control_plane: &ControlPlane, name: &str, who: &Identity) -> Result<PathBuf, Error> {
     control_plane.write_kubeconfig(name, control_plane.url(), &Credentials::Certificate(who))
-}
-
-fn failure(component: &'static str, process: &Guarded, problem: String) -> Error {
-    Error::Component {
-        component,
-        problem,
-        log: process.log().to_owned(),
-        tail: process.log_tail(QUOTED_LINES),
-    }
 }
