@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, kill_process};
+
 /// How often an end is looked for; short against anything a caller could measure.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -83,13 +85,13 @@ pub enum Signal {
     Continue,
 }
 
-impl Signal {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Terminate => "TERM",
-            Self::Interrupt => "INT",
-            Self::Stop => "STOP",
-            Self::Continue => "CONT",
+impl From<Signal> for rustix::process::Signal {
+    fn from(signal: Signal) -> Self {
+        match signal {
+            Signal::Terminate => Self::TERM,
+            Signal::Interrupt => Self::INT,
+            Signal::Stop => Self::STOP,
+            Signal::Continue => Self::CONT,
         }
     }
 }
@@ -199,21 +201,12 @@ impl Guarded {
 
     /// Sends a signal; does nothing when the process has ended.
     pub fn signal(&mut self, signal: Signal) -> Result<(), Error> {
-        // A pid that was reaped may be somebody else's by now.
+        // The pid of a process that was reaped may belong to another one by now.
         if self.try_wait()?.is_some() {
             return Ok(());
         }
-        // The shell's own `kill`: the separate program is missing on slim images.
-        let script = format!("kill -{} {}", signal.name(), self.pid());
-        let sent = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).output();
-        match sent {
-            Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                Err(self.error("signal", io::Error::other(said)))
-            }
-            Err(source) => Err(self.error("signal", source)),
-        }
+        kill_process(Pid::from_child(&self.child), signal.into())
+            .map_err(|error| self.error("signal", error.into()))
     }
 
     /// Memory it holds (`VmRSS` of `/proc/PID/status`, so on Linux only), in KiB.

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use dps_dev::{ControlPlane, Guarded, NODE_ADDRESS, Node, NodeOptions, Options, eventually};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -168,9 +169,9 @@ impl Stage {
     }
 
     /// The pid of the operator in a Pod: processes of the node are visible here.
-    pub(super) fn operator_in(&self, pod_uid: &str) -> Result<u32, Failure> {
+    pub(super) fn operator_in(&self, pod_uid: &str) -> Result<Pid, Failure> {
         let found = fs::read_dir("/proc")?.flatten().find_map(|entry| {
-            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
             let name = fs::read_to_string(entry.path().join("comm")).ok()?;
             let cgroup = fs::read_to_string(entry.path().join("cgroup")).ok()?;
             (name.trim() == "dps-operator" && cgroup.contains(pod_uid)).then_some(pid)
@@ -179,12 +180,8 @@ impl Stage {
     }
 
     /// SIGKILL, which no process can prepare for.
-    pub(super) fn kill(&self, pid: u32) -> Result<(), Failure> {
-        let script = format!("kill -9 {pid}");
-        let status = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).status()?;
-        match status.success() {
-            true => Ok(()),
-            false => Err(Failure::Unexpected(format!("{script} ended with {status}"))),
-        }
+    pub(super) fn kill(&self, pid: Pid) -> Result<(), Failure> {
+        kill_process(pid, Signal::KILL)
+            .map_err(|error| Failure::Unexpected(format!("cannot kill the process {pid}: {error}")))
     }
 }
