@@ -15,25 +15,18 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::control::Control;
-use crate::server::Stop;
+use crate::server::{Stop, serve_until_stop};
 
 const MAX_BODY: usize = 1024 * 1024;
 
 /// Serves one connection of the admin API.
-pub(crate) async fn serve(control: Control, stream: TcpStream, mut stop: Stop) {
+pub(crate) async fn serve(control: Control, stream: TcpStream, stop: Stop) {
     let service = service_fn(|request| {
         let control = control.clone();
         async move { Ok::<_, Infallible>(handle(&control, request).await) }
     });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        _ = stop.changed() => {
-            std::pin::Pin::new(&mut connection).graceful_shutdown();
-            (&mut connection).await
-        }
-    };
-    if let Err(error) = ended {
+    if let Err(error) = serve_until_stop(&mut connection, stop).await {
         tracing::debug!(%error, "an admin connection ended");
     }
 }

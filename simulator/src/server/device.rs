@@ -9,9 +9,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::Stop;
 use super::exchange::Exchange;
 use super::pacing::{PacedStream, Pacing};
+use super::{Stop, serve_until_stop};
 use crate::shared::{Outage, Shared};
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -45,14 +45,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, tls: TlsAcceptor, stream: TcpStre
     });
     let stream = PacedStream::new(stream, Arc::clone(&pacing));
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        _ = stop.changed() => {
-            std::pin::Pin::new(&mut connection).graceful_shutdown();
-            (&mut connection).await
-        }
-    };
-    if let Err(error) = ended {
+    if let Err(error) = serve_until_stop(&mut connection, stop).await {
         tracing::debug!(%error, "a connection ended");
     }
     if pacing.reset_requested() {

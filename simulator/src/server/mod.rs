@@ -7,8 +7,10 @@ mod pacing;
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -60,4 +62,19 @@ where
     let all = async { while connections.join_next().await.is_some() {} };
     // Whatever is left is cut when the set is dropped.
     let _ = tokio::time::timeout(GRACE, all).await;
+}
+
+/// Serves a connection until it ends; when told to stop, until its open request is answered.
+pub(crate) async fn serve_until_stop<C>(connection: &mut C, mut stop: Stop) -> Result<(), C::Error>
+where
+    C: GracefulConnection + Unpin,
+{
+    let mut connection = Pin::new(connection);
+    tokio::select! {
+        ended = &mut connection => ended,
+        _ = stop.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
 }
