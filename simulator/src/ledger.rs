@@ -88,6 +88,16 @@ pub struct Totals {
     pub dropped: u64,
 }
 
+/// What is known when a request has arrived.
+#[derive(Debug)]
+pub(crate) struct Opening<'r> {
+    pub time: Timestamp,
+    pub method: String,
+    pub path: String,
+    pub authorized: bool,
+    pub route: &'r Route,
+}
+
 /// What becomes known when a request is answered.
 #[derive(Debug)]
 pub(crate) struct Closing {
@@ -122,14 +132,8 @@ impl Ledger {
     }
 
     /// Enters a request that has just arrived and returns its sequence number.
-    pub fn open(
-        &mut self,
-        time: Timestamp,
-        method: String,
-        path: String,
-        authorized: bool,
-        route: &Route,
-    ) -> u64 {
+    pub fn open(&mut self, opening: Opening<'_>) -> u64 {
+        let Opening { time, method, path, authorized, route } = opening;
         let sequence = self.next;
         self.next += 1;
         self.kinds[route.kind as usize] += 1;
@@ -212,7 +216,13 @@ mod tests {
 
     fn opened(ledger: &mut Ledger, path: &str) -> u64 {
         let route = Route::of(&Method::PUT, path);
-        ledger.open(Timestamp::UNIX_EPOCH, "PUT".to_owned(), path.to_owned(), true, &route)
+        ledger.open(Opening {
+            time: Timestamp::UNIX_EPOCH,
+            method: "PUT".to_owned(),
+            path: path.to_owned(),
+            authorized: true,
+            route: &route,
+        })
     }
 
     fn answered(status: u16) -> Closing {

@@ -93,17 +93,28 @@ struct Entries {
     entries: Vec<LedgerEntry>,
 }
 
+/// A request to the admin API.
+pub(super) struct Call<'c> {
+    pub control: &'c Control,
+    pub method: &'c Method,
+    pub path: &'c str,
+    pub query: &'c str,
+    pub body: &'c [u8],
+}
+
 type Answered = Result<Option<Vec<u8>>, ApiError>;
 
 /// Carries out a call; what it returns is the JSON body, if there is one.
-pub(super) fn answer(control: &Control, method: &Method, path: &str, query: &str, body: &[u8]) -> Answered {
-    let segments: Vec<String> = path
+pub(super) fn answer(call: &Call<'_>) -> Answered {
+    let &Call { control, query, body, .. } = call;
+    let segments: Vec<String> = call
+        .path
         .split('/')
         .skip(1)
         .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
         .collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    match (method.as_str(), segments.as_slice()) {
+    match (call.method.as_str(), segments.as_slice()) {
         ("GET", ["healthz"]) => reply(&json!({"status": "ok"})),
         ("GET", ["v1", "ledger"]) => ledger(control, query),
         ("DELETE", ["v1", "ledger"]) => {
@@ -133,20 +144,14 @@ pub(super) fn answer(control: &Control, method: &Method, path: &str, query: &str
             let accepted = control.accepts_device_key(&asked.id_scope, &asked.registration_id, &asked.key);
             reply(&json!({"accepted": accepted}))
         }
-        (_, ["v1", "scopes", id_scope, rest @ ..]) => in_scope(control, method, path, id_scope, rest, body),
-        _ => Err(ApiError::NoSuchCall { method: method.clone(), path: path.to_owned() }),
+        (_, ["v1", "scopes", id_scope, rest @ ..]) => answer_in_scope(call, id_scope, rest),
+        _ => Err(no_such_call(call)),
     }
 }
 
-fn in_scope(
-    control: &Control,
-    method: &Method,
-    path: &str,
-    id_scope: &str,
-    rest: &[&str],
-    body: &[u8],
-) -> Answered {
-    match (method.as_str(), rest) {
+fn answer_in_scope(call: &Call<'_>, id_scope: &str, rest: &[&str]) -> Answered {
+    let &Call { control, body, .. } = call;
+    match (call.method.as_str(), rest) {
         ("PUT", ["hubs"]) => control.set_linked_hubs(id_scope, &read::<Hubs>(body)?.hubs)?,
         ("DELETE", ["quota-counters"]) => control.reset_quota_counters(id_scope)?,
         ("PUT", ["groups", group, "keys"]) => {
@@ -174,9 +179,13 @@ fn in_scope(
         ("PUT", ["registrations", device, "hub"]) => {
             control.move_device(id_scope, device, &read::<Hub>(body)?.hub)?;
         }
-        _ => return Err(ApiError::NoSuchCall { method: method.clone(), path: path.to_owned() }),
+        _ => return Err(no_such_call(call)),
     }
     Ok(None)
+}
+
+fn no_such_call(call: &Call<'_>) -> ApiError {
+    ApiError::NoSuchCall { method: call.method.clone(), path: call.path.to_owned() }
 }
 
 fn ledger(control: &Control, query: &str) -> Answered {

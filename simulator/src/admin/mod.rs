@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use self::api::Call;
 use crate::control::Control;
 use crate::server::{Stop, serve_until_stop};
 
@@ -36,8 +37,14 @@ async fn handle(control: &Control, request: Request<Incoming>) -> Response<Full<
     let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
         return respond(StatusCode::PAYLOAD_TOO_LARGE, api::problem("the body is too large"));
     };
-    let query = head.uri.query().unwrap_or_default();
-    match api::answer(control, &head.method, head.uri.path(), query, &body.to_bytes()) {
+    let call = Call {
+        control,
+        method: &head.method,
+        path: head.uri.path(),
+        query: head.uri.query().unwrap_or_default(),
+        body: &body.to_bytes(),
+    };
+    match api::answer(&call) {
         Ok(None) => respond(StatusCode::NO_CONTENT, Vec::new()),
         Ok(Some(body)) => respond(StatusCode::OK, body),
         Err(error) => respond(error.status(), api::problem(&error.to_string())),

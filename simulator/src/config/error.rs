@@ -9,22 +9,22 @@ use super::validate::Invalid;
 pub enum ConfigError {
     #[error("cannot be read: {0}")]
     Read(#[from] std::io::Error),
-    #[error("{position}{message}")]
-    Syntax { position: Position, message: String },
+    #[error("{}{message}", position.map(|at| format!("{at}: ")).unwrap_or_default())]
+    Syntax { position: Option<Position>, message: String },
     #[error(transparent)]
     Invalid(#[from] Invalid),
 }
 
-/// Line and column, counted from 1, where they are known.
+/// A place in the text; line and column are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position(Option<(u64, u64)>);
+pub struct Position {
+    line: u64,
+    column: u64,
+}
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some((line, column)) => write!(f, "line {line}, column {column}: "),
-            None => Ok(()),
-        }
+        write!(f, "line {}, column {}", self.line, self.column)
     }
 }
 
@@ -33,21 +33,22 @@ pub(super) fn syntax_error(text: &str, error: &serde_saphyr::Error) -> ConfigErr
     let message = error.without_snippet().to_string();
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     let Some(at) = error.location() else {
-        return ConfigError::Syntax { position: Position(None), message };
+        return ConfigError::Syntax { position: None, message };
     };
-    let place = format!(" at line {}, column {}", at.line(), at.column());
-    let message = message.strip_suffix(&place).unwrap_or(&message);
-    let field = usize::try_from(at.line()).ok().and_then(|line| field_before(text, line, at.column()));
+    let position = Position { line: at.line(), column: at.column() };
+    let message = message.strip_suffix(&format!(" at {position}")).unwrap_or(&message);
+    let field = field_before(text, position);
     let message = match field {
         Some(field) if !message.contains(field) => format!("{field}: {message}"),
         _ => message.to_owned(),
     };
-    ConfigError::Syntax { position: Position(Some((at.line(), at.column()))), message }
+    ConfigError::Syntax { position: Some(position), message }
 }
 
 /// The field whose value begins at this place.
-fn field_before(text: &str, line: usize, column: u64) -> Option<&str> {
-    let (before, _) = text.lines().nth(line.checked_sub(1)?)?.split_once(':')?;
-    let is_value = before.chars().count() as u64 + 1 < column;
+fn field_before(text: &str, at: Position) -> Option<&str> {
+    let index = usize::try_from(at.line).ok()?.checked_sub(1)?;
+    let (before, _) = text.lines().nth(index)?.split_once(':')?;
+    let is_value = before.chars().count() as u64 + 1 < at.column;
     is_value.then(|| before.trim_start_matches([' ', '-']).trim_end())
 }

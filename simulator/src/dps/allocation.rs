@@ -51,13 +51,15 @@ impl Allocation {
         match self {
             Self::Hashed => hashed(hubs, registration_id).map_or(Choice::NoHub, Choice::plain),
             Self::Static(hub) => linked(hub).map_or(Choice::NoHub, Choice::plain),
-            Self::Custom(webhook) => match answer(webhook, payload) {
-                Some((hub, payload)) => match linked(hub) {
-                    Some(hub) => Choice::Hub { hub, payload: payload.cloned() },
+            Self::Custom(webhook) => {
+                let Some(answer) = answer(webhook, payload) else {
+                    return Choice::WebhookFailed;
+                };
+                match linked(answer.hub) {
+                    Some(hub) => Choice::Hub { hub, payload: answer.payload.cloned() },
                     None => Choice::WebhookFailed,
-                },
-                None => Choice::WebhookFailed,
-            },
+                }
+            }
         }
     }
 }
@@ -68,14 +70,18 @@ impl Choice {
     }
 }
 
-type Answer<'w> = (&'w str, Option<&'w Map<String, Value>>);
+/// What the simulated webhook answers.
+struct Answer<'w> {
+    hub: &'w str,
+    payload: Option<&'w Map<String, Value>>,
+}
 
 fn answer<'w>(webhook: &'w config::Webhook, payload: Option<&Map<String, Value>>) -> Option<Answer<'w>> {
     let value = payload.and_then(|payload| payload.get(&webhook.field));
     let rule = webhook.rules.iter().find(|rule| Some(&rule.value) == value);
     match (rule, &webhook.otherwise) {
-        (Some(rule), _) => Some((&rule.hub, rule.payload.as_ref())),
-        (None, Some(otherwise)) => Some((&otherwise.hub, otherwise.payload.as_ref())),
+        (Some(rule), _) => Some(Answer { hub: &rule.hub, payload: rule.payload.as_ref() }),
+        (None, Some(otherwise)) => Some(Answer { hub: &otherwise.hub, payload: otherwise.payload.as_ref() }),
         (None, None) => None,
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::allocation::Choice;
 use super::refusal::Refusal;
-use super::registration::{Assignment, Plan, PlannedResult, Registration};
+use super::registration::{Assignment, Plan, PlannedResult, Registration, RegistrationError};
 use super::scope::{Scope, Verified};
 use super::settings::Settings;
 use super::wire::{self, RegistrationState, RegistrationStatus};
@@ -20,11 +20,11 @@ use crate::ids::Ids;
 use crate::registration_id;
 
 /// The error of a registration for which no hub is linked.
-const NO_HUB: PlannedResult =
-    PlannedResult::Fail { code: 400_208, message: "No IoT hub is available to the enrollment." };
+const NO_HUB: RegistrationError =
+    RegistrationError { code: 400_208, message: "No IoT hub is available to the enrollment." };
 /// The error of a registration whose webhook did not answer as it should.
-const WEBHOOK_FAILED: PlannedResult =
-    PlannedResult::Fail { code: 400_207, message: "Custom allocation failed with status code: 400" };
+const WEBHOOK_FAILED: RegistrationError =
+    RegistrationError { code: 400_207, message: "Custom allocation failed with status code: 400" };
 
 /// A call that may go ahead, and all that it needs to know.
 pub(super) struct Call<'a> {
@@ -38,11 +38,11 @@ pub(super) struct Call<'a> {
 
 /// What is answered with a success status.
 pub(super) enum Reply {
-    /// 202: the operation goes on.
-    Assigning(String),
-    /// 200: the operation has come to this.
-    Settled(String, RegistrationState),
-    /// 200: the bare record of a status lookup.
+    /// 202: the operation is going on.
+    Assigning { operation_id: String },
+    /// 200: the operation is done.
+    Completed { operation_id: String, state: RegistrationState },
+    /// 200: the record alone, as a status lookup returns it.
     Record(RegistrationState),
 }
 
@@ -78,8 +78,8 @@ impl Call<'_> {
             registration.settle(self.now.steady, self.readings, self.ids);
             return Ok(reply(operation, registration));
         }
-        let operation = registration.start(self.now, settings.think_time, plan, self.ids);
-        Ok(Reply::Assigning(operation))
+        let operation_id = registration.start(self.now, settings.think_time, plan, self.ids);
+        Ok(Reply::Assigning { operation_id })
     }
 
     pub fn poll(&self, scope: &mut Scope, operation_id: &str) -> Result<Reply, Refusal> {
@@ -143,11 +143,11 @@ impl Call<'_> {
         let result = match (choice, stays) {
             _ if !enrollment.enabled => PlannedResult::Disable,
             // The webhook is asked also where its hub will not be taken.
-            (Choice::WebhookFailed, _) => WEBHOOK_FAILED,
+            (Choice::WebhookFailed, _) => PlannedResult::Fail(WEBHOOK_FAILED),
             (Choice::Hub { payload, .. }, Some(hub)) => self.assign(hub, payload),
             (Choice::NoHub, Some(hub)) => self.assign(hub, None),
             (Choice::Hub { hub, payload }, None) => self.assign(hub, payload),
-            (Choice::NoHub, None) => NO_HUB,
+            (Choice::NoHub, None) => PlannedResult::Fail(NO_HUB),
         };
         Plan { group: self.verified.group.clone(), result }
     }
@@ -173,7 +173,9 @@ impl Call<'_> {
 
 fn reply(operation_id: String, registration: &Registration) -> Reply {
     match registration.state() {
-        Some(state) if state.status != RegistrationStatus::Assigning => Reply::Settled(operation_id, state),
-        _ => Reply::Assigning(operation_id),
+        Some(state) if state.status != RegistrationStatus::Assigning => {
+            Reply::Completed { operation_id, state }
+        }
+        _ => Reply::Assigning { operation_id },
     }
 }

@@ -52,8 +52,15 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug)]
 pub(crate) enum PlannedResult {
     Assign(Assignment),
-    Fail { code: u32, message: &'static str },
+    Fail(RegistrationError),
     Disable,
+}
+
+/// `errorCode` and `errorMessage` of a failed registration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RegistrationError {
+    pub code: u32,
+    pub message: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -74,7 +81,7 @@ struct Record {
     etag: String,
     status: RegistrationStatus,
     substatus: Option<Substatus>,
-    error: Option<(u32, &'static str)>,
+    error: Option<RegistrationError>,
     payload: Option<Map<String, Value>>,
     group: Option<Arc<str>>,
 }
@@ -153,9 +160,9 @@ impl Registration {
         };
         match plan.result {
             PlannedResult::Disable => {}
-            PlannedResult::Fail { code, message } => {
+            PlannedResult::Fail(error) => {
                 record.status = RegistrationStatus::Failed;
-                record.error = Some((code, message));
+                record.error = Some(error);
             }
             PlannedResult::Assign(assignment) => {
                 record.status = RegistrationStatus::Assigned;
@@ -191,8 +198,8 @@ impl Registration {
             device_id: home.map(|home| home.device_id.clone()),
             status: record.status,
             substatus: record.substatus,
-            error_code: record.error.map(|(code, _)| code),
-            error_message: record.error.map(|(_, message)| message.to_owned()),
+            error_code: record.error.map(|error| error.code),
+            error_message: record.error.map(|error| error.message.to_owned()),
             last_updated_date_time_utc: timestamp(record.updated),
             etag: record.etag.clone(),
             payload: record.payload.clone(),
@@ -343,7 +350,8 @@ mod tests {
 
     #[test]
     fn a_failure_in_between_does_not_forget_the_hub() {
-        let failure = Plan { group: None, result: PlannedResult::Fail { code: 400_208, message: "no hub" } };
+        let error = RegistrationError { code: 400_208, message: "no hub" };
+        let failure = Plan { group: None, result: PlannedResult::Fail(error) };
         let ids = Ids::new();
         let mut registration = Registration::new("dev".to_owned());
         let readings = Readings::default();

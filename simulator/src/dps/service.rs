@@ -1,5 +1,6 @@
 //! How DPS answers: checks in their order, then register, poll or lookup.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::throttle::Throttled;
 use super::token::{Strictness, Token};
 use super::wire::{self, Operation, RegistrationState, RegistrationStatus};
 use crate::clock::Moment;
-use crate::config::{Config, IdScopeCase, Location, Presence, Quotas, Readings, UnknownIdScope};
+use crate::config::{Config, IdScope, IdScopeCase, Location, Presence, Quotas, Readings, UnknownIdScope};
 use crate::ids::Ids;
 use crate::ledger::{KeyUsed, Outcome};
 use crate::route::{OperationKind, Route, query_parameter};
@@ -45,12 +46,12 @@ pub(crate) struct Service {
     pub ids: Ids,
     api_versions: Vec<String>,
     settings: RwLock<Settings>,
-    scopes: Vec<(String, Mutex<Scope>)>,
+    scopes: BTreeMap<String, Mutex<Scope>>,
 }
 
 impl Service {
     pub fn of(config: &Config) -> Self {
-        let scope = |scope: &crate::config::IdScope| {
+        let scope = |scope: &IdScope| {
             let state = Scope::of(scope, &config.readings);
             (scope.id_scope.clone(), Mutex::new(state))
         };
@@ -73,7 +74,7 @@ impl Service {
 
     /// The id scope with exactly this id, locked.
     pub fn scope(&self, id: &str) -> Option<MutexGuard<'_, Scope>> {
-        self.find_scope(|known| known == id)
+        self.scopes.get(id).map(locked)
     }
 
     /// Answers a request. Nothing here waits but for the id scope's lock, which is held for the
@@ -174,43 +175,37 @@ impl Service {
         let state = RegistrationState::failed(registration_id, &refusal, now.wall, &self.ids);
         match kind {
             OperationKind::Lookup => Ok(Reply::Record(state)),
-            _ => Ok(Reply::Settled(self.ids.operation(), state)),
+            _ => Ok(Reply::Completed { operation_id: self.ids.operation(), state }),
         }
     }
 
     fn accept(&self, request: &Request<'_>, reply: Reply) -> Answer {
-        let (status, outcome, error_code, body) = match &reply {
-            Reply::Assigning(operation_id) => {
-                let outcome = match request.route.kind {
-                    OperationKind::Register => Outcome::Started,
-                    _ => Outcome::Assigning,
-                };
-                let body = wire::json(&Operation {
-                    operation_id,
+        match reply {
+            Reply::Assigning { operation_id } => Answer {
+                status: 202,
+                body: wire::json(&Operation {
+                    operation_id: &operation_id,
                     status: RegistrationStatus::Assigning,
                     registration_state: None,
-                });
-                (202, outcome, None, body)
-            }
-            Reply::Settled(operation_id, state) => {
-                let body = wire::json(&Operation {
-                    operation_id,
+                }),
+                error_code: None,
+                retry_after: self.settings().retry_after,
+                location: self.location(request),
+                outcome: match request.route.kind {
+                    OperationKind::Register => Outcome::Started,
+                    _ => Outcome::Assigning,
+                },
+                key: None,
+            },
+            Reply::Completed { operation_id, state } => {
+                let operation = Operation {
+                    operation_id: &operation_id,
                     status: state.status,
-                    registration_state: Some(state),
-                });
-                (200, state.status.into(), state.error_code, body)
+                    registration_state: Some(&state),
+                };
+                completed(&state, wire::json(&operation))
             }
-            Reply::Record(state) => (200, state.status.into(), state.error_code, wire::json(state)),
-        };
-        let in_progress = status == 202;
-        Answer {
-            status,
-            body,
-            error_code,
-            retry_after: self.settings().retry_after.filter(|_| in_progress),
-            location: in_progress.then(|| self.location(request)).flatten(),
-            outcome,
-            key: None,
+            Reply::Record(state) => completed(&state, wire::json(&state)),
         }
     }
 
@@ -248,13 +243,28 @@ impl Service {
     fn scope_in_path(&self, id: &str) -> Option<MutexGuard<'_, Scope>> {
         match self.readings.id_scope_case {
             IdScopeCase::Exact => self.scope(id),
-            IdScopeCase::Ignored => self.find_scope(|known| known.eq_ignore_ascii_case(id)),
+            IdScopeCase::Ignored => {
+                let found = self.scopes.iter().find(|(known, _)| known.eq_ignore_ascii_case(id));
+                found.map(|(_, scope)| locked(scope))
+            }
         }
     }
+}
 
-    fn find_scope(&self, wanted: impl Fn(&str) -> bool) -> Option<MutexGuard<'_, Scope>> {
-        let (_, scope) = self.scopes.iter().find(|(known, _)| wanted(known))?;
-        Some(scope.lock().unwrap_or_else(PoisonError::into_inner))
+fn locked(scope: &Mutex<Scope>) -> MutexGuard<'_, Scope> {
+    scope.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An answer with a registration that is not going on.
+fn completed(state: &RegistrationState, body: Vec<u8>) -> Answer {
+    Answer {
+        status: 200,
+        body,
+        error_code: state.error_code,
+        retry_after: None,
+        location: None,
+        outcome: state.status.into(),
+        key: None,
     }
 }
 

@@ -12,8 +12,16 @@ pub(crate) struct Rate {
     span: Duration,
     /// Sliding: when the requests of the last span were let through, oldest first.
     admitted: VecDeque<Duration>,
-    /// Fixed: the span that is being counted, by its number, and its count so far.
-    current: (u128, u32),
+    /// Fixed: the requests of the current span.
+    current: Counted,
+}
+
+/// The requests of one span.
+#[derive(Debug, Default)]
+struct Counted {
+    /// Spans are numbered from 1, so that 0 is a counter that was never used.
+    span: u128,
+    requests: u32,
 }
 
 /// The quota is used up; it makes sense to try again after this time.
@@ -22,7 +30,7 @@ pub(crate) struct Throttled(pub Duration);
 
 impl Rate {
     pub fn new(kind: ThrottleWindow, span: Duration) -> Self {
-        Self { kind, span, admitted: VecDeque::new(), current: (0, 0) }
+        Self { kind, span, admitted: VecDeque::new(), current: Counted::default() }
     }
 
     /// Counts one request, or tells when there will be room for it.
@@ -39,7 +47,7 @@ impl Rate {
     /// Whether forgetting this counter would change nothing.
     pub fn is_idle(&self, now: Duration) -> bool {
         let slid = self.admitted.back().is_none_or(|last| *last + self.span <= now);
-        slid && self.current.0 != self.number(now)
+        slid && self.current.span != self.number(now)
     }
 
     fn admit_sliding(&mut self, limit: u32, now: Duration) -> Result<(), Throttled> {
@@ -59,11 +67,11 @@ impl Rate {
 
     fn admit_fixed(&mut self, limit: u32, now: Duration) -> Result<(), Throttled> {
         let number = self.number(now);
-        if self.current.0 != number {
-            self.current = (number, 0);
+        if self.current.span != number {
+            self.current = Counted { span: number, requests: 0 };
         }
-        self.current.1 = self.current.1.saturating_add(1);
-        if self.current.1 <= limit {
+        self.current.requests = self.current.requests.saturating_add(1);
+        if self.current.requests <= limit {
             return Ok(());
         }
         let spent = now.as_nanos() % self.span.as_nanos();
@@ -72,7 +80,6 @@ impl Rate {
     }
 
     fn number(&self, now: Duration) -> u128 {
-        // Counting from one keeps a counter that was never used apart from the first span.
         now.as_nanos() / self.span.as_nanos() + 1
     }
 }

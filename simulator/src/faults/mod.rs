@@ -7,5 +7,5 @@ mod spoil;
 pub use fault::{Fault, FaultAction, FaultError, HugeOf, RawBody, SlowFrom};
 pub use registry::ActiveFault;
 
-pub(crate) use registry::Faults;
+pub(crate) use registry::{Faults, Hit};
 pub(crate) use spoil::{Circumstances, Delivery, Spoiled, spoil};

@@ -47,13 +47,19 @@ impl Faults {
     }
 
     /// The fault that hits this request, if any; counts it.
-    pub fn take(&mut self, route: &Route) -> Option<(u64, Fault)> {
+    pub fn take(&mut self, route: &Route) -> Option<Hit> {
         self.active.iter_mut().find_map(|active| active.hits(route))
     }
 }
 
+/// A fault that hits a request.
+pub(crate) struct Hit {
+    pub id: u64,
+    pub fault: Fault,
+}
+
 impl ActiveFault {
-    fn hits(&mut self, route: &Route) -> Option<(u64, Fault)> {
+    fn hits(&mut self, route: &Route) -> Option<Hit> {
         let fault = &self.fault;
         if fault.times.is_some_and(|times| self.hit >= times.get()) || !fits(fault, route) {
             return None;
@@ -63,7 +69,7 @@ impl ActiveFault {
             return None;
         }
         self.hit = self.hit.saturating_add(1);
-        Some((self.id, fault.clone()))
+        Some(Hit { id: self.id, fault: fault.clone() })
     }
 }
 
@@ -102,7 +108,7 @@ mod tests {
     }
 
     fn ids(faults: &mut Faults, routes: &[Route]) -> Vec<Option<u64>> {
-        routes.iter().map(|route| faults.take(route).map(|(id, _)| id)).collect()
+        routes.iter().map(|route| faults.take(route).map(|hit| hit.id)).collect()
     }
 
     #[test]

@@ -33,10 +33,16 @@ pub(crate) enum Delivery {
     Late(Duration),
     /// Only the first half of the body arrives, then the connection ends.
     Truncated,
-    Slow(NonZeroU32, SlowFrom),
-    /// So many bytes of this kind instead of the body.
-    Fill(u64, u8),
-    /// White space for ever instead of the body.
+    Slow {
+        bytes_per_second: NonZeroU32,
+        from: SlowFrom,
+    },
+    /// This byte, so many times, instead of the body.
+    Fill {
+        bytes: u64,
+        byte: u8,
+    },
+    /// White space without an end instead of the body.
     Endless,
     Reset,
 }
@@ -125,13 +131,15 @@ fn stand_in(action: &FaultAction, now: Timestamp, ids: &Ids) -> Option<Response<
 
 fn delivery(action: &FaultAction) -> Delivery {
     match action {
-        FaultAction::Huge { bytes, of: HugeOf::Space } => Delivery::Fill(*bytes, b' '),
-        FaultAction::Huge { bytes, of: HugeOf::Nesting } => Delivery::Fill(*bytes, b'['),
+        FaultAction::Huge { bytes, of: HugeOf::Space } => Delivery::Fill { bytes: *bytes, byte: b' ' },
+        FaultAction::Huge { bytes, of: HugeOf::Nesting } => Delivery::Fill { bytes: *bytes, byte: b'[' },
         FaultAction::Endless => Delivery::Endless,
         FaultAction::Reset => Delivery::Reset,
         FaultAction::Delay { time } => Delivery::Late(*time),
         FaultAction::Truncated => Delivery::Truncated,
-        FaultAction::Slow { bytes_per_second, from } => Delivery::Slow(*bytes_per_second, *from),
+        FaultAction::Slow { bytes_per_second, from } => {
+            Delivery::Slow { bytes_per_second: *bytes_per_second, from: *from }
+        }
         _ => Delivery::Whole,
     }
 }

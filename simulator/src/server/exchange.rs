@@ -14,8 +14,8 @@ use hyper::body::Incoming;
 use super::body::{AnswerBody, pause};
 use super::pacing::Pacing;
 use crate::dps::{Answer, MAX_BODY, Request};
-use crate::faults::{Circumstances, Delivery, Fault, FaultAction, SlowFrom, Spoiled, spoil};
-use crate::ledger::{Closing, KeyUsed, Outcome};
+use crate::faults::{Circumstances, Delivery, FaultAction, Hit, SlowFrom, Spoiled, spoil};
+use crate::ledger::{Closing, Opening, Outcome};
 use crate::route::Route;
 use crate::shared::{Outage, Shared};
 
@@ -52,7 +52,7 @@ impl<'a> Exchange<'a> {
         let fault = shared.faults().take(&exchange.route);
         match fault {
             None => Ok(exchange.answer()),
-            Some((id, fault)) => exchange.answer_with(id, fault).await,
+            Some(hit) => exchange.answer_with(hit).await,
         }
     }
 
@@ -70,15 +70,18 @@ impl<'a> Exchange<'a> {
         self.finish(response)
     }
 
-    async fn answer_with(mut self, id: u64, fault: Fault) -> Result<Response<AnswerBody>, Cut> {
+    async fn answer_with(mut self, Hit { id, fault }: Hit) -> Result<Response<AnswerBody>, Cut> {
         if let (FaultAction::Delay { time }, false) = (&fault.action, fault.processed) {
             tokio::time::sleep(*time).await;
         }
-        let (mut outcome, mut key, mut error_code) = (Outcome::Faulted, None, None);
+        let mut closing =
+            Closing { status: None, error_code: None, key: None, fault: Some(id), outcome: Outcome::Faulted };
         let mut answered = None;
         if fault.processed || fault.action.needs_answer() {
             let mut answer = self.processed();
-            (outcome, key, error_code) = (answer.outcome, answer.key.take(), answer.error_code);
+            closing.outcome = answer.outcome;
+            closing.key = answer.key.take();
+            closing.error_code = answer.error_code.filter(|_| fault.action.needs_answer());
             answered = Some(response(self.shared, answer));
         }
         let service = &self.shared.service;
@@ -89,15 +92,11 @@ impl<'a> Exchange<'a> {
             retry_after: service.settings().retry_after.map(whole_seconds),
         };
         let spoiled = spoil(&fault.action, answered, &at);
-        let sent = spoiled.delivery != Delivery::Reset;
-        let true_answer = spoiled.error_code.is_none() && fault.action.needs_answer();
-        self.entry.close(Closing {
-            status: sent.then(|| spoiled.response.status().as_u16()),
-            error_code: if true_answer { error_code } else { spoiled.error_code },
-            key,
-            fault: Some(id),
-            outcome,
-        });
+        if spoiled.delivery != Delivery::Reset {
+            closing.status = Some(spoiled.response.status().as_u16());
+        }
+        closing.error_code = spoiled.error_code.or(closing.error_code);
+        self.entry.close(closing);
         let response = self.deliver(spoiled, fault.processed).await?;
         Ok(self.finish(response))
     }
@@ -114,14 +113,16 @@ impl<'a> Exchange<'a> {
                 AnswerBody::Whole(Some(body))
             }
             Delivery::Truncated => AnswerBody::truncated(body),
-            Delivery::Slow(rate, SlowFrom::Body) => AnswerBody::slow(body, rate),
-            Delivery::Slow(rate, SlowFrom::Head) => {
-                self.pacing.slow_down(pause(rate));
+            Delivery::Slow { bytes_per_second, from: SlowFrom::Body } => {
+                AnswerBody::slow(body, bytes_per_second)
+            }
+            Delivery::Slow { bytes_per_second, from: SlowFrom::Head } => {
+                self.pacing.slow_down(pause(bytes_per_second));
                 // The next answer is to come at full speed, so over another connection.
                 close(&mut response);
                 AnswerBody::Whole(Some(body))
             }
-            Delivery::Fill(bytes, of) => AnswerBody::fill(bytes, of),
+            Delivery::Fill { bytes, byte } => AnswerBody::fill(bytes, byte),
             Delivery::Endless => AnswerBody::endless(),
             Delivery::Reset => {
                 self.pacing.request_reset();
@@ -174,13 +175,13 @@ struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn open(shared: &'a Shared, head: &Parts, route: &Route) -> Self {
-        let sequence = shared.ledger().open(
-            shared.clock.now().wall,
-            head.method.to_string(),
-            head.uri.path().to_owned(),
-            head.headers.contains_key(AUTHORIZATION),
+        let sequence = shared.ledger().open(Opening {
+            time: shared.clock.now().wall,
+            method: head.method.to_string(),
+            path: head.uri.path().to_owned(),
+            authorized: head.headers.contains_key(AUTHORIZATION),
             route,
-        );
+        });
         shared.ledger_changed.notify_waiters();
         Self { shared, sequence: Some(sequence) }
     }
@@ -195,9 +196,13 @@ impl<'a> Entry<'a> {
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        let key: Option<KeyUsed> = None;
-        let outcome = Outcome::Abandoned;
-        self.close(Closing { status: None, error_code: None, key, fault: None, outcome });
+        self.close(Closing {
+            status: None,
+            error_code: None,
+            key: None,
+            fault: None,
+            outcome: Outcome::Abandoned,
+        });
     }
 }
 
