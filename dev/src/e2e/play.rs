@@ -6,7 +6,7 @@ use dps_dev::eventually;
 use serde::Deserialize;
 
 use super::failure::Failure;
-use super::stage::{SYSTEM, Stage};
+use super::stage::{DeviceKey, SYSTEM, Stage};
 use crate::story::Story;
 
 /// In all namespaces of the story only Pods of the strictest standard are admitted.
@@ -140,17 +140,17 @@ fn prove(story: &mut Story, stage: &Stage) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Id scope, registration id and key of every Secret that the operator wrote.
-fn published_keys(stage: &Stage) -> Result<Vec<[String; 3]>, Failure> {
+/// The keys in the Secrets that the operator wrote.
+fn published_keys(stage: &Stage) -> Result<Vec<DeviceKey>, Failure> {
     let template = "go-template={{range .items}}{{if .data.sharedAccessKey}}{{.data.idScope | base64decode}} \
                     {{.data.registrationId | base64decode}} {{.data.sharedAccessKey | base64decode}}{{\"\\n\"}}\
                     {{end}}{{end}}";
     let said = stage.kubectl(&["get", "secrets", "-n", "fleet", "-o", template])?;
-    let fields = |line: &str| {
+    let key = |line: &str| {
         let mut fields = line.split(' ').map(str::to_owned);
-        Some([fields.next()?, fields.next()?, fields.next()?])
+        Some(DeviceKey { id_scope: fields.next()?, registration_id: fields.next()?, key: fields.next()? })
     };
-    Ok(said.lines().filter_map(fields).collect())
+    Ok(said.lines().filter_map(key).collect())
 }
 
 fn upgrade(story: &mut Story, stage: &Stage) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dps_dev::{ControlPlane, Guarded, NODE_ADDRESS, Node, NodeOptions, Options, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::handover::Handover;
@@ -32,6 +32,19 @@ pub(super) struct Stage {
 #[derive(Debug, Deserialize)]
 pub(super) struct Totals {
     pub(super) register: u64,
+}
+
+/// The key in a Secret that the operator wrote, and the device that it is for.
+pub(super) struct DeviceKey {
+    pub(super) id_scope: String,
+    pub(super) registration_id: String,
+    pub(super) key: String,
+}
+
+/// A request to the simulator's admin API: method and path, and the body.
+struct AdminRequest {
+    line: &'static str,
+    body: String,
 }
 
 impl Stage {
@@ -121,32 +134,34 @@ impl Stage {
 
     /// What the simulator was asked so far.
     pub(super) fn totals(&self) -> Result<Totals, Failure> {
-        let answer = self.ask_simulator(&["GET /v1/ledger/totals".to_owned()], &[String::new()])?;
-        let text = answer.first().map(String::as_str).unwrap_or_default();
+        let request = AdminRequest { line: "GET /v1/ledger/totals", body: String::new() };
+        let answers = self.ask_simulator(&[request])?;
+        let text = answers.first().map(String::as_str).unwrap_or_default();
         serde_json::from_str(text).map_err(|error| Failure::Json("the simulator", error))
     }
 
-    /// Whether DPS's hub would take this key of each device: id scope, registration id, key.
-    pub(super) fn refused(&self, keys: &[[String; 3]]) -> Result<Vec<String>, Failure> {
-        let requests = vec!["POST /v1/check-device-key".to_owned(); keys.len()];
-        let bodies: Vec<String> = keys
+    /// The registration ids of the devices whose key the hub would not accept.
+    pub(super) fn refused(&self, keys: &[DeviceKey]) -> Result<Vec<String>, Failure> {
+        let requests: Vec<AdminRequest> = keys
             .iter()
-            .map(|[scope, id, key]| json!({ "idScope": scope, "registrationId": id, "key": key }).to_string())
+            .map(|key| AdminRequest {
+                line: "POST /v1/check-device-key",
+                body: json!({
+                    "idScope": key.id_scope, "registrationId": key.registration_id, "key": key.key,
+                })
+                .to_string(),
+            })
             .collect();
-        let answers = self.ask_simulator(&requests, &bodies)?;
+        let answers = self.ask_simulator(&requests)?;
         let accepted = |answer: &str| {
-            serde_json::from_str::<serde_json::Value>(answer).is_ok_and(|it| it["accepted"] == json!(true))
+            serde_json::from_str::<Value>(answer).is_ok_and(|it| it["accepted"] == json!(true))
         };
-        Ok(keys
-            .iter()
-            .zip(answers)
-            .filter(|(_, answer)| !accepted(answer))
-            .map(|([_, id, _], _)| id.clone())
-            .collect())
+        let refused = keys.iter().zip(answers).filter(|(_, answer)| !accepted(answer));
+        Ok(refused.map(|(key, _)| key.registration_id.clone()).collect())
     }
 
     /// Its admin API is on the Pod's loopback, so it is reached as a user reaches it.
-    fn ask_simulator(&self, requests: &[String], bodies: &[String]) -> Result<Vec<String>, Failure> {
+    fn ask_simulator(&self, requests: &[AdminRequest]) -> Result<Vec<String>, Failure> {
         let log = self.control_plane.logs_dir().join("port-forward.log");
         let ports = ADMIN_PORT.to_string();
         let mut command = self.control_plane.kubectl();
@@ -161,7 +176,7 @@ impl Stage {
         }
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
         let answers: Result<Vec<String>, _> =
-            requests.iter().zip(bodies).map(|(request, body)| admin::call(server, request, body)).collect();
+            requests.iter().map(|request| admin::call(server, request.line, &request.body)).collect();
         drop(forward);
         // The log is appended to: the next one must not find this line.
         fs::remove_file(&log)?;
