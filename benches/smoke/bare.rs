@@ -10,35 +10,35 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
 use crate::report::Outcome;
-use crate::stage::{self, Stage};
+use crate::setup::{self, Setup};
 
 const NAMESPACE: &str = "bench-bare";
 const IN_FLIGHT: usize = 16;
 const WARM_UP: usize = 500;
 
 /// A fresh API server is slower; nothing is measured on one.
-pub async fn warm_up(stage: &Stage) -> Outcome<()> {
+pub async fn warm_up(setup: &Setup) -> Outcome<()> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-    stage.control_plane.apply(&namespace.to_string())?;
-    stage::create(&stage.client, NAMESPACE, 1_000_000, 1_000_000 + WARM_UP).await?;
-    write_all(stage, WARM_UP).await.map(drop)
+    setup.control_plane.apply(&namespace.to_string())?;
+    setup::create(&setup.client, NAMESPACE, 1_000_000, 1_000_000 + WARM_UP).await?;
+    write_all(setup, WARM_UP).await.map(drop)
 }
 
 /// Time for `devices` devices that are there already.
-pub async fn run(stage: &Stage, devices: usize) -> Outcome<Duration> {
-    stage::create(&stage.client, NAMESPACE, 0, devices).await?;
-    write_all(stage, devices).await
+pub async fn run(setup: &Setup, devices: usize) -> Outcome<Duration> {
+    setup::create(&setup.client, NAMESPACE, 0, devices).await?;
+    write_all(setup, devices).await
 }
 
-async fn write_all(stage: &Stage, devices: usize) -> Outcome<Duration> {
-    let api: Api<ProvisionedDevice> = Api::namespaced(stage.client.clone(), NAMESPACE);
+async fn write_all(setup: &Setup, devices: usize) -> Outcome<Duration> {
+    let api: Api<ProvisionedDevice> = Api::namespaced(setup.client.clone(), NAMESPACE);
     let list = api.list(&ListParams::default()).await?.items;
     let todo: Vec<_> =
         list.into_iter().filter(|d| d.status.as_ref().is_none_or(|s| s.assigned_hub.is_none())).collect();
     if todo.len() != devices {
         return Err(format!("{} devices to write, expected {devices}", todo.len()).into());
     }
-    let writer = Writer::new(stage.client.clone());
+    let writer = Writer::new(setup.client.clone());
     let begun = Instant::now();
     stream::iter(todo.iter().map(|device| write(&writer, device)))
         .buffer_unordered(IN_FLIGHT)

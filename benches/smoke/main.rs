@@ -6,13 +6,15 @@
 mod bare;
 mod report;
 mod rotation;
-mod stage;
+mod setup;
 mod storms;
+
+use std::time::Duration;
 
 use clap::Parser;
 
-use self::report::{Outcome, per, print_requests, say, seconds};
-use self::stage::Stage;
+use self::report::{DpsCalls, Outcome, Requests, print_calls, print_requests, say, seconds};
+use self::setup::Setup;
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -34,7 +36,7 @@ struct Args {
 }
 
 fn main() -> Outcome<()> {
-    // Whoever asked first has it installed.
+    // It fails when a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&args))
@@ -43,86 +45,120 @@ fn main() -> Outcome<()> {
 async fn run(args: &Args) -> Outcome<()> {
     let n = args.devices;
     say("starting control plane and simulator…")?;
-    let mut stage = Stage::start().await?;
-    bare::warm_up(&stage).await?;
-
-    say(&format!("bare loop: {n} devices, the same two writes each, 16 in flight…"))?;
-    let bare = bare::run(&stage, n).await?;
-
-    say("first device of an idle operator…")?;
-    stage.start_operator()?;
-    stage.fence().await?;
-    let first = stage.first_device().await?;
-    let idle_kib = stage.resident_kib().await?;
-    stage.stop_operator()?;
-
-    say(&format!("operator: {n} devices that are there before it starts…"))?;
-    stage.create_devices(0, n).await?;
-    stage.forget();
-    stage.start_operator()?;
-    let taken = stage.wait_ready(n, n + 2).await?;
-    let settled_kib = stage.resident_kib().await?;
-    let requests = stage.requests()?;
-    let [register, poll, lookup, other] = stage.dps_calls();
-
-    say("restart with everything settled…")?;
-    stage.stop_operator()?;
-    stage.forget();
-    stage.start_operator()?;
-    let fence = stage.fence().await?;
-    let restart_requests = stage.requests()?;
-    let restart_dps: u64 = stage.dps_calls().iter().sum();
-    let restart_kib = stage.resident_kib().await?;
-
-    say("\nresult")?;
-    say(&format!("  devices                        {n}"))?;
-    say(&format!("  bare loop                      {}", seconds(bare)))?;
-    say(&format!("  operator, start to last Ready  {}", seconds(taken)))?;
-    say(&format!("  ratio                          {:.2}", taken.as_secs_f64() / bare.as_secs_f64()))?;
-    say(&format!("  first device, apply to Ready   {} ms (no think time)", first.as_millis()))?;
-    say(&format!(
-        "  DPS calls per device           {:.3} register, {:.3} poll, {} lookup, {} other",
-        per(register, n),
-        per(poll, n),
-        lookup,
-        other
-    ))?;
-    say("  API server requests")?;
-    print_requests(&requests, n)?;
-    say(&format!(
-        "  resident memory                {idle_kib} KiB idle, {settled_kib} KiB with {n} settled, {restart_kib} KiB after a restart"
-    ))?;
-    say(&format!(
-        "  restart: DPS calls             {} (register and poll of the one device created after it)",
-        restart_dps
-    ))?;
-    say(&format!("  restart: ready to serve in     {}", seconds(fence)))?;
-    say("  restart: API server requests")?;
-    print_requests(&restart_requests, n)?;
+    let mut setup = Setup::start().await?;
+    let result = measure(&mut setup, n).await?;
+    let resident_kib = result.restart.resident_kib;
+    print(&result)?;
     if args.rotate_at > 0 {
-        rotation::run(&mut stage, n + 2, args.rotate_at).await?;
+        rotation::run(&mut setup, n + 2, args.rotate_at).await?;
     }
     if args.storms {
         let late = if args.rotate_at > 0 { rotation::NEW + 1 } else { 0 };
-        storms::run(&mut stage, n + 2 + late).await?;
+        storms::run(&mut setup, n + 2 + late).await?;
     }
     if args.grow_to > n {
-        grow(&mut stage, n, args.grow_to, restart_kib).await?;
+        grow(&mut setup, n, args.grow_to, resident_kib).await?;
     }
-    stage.stop_operator()
+    setup.stop_operator()
+}
+
+/// The main measurement.
+struct Measured {
+    devices: usize,
+    /// The bare loop.
+    bare: Duration,
+    /// The first device of an idle operator.
+    first: Duration,
+    idle_kib: u64,
+    /// All devices, from the operator's start to the last Ready.
+    taken: Duration,
+    settled_kib: u64,
+    requests: Requests,
+    calls: DpsCalls,
+    restart: Restart,
+}
+
+/// A restart with everything settled.
+struct Restart {
+    /// Until a new device is Ready.
+    taken: Duration,
+    requests: Requests,
+    calls: DpsCalls,
+    resident_kib: u64,
+}
+
+async fn measure(setup: &mut Setup, devices: usize) -> Outcome<Measured> {
+    bare::warm_up(setup).await?;
+    say(&format!("bare loop: {devices} devices, the same two writes each, 16 in flight…"))?;
+    let bare = bare::run(setup, devices).await?;
+
+    say("first device of an idle operator…")?;
+    setup.start_operator()?;
+    setup.await_extra_device().await?;
+    let first = setup.time_to_ready("first").await?;
+    let idle_kib = setup.resident_kib().await?;
+    setup.stop_operator()?;
+
+    say(&format!("operator: {devices} devices that are there before it starts…"))?;
+    setup.create_devices(0, devices).await?;
+    setup.reset_counts();
+    setup.start_operator()?;
+    let taken = setup.wait_ready(devices, devices + 2).await?;
+    let settled_kib = setup.resident_kib().await?;
+    let requests = setup.requests()?;
+    let calls = setup.dps_calls();
+    let restart = measure_restart(setup).await?;
+    Ok(Measured { devices, bare, first, idle_kib, taken, settled_kib, requests, calls, restart })
+}
+
+async fn measure_restart(setup: &mut Setup) -> Outcome<Restart> {
+    say("restart with everything settled…")?;
+    setup.stop_operator()?;
+    setup.reset_counts();
+    setup.start_operator()?;
+    Ok(Restart {
+        taken: setup.await_extra_device().await?,
+        requests: setup.requests()?,
+        calls: setup.dps_calls(),
+        resident_kib: setup.resident_kib().await?,
+    })
+}
+
+fn print(result: &Measured) -> Outcome<()> {
+    let Measured { devices, bare, first, idle_kib, taken, settled_kib, requests, calls, restart } = result;
+    say("\nresult")?;
+    say(&format!("  devices                        {devices}"))?;
+    say(&format!("  bare loop                      {}", seconds(*bare)))?;
+    say(&format!("  operator, start to last Ready  {}", seconds(*taken)))?;
+    say(&format!("  ratio                          {:.2}", taken.as_secs_f64() / bare.as_secs_f64()))?;
+    say(&format!("  first device, apply to Ready   {} ms (no think time)", first.as_millis()))?;
+    print_calls(calls, *devices)?;
+    say("  API server requests")?;
+    print_requests(requests, *devices)?;
+    say(&format!(
+        "  resident memory                {idle_kib} KiB idle, {settled_kib} KiB with {devices} settled, {} KiB after a restart",
+        restart.resident_kib
+    ))?;
+    say(&format!(
+        "  restart: DPS calls             {} (register and poll of the one device created after it)",
+        restart.calls.sum()
+    ))?;
+    say(&format!("  restart: ready to serve in     {}", seconds(restart.taken)))?;
+    say("  restart: API server requests")?;
+    print_requests(&restart.requests, *devices)
 }
 
 /// The slope of resident memory, from one restart to another: what is kept, not what was in flight.
-async fn grow(stage: &mut Stage, from: usize, to: usize, before_kib: u64) -> Outcome<()> {
+async fn grow(setup: &mut Setup, from: usize, to: usize, before_kib: u64) -> Outcome<()> {
     say(&format!("growing to {to} devices…"))?;
-    stage.forget();
-    stage.create_devices(from, to).await?;
-    stage.wait_ready(to - from, to + 3).await?;
-    let grown_kib = stage.resident_kib().await?;
-    stage.stop_operator()?;
-    stage.start_operator()?;
-    stage.fence().await?;
-    let fresh_kib = stage.resident_kib().await?;
+    setup.reset_counts();
+    setup.create_devices(from, to).await?;
+    setup.wait_ready(to - from, to + 3).await?;
+    let grown_kib = setup.resident_kib().await?;
+    setup.stop_operator()?;
+    setup.start_operator()?;
+    setup.await_extra_device().await?;
+    let fresh_kib = setup.resident_kib().await?;
     let slope = (fresh_kib as f64 - before_kib as f64) * 1024.0 / (to - from) as f64;
     say(&format!(
         "  resident memory                {grown_kib} KiB with {to} settled, {fresh_kib} KiB after a restart"

@@ -1,4 +1,4 @@
-//! What is printed of a measurement.
+//! How results are printed.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -8,8 +8,25 @@ use std::time::Duration;
 /// Requests that do not depend on the number of devices begin with these verbs.
 const WATCHED: &[&str] = &["list", "watch"];
 
-/// What can fail here ends the run.
+/// An error ends the run.
 pub type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Requests to the API server: how often each was made, by verb and resource.
+pub type Requests = BTreeMap<String, usize>;
+
+/// Calls to DPS.
+pub struct DpsCalls {
+    pub register: u64,
+    pub poll: u64,
+    pub lookup: u64,
+    pub other: u64,
+}
+
+impl DpsCalls {
+    pub fn sum(&self) -> u64 {
+        self.register + self.poll + self.lookup + self.other
+    }
+}
 
 pub fn say(text: &str) -> Outcome<()> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
@@ -19,17 +36,27 @@ pub fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }
 
-/// Counts that belong to each of `n` devices.
-pub fn per(count: u64, n: usize) -> f64 {
-    count as f64 / n as f64
+pub fn print_calls(calls: &DpsCalls, devices: usize) -> Outcome<()> {
+    let per_device = |count: u64| count as f64 / devices as f64;
+    say(&format!(
+        "  DPS calls per device           {:.3} register, {:.3} poll, {} lookup, {} other",
+        per_device(calls.register),
+        per_device(calls.poll),
+        calls.lookup,
+        calls.other
+    ))
 }
 
-pub fn print_requests(requests: &BTreeMap<String, usize>, n: usize) -> Outcome<()> {
+pub fn print_requests(requests: &Requests, devices: usize) -> Outcome<()> {
     let mut sum = 0;
     for (what, count) in requests {
         let watched = WATCHED.iter().any(|verb| what.starts_with(verb));
         sum += if watched { 0 } else { *count };
-        say(&format!("    {what:<42} {count:>7}   {:.3} a device", *count as f64 / n as f64))?;
+        say(&format!("    {what:<42} {count:>7}   {:.3} a device", *count as f64 / devices as f64))?;
     }
-    say(&format!("    {:<42} {sum:>7}   {:.3} a device", "besides list and watch", sum as f64 / n as f64))
+    say(&format!(
+        "    {:<42} {sum:>7}   {:.3} a device",
+        "besides list and watch",
+        sum as f64 / devices as f64
+    ))
 }

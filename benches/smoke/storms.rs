@@ -1,7 +1,6 @@
-//! What trouble costs: a wrong key over a good one, forged Secrets, an integration that is deleted and
-//! made again, and a DPS that comes and goes while a fleet wants to move.
+//! What disturbances cost: a wrong key over a good one, forged Secrets, an integration that is deleted and
+//! created again, and a DPS that is unavailable now and then while a fleet moves to another key.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dps_operator::api::integration::DpsIntegration;
@@ -11,55 +10,55 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, PostParams};
 
-use crate::report::{Outcome, print_requests, say};
-use crate::stage::{KEY, NAMESPACE, OTHER_KEY, Stage};
+use crate::report::{DpsCalls, Outcome, print_requests, say};
+use crate::setup::{KEY, NAMESPACE, OTHER_KEY, Setup};
 
-/// DPS is there for so long, and then away for so long, this many times.
+/// How long DPS is unavailable, and then available, `FLAPS` times.
 const FLAP: Duration = Duration::from_secs(5);
 const FLAPS: u32 = 6;
 const FORGED: usize = 10_000;
 const WRONG_KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS13cm9uZw==";
 
 /// `n` devices are settled.
-pub async fn run(stage: &mut Stage, n: usize) -> Outcome<()> {
-    stage.stop_operator()?;
-    stage.start_operator()?;
-    stage.fence().await?;
-    wrong_key(stage, n + 1).await?;
-    forged_secrets(stage).await?;
-    deleted_integration(stage, n + 1).await?;
-    flapping_dps(stage, n + 1).await
+pub async fn run(setup: &mut Setup, n: usize) -> Outcome<()> {
+    setup.stop_operator()?;
+    setup.start_operator()?;
+    setup.await_extra_device().await?;
+    wrong_key(setup, n + 1).await?;
+    forged_secrets(setup).await?;
+    deleted_integration(setup, n + 1).await?;
+    flapping_dps(setup, n + 1).await
 }
 
 /// A key that DPS does not know, for a minute.
-async fn wrong_key(stage: &mut Stage, n: usize) -> Outcome<()> {
+async fn wrong_key(setup: &mut Setup, n: usize) -> Outcome<()> {
     say(&format!("\na wrong key over the good one of {n} provisioned devices, for a minute…"))?;
-    let good = stage.group_key().await?;
-    stage.forget();
-    stage.set_group_key(WRONG_KEY).await?;
+    let good = setup.group_key().await?;
+    setup.reset_counts();
+    setup.set_group_key(WRONG_KEY).await?;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    print(stage, n)?;
-    say(&format!("  Ready meanwhile                {} of {n}", stage.ready().await?))?;
+    print(setup, n)?;
+    say(&format!("  Ready meanwhile                {} of {n}", setup.count_ready().await?))?;
     say("the good one again…")?;
-    stage.forget();
-    stage.set_group_key(&good).await?;
-    stage.fence().await?;
-    print(stage, n)
+    setup.reset_counts();
+    setup.set_group_key(&good).await?;
+    setup.await_extra_device().await?;
+    print(setup, n)
 }
 
-async fn forged_secrets(stage: &mut Stage) -> Outcome<()> {
+async fn forged_secrets(setup: &mut Setup) -> Outcome<()> {
     say(&format!("\n{FORGED} Secrets with the operator's label that no device names…"))?;
-    let before = stage.resident_kib().await?;
-    stage.forget();
-    let secrets: Api<Secret> = Api::namespaced(stage.client.clone(), NAMESPACE);
+    let before = setup.resident_kib().await?;
+    setup.reset_counts();
+    let secrets: Api<Secret> = Api::namespaced(setup.client.clone(), NAMESPACE);
     let create = |number: usize| {
         let secrets = secrets.clone();
         async move { secrets.create(&PostParams::default(), &forged(number)).await.map(|_| ()) }
     };
     stream::iter((0..FORGED).map(create)).buffer_unordered(16).try_collect::<Vec<_>>().await?;
-    stage.fence().await?;
-    print(stage, FORGED)?;
-    let after = stage.resident_kib().await?;
+    setup.await_extra_device().await?;
+    print(setup, FORGED)?;
+    let after = setup.resident_kib().await?;
     say(&format!("  resident memory                {before} KiB before, {after} KiB after"))
 }
 
@@ -77,35 +76,35 @@ fn forged(number: usize) -> Secret {
     }
 }
 
-async fn deleted_integration(stage: &mut Stage, n: usize) -> Outcome<()> {
+async fn deleted_integration(setup: &mut Setup, n: usize) -> Outcome<()> {
     say(&format!("\nintegration with {n} devices deleted (they are told after 30 s, at 50 a second)…"))?;
-    let integrations: Api<DpsIntegration> = Api::namespaced(stage.client.clone(), NAMESPACE);
+    let integrations: Api<DpsIntegration> = Api::namespaced(setup.client.clone(), NAMESPACE);
     let mut factory = integrations.get("factory").await?;
-    stage.forget();
+    setup.reset_counts();
     integrations.delete("factory", &DeleteParams::default()).await?;
-    stage.wait_written(n).await?;
-    print(stage, n)?;
+    setup.wait_written(n).await?;
+    print(setup, n)?;
 
     say("made again with the same spec…")?;
-    stage.forget();
+    setup.reset_counts();
     (factory.metadata.resource_version, factory.metadata.uid, factory.status) = (None, None, None);
     factory.metadata.managed_fields = None;
     integrations.create(&PostParams::default(), &factory).await?;
-    stage.wait_written(n).await?;
-    print(stage, n)
+    setup.wait_written(n).await?;
+    print(setup, n)
 }
 
-async fn flapping_dps(stage: &mut Stage, n: usize) -> Outcome<()> {
+async fn flapping_dps(setup: &mut Setup, n: usize) -> Outcome<()> {
     say(&format!(
         "DPS away and back {FLAPS} times, {} s each, while the fleet moves to another key…",
         FLAP.as_secs()
     ))?;
-    let control = stage.dps.control();
-    let key = if stage.group_key().await? == KEY { OTHER_KEY } else { KEY };
-    stage.forget();
+    let control = setup.dps.control();
+    let key = if setup.group_key().await? == KEY { OTHER_KEY } else { KEY };
+    setup.reset_counts();
     control.set_outage(Outage::Reset);
     control.set_group_keys("0neBENCH", "fleet", key, key)?;
-    stage.set_group_key(key).await?;
+    setup.set_group_key(key).await?;
     for _ in 0..FLAPS {
         tokio::time::sleep(FLAP).await;
         control.set_outage(Outage::None);
@@ -113,15 +112,14 @@ async fn flapping_dps(stage: &mut Stage, n: usize) -> Outcome<()> {
         control.set_outage(Outage::Reset);
     }
     control.set_outage(Outage::None);
-    stage.wait_written(n).await?;
-    print(stage, n)
+    setup.wait_written(n).await?;
+    print(setup, n)
 }
 
-fn print(stage: &mut Stage, n: usize) -> Outcome<()> {
-    let [register, poll, lookup, other] = stage.dps_calls();
+fn print(setup: &mut Setup, n: usize) -> Outcome<()> {
+    let DpsCalls { register, poll, lookup, other } = setup.dps_calls();
     say(&format!(
         "  DPS calls                      {register} register, {poll} poll, {lookup} lookup, {other} other"
     ))?;
-    let writes: BTreeMap<_, _> = stage.requests()?;
-    print_requests(&writes, n)
+    print_requests(&setup.requests()?, n)
 }

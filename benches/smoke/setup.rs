@@ -1,6 +1,6 @@
-//! What is measured on: control plane, simulator, operator, and the witnesses of both.
+//! What the measurements run on: a control plane, the simulator and the operator, with counts of what the
+//! operator asks of both.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -18,31 +18,31 @@ use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
-use crate::report::Outcome;
+use crate::report::{DpsCalls, Outcome, Requests};
 
 pub const NAMESPACE: &str = "bench";
 pub const KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAx";
 pub const OTHER_KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAy";
 const ACCOUNT: &str = "operator";
 const IN_FLIGHT: usize = 16;
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
-pub struct Stage {
+pub struct Setup {
     pub control_plane: ControlPlane,
     pub dps: Running,
     pub client: Client,
     audit: Tail,
     /// The audit log since counting began.
     seen: Events,
-    /// Totals of the simulator when counting began.
-    counted: Totals,
+    /// The simulator's totals when counting began.
+    totals_before: Totals,
     kubeconfig: PathBuf,
     operator: Option<Guarded>,
     starts: usize,
-    fences: usize,
+    extra_devices: usize,
 }
 
-impl Stage {
+impl Setup {
     pub async fn start() -> Outcome<Self> {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let control_plane = ControlPlane::start(Options {
@@ -61,18 +61,18 @@ impl Stage {
         control_plane.apply(&manifests(&dps).to_string())?;
         let kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, ACCOUNT)?;
         let audit = Tail::new(control_plane.audit_log());
-        let counted = dps.control().totals();
+        let totals_before = dps.control().totals();
         Ok(Self {
             control_plane,
             dps,
             client,
             audit,
             seen: Events::default(),
-            counted,
+            totals_before,
             kubeconfig,
             operator: None,
             starts: 0,
-            fences: 0,
+            extra_devices: 0,
         })
     }
 
@@ -84,12 +84,12 @@ impl Stage {
         create(&self.client, NAMESPACE, from, to).await
     }
 
-    /// With the rate limit out of the way.
+    /// Starts the operator without a rate limit that matters.
     pub fn start_operator(&mut self) -> Outcome<()> {
         self.start_operator_at(100_000_000)
     }
 
-    /// With a rate limit in calls a minute.
+    /// Starts the operator with a rate limit in calls a minute.
     pub fn start_operator_at(&mut self, rate: u32) -> Outcome<()> {
         self.starts += 1;
         let log = self.control_plane.logs_dir().join(format!("operator-{}.log", self.starts));
@@ -114,48 +114,53 @@ impl Stage {
         Ok(())
     }
 
-    /// What the operator holds once it has nothing to do: its allocator gives memory back after a
-    /// second or two.
+    /// Resident memory of the operator once it has nothing to do: its allocator gives memory back
+    /// after a second or two.
     pub async fn resident_kib(&self) -> Outcome<u64> {
         tokio::time::sleep(Duration::from_secs(4)).await;
         Ok(self.operator.as_ref().ok_or("the operator is not running")?.resident_kib()?)
     }
 
-    /// Counts from here.
-    pub fn forget(&mut self) {
-        self.counted = self.dps.control().totals();
+    /// Starts counting anew.
+    pub fn reset_counts(&mut self) {
+        self.totals_before = self.dps.control().totals();
         // What cannot be read now is read by the next call, which reports it.
         let _ = self.audit.read();
         self.seen.0.clear();
     }
 
-    /// Calls to DPS since `forget`: register, poll, lookup, anything else.
-    pub fn dps_calls(&self) -> [u64; 4] {
-        let (now, then) = (self.dps.control().totals(), &self.counted);
-        [now.register - then.register, now.poll - then.poll, now.lookup - then.lookup, now.other - then.other]
+    /// Calls to DPS since `reset_counts`.
+    pub fn dps_calls(&self) -> DpsCalls {
+        let (now, before) = (self.dps.control().totals(), &self.totals_before);
+        DpsCalls {
+            register: now.register - before.register,
+            poll: now.poll - before.poll,
+            lookup: now.lookup - before.lookup,
+            other: now.other - before.other,
+        }
     }
 
-    /// The operator's requests since `forget`, by verb and resource.
-    pub fn requests(&mut self) -> Outcome<BTreeMap<String, usize>> {
+    /// The operator's requests to the API server since `reset_counts`, by verb and resource.
+    pub fn requests(&mut self) -> Outcome<Requests> {
         self.seen.0.extend(self.audit.read()?.0);
         let requests = self.seen.requests_by(&user());
         Ok(requests.into_iter().map(|(request, count)| (request.to_string(), count)).collect())
     }
 
-    /// 429 answers since `forget`.
+    /// 429 answers since `reset_counts`.
     pub fn throttled(&self) -> u64 {
         let count = |totals: &Totals| totals.by_status.get(&429).copied().unwrap_or_default();
-        count(&self.dps.control().totals()) - count(&self.counted)
+        count(&self.dps.control().totals()) - count(&self.totals_before)
     }
 
-    /// Waits until the operator has written this many devices' statuses since `forget`, and checks
+    /// Waits until the operator has written this many devices' statuses since `reset_counts`, and checks
     /// that `total` are Ready then. The audit log is read meanwhile: asking the API server would
     /// slow down what is measured.
     pub async fn wait_ready(&mut self, written: usize, total: usize) -> Outcome<Duration> {
         let begun = Instant::now();
         self.wait_written(written).await?;
         let taken = begun.elapsed();
-        match self.ready().await? {
+        match self.count_ready().await? {
             count if count == total => Ok(taken),
             count => Err(format!("{count} of {total} devices are Ready").into()),
         }
@@ -179,7 +184,7 @@ impl Stage {
     }
 
     /// How many devices are Ready.
-    pub async fn ready(&self) -> Outcome<usize> {
+    pub async fn count_ready(&self) -> Outcome<usize> {
         let list = self.devices().list(&ListParams::default()).await?;
         let ready = |device: &&ProvisionedDevice| {
             device.status.as_ref().is_some_and(|status| is_true(&status.conditions, ConditionType::Ready))
@@ -187,14 +192,14 @@ impl Stage {
         Ok(list.items.iter().filter(ready).count())
     }
 
-    /// Waits until the operator has written this many devices' statuses since `forget`.
+    /// Waits until the operator has written this many devices' statuses since `reset_counts`.
     pub async fn wait_written(&mut self, written: usize) -> Outcome<()> {
         let begun = Instant::now();
         let written_already =
             |events: &Events| events.count(&user(), &Request::new("update", "provisioneddevices/status"));
         let mut count = written_already(&self.seen);
         while count < written {
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > TIMEOUT {
                 let logs = self.control_plane.logs_dir();
                 return Err(
                     format!("{count} of {written} statuses are written; see {}", logs.display()).into()
@@ -208,22 +213,18 @@ impl Stage {
         Ok(())
     }
 
-    /// Time from the apply of a single device to Ready.
-    pub async fn first_device(&self) -> Outcome<Duration> {
-        self.one_device("first").await
+    /// Creates one more device and waits until it is Ready. Everything that happened before has been
+    /// looked at by then.
+    pub async fn await_extra_device(&mut self) -> Outcome<Duration> {
+        self.extra_devices += 1;
+        self.time_to_ready(&format!("extra-{}", self.extra_devices)).await
     }
 
-    /// A device created after a restart: when it is Ready, everything before it has been looked at.
-    pub async fn fence(&mut self) -> Outcome<Duration> {
-        self.fences += 1;
-        self.one_device(&format!("fence-{}", self.fences)).await
-    }
-
-    /// Time from the apply of a device of this name to Ready.
-    pub async fn one_device(&self, name: &str) -> Outcome<Duration> {
+    /// Creates a device; returns the time from then to Ready.
+    pub async fn time_to_ready(&self, name: &str) -> Outcome<Duration> {
         let begun = Instant::now();
         create_one(&self.client, NAMESPACE, name).await?;
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < TIMEOUT {
             let device = self.devices().get(name).await?;
             if device.status.is_some_and(|status| is_true(&status.conditions, ConditionType::Ready)) {
                 return Ok(begun.elapsed());
@@ -280,7 +281,7 @@ fn manifests(dps: &Running) -> Value {
     ]})
 }
 
-/// Devices `truck-<number>`.
+/// Creates the devices `truck-<number>`.
 pub async fn create(client: &Client, namespace: &str, from: usize, to: usize) -> Outcome<()> {
     stream::iter((from..to).map(|number| create_number(client, namespace, number)))
         .buffer_unordered(IN_FLIGHT)
