@@ -1,92 +1,94 @@
-//! Durations as people write them in a configuration: `3s`, `500ms`, `2m`, `1h`, `0`.
+//! Durations as people write them in the configuration and in admin requests: `3s`, `500ms`, `1m 30s`, `0`.
+//!
+//! For `#[serde(with)]`. jiff reads and writes them; its error messages do not say what is allowed here.
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serializer, de};
+use jiff::fmt::friendly::SpanParser;
+use jiff::fmt::serde::unsigned_duration::friendly::compact;
+use serde::{Deserialize, Deserializer, de};
 
-/// What a duration in a configuration or in an admin request may look like.
 const ALLOWED: &str =
-    "a duration is a whole number with a unit, ms, s, m or h, such as 3s or 500ms; 0 needs no unit";
+    "a duration is a number with a unit, ms, s, m or h, such as 3s or 500ms; 0 needs no unit";
 
-#[derive(Debug, thiserror::Error)]
-#[error("{text:?} is not a duration; {ALLOWED}")]
-pub struct DurationError {
-    text: String,
-}
+pub(crate) mod required {
+    use super::*;
 
-/// Reads a duration such as `3s`.
-pub fn parse(text: &str) -> Result<Duration, DurationError> {
-    let refused = || DurationError { text: text.to_owned() };
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| refused())?;
-    let milliseconds = match unit {
-        "ms" => Some(number),
-        "s" => number.checked_mul(1_000),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        _ => None,
-    };
-    milliseconds.map(Duration::from_millis).ok_or_else(refused)
-}
+    pub(crate) use compact::required::serialize;
 
-/// For `#[serde(with)]`: the shortest text that reads back.
-pub(crate) fn serialize<S: Serializer>(duration: &Duration, output: S) -> Result<S::Ok, S::Error> {
-    match duration.subsec_millis() {
-        0 => output.collect_str(&format_args!("{}s", duration.as_secs())),
-        _ => output.collect_str(&format_args!("{}ms", duration.as_millis())),
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
+        parse(&String::deserialize(input)?)
     }
 }
 
-/// For `#[serde(deserialize_with)]`.
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(input)?;
-    parse(&text).map_err(de::Error::custom)
-}
-
-/// For `#[serde(with)]` where `null` means that there is none.
+/// `null` is no duration.
 pub(crate) mod optional {
     use super::*;
 
-    pub(crate) fn serialize<S: Serializer>(
-        duration: &Option<Duration>,
-        output: S,
-    ) -> Result<S::Ok, S::Error> {
-        match duration {
-            Some(duration) => super::serialize(duration, output),
-            None => output.serialize_none(),
-        }
-    }
+    pub(crate) use compact::optional::serialize;
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
-        match Option::<String>::deserialize(input)? {
-            None => Ok(None),
-            Some(text) => parse(&text).map(Some).map_err(de::Error::custom),
-        }
+        Option::<String>::deserialize(input)?.map(|text| parse(&text)).transpose()
     }
+}
+
+fn parse<E: de::Error>(text: &str) -> Result<Duration, E> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let refused = |_| E::custom(format_args!("{text:?} is not a duration; {ALLOWED}"));
+    SpanParser::new().parse_unsigned_duration(text).map_err(refused)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde::Serialize;
+    use serde_json::{Value, json};
+
     use super::*;
+
+    #[derive(Deserialize, Serialize)]
+    struct Durations {
+        #[serde(with = "required")]
+        required: Duration,
+        #[serde(with = "optional")]
+        optional: Option<Duration>,
+    }
+
+    fn read(text: &str) -> Result<Durations, serde_json::Error> {
+        serde_json::from_value(json!({"required": text, "optional": text}))
+    }
 
     #[test]
     fn durations_are_read_with_their_unit() {
-        assert_eq!(parse("3s").unwrap(), Duration::from_secs(3));
-        assert_eq!(parse("500ms").unwrap(), Duration::from_millis(500));
-        assert_eq!(parse("2m").unwrap(), Duration::from_secs(120));
-        assert_eq!(parse("1h").unwrap(), Duration::from_secs(3600));
-        assert_eq!(parse("0").unwrap(), Duration::ZERO);
+        for (text, milliseconds) in
+            [("3s", 3_000), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000), ("1m 30s", 90_000), ("0", 0)]
+        {
+            let read = read(text).unwrap();
+            assert_eq!(read.required, Duration::from_millis(milliseconds), "{text}");
+            assert_eq!(read.optional, Some(read.required), "{text}");
+        }
     }
 
     #[test]
     fn anything_else_is_refused_and_the_message_says_what_is_allowed() {
-        for text in ["", "3", "s", "-1s", "3 s", "1.5s", "3days", "99999999999999999h"] {
-            let message = parse(text).unwrap_err().to_string();
-            assert!(message.contains("such as 3s or 500ms"), "{message}");
+        for text in ["", "3", "s", "-1s", "3days", "3 fortnights", "99999999999999999h"] {
+            let message = read(text).err().unwrap().to_string();
+            let expected = format!("{text:?} is not a duration; a duration is a number with a unit");
+            assert!(message.starts_with(&expected), "{message}");
         }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        for milliseconds in [0, 1, 999, 1_000, 90_000, 3_600_001] {
+            let duration = Duration::from_millis(milliseconds);
+            let durations = Durations { required: duration, optional: Some(duration) };
+            let written = serde_json::to_value(durations).unwrap();
+            let read: Durations = serde_json::from_value(written).unwrap();
+            assert_eq!((read.required, read.optional), (duration, Some(duration)));
+        }
+        let none = Durations { required: Duration::ZERO, optional: None };
+        assert_eq!(serde_json::to_value(none).unwrap()["optional"], Value::Null);
     }
 }

@@ -1,6 +1,6 @@
 //! What the simulator is to be: addresses, TLS, timing, quotas and the enrollments it holds.
 
-pub mod duration;
+pub(crate) mod duration;
 mod enrollment;
 mod error;
 mod readings;
@@ -37,7 +37,7 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     pub tls: Tls,
     /// How long an operation is `assigning`; with 0 the first poll finds it done.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(deserialize_with = "duration::required::deserialize")]
     pub think_time: Duration,
     /// Register answers 200 with the assignment instead of 202.
     pub assign_at_once: bool,
@@ -176,9 +176,9 @@ mod tests {
     #[test]
     fn a_mistake_is_told_with_its_place_its_field_and_what_would_do() {
         assert_eq!(
-            refused("listen: 127.0.0.1:0\nthinkTime: 3 sec\n"),
-            "line 2, column 12: thinkTime: \"3 sec\" is not a duration; a duration is a whole number \
-             with a unit, ms, s, m or h, such as 3s or 500ms; 0 needs no unit"
+            refused("listen: 127.0.0.1:0\nthinkTime: 3\n"),
+            "line 2, column 12: thinkTime: \"3\" is not a duration; a duration is a number with a unit, \
+             ms, s, m or h, such as 3s or 500ms; 0 needs no unit"
         );
         assert_eq!(
             refused("readings:\n  location: nowhere\n"),

@@ -64,7 +64,7 @@ pub struct Readings {
     /// A token made with the enrollment's other key than the one the device registered with.
     pub alternate_key: Acceptance,
     /// How long after its expiry a token is still taken.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(deserialize_with = "duration::required::deserialize")]
     pub clock_tolerance: Duration,
 }
 

@@ -11,7 +11,7 @@ use crate::config::{Config, Quotas, duration};
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Settings {
     /// How long an operation is `assigning`.
-    #[serde(with = "duration")]
+    #[serde(with = "duration::required")]
     pub think_time: Duration,
     /// Register answers 200 with the assignment instead of 202.
     pub assign_at_once: bool,

@@ -57,7 +57,7 @@ pub enum FaultAction {
     },
     /// The true answer, late: the wait comes before DPS sees the request, or after with `processed`.
     Delay {
-        #[serde(rename = "for", with = "duration")]
+        #[serde(rename = "for", with = "duration::required")]
         time: Duration,
     },
     /// Exactly this answer.

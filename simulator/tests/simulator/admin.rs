@@ -129,7 +129,7 @@ async fn settings_are_changed_one_by_one() {
     assert_eq!(
         settings,
         json!({
-            "thinkTime": "120s",
+            "thinkTime": "2m",
             "assignAtOnce": false,
             "retryAfter": null,
             "quotas": {"registrationsPerMinute": 7, "pollsPerTenSeconds": 5},
