@@ -6,7 +6,7 @@ use std::time::Duration;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why there is no answer of use.
+/// Why a request to the admin API failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     #[error("the simulator's admin API cannot be asked")]
@@ -15,8 +15,8 @@ pub enum AdminError {
     Refused(String),
 }
 
-/// One request to a server on loopback. By hand and not with a program, because the arguments of
-/// a program can be read by everybody and the body holds a key.
+/// Sends one request to a server on loopback. No other program is started for that: every user can
+/// read the arguments of a program, and the body holds a key.
 pub fn call(server: SocketAddr, request: &str, body: &str) -> Result<String, AdminError> {
     let mut stream = TcpStream::connect_timeout(&server, ANSWER_TIMEOUT)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
@@ -29,8 +29,8 @@ pub fn call(server: SocketAddr, request: &str, body: &str) -> Result<String, Adm
     answer_in(BufReader::new(stream))
 }
 
-/// The body of an answer that is success. Its length says where it ends: who forwards a port may
-/// keep the connection open long after that.
+/// The body of a successful answer. Its length says where it ends: a port forwarding may keep the
+/// connection open long after that.
 fn answer_in(mut reader: impl BufRead) -> Result<String, AdminError> {
     let mut status = String::new();
     reader.read_line(&mut status)?;

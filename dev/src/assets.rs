@@ -11,7 +11,7 @@ pub struct Assets {
 
 impl Assets {
     /// Runs `build-control-plane`: it honours `KUBEBUILDER_ASSETS`, finds what was compiled
-    /// before, or compiles (minutes, with its progress on our stderr).
+    /// before, or compiles, which takes minutes and prints its progress to standard error.
     pub fn locate() -> Result<Self, Error> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("build-control-plane");
         let output = Command::new(&script)
@@ -22,14 +22,14 @@ impl Assets {
         if !output.status.success() {
             return Err(Error::Assets(format!("build-control-plane ended with {}", output.status)));
         }
-        let said = String::from_utf8_lossy(&output.stdout);
-        match said.lines().last() {
+        let printed = String::from_utf8_lossy(&output.stdout);
+        match printed.lines().last() {
             Some(folder) => Ok(Self { folder: PathBuf::from(folder) }),
             None => Err(Error::Assets("build-control-plane named no folder".to_owned())),
         }
     }
 
-    /// The folder.
+    /// The path of the folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -1,4 +1,4 @@
-//! The API server's audit log: a second witness of every request, who made it and what came of it.
+//! The API server's audit log: every request, with its user and its answer.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::error::Error;
 
-/// What was asked of which kind of object; displayed as `update devices/status`.
+/// What was requested of which kind of object; displayed as `update devices/status`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Request {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
@@ -47,25 +47,25 @@ impl fmt::Display for Request {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "Line")]
 pub struct Event {
-    /// The request; the same for all events about it.
+    /// The id of the request; all events about one request have the same.
     pub audit_id: String,
     /// `ResponseStarted` (watches only), `ResponseComplete` or `Panic`.
     pub stage: String,
-    /// What was asked.
+    /// Verb and kind of object.
     pub request: Request,
-    /// Empty for objects without one, and for requests over all namespaces.
+    /// The object's namespace; empty for objects without one, and for requests over all namespaces.
     pub namespace: String,
-    /// Empty for lists, watches and creations of a generated name.
+    /// The object's name; empty for lists, watches and creations with a generated name.
     pub name: String,
-    /// For a ServiceAccount `system:serviceaccount:NAMESPACE:NAME`.
+    /// The user; for a ServiceAccount `system:serviceaccount:NAMESPACE:NAME`.
     pub user: String,
-    /// What the client called itself.
+    /// The client's `User-Agent`.
     pub user_agent: String,
-    /// Path and query.
+    /// Path and query of the request.
     pub uri: String,
     /// HTTP status of the answer, where there was one.
     pub code: Option<u16>,
-    /// When the request came in: RFC 3339, UTC, microseconds, so that text order is time order.
+    /// When the request arrived: RFC 3339, UTC, microseconds, so that text order is time order.
     pub received: String,
     /// When this stage was reached, in the same form.
     pub stage_reached: String,
@@ -135,7 +135,7 @@ impl From<Line> for Event {
 pub struct Events(pub Vec<Event>);
 
 impl Events {
-    /// Every request of `user` with how often it was made, whatever came of it.
+    /// The requests of `user` with how often each was made, successful or not.
     pub fn requests_by(&self, user: &str) -> BTreeMap<Request, usize> {
         let mut seen = HashSet::new();
         let mut counts = BTreeMap::new();
@@ -147,7 +147,7 @@ impl Events {
         counts
     }
 
-    /// How often `user` asked for it.
+    /// How often `user` made this request.
     pub fn count(&self, user: &str, request: &Request) -> usize {
         self.requests_by(user).get(request).copied().unwrap_or(0)
     }
@@ -167,8 +167,8 @@ impl Tail {
         Self { path: path.to_owned(), offset: 0, lines: 0 }
     }
 
-    /// What was written since the last call. An event is there shortly after its answer, not
-    /// before it: who expects one asks again until a deadline.
+    /// The events since the last call. An event is written shortly after the answer was sent, so a
+    /// caller that expects one reads again until a deadline.
     pub fn read(&mut self) -> Result<Events, Error> {
         let mut bytes = Vec::new();
         File::open(&self.path)

@@ -1,4 +1,4 @@
-//! Everything in here is made anew for each start and trusted by nothing else.
+//! The keys and certificates of a control plane. Each start makes new ones, which nothing else trusts.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -8,13 +8,13 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
+use crate::directory::Directory;
 use crate::error::Error;
-use crate::files::Home;
 
-/// What a node of ours is called.
+/// The name of the node.
 pub(crate) const NODE_NAME: &str = "dps-node";
 
-/// Names under which the API server is reached; Pods take its service's address.
+/// Names under which the API server is reached; Pods use the address of its service.
 const SERVER_NAMES: [&str; 7] = [
     "localhost",
     "127.0.0.1",
@@ -25,7 +25,7 @@ const SERVER_NAMES: [&str; 7] = [
     "kubernetes.default.svc.cluster.local",
 ];
 
-/// The first address of the range for services is the API server's.
+/// The addresses of services; the first one is the API server's.
 pub(crate) const SERVICE_RANGE: &str = "10.0.0.0/24";
 const KUBERNETES_SERVICE: &str = "10.0.0.1";
 
@@ -45,25 +45,25 @@ pub(crate) struct Certificates {
     pub(crate) admin: Identity,
     pub(crate) controller_manager: Identity,
     pub(crate) node: NodeIdentities,
-    /// ES256: the API server takes it as well as the customary RSA key, and ring can make it.
+    /// For ES256: the API server accepts it as well as the usual RSA key, and ring can make it.
     pub(crate) service_account_key: PathBuf,
     pub(crate) service_account_public_key: PathBuf,
 }
 
 impl Certificates {
     /// `address` is where the API server is reached besides 127.0.0.1.
-    pub(crate) fn create(home: &Home, address: Option<Ipv4Addr>) -> Result<Self, Error> {
+    pub(crate) fn create(directory: &Directory, address: Option<Ipv4Addr>) -> Result<Self, Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "dps-dev control plane");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate()?;
         let ca_pem = params.self_signed(&key)?.pem();
-        let authority = Authority { home, issuer: Issuer::new(params, key) };
+        let authority = Authority { directory, issuer: Issuer::new(params, key) };
 
         let tokens = KeyPair::generate()?;
         Ok(Self {
-            ca: home.write("ca.crt", &ca_pem)?,
+            ca: directory.write("ca.crt", &ca_pem)?,
             ca_pem,
             server: authority.server(address)?,
             admin: authority.client("admin", "admin", Some("system:masters"))?,
@@ -73,13 +73,13 @@ impl Certificates {
                 None,
             )?,
             node: NodeIdentities::issue(&authority)?,
-            service_account_key: home.write("service-account.key", &tokens.serialize_pem())?,
-            service_account_public_key: home.write("service-account.pub", &tokens.public_key_pem())?,
+            service_account_key: directory.write("service-account.key", &tokens.serialize_pem())?,
+            service_account_public_key: directory.write("service-account.pub", &tokens.public_key_pem())?,
         })
     }
 }
 
-/// Who the components of a node are.
+/// The certificates of a node's components.
 #[derive(Debug)]
 pub(crate) struct NodeIdentities {
     pub(crate) kubelet: Identity,
@@ -99,7 +99,7 @@ impl NodeIdentities {
 }
 
 struct Authority<'a> {
-    home: &'a Home,
+    directory: &'a Directory,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -129,8 +129,8 @@ impl Authority<'_> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Identity {
-            certificate: self.home.write(&format!("{file}.crt"), &certificate.pem())?,
-            key: self.home.write(&format!("{file}.key"), &key.serialize_pem())?,
+            certificate: self.directory.write(&format!("{file}.crt"), &certificate.pem())?,
+            key: self.directory.write(&format!("{file}.key"), &key.serialize_pem())?,
         })
     }
 }

@@ -1,16 +1,17 @@
 //! The command line of each component.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::assets::Assets;
 use crate::certificates::{Certificates, SERVICE_RANGE};
+use crate::directory::Directory;
 use crate::error::Error;
-use crate::files::Home;
 use crate::options::Options;
 use crate::ports;
 
-/// Every request once, when its answer is out; a watch also when it begins.
+/// Each request is logged once, when its answer was sent; a watch also when it begins.
 const AUDIT_POLICY: &str = r#"{
   "apiVersion": "audit.k8s.io/v1",
   "kind": "Policy",
@@ -19,7 +20,7 @@ const AUDIT_POLICY: &str = r#"{
 }
 "#;
 
-/// What an operator meets in a cluster that concerns it. A further `--controllers` flag adds to
+/// The controllers of a cluster that affect an operator. A further `--controllers` flag adds to
 /// these.
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,\
                            serviceaccount-controller,clusterrole-aggregation-controller";
@@ -69,7 +70,7 @@ impl Ports {
     }
 }
 
-/// All that decides the command lines.
+/// What the command lines depend on.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) options: Options,
@@ -86,7 +87,7 @@ impl Plan {
     pub(crate) fn new(
         options: Options,
         assets: Assets,
-        home: &Home,
+        directory: &Directory,
         certificates: Certificates,
     ) -> Result<Self, Error> {
         Ok(Self {
@@ -94,10 +95,10 @@ impl Plan {
             assets,
             ports: Ports::free()?,
             certificates,
-            audit_policy: home.write("audit-policy.json", AUDIT_POLICY)?,
-            audit_log: home.logs().join("audit.log"),
-            etcd_data: home.join("etcd"),
-            controller_manager_kubeconfig: home.join("controller-manager.kubeconfig"),
+            audit_policy: directory.write("audit-policy.json", AUDIT_POLICY)?,
+            audit_log: directory.logs().join("audit.log"),
+            etcd_data: directory.join("etcd"),
+            controller_manager_kubeconfig: directory.join("controller-manager.kubeconfig"),
         })
     }
 
@@ -143,13 +144,13 @@ impl Plan {
             .arg(format!("--service-cluster-ip-range={SERVICE_RANGE}"))
             .arg(path_flag("--audit-policy-file", &self.audit_policy))
             .arg(path_flag("--audit-log-path", &self.audit_log))
-            // Rotation would take events away from under a reader.
+            // A rotation would remove events that a reader has not read yet.
             .arg("--audit-log-maxsize=0")
             .args(&self.options.api_server_flags);
     }
 
-    /// Where it listens, and what more it does where there is a node.
-    fn api_server_address(&self) -> Vec<std::ffi::OsString> {
+    /// Where the API server listens, and what it needs for a node.
+    fn api_server_address(&self) -> Vec<OsString> {
         let Some(address) = self.options.node_address else {
             return [
                 "--bind-address=127.0.0.1",
@@ -159,7 +160,7 @@ impl Plan {
             .map(Into::into)
             .into();
         };
-        // Logs and port forwarding go through the kubelet, which asks who wants them.
+        // Logs and port forwarding go through the kubelet, which checks the client's certificate.
         let kubelet_client = &self.certificates.admin;
         vec![
             "--bind-address=0.0.0.0".into(),
@@ -182,18 +183,18 @@ impl Plan {
             .args(["--use-service-account-credentials=true", "--leader-elect=false"])
             .arg("--bind-address=127.0.0.1")
             .arg(format!("--secure-port={}", self.ports.controller_manager))
-            // The API server's certificate names the same host: its health is asked for over TLS
-            // that is verified.
+            // The API server's certificate is for the same host, so that the certificate can be
+            // verified when `/healthz` is called.
             .arg(path_flag("--tls-cert-file", &server.certificate))
             .arg(path_flag("--tls-private-key-file", &server.key))
-            // Of the controllers that come with a node one makes this folder wherever it is.
+            // One of the controllers that a node needs creates this folder.
             .arg(path_flag("--flex-volume-plugin-dir", &self.etcd_data.with_file_name("volume-plugins")))
             .args(&self.options.controller_manager_flags);
     }
 }
 
-fn path_flag(flag: &str, path: &Path) -> std::ffi::OsString {
-    let mut argument = std::ffi::OsString::from(flag);
+fn path_flag(flag: &str, path: &Path) -> OsString {
+    let mut argument = OsString::from(flag);
     argument.push("=");
     argument.push(path);
     argument

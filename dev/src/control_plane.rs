@@ -6,17 +6,18 @@ use crate::assets::Assets;
 use crate::audit::{Events, Tail};
 use crate::certificates::Certificates;
 use crate::components::{Component, Plan, Ports};
+use crate::directory::Directory;
 use crate::error::Error;
-use crate::files::Home;
 use crate::kubectl::{Credentials, Kubectl, kubeconfig};
 use crate::options::Options;
 use crate::process::{Guarded, Signal};
 use crate::processes::Processes;
 
-/// After that a component that was asked to end is killed. The API server ends in a second, or
-/// not before the last client's watch does: nothing is lost by not waiting for that.
+/// How long a component may take to end before it is killed. The API server ends within a second,
+/// or when the last client's watch ends: nothing is lost by not waiting for that.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// For kubectl while something starts: a server that accepts and never answers is not ready.
+/// For kubectl while a component starts: a server that accepts a connection and does not answer is
+/// not ready.
 const REQUEST_TIMEOUT: &str = "--request-timeout=5s";
 /// A port can be taken between being chosen and being listened on.
 const ATTEMPTS: usize = 3;
@@ -30,7 +31,7 @@ pub struct ControlPlane {
     plan: Plan,
     url: String,
     kubectl: Kubectl,
-    home: Home,
+    directory: Directory,
 }
 
 impl ControlPlane {
@@ -38,24 +39,24 @@ impl ControlPlane {
     /// established and, with kube-controller-manager, the `default` ServiceAccount exists.
     pub fn start(options: Options) -> Result<Self, Error> {
         let assets = Assets::locate()?;
-        let home = Home::new(options.directory.as_deref())?;
-        let certificates = Certificates::create(&home, options.node_address)?;
-        let plan = Plan::new(options, assets, &home, certificates)?;
+        let directory = Directory::new(options.directory.as_deref())?;
+        let certificates = Certificates::create(&directory, options.node_address)?;
+        let plan = Plan::new(options, assets, &directory, certificates)?;
         let mut control_plane = Self {
-            processes: Processes::new(home.logs()),
+            processes: Processes::new(directory.logs()),
             url: plan.ports.api_server_url(),
             kubectl: Kubectl {
                 binary: plan.assets.binary("kubectl"),
-                kubeconfig: home.join("admin.kubeconfig"),
-                cache: home.join("kubectl-cache"),
+                kubeconfig: directory.join("admin.kubeconfig"),
+                cache: directory.join("kubectl-cache"),
             },
             plan,
-            home,
+            directory,
         };
-        let outcome = control_plane.bring_up();
-        // Such an error names a log. Others, as a CRD that is refused, say all there is to know.
+        let outcome = control_plane.start_components();
+        // Such an error names a log in the folder. Others, such as a refused CRD, need no log.
         if let Err(Error::Component { .. }) = outcome {
-            control_plane.home.keep();
+            control_plane.directory.keep();
         }
         outcome.map(|()| control_plane)
     }
@@ -75,22 +76,22 @@ impl ControlPlane {
         self.processes.check()
     }
 
-    /// The folder with everything.
+    /// The folder with data, keys and logs.
     pub fn directory(&self) -> &Path {
-        self.home.path()
+        self.directory.path()
     }
 
     /// The folder with each component's log and the audit log.
     pub fn logs_dir(&self) -> PathBuf {
-        self.home.logs()
+        self.directory.logs()
     }
 
-    /// Leaves a temporary folder behind at the end.
+    /// Keeps a temporary folder at the end.
     pub fn keep_directory(&self) {
-        self.home.keep();
+        self.directory.keep();
     }
 
-    /// Where the binaries are.
+    /// The folder with the binaries.
     pub fn assets(&self) -> &Assets {
         &self.plan.assets
     }
@@ -105,12 +106,12 @@ impl ControlPlane {
         &self.url
     }
 
-    /// The certificate that vouches for the API server.
+    /// The certificate of the CA that issued the API server's.
     pub fn ca_pem(&self) -> &str {
         &self.plan.certificates.ca_pem
     }
 
-    /// kubectl as the administrator.
+    /// kubectl, to be run as the administrator.
     pub fn kubectl(&self) -> Command {
         self.kubectl.command()
     }
@@ -130,25 +131,25 @@ impl ControlPlane {
         self.kubectl.apply(manifest)
     }
 
-    /// A token of an existing ServiceAccount, good for a day.
+    /// A token of an existing ServiceAccount, valid for a day.
     pub fn service_account_token(&self, namespace: &str, name: &str) -> Result<String, Error> {
         let token = self.kubectl_ok(&["create", "token", name, "-n", namespace, "--duration=24h"])?;
         Ok(token.trim().to_owned())
     }
 
-    /// A kubeconfig with such a token: what a Pod of that ServiceAccount may do.
+    /// A kubeconfig with such a token: its user may do what a Pod of that ServiceAccount may do.
     pub fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf, Error> {
         let token = self.service_account_token(namespace, name)?;
         let user = format!("{namespace}-{name}");
         self.write_kubeconfig(&user, &self.url, &Credentials::Token(&token))
     }
 
-    /// The API server's audit log: level Metadata, all requests.
+    /// The API server's audit log, with all requests at level Metadata.
     pub fn audit_log(&self) -> &Path {
         &self.plan.audit_log
     }
 
-    /// All events so far.
+    /// All events of the audit log so far.
     pub fn audit_events(&self) -> Result<Events, Error> {
         Tail::new(self.audit_log()).read()
     }
@@ -177,16 +178,16 @@ impl ControlPlane {
         self.processes.kill(Component::ApiServer.name());
     }
 
-    /// Kills the API server if it runs, starts it on the port it had and waits until it is ready.
+    /// Kills the API server if it runs, starts it on the same port and waits until it is ready.
     pub fn restart_api_server(&mut self) -> Result<(), Error> {
         self.kill_api_server();
         self.launch(Component::ApiServer)?;
         self.await_api_server()
     }
 
-    fn bring_up(&mut self) -> Result<(), Error> {
+    fn start_components(&mut self) -> Result<(), Error> {
         for _ in 1..ATTEMPTS {
-            match self.try_bring_up() {
+            match self.try_start_components() {
                 Err(Error::Component { tail, .. }) if tail.contains(PORT_TAKEN) => {
                     self.processes.kill_all();
                     self.plan.ports = Ports::free()?;
@@ -195,12 +196,12 @@ impl ControlPlane {
                 other => return other,
             }
         }
-        self.try_bring_up()
+        self.try_start_components()
     }
 
-    fn try_bring_up(&mut self) -> Result<(), Error> {
+    fn try_start_components(&mut self) -> Result<(), Error> {
         self.write_kubeconfigs()?;
-        // The API server is patient with its store: they start side by side.
+        // The API server waits for etcd, so both start at the same time.
         self.launch(Component::Etcd)?;
         self.launch(Component::ApiServer)?;
         self.await_api_server()?;
@@ -230,10 +231,10 @@ impl ControlPlane {
         &self,
         user: &str,
         server: &str,
-        who: &Credentials,
+        credentials: &Credentials,
     ) -> Result<PathBuf, Error> {
-        let text = kubeconfig(server, &self.plan.certificates.ca, user, who);
-        self.home.write(&format!("{user}.kubeconfig"), &text)
+        let text = kubeconfig(server, &self.plan.certificates.ca, user, credentials);
+        self.directory.write(&format!("{user}.kubeconfig"), &text)
     }
 
     fn launch(&mut self, component: Component) -> Result<(), Error> {

@@ -6,18 +6,18 @@ use crate::process;
 /// Why the control plane could not be brought up or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The binaries are neither given nor could they be compiled; progress and cause were
-    /// printed by `build-control-plane`.
+    /// The binaries were neither given nor could they be compiled; `build-control-plane` printed
+    /// the cause.
     #[error("the control plane's binaries are missing: {0}")]
     Assets(String),
-    /// A file or folder of ours could not be handled.
+    /// A file or folder could not be read, written or created.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// A key or certificate could not be made.
@@ -26,21 +26,21 @@ pub enum Error {
     /// No free port was found.
     #[error("no free port between {first} and {last}")]
     NoFreePort {
-        /// Lower end of the range that was tried.
+        /// The first port that was tried.
         first: u16,
-        /// Upper end, included.
+        /// The last port that was tried.
         last: u16,
     },
     /// A component ended or did not become ready in time.
     #[error("{component} {problem}; the end of its log {}:\n{tail}", log.display())]
     Component {
-        /// Which one.
+        /// Its name.
         component: &'static str,
-        /// What it did or failed to do.
+        /// What went wrong.
         problem: String,
-        /// Its whole log.
+        /// The file with its log.
         log: PathBuf,
-        /// The last lines of it.
+        /// The last lines of the log.
         tail: String,
     },
     /// A process could not be started, signalled or waited for.
@@ -60,7 +60,7 @@ pub enum Error {
     /// A program of the system or of the node failed.
     #[error("{program} {arguments}: {problem}")]
     Tool {
-        /// Which one.
+        /// Its name.
         program: &'static str,
         /// Its arguments.
         arguments: String,
@@ -70,9 +70,9 @@ pub enum Error {
     /// A line of the audit log is not an audit event.
     #[error("line {line} of the audit log is not an event")]
     Audit {
-        /// Counted from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// Why it cannot be read.
         source: serde_json::Error,
     },
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::certificates::Identity;
 use crate::error::Error;
 
-/// kubectl with a kubeconfig of ours and nothing of the user's.
+/// kubectl with this kubeconfig, without the user's own settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Kubectl {
     pub(crate) binary: PathBuf,
@@ -20,14 +20,14 @@ impl Kubectl {
         let mut command = Command::new(&self.binary);
         command
             .env("KUBECONFIG", &self.kubeconfig)
-            // What kubectl remembers of a server is keyed by host and port, for hours: another
-            // control plane on the same port would be taken for the earlier one.
+            // kubectl caches what it knows of a server by host and port, for hours: another control
+            // plane on the same port would be taken for the earlier one.
             .env("KUBECACHEDIR", &self.cache)
             .env("KUBERC", "off");
         command
     }
 
-    /// What it printed.
+    /// Runs kubectl; returns its stdout, or an error with its stderr.
     pub(crate) fn ok(&self, arguments: &[&str]) -> Result<String, Error> {
         self.run(arguments, None)
     }
@@ -46,7 +46,7 @@ impl Kubectl {
             .spawn()
             .map_err(Error::KubectlMissing)?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-            // When kubectl ends before it has read all, its stderr says more than this would.
+            // When kubectl ends before it has read all, its stderr says why.
             let _ = stdin.write_all(input.as_bytes());
         }
         let output = child.wait_with_output().map_err(Error::KubectlMissing)?;
@@ -60,15 +60,15 @@ impl Kubectl {
     }
 }
 
-/// How a kubeconfig proves who its user is.
+/// How the user of a kubeconfig authenticates.
 pub(crate) enum Credentials<'a> {
     Certificate(&'a Identity),
     Token(&'a str),
 }
 
-/// The text of a kubeconfig: JSON, which every reader of YAML reads.
-pub(crate) fn kubeconfig(server: &str, ca: &Path, user: &str, who: &Credentials) -> String {
-    let credentials = match who {
+/// The text of a kubeconfig, in JSON, which every YAML parser reads.
+pub(crate) fn kubeconfig(server: &str, ca: &Path, user: &str, credentials: &Credentials) -> String {
+    let credentials = match credentials {
         Credentials::Certificate(identity) => json!({
             "client-certificate": identity.certificate,
             "client-key": identity.key,

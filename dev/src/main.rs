@@ -6,8 +6,9 @@ mod checkout;
 mod cli;
 mod demo;
 mod e2e;
+mod progress;
 mod reference;
-mod story;
+mod stop;
 mod up;
 
 use std::error::Error;
@@ -27,6 +28,6 @@ fn main() -> ExitCode {
 }
 
 fn report(error: &dyn Error) {
-    // Without a stderr the exit code has to do.
+    // Without a standard error there is only the exit code.
     let _ = writeln!(std::io::stderr(), "dps-dev: {}", causes::with_causes(error));
 }

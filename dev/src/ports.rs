@@ -4,17 +4,17 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use crate::error::Error;
 
-/// Below the range from which systems take the local ports of outgoing connections: a port
-/// that was free stays free until its server listens, and while that server is restarted.
+/// The ports are below the range for outgoing connections: a port that was free stays free until
+/// its server listens, and while that server is restarted.
 const FIRST: u16 = 20_000;
 const LAST: u16 = 29_999;
 
-/// Random enough to keep control planes apart that start at the same moment.
+/// A number that differs between control planes that start at the same moment.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// `N` different ports of 127.0.0.1 that nobody listens on.
+/// `N` different free ports of 127.0.0.1.
 pub(crate) fn free<const N: usize>() -> Result<[u16; N], Error> {
     let span = usize::from(LAST - FIRST) + 1;
     let begin = random() as usize % span;

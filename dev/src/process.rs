@@ -1,11 +1,11 @@
-//! Child processes that never outlive us, whatever ends us.
+//! Child processes that never outlive this process, however it ends.
 //!
 //! Each program is started by a small shell guard. The guard leaves a watcher behind and then
-//! *becomes* the program (`exec`), so the pid the standard library knows is the program's own and
-//! its exit status is the real one. The watcher blocks on a pipe of which this process holds the
-//! only writing end: when this process is gone (returned, panicked, was killed) the kernel closes
-//! the pipe and the watcher ends the program. Destructors need not run for that, and unlike the
-//! kernel's parent-death signal it does not depend on the thread that did the spawning.
+//! *becomes* the program (`exec`), so the pid that the standard library knows and the exit status are
+//! the program's own. The watcher blocks on a pipe of which this process holds the only writing end:
+//! when this process has ended (it returned, panicked or was killed) the kernel closes the pipe and
+//! the watcher ends the program. That needs no destructor and, unlike the kernel's parent-death
+//! signal, does not depend on the thread that started the program.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, kill_process};
 
-/// How often an end is looked for; short against anything a caller could measure.
+/// How often a process is checked for its end; shorter than what a caller would notice.
 const POLL: Duration = Duration::from_millis(5);
 
-/// One line on the pipe says "it ended and was reaped, its pid may belong to another": the watcher
-/// must not signal it. End of file says "the parent is gone". The watcher ignores what a terminal
-/// or a process group may throw at it, and lets go of the log so that readers of it see its end.
+/// A line on the pipe means that the program has ended and was reaped: its pid may belong to another
+/// process by now, so the watcher must not signal it. End of file means that the parent has ended.
+/// The watcher ignores the signals of a terminal or a process group, and closes the log so that its
+/// readers see the end of it.
 const GUARD: &str = r#"
 exec 3<&0 </dev/null
 guarded=$$
@@ -39,35 +40,35 @@ guarded=$$
 exec "$@" 3<&-
 "#;
 
-/// Why a guarded process could not be handled.
+/// Why a guarded process could not be started, signalled or observed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Its log file could not be opened.
     #[error("cannot open the log {}", path.display())]
     Log {
-        /// The log.
+        /// The log file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The shell that guards it could not be started.
     #[error("cannot start {program}")]
     Spawn {
-        /// The program that should have run.
+        /// The program.
         program: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It could not be waited for, signalled or looked at.
+    /// It could not be waited for, signalled or observed.
     #[error("cannot {action} {program} (pid {pid})")]
     Handle {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
         /// The program.
         program: String,
         /// Its pid.
         pid: u32,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -75,13 +76,13 @@ pub enum Error {
 /// A signal that [`Guarded::signal`] sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: please end.
+    /// SIGTERM: asks the process to end.
     Terminate,
     /// SIGINT: what Ctrl-C sends.
     Interrupt,
-    /// SIGSTOP: freeze, as a machine that hangs does.
+    /// SIGSTOP: suspends the process, as on a machine that hangs.
     Stop,
-    /// SIGCONT: go on after [`Signal::Stop`].
+    /// SIGCONT: continues the process after [`Signal::Stop`].
     Continue,
 }
 
@@ -101,16 +102,16 @@ impl From<Signal> for rustix::process::Signal {
 pub struct Guarded {
     program: String,
     child: Child,
-    lifeline: Option<ChildStdin>,
+    watcher_pipe: Option<ChildStdin>,
     log: PathBuf,
 }
 
 impl Guarded {
     /// Starts `command` with its output appended to `log_file` and nothing on its stdin.
     ///
-    /// Program, arguments, environment changes and working directory are taken from `command`;
-    /// its stdio settings and `env_clear` cannot be read back and are not. A program that does
-    /// not exist shows as an exit with status 127 and a line in the log, not as an error here.
+    /// Program, arguments, environment changes and working directory are taken from `command`; its
+    /// stdio settings and `env_clear` are not, because they cannot be read. A program that does not
+    /// exist is no error here: it ends with status 127 and a line in the log.
     pub fn spawn(command: &Command, log_file: &Path) -> Result<Self, Error> {
         let log_error = |source| Error::Log { path: log_file.to_owned(), source };
         let log = OpenOptions::new().create(true).append(true).open(log_file).map_err(log_error)?;
@@ -118,8 +119,8 @@ impl Guarded {
         Self::spawn_with(command, log.into(), errors.into(), log_file.to_owned())
     }
 
-    /// Starts `command` in the same way, but with our own output: somebody reads along. It has no log.
-    pub fn spawn_in_view(command: &Command) -> Result<Self, Error> {
+    /// Starts `command` in the same way, but with the output of this process and without a log.
+    pub fn spawn_inheriting_output(command: &Command) -> Result<Self, Error> {
         Self::spawn_with(command, Stdio::inherit(), Stdio::inherit(), PathBuf::new())
     }
 
@@ -132,8 +133,8 @@ impl Guarded {
             .spawn()
             .map_err(|source| Error::Spawn { program: program.clone(), source })?;
         // Taken out of the child, because waiting for a `Child` closes the pipe it still holds.
-        let lifeline = child.stdin.take();
-        Ok(Self { program, child, lifeline, log })
+        let watcher_pipe = child.stdin.take();
+        Ok(Self { program, child, watcher_pipe, log })
     }
 
     /// The pid of the program itself, also after it ended.
@@ -141,7 +142,7 @@ impl Guarded {
         self.child.id()
     }
 
-    /// Where its output goes.
+    /// The file with its output.
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -184,7 +185,7 @@ impl Guarded {
         }
     }
 
-    /// SIGTERM, and SIGKILL when it still runs after `timeout`: the status tells which it was.
+    /// Sends SIGTERM, and SIGKILL when it still runs after `timeout`: the status tells which it was.
     pub fn terminate(&mut self, timeout: Duration) -> Result<ExitStatus, Error> {
         self.signal(Signal::Terminate)?;
         match self.wait_timeout(timeout)? {
@@ -193,7 +194,7 @@ impl Guarded {
         }
     }
 
-    /// SIGKILL, then waits for the end.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(&mut self) -> Result<ExitStatus, Error> {
         self.child.kill().map_err(|source| self.error("kill", source))?;
         self.wait()
@@ -209,7 +210,7 @@ impl Guarded {
             .map_err(|error| self.error("signal", error.into()))
     }
 
-    /// Memory it holds (`VmRSS` of `/proc/PID/status`, so on Linux only), in KiB.
+    /// Its resident memory in KiB: `VmRSS` of `/proc/PID/status`, so on Linux only.
     pub fn resident_kib(&self) -> Result<u64, Error> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))
             .map_err(|source| self.error("read the memory of", source))?;
@@ -219,9 +220,9 @@ impl Guarded {
     }
 
     fn release_watcher(&mut self) {
-        if let Some(mut lifeline) = self.lifeline.take() {
-            // It fails only when somebody ended the watcher: then there is nobody to tell.
-            let _ = lifeline.write_all(b"ended\n");
+        if let Some(mut pipe) = self.watcher_pipe.take() {
+            // It fails only when the watcher has ended: then there is no watcher to release.
+            let _ = pipe.write_all(b"ended\n");
         }
     }
 
@@ -232,7 +233,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // When even killing fails, dropping the pipe makes the watcher try it once more.
+        // When killing fails, the closed pipe makes the watcher try it again.
         let _ = self.kill();
     }
 }
@@ -257,7 +258,7 @@ fn guard_of(command: &Command) -> Command {
     if let Some(folder) = command.get_current_dir() {
         guard.current_dir(folder);
     }
-    // A group of its own keeps Ctrl-C of a terminal away: we end it, in our order.
+    // In a process group of its own it does not get Ctrl-C of the terminal: this process ends it.
     guard.process_group(0);
     guard
 }

@@ -1,4 +1,4 @@
-//! `dps-dev reference`: the CRDs as a page to read, so that it cannot say anything else than they do.
+//! `dps-dev reference`: a page for readers that is generated from the CRDs, so that it cannot differ from them.
 
 use std::error::Error;
 use std::fs;
@@ -55,7 +55,7 @@ fn kind(crd: &Value) -> String {
     for version in versions {
         let schema = &version["schema"]["openAPIV3Schema"];
         let group = format!("{}/{}", text(&crd["spec"]["group"]), text(&version["name"]));
-        page.push_str(&format!("\n{}\n", prose(schema)));
+        page.push_str(&format!("\n{}\n", sentence(schema)));
         page.push_str(&format!(
             "\n`apiVersion: {group}`, short name `{}`, categories {}.\n",
             texts(&names["shortNames"]).join("`, `"),
@@ -80,7 +80,7 @@ fn kind(crd: &Value) -> String {
     page
 }
 
-/// Rules that concern the whole object.
+/// The rules for the whole object.
 fn rules_of_root(schema: &Value) -> String {
     let rules = messages(schema);
     if rules.is_empty() {
@@ -90,7 +90,7 @@ fn rules_of_root(schema: &Value) -> String {
     format!("\nThe API server refuses an object with these words when it breaks a rule:\n\n{items}")
 }
 
-/// A row for each field below, in the order of their names.
+/// Adds a row for each field of the schema, in the order of their names.
 fn fields_of(schema: &Value, path: &str, rows: &mut Vec<String>) {
     let required = texts(&schema["required"]);
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -119,7 +119,7 @@ fn type_of(field: &Value) -> String {
     }
 }
 
-/// What a reader has to know of a field, in one cell.
+/// The cell that describes a field.
 fn meaning(field: &Value, required: bool) -> String {
     let inner = match text(&field["type"]) {
         "array" => &field["items"],
@@ -128,13 +128,13 @@ fn meaning(field: &Value, required: bool) -> String {
     };
     let mut parts = Vec::new();
     parts.extend(required.then(|| "**Required.**".to_owned()));
-    parts.push(prose(field));
+    parts.push(sentence(field));
     let values = texts(&field["enum"]);
     parts.extend((!values.is_empty()).then(|| format!("One of {}.", code(&values))));
     let default = &field["default"];
-    parts.extend((!default.is_null()).then(|| format!("Default: `{}`.", shown(default))));
+    parts.extend((!default.is_null()).then(|| format!("Default: `{}`.", default_text(default))));
     parts.extend(limits(field));
-    // What an element with fields of its own says has rows of its own.
+    // Elements with fields have rows for these.
     if inner["properties"].is_null() {
         let each = limits(inner).join(" ");
         parts.extend((!each.is_empty()).then(|| format!("Each of them: {each}")));
@@ -163,20 +163,20 @@ fn limits(schema: &Value) -> Vec<String> {
     limits.into_iter().flatten().collect()
 }
 
-/// Messages of the schema's own rules.
+/// The messages of the schema's own rules.
 fn messages(schema: &Value) -> Vec<&str> {
     let rules = schema["x-kubernetes-validations"].as_array().map(Vec::as_slice).unwrap_or_default();
     rules.iter().map(|rule| text(&rule["message"])).collect()
 }
 
 /// The description as one line that ends like a sentence.
-fn prose(schema: &Value) -> String {
+fn sentence(schema: &Value) -> String {
     let line = text(&schema["description"]).split_whitespace().collect::<Vec<_>>().join(" ");
     let end = if line.is_empty() || line.ends_with(['.', '!', '?']) { "" } else { "." };
     format!("{}{end}", markdown(&line))
 }
 
-fn shown(value: &Value) -> String {
+fn default_text(value: &Value) -> String {
     cell(value.as_str().map_or_else(|| value.to_string(), str::to_owned).as_str())
 }
 
@@ -185,7 +185,7 @@ fn code(texts: &[&str]) -> String {
     texts.join(", ")
 }
 
-/// Plain text that must not be taken for markup, in a table or outside.
+/// Plain text, escaped so that it is no markup, in a table or outside.
 fn markdown(text: &str) -> String {
     let mut out = String::new();
     for character in text.chars() {
@@ -197,7 +197,7 @@ fn markdown(text: &str) -> String {
     out
 }
 
-/// Text between back-ticks: only what ends a table's cell matters there.
+/// Text between back-ticks, where only the end of a table's cell is escaped.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }

@@ -1,13 +1,12 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use dps_dev::{ControlPlane, Options};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::stop::StopSignal;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -24,13 +23,10 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let Arguments { crds, directory } = arguments;
     let begin = Instant::now();
     let mut control_plane = ControlPlane::start(Options { crds, directory, ..Options::default() })?;
-    // Only now: until here Ctrl-C may simply end this process, nothing outlives it.
-    let asked_to_end = Arc::new(AtomicBool::new(false));
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&asked_to_end))?;
-    }
-    explain(&control_plane, begin.elapsed())?;
-    while !asked_to_end.load(Ordering::Relaxed) {
+    // Only now: until here Ctrl-C may simply end this process, since no child process outlives it.
+    let stop = StopSignal::register()?;
+    print_usage(&control_plane, begin.elapsed())?;
+    while !stop.received() {
         control_plane.check().inspect_err(|_| control_plane.keep_directory())?;
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -38,8 +34,8 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What somebody needs to go on in another terminal; the two lines can be pasted as they are.
-fn explain(control_plane: &ControlPlane, took: Duration) -> io::Result<()> {
+/// How to use the control plane in another terminal; the two lines can be pasted as they are.
+fn print_usage(control_plane: &ControlPlane, took: Duration) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "Ready in {:.1} s at {}. In another terminal:", took.as_secs_f64(), control_plane.url())?;
     writeln!(out)?;

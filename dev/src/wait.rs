@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// Asks `probe` until it answers `Some`, at most for `timeout`; `None` when it never did.
+/// Calls `probe` until it returns `Some`, at most for `timeout`; `None` when it never did.
 pub fn eventually<T>(timeout: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + timeout;
     loop {

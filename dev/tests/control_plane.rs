@@ -1,4 +1,4 @@
-//! What everything that runs on the control plane relies on.
+//! The properties of the control plane that tests, demo and benchmarks rely on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 const SOON: Duration = Duration::from_secs(20);
 const START: Duration = Duration::from_secs(120);
 
-/// Statics are never dropped: that its processes end all the same is part of the test.
+/// A static is never dropped: its processes must end nevertheless.
 static SHARED: LazyLock<Result<ControlPlane, String>> =
     LazyLock::new(|| ControlPlane::start(Options::default()).map_err(|error| error.to_string()));
 
@@ -37,7 +37,7 @@ fn shared() -> Outcome<&'static ControlPlane> {
     SHARED.as_ref().map_err(|error| error.as_str().into())
 }
 
-/// An empty folder of this test's own, outside the system's temporary one.
+/// An empty folder for one test, outside the system's temporary folder.
 fn scratch(name: &str) -> Outcome<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if folder.exists() {
@@ -47,25 +47,25 @@ fn scratch(name: &str) -> Outcome<PathBuf> {
     Ok(folder)
 }
 
-/// `dps-dev up`, with temporary folders going to `temporary`; returns when it says it is ready.
+/// Starts `dps-dev up` with its temporary folder in `temporary`; returns when it is ready.
 fn up(temporary: &Path, log: &Path) -> Outcome<Guarded> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dps-dev"));
     command.arg("up").env("TMPDIR", temporary).env_remove("DPS_DEV_KEEP");
     let mut process = Guarded::spawn(&command, log)?;
     let ready = eventually(START, || {
-        let said = process.log_tail(20);
-        (said.contains("Ctrl-C ends it") || !process.is_running()).then_some(said)
+        let printed = process.log_tail(20);
+        (printed.contains("Ctrl-C ends it") || !process.is_running()).then_some(printed)
     });
     match ready {
-        Some(said) if process.is_running() => {
-            assert!(said.contains("export KUBECONFIG="), "{said}");
+        Some(printed) if process.is_running() => {
+            assert!(printed.contains("export KUBECONFIG="), "{printed}");
             Ok(process)
         }
         other => Err(format!("dps-dev up did not become ready: {other:?}").into()),
     }
 }
 
-/// Also the watchers, which end a moment after what they watched.
+/// Waits for the watchers, too, which end a moment after the processes that they watch.
 fn assert_nothing_runs_in(folder: &Path) {
     let gone = eventually(SOON, || processes_in(folder).is_empty().then_some(()));
     assert!(gone.is_some(), "still running: {:#?}", processes_in(folder));
@@ -133,7 +133,7 @@ fn an_owned_secret_is_collected_after_its_owner() {
 }
 
 #[test]
-fn a_second_control_plane_is_another_world_and_survives_its_api_server() {
+fn a_second_control_plane_is_separate_and_survives_its_api_server() {
     let first = shared().unwrap();
     let crds = scratch("crds").unwrap();
     fs::write(crds.join("widgets.yaml"), WIDGETS).unwrap();

@@ -12,7 +12,7 @@ use super::failure::Failure;
 pub(super) const CA_BUNDLE: &str = "simulator-ca";
 /// The name of the key of a device's Secret, unless the device says otherwise.
 const CONNECTION_STRING: &str = "connectionString";
-/// How much of a key is shown.
+/// How many characters of a key are shown.
 const SHOWN: usize = 4;
 
 #[derive(Debug, Deserialize)]
@@ -20,7 +20,7 @@ struct List {
     items: Vec<Device>,
 }
 
-/// A ProvisionedDevice, as far as it concerns the demo.
+/// The fields of a ProvisionedDevice that the demo reads.
 #[derive(Debug, Deserialize)]
 pub(super) struct Device {
     metadata: Metadata,
@@ -86,7 +86,7 @@ impl Device {
         &self.status.secret.name
     }
 
-    /// How somebody reads its connection string.
+    /// The command that reads its connection string.
     pub(super) fn connection_string_command(&self) -> String {
         format!("kubectl get secret {} -n fleet -o go-template='{}'", self.secret_name(), self.template())
     }
@@ -97,7 +97,7 @@ impl Device {
     }
 }
 
-/// What a device connects to its hub with. Its key is neither in Debug nor on the screen.
+/// The connection string of a device. Its key is neither in `Debug` nor on the screen.
 pub(super) struct ConnectionString {
     before: String,
     key: String,
@@ -123,13 +123,13 @@ impl ConnectionString {
     }
 
     pub(super) fn masked(&self) -> String {
-        let begin: String = self.key.chars().take(SHOWN).collect();
+        let start: String = self.key.chars().take(SHOWN).collect();
         let length = self.key.chars().count();
-        format!("{}{begin}…({length} characters){}", self.before, self.after)
+        format!("{}{start}…({length} characters){}", self.before, self.after)
     }
 }
 
-/// The manifests of `examples/` with DPS where the simulator is, and nothing else changed.
+/// Writes the manifests of `examples/`, changed only in the host name and the CA of DPS; returns the file.
 pub(super) fn examples(
     control_plane: &ControlPlane,
     checkout: &Path,
@@ -148,7 +148,7 @@ pub(super) fn examples(
     let folder = control_plane.directory().join("examples");
     fs::create_dir(&folder)?;
     fs::write(folder.join("kustomization.yaml"), kustomization.to_string())?;
-    // By default kustomize takes files from below its own folder only.
+    // By default kustomize reads only files below its own folder.
     let manifest = control_plane.kubectl_ok(&[
         "kustomize",
         "--load-restrictor=LoadRestrictionsNone",
@@ -159,22 +159,22 @@ pub(super) fn examples(
     Ok(file)
 }
 
-/// All devices of the namespace, as the operator reports them.
+/// The devices of the namespace `fleet`.
 pub(super) fn devices(control_plane: &ControlPlane) -> Result<Vec<Device>, Failure> {
-    let said = control_plane.kubectl_ok(&["get", "pdev", "-n", "fleet", "-o", "json"])?;
-    let list: List = serde_json::from_str(&said).map_err(|error| Failure::Json("kubectl", error))?;
+    let printed = control_plane.kubectl_ok(&["get", "pdev", "-n", "fleet", "-o", "json"])?;
+    let list: List = serde_json::from_str(&printed).map_err(|error| Failure::Json("kubectl", error))?;
     Ok(list.items)
 }
 
-/// What the device's Secret says.
+/// The connection string in the device's Secret.
 pub(super) fn connection_string(
     control_plane: &ControlPlane,
     device: &Device,
 ) -> Result<ConnectionString, Failure> {
     let template = format!("go-template={}", device.template());
-    let said =
+    let printed =
         control_plane.kubectl_ok(&["get", "secret", device.secret_name(), "-n", "fleet", "-o", &template])?;
-    ConnectionString::parse(&said).ok_or_else(|| Failure::Secret {
+    ConnectionString::parse(&printed).ok_or_else(|| Failure::Secret {
         device: device.id().to_owned(),
         problem: "its connection string has no SharedAccessKey",
     })

@@ -22,7 +22,7 @@ pub(super) struct Simulator {
     ca_file: PathBuf,
 }
 
-/// What it writes into its ready file.
+/// The content of its ready file.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Ready {
@@ -37,7 +37,7 @@ struct Verdict {
 }
 
 impl Simulator {
-    /// Starts it on free ports, with the files it makes below `folder`.
+    /// Starts it on free ports; its files are below `folder`.
     pub(super) fn start(binary: &Path, config: &Path, folder: &Path, log: &Path) -> Result<Self, Failure> {
         let ready_file = folder.join("simulator-ready.json");
         let mut command = Command::new(binary);
@@ -58,7 +58,7 @@ impl Simulator {
         }
     }
 
-    /// `localhost:PORT`: its certificate is for that name.
+    /// The device endpoint as `localhost:PORT`; its certificate is for `localhost`.
     pub(super) fn host(&self) -> String {
         format!("localhost:{}", self.ready.address.port())
     }
@@ -74,7 +74,7 @@ impl Simulator {
         }
     }
 
-    /// Whether a device that is registered there may connect with `key`.
+    /// Whether the hub would accept this key from a registered device.
     pub(super) fn accepts(&self, id_scope: &str, registration_id: &str, key: &str) -> Result<bool, Failure> {
         let question = json!({ "idScope": id_scope, "registrationId": registration_id, "key": key });
         let answer = call(self.ready.admin_address, "POST /v1/check-device-key", &question.to_string())?;
@@ -83,7 +83,7 @@ impl Simulator {
         Ok(verdict.accepted)
     }
 
-    /// Moves a device to another hub, as its owner may do in Azure.
+    /// Moves a device to another hub, as its owner can do in Azure.
     pub(super) fn move_device(
         &self,
         id_scope: &str,

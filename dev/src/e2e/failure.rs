@@ -5,10 +5,10 @@ use dps_dev::process;
 
 use crate::admin::AdminError;
 
-/// Why the story did not come to its end.
+/// Why the end-to-end test ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// Ctrl-C, a closed terminal, SIGTERM.
+    /// By Ctrl-C, a closed terminal or SIGTERM.
     #[error("interrupted; nothing of it is left running")]
     Interrupted,
     #[error("cannot run {0}")]
@@ -29,12 +29,12 @@ pub(super) enum Failure {
     Io(#[from] io::Error),
     #[error("cannot read what {0} says")]
     Json(&'static str, #[source] serde_json::Error),
-    #[error("helm {arguments} failed:\n{said}")]
-    Helm { arguments: String, said: String },
-    /// Something ran, and did not do what it should.
+    #[error("helm {arguments} failed:\n{printed}")]
+    Helm { arguments: String, printed: String },
+    /// A program ran, but its effect is not the expected one.
     #[error("{0}")]
     Unexpected(String),
-    /// The process inside has said why.
+    /// The process in the sandbox has printed why.
     #[error("the story ended early; all logs, kept: {0}")]
     Inside(String),
 }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What the process in the sandbox has to know.
+/// What the process that builds hands over to the one in the sandbox.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Handover {
     pub(super) directory: PathBuf,

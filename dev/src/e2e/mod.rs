@@ -1,32 +1,30 @@
-//! `dps-dev e2e`: the images and the chart on a real node, told in steps. This process builds what is
-//! needed and then watches over another one, which has network, mounts and processes of its own.
+//! `dps-dev e2e`: the images and the chart on a real node, in steps. This process builds what is needed
+//! and then starts another one in a sandbox, with network, mounts and processes of its own.
 
+mod cluster;
 mod failure;
 mod handover;
 mod inside;
-mod play;
-mod stage;
+mod steps;
 
 use std::error::Error;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
 use dps_dev::{Assets, Sandbox};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::failure::Failure;
 use self::handover::Handover;
 use crate::checkout::checkout;
-use crate::story::Story;
+use crate::progress::Progress;
+use crate::stop::StopSignal;
 
-/// Between two looks at whether somebody pressed Ctrl-C.
-const ATTENTION: Duration = Duration::from_millis(100);
+/// How often a stop signal is looked for.
+const POLL: Duration = Duration::from_millis(100);
 /// Where distributions put the plugins of the container network interface.
 const NETWORK_PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
@@ -40,7 +38,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
 
-    /// What the process in the sandbox is told by the one that started it.
+    /// The handover from the process that started the sandbox.
     #[arg(long, hide = true, value_name = "FILE")]
     inside: Option<PathBuf>,
 }
@@ -49,32 +47,29 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(handover) = &arguments.inside {
         return Ok(inside::run(handover)?);
     }
-    if let Some(obstacle) = Sandbox::obstacle() {
-        writeln!(io::stdout(), "End to end: skipped, it takes root and namespaces of its own ({obstacle})")?;
+    if let Some(reason) = Sandbox::unavailable_because() {
+        writeln!(io::stdout(), "End to end: skipped, it takes root and namespaces of its own ({reason})")?;
         return Ok(());
     }
-    require()?;
-    let mut story = Story::begin(&[
+    check_requirements()?;
+    let mut progress = Progress::start(&[
         "dps-operator end to end: the chart and the images on a Kubernetes cluster of one real node.",
         "Its network, mounts and processes are its own; nothing of it stays on this machine.",
     ])?;
-    let built = build(&mut story, arguments)?;
-    // Only now: until here Ctrl-C may simply end this process, nothing outlives it.
-    let asked_to_end = Arc::new(AtomicBool::new(false));
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&asked_to_end))?;
-    }
-    perform(built, &asked_to_end)?;
+    let built = build(&mut progress, arguments)?;
+    // Only now: until here Ctrl-C may simply end this process, since no child process outlives it.
+    let stop = StopSignal::register()?;
+    run_in_sandbox(built, &stop)?;
     writeln!(
         io::stdout(),
         "\nEnd to end finished after {:.0} s; nothing of it is left running.",
-        story.seconds()
+        progress.seconds()
     )?;
     Ok(())
 }
 
-/// Says what is missing on this machine, if anything is.
-fn require() -> Result<(), Failure> {
+/// Fails if this machine lacks something, and prints what.
+fn check_requirements() -> Result<(), Failure> {
     let need = "dev/need";
     let status = Command::new(checkout().join(need))
         .args(["cargo", "go", "real-node"])
@@ -87,12 +82,12 @@ fn require() -> Result<(), Failure> {
     }
 }
 
-fn build(story: &mut Story, arguments: &Arguments) -> Result<Handover, Failure> {
-    story.step("Build the images, and once Kubernetes, containerd and Helm")?;
+fn build(progress: &mut Progress, arguments: &Arguments) -> Result<Handover, Failure> {
+    progress.step("Build the images, and once Kubernetes, containerd and Helm")?;
     Assets::locate()?;
     let mut built = |script, arguments: &[&str]| {
-        story.shown([&[script], arguments].concat().join(" ").trim())?;
-        last_line(script, arguments)
+        progress.command([&[script], arguments].concat().join(" ").trim())?;
+        run_script(script, arguments)
     };
     let node = built("dev/build-node", &[])?;
     let helm = built("dev/build-tool", &["helm"])?;
@@ -110,12 +105,13 @@ fn build(story: &mut Story, arguments: &Arguments) -> Result<Handover, Failure> 
         helm,
         chart: arguments.chart.canonicalize()?,
     };
-    story.done()?;
+    progress.done()?;
     Ok(handover)
 }
 
-/// Runs a script of ours, with its progress on our stderr; the last line that it prints is a path.
-fn last_line(script: &'static str, arguments: &[&str]) -> Result<PathBuf, Failure> {
+/// Runs a script of the checkout, with its progress on standard error; returns the path that is the
+/// last line of its output.
+fn run_script(script: &'static str, arguments: &[&str]) -> Result<PathBuf, Failure> {
     let output = Command::new(checkout().join(script))
         .args(arguments)
         .stdin(Stdio::null())
@@ -128,24 +124,24 @@ fn last_line(script: &'static str, arguments: &[&str]) -> Result<PathBuf, Failur
     Ok(String::from_utf8_lossy(&output.stdout).lines().last().map(PathBuf::from).unwrap_or_default())
 }
 
-/// Starts the process inside and waits for it. Whatever ends it, all it has started ends with it.
-fn perform(handover: Handover, asked_to_end: &AtomicBool) -> Result<(), Failure> {
+/// Starts the process in the sandbox and waits for it. All that it has started ends with it.
+fn run_in_sandbox(handover: Handover, stop: &StopSignal) -> Result<(), Failure> {
     let sandbox = Sandbox::create()?;
     let directory = sandbox.directory().to_owned();
     let file = directory.join("handover.json");
     let handover = Handover { directory: directory.clone(), cgroup: sandbox.cgroup().to_owned(), ..handover };
     let text = serde_json::to_string(&handover).map_err(|error| Failure::Json("serde", error))?;
     fs::write(&file, text)?;
-    // Building took minutes: cargo may have replaced the file that we were started from.
+    // A copy, because cargo may have replaced the file of this program while the images were built.
     let program = directory.join("dps-dev");
     fs::copy("/proc/self/exe", &program)?;
     let mut process = sandbox.spawn(Command::new(program).args(["e2e", "--inside"]).arg(&file))?;
     let status = loop {
-        if asked_to_end.load(Ordering::Relaxed) {
+        if stop.received() {
             process.kill()?;
             return Err(Failure::Interrupted);
         }
-        if let Some(status) = process.wait_timeout(ATTENTION)? {
+        if let Some(status) = process.wait_timeout(POLL)? {
             break status;
         }
     };

@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::wait::eventually;
 
-/// Prefix of a group's name; what follows is the pid of its owner.
+/// A group's name is this and the pid of its owner.
 const PREFIX: &str = "dps-node-";
-/// For the kernel to let go of processes that were killed.
+/// How long the kernel may take to remove killed processes from a group.
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A control group in every hierarchy of this machine, below which a kubelet makes its own. All of
-/// it is removed on drop: nothing else of a node outlives its namespaces.
+/// A control group in every hierarchy of this machine, below which a kubelet makes its own. They are
+/// removed on drop: of a node nothing else remains when its namespaces have ended.
 #[derive(Debug)]
 pub(super) struct Cgroups {
     name: String,
@@ -22,7 +22,7 @@ impl Cgroups {
     pub(super) fn create() -> Result<Self, Error> {
         let mounts = Path::new("/proc/self/mounts");
         let hierarchies = hierarchies(&fs::read_to_string(mounts).map_err(Error::file("read", mounts))?);
-        sweep(&hierarchies);
+        remove_abandoned(&hierarchies);
         let name = format!("{PREFIX}{}", std::process::id());
         let mut cgroups = Self { name, folders: Vec::new() };
         for hierarchy in hierarchies {
@@ -33,7 +33,7 @@ impl Cgroups {
         Ok(cgroups)
     }
 
-    /// Its path below each hierarchy's root.
+    /// The path of the group below the root of each hierarchy.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -48,8 +48,8 @@ impl Drop for Cgroups {
     }
 }
 
-/// Where cgroups of version 1 or 2 are mounted. Several controllers may share one hierarchy, and one
-/// may be mounted in several places.
+/// Where control groups of version 1 or 2 are mounted. Several controllers may share one hierarchy,
+/// and one hierarchy may be mounted in several places.
 fn hierarchies(mounts: &str) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = mounts
         .lines()
@@ -65,8 +65,8 @@ fn hierarchies(mounts: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Removes the groups of runs that were killed together with everything that could have done it.
-fn sweep(hierarchies: &[PathBuf]) {
+/// Removes the groups of processes that were killed before they could do it.
+fn remove_abandoned(hierarchies: &[PathBuf]) {
     let entries = hierarchies.iter().filter_map(|it| fs::read_dir(it).ok()).flatten().flatten();
     for entry in entries {
         let name = entry.file_name();
@@ -77,7 +77,8 @@ fn sweep(hierarchies: &[PathBuf]) {
     }
 }
 
-/// Innermost first: a group goes only when nothing is in it. Its files cannot be removed and need not be.
+/// Removes a group and those below it, innermost first: only an empty group can be removed. Its files
+/// cannot be removed and need not be.
 fn remove(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -85,7 +86,7 @@ fn remove(folder: &Path) {
             remove(&entry.path());
         }
     }
-    // What is not empty yet is tried again.
+    // It fails for a group that is not empty yet; the caller tries again.
     let _ = fs::remove_dir(folder);
 }
 

@@ -1,4 +1,4 @@
-//! What the components of a node read. JSON throughout: every reader of YAML reads it.
+//! The configuration files of a node's components, mostly in JSON, which every YAML parser reads.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::certificates::NODE_NAME;
 
-/// Where every client looks for containerd; in the sandbox `/run` is its own.
+/// The default of all clients of containerd. In the sandbox `/run` is empty.
 pub(super) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 /// The image of every Pod's sandbox.
 pub(super) const PAUSE_IMAGE: &str = "localhost/pause:e2e";
@@ -14,8 +14,8 @@ const POD_RANGE: &str = "10.1.0.0/24";
 /// The address of the DNS service in `node/coredns.yaml`.
 const DNS_SERVICE: &str = "10.0.0.10";
 
-/// containerd's own format. Its sandboxes must not try to lower their score for the out-of-memory
-/// killer, which takes a right that root in a container or small VM has not got.
+/// The configuration of containerd. Pod sandboxes must not lower their out-of-memory score: root in a
+/// container or a small virtual machine may not do that.
 pub(super) fn containerd(root: &Path, cni: &Path, cni_plugins: &str, runc: &Path) -> String {
     let [root, cni, runc] = [root, cni, runc].map(Path::display);
     format!(
@@ -58,8 +58,8 @@ SystemdCgroup = false
     )
 }
 
-/// Each Pod has a link of its own to this machine. On a bridge, Pods would answer each other past
-/// the rules that turn a service's address into a Pod's and back.
+/// The configuration of the Pod network. Each Pod has a link of its own to this machine: on a bridge,
+/// answers between Pods would not pass the rules that translate the address of a service.
 pub(super) fn network() -> String {
     json!({
         "cniVersion": "1.0.0",
@@ -72,7 +72,7 @@ pub(super) fn network() -> String {
     .to_string()
 }
 
-/// The kubelet's, with everything in `folder`.
+/// The configuration of the kubelet, with its files in `folder`.
 pub(super) fn kubelet(folder: &Path, ca: &Path, cgroup: &str) -> String {
     json!({
         "kind": "KubeletConfiguration",
@@ -94,14 +94,14 @@ pub(super) fn kubelet(folder: &Path, ca: &Path, cgroup: &str) -> String {
         "resolvConf": folder.join("resolv.conf"),
         "podLogsDir": folder.join("pods"),
         "volumePluginDir": folder.join("volume-plugins"),
-        // A disk that is nearly full concerns whoever it belongs to, not the Pods of a test.
+        // Pods of a test are not evicted when the disk of this machine is nearly full.
         "evictionHard": { "imagefs.available": "0%", "nodefs.available": "0%", "memory.available": "0%" },
         "imageGCHighThresholdPercent": 100,
     })
     .to_string()
 }
 
-/// kube-proxy's. The limits of connection tracking are this machine's, not ours to set.
+/// The configuration of kube-proxy. It leaves this machine's limits of connection tracking alone.
 pub(super) fn proxy(kubeconfig: &Path) -> String {
     json!({
         "kind": "KubeProxyConfiguration",
@@ -111,7 +111,7 @@ pub(super) fn proxy(kubeconfig: &Path) -> String {
         "hostnameOverride": NODE_NAME,
         "clusterCIDR": POD_RANGE,
         "conntrack": { "maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s" },
-        // Also rules that change are in force at once.
+        // Changed rules are applied at once, too.
         "iptables": { "minSyncPeriod": "0s" },
     })
     .to_string()

@@ -22,10 +22,10 @@ use crate::tool::output_of;
 /// The address of this machine in a [`Sandbox`], for [`Options::node_address`](crate::Options).
 pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
 
-/// Fails at once while the node is not known yet, so it must not wait long either.
+/// While the node does not exist yet this fails at once, so it does not wait long afterwards either.
 const READY: [&str; 4] = ["wait", "node/dps-node", "--for=condition=Ready", "--timeout=1s"];
 
-/// What a node is made of.
+/// The programs and images of a node.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
     /// The folder that `dev/build-node` names.
@@ -34,7 +34,7 @@ pub struct NodeOptions {
     pub cni_plugins: String,
     /// Archives of the images that Pods may use; one of them is the sandbox's.
     pub images: Vec<PathBuf>,
-    /// [`Sandbox::cgroup`].
+    /// The control group of the sandbox: [`Sandbox::cgroup`].
     pub cgroup: String,
 }
 
@@ -47,8 +47,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts all of it and returns when the node is ready and has the images. The control plane
-    /// must have [`NODE_ADDRESS`] and all of its controllers, and we must be in a [`Sandbox`].
+    /// Starts all components and returns when the node is ready and has the images. The control
+    /// plane must have [`NODE_ADDRESS`] and all of its controllers, and this process must run in a
+    /// [`Sandbox`].
     pub fn start(control_plane: &ControlPlane, options: NodeOptions) -> Result<Self, Error> {
         let folder = control_plane.directory().join("node");
         for name in ["cni", "kubelet", "pods", "volume-plugins"] {
@@ -67,7 +68,7 @@ impl Node {
 
     /// Makes the images of an archive known to the kubelet.
     pub fn import(&self, archive: &Path) -> Result<(), Error> {
-        // Without --local containerd unpacks for platforms that it has no snapshotter for.
+        // Without --local containerd also unpacks for platforms that it has no snapshotter for.
         let arguments = ["-n", "k8s.io", "images", "import", "--local", "--snapshotter", "native"];
         output_of("ctr", self.command("ctr").args(arguments).arg(archive)).map(drop)
     }
@@ -94,7 +95,7 @@ impl Node {
 
     fn start_kubernetes(&mut self, control_plane: &ControlPlane) -> Result<(), Error> {
         let certificates = control_plane.certificates();
-        // Pods must not learn of this machine's resolvers: they would ask them in vain.
+        // Pods cannot reach the resolvers of this machine.
         self.write("resolv.conf", "")?;
         let file = self
             .write("kubelet.json", &config::kubelet(&self.folder, &certificates.ca, &self.options.cgroup))?;
@@ -129,11 +130,11 @@ impl Node {
         self.processes.launch(name, &command)
     }
 
-    /// One of ours, which finds the others that are ours.
+    /// One of the node's programs, with the folder of all of them in its `PATH`.
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.options.binaries.join(name));
         let path = std::env::var("PATH").unwrap_or_default();
-        // iptables is where an ordinary user does not look.
+        // iptables is in a folder that is not in the path of ordinary users.
         command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", self.options.binaries.display()));
         command
     }

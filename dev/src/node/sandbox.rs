@@ -3,17 +3,17 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::cgroups::Cgroups;
+use crate::directory::Directory;
 use crate::error::Error;
-use crate::files::Home;
-use crate::node::cgroups::Cgroups;
 use crate::process::Guarded;
 use crate::tool::output_of;
 
-/// A network, mounts and processes of its own: what happens in it is gone with the first process.
-/// util-linux's `unshare` ends that process when it is ended itself.
+/// The options of `unshare` for a network, mounts and processes that end with the first process in
+/// them. That process is killed when `unshare` ends.
 const NAMESPACES: [&str; 7] =
     ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"];
-/// Folders that container runtimes write to whatever one tells them.
+/// Folders that container runtimes write to, whichever folders are configured.
 const COVERED: [&str; 4] = ["/run", "/var/log", "/var/lib/cni", "/var/lib/kubelet"];
 
 /// Where a node can run without leaving anything behind on this machine: namespaces, and a control
@@ -21,63 +21,66 @@ const COVERED: [&str; 4] = ["/run", "/var/log", "/var/lib/cni", "/var/lib/kubele
 #[derive(Debug)]
 pub struct Sandbox {
     cgroups: Cgroups,
-    home: Home,
+    directory: Directory,
     /// Folders that had to be made in order to be covered.
     made: Vec<&'static str>,
 }
 
 impl Sandbox {
-    /// Why there can be none: it takes root, and a kernel that lets root make namespaces.
-    pub fn obstacle() -> Option<String> {
+    /// Why there can be no sandbox on this machine, if so: it needs root, and a kernel that lets root
+    /// make namespaces.
+    pub fn unavailable_because() -> Option<String> {
         let mut probe = Command::new("unshare");
         probe.args(NAMESPACES).args(["mount", "-t", "tmpfs", "tmpfs", "/run"]);
         match probe.stdin(Stdio::null()).output() {
             Err(error) => Some(format!("unshare cannot be run: {error}")),
             Ok(output) if output.status.success() => None,
             Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                Some(said.lines().next().unwrap_or("unshare failed").to_owned())
+                let printed = String::from_utf8_lossy(&output.stderr);
+                Some(printed.lines().next().unwrap_or("unshare failed").to_owned())
             }
         }
     }
 
-    /// A folder and a control group.
+    /// Makes the folder and the control group.
     pub fn create() -> Result<Self, Error> {
         let made = COVERED.into_iter().filter(|folder| !Path::new(folder).exists()).collect();
-        let sandbox = Self { cgroups: Cgroups::create()?, home: Home::new(None)?, made };
+        let sandbox = Self { cgroups: Cgroups::create()?, directory: Directory::new(None)?, made };
         for folder in &sandbox.made {
             fs::create_dir_all(folder).map_err(Error::file("create", Path::new(folder)))?;
         }
         Ok(sandbox)
     }
 
-    /// The folder.
+    /// The path of the folder.
     pub fn directory(&self) -> &Path {
-        self.home.path()
+        self.directory.path()
     }
 
-    /// Leaves the folder behind at the end.
+    /// Keeps the folder at the end.
     pub fn keep_directory(&self) {
-        self.home.keep();
+        self.directory.keep();
     }
 
-    /// The control group, for [`NodeOptions::cgroup`](crate::NodeOptions).
+    /// The name of the control group, for [`NodeOptions::cgroup`](crate::NodeOptions).
     pub fn cgroup(&self) -> &str {
         self.cgroups.name()
     }
 
-    /// Runs `command` in namespaces of its own, with our output. When it ends, or is ended, or we
-    /// are gone, everything ends that it has started.
+    /// Runs `command` in namespaces of its own, with the output of this process. Everything that it
+    /// has started ends when it ends, is killed, or this process ends.
     pub fn spawn(&self, command: &Command) -> Result<Guarded, Error> {
         let mut unshare = Command::new("unshare");
         unshare.args(NAMESPACES).arg("--").arg(command.get_program()).args(command.get_args());
-        Ok(Guarded::spawn_in_view(&unshare)?)
+        Ok(Guarded::spawn_inheriting_output(&unshare)?)
     }
 
-    /// To be called first by what [`spawn`](Self::spawn) started: brings up its network with
-    /// `address` for this machine, and covers what the runtime would write to elsewhere.
-    pub fn furnish(address: Ipv4Addr) -> Result<(), Error> {
-        // Pods ask this address for the API server, so it must not be a loopback one; the interface may be.
+    /// To be called first by the process that [`spawn`](Self::spawn) started: sets up its network
+    /// with `address` for this machine, and mounts empty folders over those that the container
+    /// runtime writes to.
+    pub fn set_up(address: Ipv4Addr) -> Result<(), Error> {
+        // Pods reach the API server at this address, so it must not be a loopback address. The
+        // interface may be the loopback interface.
         run("ip", &["link", "set", "lo", "up"])?;
         run("ip", &["address", "add", &format!("{address}/32"), "dev", "lo"])?;
         let forward = PathBuf::from("/proc/sys/net/ipv4/ip_forward");
@@ -92,7 +95,7 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         for folder in &self.made {
-            // Where it is not empty, somebody else has begun to use it.
+            // It fails for a folder that another program has begun to use.
             let _ = fs::remove_dir(folder);
         }
     }

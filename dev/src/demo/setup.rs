@@ -5,46 +5,47 @@ use std::time::Duration;
 
 use dps_dev::{ControlPlane, Guarded};
 
-use super::failure::Failure;
+use super::failure::{Failure, check_stop};
 use super::fleet::{ConnectionString, Device};
 use super::simulator::Simulator;
-use super::stop::Stop;
 use crate::causes::with_causes;
 use crate::checkout::checkout;
-use crate::story::Story;
+use crate::progress::Progress;
+use crate::stop::StopSignal;
 
 const NAMESPACE: &str = "dps-system";
 const SERVICE_ACCOUNT: &str = "dps-operator";
-/// Between two looks at whether somebody pressed Ctrl-C.
-const ATTENTION: Duration = Duration::from_millis(100);
-/// For the operator to finish what is in flight.
-const GRACE: Duration = Duration::from_secs(5);
+/// How often a stop signal is looked for.
+const POLL: Duration = Duration::from_millis(100);
+/// How long the operator may take to finish its open calls.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const QUOTED_LINES: usize = 20;
 
-/// What runs during the demo. Dropping it ends everything.
+/// The processes of the demo. They end when this is dropped.
 #[derive(Debug)]
-pub(super) struct Stage<'a> {
-    // Fields are dropped in order: each goes before what it depends on.
+pub(super) struct Setup<'a> {
+    // Fields are dropped in order: each process ends before those that it depends on.
     operator: Option<Guarded>,
     pub(super) simulator: Simulator,
     pub(super) control_plane: ControlPlane,
-    stop: &'a Stop,
+    stop: &'a StopSignal,
 }
 
-impl<'a> Stage<'a> {
-    pub(super) fn new(control_plane: ControlPlane, simulator: Simulator, stop: &'a Stop) -> Self {
+impl<'a> Setup<'a> {
+    pub(super) fn new(control_plane: ControlPlane, simulator: Simulator, stop: &'a StopSignal) -> Self {
         Self { operator: None, simulator, control_plane, stop }
     }
 
-    /// Under its ServiceAccount's token: it may do what its ClusterRole says and nothing else.
+    /// Starts the operator with the token of its ServiceAccount: it may do what its ClusterRole says
+    /// and nothing else.
     pub(super) fn start_operator(&mut self, binary: &Path) -> Result<(), Failure> {
         let kubeconfig = self.control_plane.service_account_kubeconfig(NAMESPACE, SERVICE_ACCOUNT)?;
         let mut command = Command::new(binary);
         command
             .args(["run", "--http-addr", "127.0.0.1:0", "--allowed-dps-hosts", &self.simulator.host()])
             .env("KUBECONFIG", kubeconfig);
-        // Everything is on this machine: a proxy, or a setting meant for another operator, would
-        // only be in the way.
+        // A proxy could not reach the simulator on this machine, and settings in the environment are
+        // meant for another operator.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy().to_ascii_uppercase();
             if text.ends_with("_PROXY") || text.starts_with("DPS_OPERATOR_") {
@@ -52,7 +53,7 @@ impl<'a> Stage<'a> {
             }
         }
         self.operator = Some(Guarded::spawn(&command, &self.operator_log())?);
-        self.stop.check()
+        check_stop(self.stop)
     }
 
     pub(super) fn operator_log(&self) -> PathBuf {
@@ -69,49 +70,53 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Shows a short command, runs it in the checkout and shows what it printed.
-    pub(super) fn kubectl(&self, story: &mut Story, command: &str) -> Result<(), Failure> {
-        self.stop.check()?;
-        story.shown(&format!("kubectl {command}"))?;
+    /// Prints a short command, runs it in the checkout and prints its output.
+    pub(super) fn kubectl(&self, progress: &mut Progress, command: &str) -> Result<(), Failure> {
+        check_stop(self.stop)?;
+        progress.command(&format!("kubectl {command}"))?;
         let arguments: Vec<String> = command.split(' ').map(in_checkout).collect();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        story.lines(&self.control_plane.kubectl_ok(&arguments)?)?;
+        progress.lines(&self.control_plane.kubectl_ok(&arguments)?)?;
         Ok(())
     }
 
-    /// Shows a command that may take long, runs it and shows what it printed.
-    pub(super) fn kubectl_until_done(&mut self, story: &mut Story, command: &str) -> Result<(), Failure> {
-        story.shown(&format!("kubectl {command}"))?;
-        let said = self.wait_quietly(command)?;
-        story.lines(&said)?;
+    /// Prints a command that may take long, runs it and prints its output.
+    pub(super) fn kubectl_until_done(
+        &mut self,
+        progress: &mut Progress,
+        command: &str,
+    ) -> Result<(), Failure> {
+        progress.command(&format!("kubectl {command}"))?;
+        let printed = self.wait_quietly(command)?;
+        progress.lines(&printed)?;
         Ok(())
     }
 
-    /// Runs `kubectl wait …`; ends early when somebody presses Ctrl-C or a process is gone.
+    /// Runs `kubectl wait …`; fails early on a stop signal or when a process has ended.
     pub(super) fn wait_quietly(&mut self, command: &str) -> Result<String, Failure> {
         let log = self.control_plane.logs_dir().join("kubectl-wait.log");
         let mut kubectl = self.control_plane.kubectl();
         kubectl.args(command.split(' '));
         let mut process = Guarded::spawn(&kubectl, &log)?;
         let status = loop {
-            self.look_after()?;
-            if let Some(status) = process.wait_timeout(ATTENTION)? {
+            self.check()?;
+            if let Some(status) = process.wait_timeout(POLL)? {
                 break status;
             }
         };
-        let said = process.log_tail(QUOTED_LINES);
-        // The log is appended to: the next one must not repeat this.
+        let printed = process.log_tail(QUOTED_LINES);
+        // The next call appends to the log, and must not find this output in it.
         fs::remove_file(&log)?;
         if status.success() {
-            return Ok(said);
+            return Ok(printed);
         }
         let devices = self.control_plane.kubectl_ok(&["get", "dpsi,pdev", "-n", "fleet", "-o", "wide"])?;
-        Err(Failure::Wait { command: command.to_owned(), said, devices })
+        Err(Failure::Wait { command: command.to_owned(), printed, devices })
     }
 
-    /// Whether everything still runs and nobody wants it to end.
-    pub(super) fn look_after(&mut self) -> Result<(), Failure> {
-        self.stop.check()?;
+    /// Fails on a stop signal or when a process has ended.
+    pub(super) fn check(&mut self) -> Result<(), Failure> {
+        check_stop(self.stop)?;
         self.control_plane.check()?;
         self.simulator.check()?;
         match self.operator.as_mut().is_none_or(Guarded::is_running) {
@@ -120,17 +125,17 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Ends everything, the operator as gently as in a cluster.
-    pub(super) fn clear(self) -> Result<(), Failure> {
+    /// Ends all processes, the operator with SIGTERM, as a cluster does.
+    pub(super) fn shut_down(self) -> Result<(), Failure> {
         let Self { operator, simulator, control_plane, stop: _ } = self;
         if let Some(mut operator) = operator {
-            operator.terminate(GRACE)?;
+            operator.terminate(STOP_TIMEOUT)?;
         }
         drop(simulator);
         Ok(control_plane.stop()?)
     }
 
-    /// Keeps the logs and adds to `failure` what the operator said last.
+    /// Keeps the logs and adds to `failure` what the operator printed last.
     pub(super) fn explain(self, failure: &Failure) -> Failure {
         self.control_plane.keep_directory();
         Failure::Explained {
@@ -144,7 +149,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Commands name files as somebody in the checkout does; the demo may have been started elsewhere.
+/// Commands name files relative to the checkout; the demo may have been started elsewhere.
 fn in_checkout(argument: &str) -> String {
     let path = checkout().join(argument);
     match argument.contains('/') && path.is_file() {

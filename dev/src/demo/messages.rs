@@ -1,19 +1,24 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::story::Story;
+use crate::progress::Progress;
 
-pub(super) fn begin() -> io::Result<Story> {
-    Story::begin(&[
+pub(super) fn start() -> io::Result<Progress> {
+    Progress::start(&[
         "dps-operator demo: five devices get their hub and their credentials.",
         "Everything runs on this machine; no cloud account, no containers, no root.",
     ])
 }
 
-/// What somebody with a terminal may try now; the lines can be pasted as they are.
-pub(super) fn invite(story: &Story, kubeconfig: &Path, assets: &Path, log: &Path) -> io::Result<()> {
+/// Prints what can be tried in another terminal; the lines can be pasted as they are.
+pub(super) fn show_hints(
+    progress: &Progress,
+    kubeconfig: &Path,
+    assets: &Path,
+    log: &Path,
+) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "\nThat took {:.0} s. Now look around, in another terminal:\n", story.seconds())?;
+    writeln!(out, "\nThat took {:.0} s. Now look around, in another terminal:\n", progress.seconds())?;
     writeln!(out, "  export KUBECONFIG=\"{}\"", kubeconfig.display())?;
     writeln!(out, "  export PATH=\"{}:$PATH\"", assets.display())?;
     writeln!(out, "\n  # Delete a Secret: it is back at once, without a call to DPS.")?;
@@ -31,8 +36,8 @@ pub(super) fn invite(story: &Story, kubeconfig: &Path, assets: &Path, log: &Path
     out.flush()
 }
 
-pub(super) fn end(story: &Story) -> io::Result<()> {
+pub(super) fn end(progress: &Progress) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "\nDemo finished after {:.0} s; nothing of it is left running.", story.seconds())?;
+    writeln!(out, "\nDemo finished after {:.0} s; nothing of it is left running.", progress.seconds())?;
     out.flush()
 }

@@ -1,4 +1,4 @@
-//! The folder a control plane lives in, and writing into it.
+//! The folder with the data, keys and logs of a control plane.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -7,42 +7,42 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// Prefix of a temporary folder that is in use or was left behind.
+/// The name of a temporary folder begins with this.
 const PREFIX: &str = "dps-control-plane-";
-/// Held locked for as long as the process that made the folder lives.
+/// Locked by the process that made the folder, as long as it runs.
 const OWNER: &str = "owner.lock";
-/// Its presence says that somebody still wants to read what is in the folder.
+/// A folder with this file is not removed.
 const KEEP: &str = "keep";
 
 /// A folder for data, keys and logs. A temporary one is removed on drop, unless it is kept.
 #[derive(Debug)]
-pub(crate) struct Home {
+pub(crate) struct Directory {
     path: PathBuf,
     temporary: Option<File>,
 }
 
-impl Home {
+impl Directory {
     /// Uses `given` and never removes it, or makes a temporary folder.
     pub(crate) fn new(given: Option<&Path>) -> Result<Self, Error> {
-        let home = match given {
+        let directory = match given {
             Some(path) => {
                 make_folder(path)?;
-                // Children are started with paths below it; theirs must not depend on a cwd.
+                // Absolute, because child processes get paths below it and may have another working directory.
                 let path = path.canonicalize().map_err(Error::file("resolve", path))?;
                 Self { path, temporary: None }
             }
             None => {
                 let parent = std::env::temp_dir();
-                sweep(&parent);
-                let home = temporary_in(&parent)?;
+                remove_abandoned(&parent);
+                let directory = temporary_in(&parent)?;
                 if std::env::var_os("DPS_DEV_KEEP").is_some() {
-                    home.keep();
+                    directory.keep();
                 }
-                home
+                directory
             }
         };
-        make_folder(&home.logs())?;
-        Ok(home)
+        make_folder(&directory.logs())?;
+        Ok(directory)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -57,9 +57,9 @@ impl Home {
         self.join("logs")
     }
 
-    /// Leaves the folder for somebody to look into.
+    /// Keeps the folder at the end, with its logs.
     pub(crate) fn keep(&self) {
-        // When the marker cannot be written there is nothing worth reading either.
+        // When this file cannot be written, the logs could not be written either.
         let _ = File::create(self.join(KEEP));
     }
 
@@ -78,10 +78,10 @@ impl Home {
     }
 }
 
-impl Drop for Home {
+impl Drop for Directory {
     fn drop(&mut self) {
         if self.temporary.is_some() && !std::thread::panicking() && !self.join(KEEP).exists() {
-            // What is left is swept by the next start.
+            // The next start removes what could not be removed now.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
@@ -91,9 +91,9 @@ fn make_folder(path: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::file("create", path))
 }
 
-/// The folder gets its final name only once its owner's lock is held, so that a sweep of another
-/// process never takes a new one for an abandoned one.
-fn temporary_in(parent: &Path) -> Result<Home, Error> {
+/// The folder gets its final name only once its lock is held, so that another process never takes
+/// a new folder for an abandoned one.
+fn temporary_in(parent: &Path) -> Result<Directory, Error> {
     let unique = format!("{}-{:08x}", std::process::id(), crate::ports::random() as u32);
     let early = parent.join(format!("new-{PREFIX}{unique}"));
     let path = parent.join(format!("{PREFIX}{unique}"));
@@ -101,22 +101,22 @@ fn temporary_in(parent: &Path) -> Result<Home, Error> {
     let owner = File::create(early.join(OWNER)).map_err(Error::file("create", &early))?;
     owner.lock().map_err(Error::file("lock", &early))?;
     fs::rename(&early, &path).map_err(Error::file("rename", &early))?;
-    Ok(Home { path, temporary: Some(owner) })
+    Ok(Directory { path, temporary: Some(owner) })
 }
 
-/// Removes the folders of processes that ended without running destructors: killed ones, and
-/// every test binary that keeps its control plane in a `static`.
-fn sweep(parent: &Path) {
+/// Removes the folders of processes that ended without running destructors, because they were
+/// killed or have the control plane in a `static`, as test binaries do.
+fn remove_abandoned(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
-        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        if !ours || path.join(KEEP).exists() {
+        let is_temporary = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if !is_temporary || path.join(KEEP).exists() {
             continue;
         }
         let abandoned = File::open(path.join(OWNER)).is_ok_and(|file| file.try_lock().is_ok());
         if abandoned {
-            // Another user's, or swept by another process at the same time: not our concern.
+            // It fails for the folder of another user, or when another process removes it, too.
             let _ = fs::remove_dir_all(&path);
         }
     }

@@ -12,23 +12,23 @@ use super::failure::Failure;
 use super::handover::Handover;
 use crate::admin;
 use crate::checkout::checkout;
-use crate::story::Story;
+use crate::progress::Progress;
 
 pub(super) const SYSTEM: &str = "dps-system";
-/// Of the simulator's admin API, in its Pod and here.
+/// The port of the simulator's admin API, in its Pod and on this machine.
 const ADMIN_PORT: u16 = 8444;
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A cluster with one node, and what the story needs to act on it.
+/// A cluster with one node, and what the steps need to act on it.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct Cluster {
     // Fields are dropped in order: the node goes before what it depends on.
     node: Node,
     control_plane: ControlPlane,
     handover: Handover,
 }
 
-/// The simulator's counts of requests, which start again with its Pod.
+/// The simulator's counts of requests, which start at 0 when its Pod is replaced.
 #[derive(Debug, Deserialize)]
 pub(super) struct Totals {
     pub(super) register: u64,
@@ -47,7 +47,7 @@ struct AdminRequest {
     body: String,
 }
 
-impl Stage {
+impl Cluster {
     pub(super) fn start(handover: Handover) -> Result<Self, Failure> {
         let control_plane = ControlPlane::start(Options {
             directory: Some(handover.directory.join("cluster")),
@@ -68,14 +68,21 @@ impl Stage {
                 cgroup: handover.cgroup.clone(),
             },
         )?;
-        let stage = Self { node, control_plane, handover };
+        let cluster = Self { node, control_plane, handover };
         let dns = checkout().join("dev/node/coredns.yaml");
-        stage.kubectl(&["apply", "--server-side", "-f", &dns.to_string_lossy()])?;
-        stage.kubectl(&["rollout", "status", "-n", "kube-system", "deployment/coredns", "--timeout=120s"])?;
-        Ok(stage)
+        cluster.kubectl(&["apply", "--server-side", "-f", &dns.to_string_lossy()])?;
+        cluster.kubectl(&[
+            "rollout",
+            "status",
+            "-n",
+            "kube-system",
+            "deployment/coredns",
+            "--timeout=120s",
+        ])?;
+        Ok(cluster)
     }
 
-    /// Whether cluster and node still run.
+    /// Fails if a component does not run any more.
     pub(super) fn check(&mut self) -> Result<(), Failure> {
         self.control_plane.check()?;
         Ok(self.node.check()?)
@@ -91,17 +98,17 @@ impl Stage {
         self.kubectl(&["apply", "--server-side", "-n", namespace, "-f", &file.to_string_lossy()])
     }
 
-    /// Shows a kubectl command and what it printed.
-    pub(super) fn show(&self, story: &mut Story, command: &str) -> Result<(), Failure> {
-        story.shown(&format!("kubectl {command}"))?;
+    /// Runs a kubectl command; prints it and its output.
+    pub(super) fn show(&self, progress: &mut Progress, command: &str) -> Result<(), Failure> {
+        progress.command(&format!("kubectl {command}"))?;
         let arguments: Vec<&str> = command.split(' ').collect();
-        story.lines(&self.kubectl(&arguments)?)?;
+        progress.lines(&self.kubectl(&arguments)?)?;
         Ok(())
     }
 
-    /// Shows a helm command, with the chart of the checkout, and what it says about the release.
-    pub(super) fn helm(&self, story: &mut Story, command: &str) -> Result<(), Failure> {
-        story.shown(&format!("helm {command}"))?;
+    /// Runs a helm command with the chart of the checkout; prints it and the state of the release.
+    pub(super) fn helm(&self, progress: &mut Progress, command: &str) -> Result<(), Failure> {
+        progress.command(&format!("helm {command}"))?;
         let home = self.control_plane.directory().join("helm");
         let arguments: Vec<String> = command
             .split(' ')
@@ -122,17 +129,18 @@ impl Stage {
             .map_err(|error| Failure::Missing("helm", error))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if !output.status.success() {
-            let said = format!("{}\n{}", text(&output.stdout), text(&output.stderr));
-            return Err(Failure::Helm { arguments: command.to_owned(), said });
+            let printed = format!("{}\n{}", text(&output.stdout), text(&output.stderr));
+            return Err(Failure::Helm { arguments: command.to_owned(), printed });
         }
-        let said = text(&output.stdout);
-        said.lines()
+        let printed = text(&output.stdout);
+        printed
+            .lines()
             .filter(|line| line.starts_with("STATUS:") || line.starts_with("release "))
-            .try_for_each(|line| story.line(line))?;
+            .try_for_each(|line| progress.line(line))?;
         Ok(())
     }
 
-    /// What the simulator was asked so far.
+    /// The simulator's counts of requests so far.
     pub(super) fn totals(&self) -> Result<Totals, Failure> {
         let request = AdminRequest { line: "GET /v1/ledger/totals", body: String::new() };
         let answers = self.ask_simulator(&[request])?;
@@ -160,7 +168,7 @@ impl Stage {
         Ok(refused.map(|(key, _)| key.registration_id.clone()).collect())
     }
 
-    /// Its admin API is on the Pod's loopback, so it is reached as a user reaches it.
+    /// The admin API listens on loopback in its Pod, so a port is forwarded, as a user would do.
     fn ask_simulator(&self, requests: &[AdminRequest]) -> Result<Vec<String>, Failure> {
         let log = self.control_plane.logs_dir().join("port-forward.log");
         let ports = ADMIN_PORT.to_string();
@@ -178,7 +186,7 @@ impl Stage {
         let answers: Result<Vec<String>, _> =
             requests.iter().map(|request| admin::call(server, request.line, &request.body)).collect();
         drop(forward);
-        // The log is appended to: the next one must not find this line.
+        // The next call appends to the log, and must not find this line in it.
         fs::remove_file(&log)?;
         Ok(answers?)
     }
@@ -194,7 +202,7 @@ impl Stage {
         found.ok_or_else(|| Failure::Unexpected(format!("no process dps-operator in the Pod {pod_uid}")))
     }
 
-    /// SIGKILL, which no process can prepare for.
+    /// Sends SIGKILL, which a process cannot handle.
     pub(super) fn kill(&self, pid: Pid) -> Result<(), Failure> {
         kill_process(pid, Signal::KILL)
             .map_err(|error| Failure::Unexpected(format!("cannot kill the process {pid}: {error}")))

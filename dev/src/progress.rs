@@ -1,27 +1,26 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
-/// What is told while something runs: numbered steps, the commands that a user would type, how
-/// long it took.
+/// Prints what is done: numbered steps, the commands that a user would type, and how long it took.
 #[derive(Debug)]
-pub struct Story {
+pub struct Progress {
     begin: Instant,
     step: usize,
     step_begin: Instant,
 }
 
-impl Story {
-    /// `headline` says what is going to happen.
-    pub fn begin(headline: &[&str]) -> io::Result<Self> {
+impl Progress {
+    /// Prints what is going to be done.
+    pub fn start(headline: &[&str]) -> io::Result<Self> {
         let now = Instant::now();
-        let story = Self { begin: now, step: 0, step_begin: now };
+        let progress = Self { begin: now, step: 0, step_begin: now };
         let mut out = io::stdout().lock();
         headline.iter().try_for_each(|line| writeln!(out, "{line}"))?;
         out.flush()?;
-        Ok(story)
+        Ok(progress)
     }
 
-    /// Goes on after `steps` that another process has told.
+    /// Continues after `steps` that another process has printed.
     pub fn resume(steps: usize) -> Self {
         let now = Instant::now();
         Self { begin: now, step: steps, step_begin: now }
@@ -36,8 +35,8 @@ impl Story {
         out.flush()
     }
 
-    /// A command as it would be typed.
-    pub fn shown(&mut self, command: &str) -> io::Result<()> {
+    /// Prints a command as a user would type it.
+    pub fn command(&mut self, command: &str) -> io::Result<()> {
         self.line(&format!("$ {command}"))
     }
 
@@ -51,12 +50,12 @@ impl Story {
         text.lines().try_for_each(|line| self.line(line))
     }
 
-    /// The step is over.
+    /// Ends the step.
     pub fn done(&mut self) -> io::Result<()> {
         self.line(&format!("done in {:.1} s", self.step_begin.elapsed().as_secs_f64()))
     }
 
-    /// Since the beginning.
+    /// The seconds since the start.
     pub fn seconds(&self) -> f64 {
         self.begin.elapsed().as_secs_f64()
     }
