@@ -1,4 +1,4 @@
-//! The command line, and the life of the process.
+//! The command line, and the start and end of the process.
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -53,7 +53,7 @@ pub struct Cli {
     ready_file: Option<PathBuf>,
 }
 
-/// Why the program ended badly.
+/// Why the program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     #[error("{}: {source}", file.display())]
@@ -73,7 +73,7 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// 2 for what the user can mend in the configuration, as for a wrong command line.
+    /// 2 for an error in the configuration, as for a wrong command line.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config { .. } | Self::NoCaFile { .. } => ExitCode::from(2),
@@ -83,7 +83,7 @@ impl CliError {
 }
 
 impl Cli {
-    /// Does what the command line asks for, until it is done or told to end.
+    /// Runs until the work is done or the process is told to end.
     pub fn run(self) -> Result<(), CliError> {
         let Some(file) = self.config.as_deref().filter(|_| !self.print_default_config) else {
             return io::stdout().write_all(EXAMPLE.as_bytes()).map_err(CliError::Output);
@@ -110,7 +110,7 @@ impl Cli {
 }
 
 async fn serve(config: Config, ready_file: Option<&Path>) -> Result<(), CliError> {
-    // Before anybody can know that the process runs, so that no signal meets the default action.
+    // Before the process announces itself, so that no signal has its default action.
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Signals)?;
     let running = Simulator::start(config).await?;
@@ -124,14 +124,15 @@ async fn serve(config: Config, ready_file: Option<&Path>) -> Result<(), CliError
     Ok(())
 }
 
-/// The file first, so that whoever has read the line finds it.
+/// Writes the ready file first, so that it is there when the line is printed.
 fn announce(running: &Running, ready_file: Option<&Path>) -> Result<(), CliError> {
     let ca = running.ca_file().map(|file| file.display().to_string());
     let admin = running.admin_address().map(|address| address.to_string());
     if let Some(file) = ready_file {
         let address = running.address().to_string();
         let text = json!({"address": address, "adminAddress": admin, "caFile": ca}).to_string();
-        write_at_once(file, &text).map_err(|source| CliError::ReadyFile { file: file.to_owned(), source })?;
+        write_atomically(file, &text)
+            .map_err(|source| CliError::ReadyFile { file: file.to_owned(), source })?;
     }
     writeln!(
         io::stdout(),
@@ -143,15 +144,15 @@ fn announce(running: &Running, ready_file: Option<&Path>) -> Result<(), CliError
     .map_err(CliError::Output)
 }
 
-/// Whoever waits for the file never sees a part of it.
-fn write_at_once(file: &Path, text: &str) -> io::Result<()> {
+/// A reader of the file never sees a part of it.
+fn write_atomically(file: &Path, text: &str) -> io::Result<()> {
     let mut draft = file.as_os_str().to_owned();
     draft.push(".draft");
     fs::write(&draft, text)?;
     fs::rename(&draft, file)
 }
 
-/// `RUST_LOG` sets the level; nothing secret is logged at any.
+/// `RUST_LOG` sets the level. No secret is logged at any level.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()

@@ -1,16 +1,16 @@
-//! The one place that reads the clock; everything else is told what time it is.
+//! The only place that reads the clock; all other code gets the time as an argument.
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// A point in time as the simulator sees it: a steady reading for rates and waits,
-/// and the wall clock for token expiry and the timestamps in answers.
+/// A point in time: steady for rates and waits, and by the wall clock for token expiry and the
+/// timestamps in answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     /// Time since the simulator was started; never goes back.
     pub steady: Duration,
-    /// Universal time.
+    /// UTC.
     pub wall: Timestamp,
 }
 

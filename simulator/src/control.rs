@@ -1,4 +1,4 @@
-//! Looking into a running simulator and changing it: what its admin API does, in process.
+//! Observing and changing a running simulator in process, as the admin API does over HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use crate::keys::{KeyError, KeyPair, SymmetricKey};
 use crate::ledger::{LedgerEntry, Totals};
 use crate::shared::{Outage, Shared};
 
-/// A handle to a running simulator; cheap to clone, and no longer useful once that has ended.
+/// A handle to a running simulator. It is cheap to clone, and of no use when the simulator has ended.
 #[derive(Clone, Debug)]
 pub struct Control {
     shared: Arc<Shared>,
 }
 
-/// What was to be changed is not there, or cannot be changed so.
+/// Why a change was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     #[error("there is no id scope {0:?}")]
@@ -38,37 +38,37 @@ impl Control {
         Self { shared }
     }
 
-    /// What can be changed while the simulator runs, as it is now.
+    /// The current settings.
     pub fn settings(&self) -> Settings {
         self.shared.service.settings()
     }
 
-    /// Replaces all of it.
+    /// Replaces all settings.
     pub fn set_settings(&self, settings: Settings) {
         self.shared.service.change_settings(|current| *current = settings);
     }
 
-    /// How long operations that start from now on are `assigning`.
+    /// Changes how long operations that start from now on are `assigning`.
     pub fn set_think_time(&self, think_time: Duration) {
         self.shared.service.change_settings(|settings| settings.think_time = think_time);
     }
 
-    /// Whether register answers 200 with the assignment instead of 202.
+    /// Changes whether register answers 200 with the assignment instead of 202.
     pub fn set_assign_at_once(&self, at_once: bool) {
         self.shared.service.change_settings(|settings| settings.assign_at_once = at_once);
     }
 
-    /// The `Retry-After` of a 202; none leaves the header out.
+    /// Changes the `Retry-After` of a 202; without it there is no such header.
     pub fn set_retry_after(&self, retry_after: Option<Duration>) {
         self.shared.service.change_settings(|settings| settings.retry_after = retry_after);
     }
 
-    /// Changes the quotas; what was counted so far still counts.
+    /// Changes the quotas; requests so far still count.
     pub fn set_quotas(&self, quotas: Quotas) {
         self.shared.service.change_settings(|settings| settings.quotas = quotas);
     }
 
-    /// Forgets what was counted against the quotas of an id scope.
+    /// Resets the counters of the quotas of an id scope.
     pub fn reset_quota_counters(&self, id_scope: &str) -> Result<(), ControlError> {
         self.in_scope(id_scope, |scope| {
             scope.reset_counters(&self.shared.service.readings);
@@ -76,7 +76,7 @@ impl Control {
         })
     }
 
-    /// Replaces a group's keys, given in base64. Hubs take a device's new key only after it has
+    /// Replaces a group's keys, given in base64. Hubs accept a device's new key only after it has
     /// registered again.
     pub fn set_group_keys(
         &self,
@@ -139,8 +139,8 @@ impl Control {
         })
     }
 
-    /// Enables or disables the individual enrollment of a device. Disabling a device of a group
-    /// makes such an enrollment, enabling it removes that again.
+    /// Enables or disables the individual enrollment of a device. Disabling a device of a group creates
+    /// such an enrollment, and enabling it removes that again.
     pub fn set_device_enabled(
         &self,
         id_scope: &str,
@@ -153,7 +153,7 @@ impl Control {
         })
     }
 
-    /// Assigns a registered device to another linked hub, as if someone else had registered it.
+    /// Assigns a registered device to another linked hub, without a call of the device.
     pub fn move_device(&self, id_scope: &str, registration_id: &str, hub: &str) -> Result<(), ControlError> {
         let now = self.shared.clock.now();
         let service = &self.shared.service;
@@ -161,7 +161,7 @@ impl Control {
             let hub = linked_hub(scope, hub)?;
             let missing = || ControlError::NoRegistration(registration_id.to_owned());
             let registration = scope.registration(registration_id).ok_or_else(missing)?;
-            registration.settle(now.steady, &service.readings, &service.ids);
+            registration.complete_due(now.steady, &service.readings, &service.ids);
             let plan = registration.assignment_to(hub).ok_or_else(missing)?;
             registration.apply(plan, now.wall, &service.readings, &service.ids);
             Ok(())
@@ -172,7 +172,7 @@ impl Control {
     pub fn delete_registration(&self, id_scope: &str, registration_id: &str) -> Result<(), ControlError> {
         self.in_scope(id_scope, |scope| {
             match scope.registration(registration_id).filter(|r| r.exists()) {
-                Some(registration) => registration.forget(),
+                Some(registration) => registration.delete_record(),
                 None => return Err(ControlError::NoRegistration(registration_id.to_owned())),
             }
             Ok(())
@@ -181,16 +181,17 @@ impl Control {
 
     /// The registration record as DPS has it now.
     pub fn registration(&self, id_scope: &str, registration_id: &str) -> Option<RegistrationState> {
-        self.settled(id_scope, registration_id, |registration| registration.state()).flatten()
+        self.read_registration(id_scope, registration_id, |registration| registration.state()).flatten()
     }
 
-    /// Whether the hub would let the device in with this key, in base64: hubs hold a device's
-    /// keys as of its last provisioning.
+    /// Whether the hub would accept this key, in base64, from the device: hubs have a device's keys as
+    /// of its last assignment.
     pub fn accepts_device_key(&self, id_scope: &str, registration_id: &str, key: &str) -> bool {
-        self.settled(id_scope, registration_id, |registration| registration.hub_accepts(key)).unwrap_or(false)
+        self.read_registration(id_scope, registration_id, |registration| registration.hub_accepts(key))
+            .unwrap_or(false)
     }
 
-    /// The requests seen so far, as far as they are still remembered.
+    /// The requests that the ledger holds.
     pub fn ledger(&self) -> Vec<LedgerEntry> {
         self.ledger_since(0)
     }
@@ -200,28 +201,28 @@ impl Control {
         self.shared.ledger().since(sequence).cloned().collect()
     }
 
-    /// The number of remembered requests.
+    /// The number of requests that the ledger holds.
     pub fn ledger_len(&self) -> usize {
         self.shared.ledger().len()
     }
 
-    /// Forgets the requests; sequence numbers and totals go on.
+    /// Removes the requests from the ledger; sequence numbers and totals continue.
     pub fn clear_ledger(&self) {
         self.shared.ledger().clear();
     }
 
-    /// Counts that no capacity limits.
+    /// The counts of all requests, which the ledger's capacity does not limit.
     pub fn totals(&self) -> Totals {
         self.shared.ledger().totals()
     }
 
-    /// Waits until the ledger has a fitting entry after a sequence number. Entries are seen from
-    /// their arrival on, with [`crate::Outcome::Pending`], and again when they are answered.
+    /// Waits until the ledger has a fitting entry after a sequence number. Entries are checked when the
+    /// request arrives, with [`crate::Outcome::Pending`], and again when it is answered.
     pub async fn wait_for(&self, since: u64, fits: impl Fn(&LedgerEntry) -> bool) -> LedgerEntry {
         loop {
             let changed = self.shared.ledger_changed.notified();
             tokio::pin!(changed);
-            // Registered before looking, so that no change in between is missed.
+            // Registered before the search, so that no change in between is missed.
             changed.as_mut().enable();
             let found = self.shared.ledger().since(since).find(|e| fits(e)).cloned();
             match found {
@@ -237,7 +238,7 @@ impl Control {
         Ok(self.shared.faults().inject(fault))
     }
 
-    /// Clears a fault; says whether it was there.
+    /// Clears a fault; returns whether it was there.
     pub fn clear_fault(&self, id: u64) -> bool {
         self.shared.faults().clear(id)
     }
@@ -247,22 +248,22 @@ impl Control {
         self.shared.faults().clear_all();
     }
 
-    /// The injected faults, those that are used up too.
+    /// The injected faults, including those that are used up.
     pub fn faults(&self) -> Vec<ActiveFault> {
         self.shared.faults().list()
     }
 
-    /// Lets the device endpoint fail as a whole, or no longer.
+    /// Makes the device endpoint fail as a whole, or not any more.
     pub fn set_outage(&self, outage: Outage) {
         self.shared.set_outage(outage);
     }
 
-    /// How the device endpoint fails as a whole at the moment.
+    /// How the device endpoint fails as a whole now.
     pub fn outage(&self) -> Outage {
         self.shared.outage()
     }
 
-    fn settled<T>(
+    fn read_registration<T>(
         &self,
         id_scope: &str,
         registration_id: &str,
@@ -272,7 +273,7 @@ impl Control {
         let service = &self.shared.service;
         let mut scope = service.scope(id_scope)?;
         let registration = scope.registration(registration_id)?;
-        registration.settle(now.steady, &service.readings, &service.ids);
+        registration.complete_due(now.steady, &service.readings, &service.ids);
         Some(read(registration))
     }
 

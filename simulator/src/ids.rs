@@ -1,4 +1,4 @@
-//! Identifiers that look like those of DPS and never repeat.
+//! Identifiers in the form of those of DPS. They do not repeat.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -20,7 +20,7 @@ impl Ids {
         Self { high: RandomState::new(), low: RandomState::new(), count: AtomicU64::new(0) }
     }
 
-    /// A GUID in its usual spelling.
+    /// A GUID in its usual form.
     pub fn guid(&self) -> String {
         let (high, low) = self.next();
         format!(

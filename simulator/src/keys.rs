@@ -1,15 +1,16 @@
 //! Symmetric keys: enrollment keys, the device keys derived from them, and signatures.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use sha2::Sha256;
 
-/// The sizes that DPS takes for an enrollment key.
-const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
+/// The sizes that DPS accepts for an enrollment key.
+const KEY_BYTES: RangeInclusive<usize> = 16..=64;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -19,10 +20,10 @@ pub enum KeyError {
     WrongSize(usize),
 }
 
-/// HMAC-SHA256 fills shorter keys up with zeros to one block, and no key of DPS is longer.
+/// HMAC-SHA256 pads shorter keys with zeros to one block, and no key of DPS is longer.
 const BLOCK: usize = 64;
 
-/// A key that signs; shows nothing when printed.
+/// A symmetric key. Its `Debug` output does not contain it.
 #[derive(Clone)]
 pub struct SymmetricKey {
     block: [u8; BLOCK],
@@ -51,12 +52,12 @@ impl SymmetricKey {
         self.mac(message).finalize().into_bytes().into()
     }
 
-    /// Whether this key made the signature over the parts; takes equally long either way.
+    /// Whether this key made the signature over the parts, compared in constant time.
     pub fn verifies(&self, message: &[&[u8]], signature: &[u8]) -> bool {
         self.mac(message).verify_slice(signature).is_ok()
     }
 
-    /// Whether the text is this key in base64, compared without telling where they differ.
+    /// Whether the text is this key in base64, compared in constant time.
     pub fn equals_base64(&self, text: &str) -> bool {
         let Some(other) = STANDARD.decode(text).ok().and_then(|b| Self::from_bytes(&b)) else {
             return false;
@@ -65,7 +66,7 @@ impl SymmetricKey {
         self.length == other.length && self.verifies(probe, &other.sign(probe))
     }
 
-    /// The key as devices and hubs hold it.
+    /// The key in base64, as devices and hubs hold it.
     pub fn to_base64(&self) -> String {
         STANDARD.encode(&self.block[..usize::from(self.length)])
     }
@@ -107,7 +108,7 @@ pub(crate) struct KeyPair {
 }
 
 impl KeyPair {
-    /// The two device keys that a group's keys give.
+    /// The two device keys that are derived from the keys of an enrollment group.
     pub fn derive(&self, registration_id: &str) -> Self {
         Self {
             primary: self.primary.derive(registration_id),
@@ -120,8 +121,8 @@ impl KeyPair {
     }
 }
 
-/// Which of an enrollment's two keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, Deserialize)]
+/// One of the two keys of an enrollment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum KeySlot {
     Primary,

@@ -1,4 +1,4 @@
-//! The ledger: every request that the simulator saw, and what became of it.
+//! The ledger: every request that the simulator received, and its outcome.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::keys::KeySlot;
 use crate::route::{OperationKind, Route};
 
-/// One request. Holds no key, no token and no body.
+/// One request, without keys, token and body.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerEntry {
-    /// Counts the requests in the order of their arrival, from 1, and never starts again.
+    /// The number of the request in the order of arrival, from 1. It is never used again.
     pub sequence: u64,
     /// When the request's head had arrived.
     pub time: Timestamp,
@@ -26,26 +26,26 @@ pub struct LedgerEntry {
     pub authorized: bool,
     /// The enrollment key that verified the token.
     pub key: Option<KeyUsed>,
-    /// The HTTP status that was answered; none as long as nothing was, or if nothing ever is.
+    /// The HTTP status of the answer; none before the answer, or if there was none.
     pub status: Option<u16>,
-    /// The DPS error code that was answered, in an error body or in a failed registration.
+    /// The DPS error code in the answer, in an error body or in a failed registration.
     pub error_code: Option<u32>,
-    /// The fault that was applied.
+    /// The id of the fault that was applied.
     pub fault: Option<u64>,
     pub outcome: Outcome,
 }
 
-/// What DPS made of a request, whatever a fault then made of the answer.
+/// The result of a request at DPS, before a fault changed the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// Not decided yet: the request is still being read, or a fault holds it.
     Pending,
-    /// The client went away before that.
+    /// The client disconnected before that.
     Abandoned,
-    /// A registration was started.
+    /// An operation was started.
     Started,
-    /// The registration is going on.
+    /// The operation is in progress.
     Assigning,
     Assigned,
     Failed,
@@ -53,7 +53,7 @@ pub enum Outcome {
     Unassigned,
     Refused,
     Throttled,
-    /// A fault was answered in its place; DPS did nothing.
+    /// A fault was answered in place of DPS, which did not see the request.
     Faulted,
 }
 
@@ -74,7 +74,7 @@ pub enum EnrollmentKind {
     Individual,
 }
 
-/// Counts that go on when entries are dropped or cleared.
+/// Counts, which are kept when entries are dropped or cleared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
@@ -84,7 +84,7 @@ pub struct Totals {
     pub other: u64,
     /// Answers by HTTP status.
     pub by_status: BTreeMap<u16, u64>,
-    /// Entries that had to make room for newer ones.
+    /// Entries that were dropped for newer ones.
     pub dropped: u64,
 }
 
@@ -184,7 +184,7 @@ impl Ledger {
         self.entries.len()
     }
 
-    /// Forgets the entries; sequence numbers and totals go on.
+    /// Removes the entries; sequence numbers and totals continue.
     pub fn clear(&mut self) {
         self.entries.clear();
     }

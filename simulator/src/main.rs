@@ -1,4 +1,4 @@
-//! `dps-simulator`: the simulator as a program of its own.
+//! `dps-simulator`: the simulator as a program.
 
 mod cli;
 
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If standard error is closed there is nobody to tell.
+            // Without a standard error there is only the exit code.
             let _ = writeln!(io::stderr(), "dps-simulator: {error}");
             error.exit_code()
         }

@@ -1,8 +1,9 @@
-//! What a registration id may look like.
+//! The rule for registration ids.
 
 pub(crate) const ALLOWED: &str = "up to 128 letters, digits and - . _ : that start with a letter or digit and end with a letter, digit or -";
 
-/// The rule of the terminology page: it is looser at the end than the REST reference.
+/// Whether this is a registration id by the terminology page, which allows more at the end than the
+/// REST reference.
 pub(crate) fn is_valid(id: &str) -> bool {
     let character = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':');
     let (Some(first), Some(last)) = (id.bytes().next(), id.bytes().last()) else {

@@ -1,10 +1,10 @@
-//! The three calls of the device API, told apart by method and path.
+//! The three calls of the device API, recognised by method and path.
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
-/// What a request asks for.
+/// The call that a request makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OperationKind {
@@ -14,7 +14,7 @@ pub enum OperationKind {
     Poll,
     /// `POST /{idScope}/registrations/{registrationId}`
     Lookup,
-    /// Anything that the device API of DPS does not have.
+    /// A request that is no call of the device API.
     Other,
 }
 
@@ -22,14 +22,14 @@ impl OperationKind {
     pub const ALL: [Self; 4] = [Self::Register, Self::Poll, Self::Lookup, Self::Other];
 }
 
-/// A request line taken apart; ids are percent-decoded once and otherwise as sent.
+/// A parsed request line. Ids are percent-decoded once and otherwise as sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     pub kind: OperationKind,
     pub id_scope: Option<String>,
     pub registration_id: Option<String>,
     pub operation_id: Option<String>,
-    /// For [`OperationKind::Other`]: the path exists, with another method.
+    /// Whether the path exists; for [`OperationKind::Other`] then with another method.
     pub known_path: bool,
 }
 
@@ -79,7 +79,7 @@ fn decode(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
-/// The value of a query parameter, if it is there.
+/// The value of a query parameter, if the query has it.
 pub(crate) fn query_parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     query
         .split('&')

@@ -35,7 +35,7 @@ pub enum Error {
 pub struct Simulator;
 
 impl Simulator {
-    /// Starts one on the current runtime; it is ready when this returns.
+    /// Starts a simulator on the current runtime; it is ready when this returns.
     pub async fn start(config: Config) -> Result<Running, Error> {
         config.validate()?;
         let tls = ServerTls::prepare(&config.tls)?;
@@ -60,9 +60,9 @@ impl Simulator {
     }
 }
 
-/// A running simulator. Dropping it ends it at once; [`Running::shutdown`] ends it in good order.
+/// A running simulator. Dropping it ends it at once; [`Running::shutdown`] lets open requests finish.
 ///
-/// It can be looked into and changed through [`Control`], to which it dereferences.
+/// It is observed and changed through [`Control`], to which it dereferences.
 #[derive(Debug)]
 pub struct Running {
     control: Control,
@@ -74,17 +74,17 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where devices reach it.
+    /// The address of the device endpoint.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same as a URL with the name that is in the certificate.
+    /// The URL of the device endpoint, with the name that is in the certificate.
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
     }
 
-    /// Where its admin API is, if the configuration asked for one.
+    /// The address of the admin API, if the configuration has one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
     }
@@ -99,17 +99,17 @@ impl Running {
         self.tls.ca_file.as_deref()
     }
 
-    /// A handle that can be given away.
+    /// A handle that can be passed on.
     pub fn control(&self) -> Control {
         self.control.clone()
     }
 
-    /// Takes no more connections, lets open requests finish for a moment, and ends.
+    /// Accepts no more connections, lets open requests finish for a moment, and ends.
     pub async fn shutdown(mut self) {
-        // Nobody listens any more if the tasks have ended already.
+        // It fails if all tasks have ended already.
         let _ = self.stop.send(true);
         for task in std::mem::take(&mut self.tasks) {
-            // A task that panicked has ended too.
+            // A task that panicked has ended, too.
             let _ = task.await;
         }
     }

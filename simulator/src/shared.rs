@@ -1,4 +1,4 @@
-//! What all connections of one simulator share.
+//! The state that all connections of one simulator share.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +19,7 @@ pub enum Outage {
     None,
     /// Connections are reset.
     Reset,
-    /// Connections are taken and nothing is ever said, not even in the TLS handshake.
+    /// Connections are accepted and not answered, not even in the TLS handshake.
     Silent,
 }
 
@@ -27,7 +27,7 @@ pub enum Outage {
 pub(crate) struct Shared {
     pub clock: Clock,
     pub service: Service,
-    /// Wakes those who wait for an entry of the ledger.
+    /// Notified when an entry of the ledger has changed.
     pub ledger_changed: Notify,
     ledger: Mutex<Ledger>,
     faults: Mutex<Faults>,
@@ -69,7 +69,7 @@ impl Shared {
     }
 }
 
-/// A panic elsewhere leaves our data whole: nothing is half-changed across a call that can panic.
+/// A panic while the lock was held does not matter: no change is left half done by a call that panics.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

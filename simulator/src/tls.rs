@@ -1,4 +1,4 @@
-//! The server certificate and the CA behind it.
+//! The server certificate and the CA that issues it.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -21,7 +21,7 @@ use crate::config;
 const CA_CERTIFICATE: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const CA_NAME: &str = "dps-simulator CA";
-/// Clients refuse certificates that are valid for much longer than two years.
+/// How long a server certificate is valid: clients refuse much more than two years.
 const SERVER_DAYS: i64 = 700;
 const CA_DAYS: i64 = 3_650;
 
@@ -44,18 +44,18 @@ pub enum TlsError {
     Date(#[from] jiff::Error),
 }
 
-/// Everything that is needed to serve TLS and to be trusted.
+/// The TLS configuration, and the certificate that clients have to trust.
 #[derive(Debug)]
 pub(crate) struct ServerTls {
     pub config: Arc<ServerConfig>,
-    /// What clients have to trust, in PEM.
+    /// The certificate that clients have to trust, in PEM.
     pub ca_pem: String,
-    /// Where that is, if it is in a file.
+    /// The file with that certificate, if there is one.
     pub ca_file: Option<PathBuf>,
 }
 
 impl ServerTls {
-    /// Loads or makes what the configuration asks for.
+    /// Loads or makes the certificates as configured.
     pub fn prepare(config: &config::Tls) -> Result<Self, TlsError> {
         if let (Some(certificate), Some(key)) = (&config.certificate, &config.key) {
             let chain =
@@ -77,7 +77,7 @@ impl ServerTls {
     }
 }
 
-/// A CA of our own. Its server certificates live as long as the process.
+/// The simulator's own CA. Each start issues a new server certificate.
 struct Ca {
     pem: String,
     key: KeyPair,
@@ -116,7 +116,7 @@ impl Ca {
         params.use_authority_key_identifier_extension = true;
         valid_for(&mut params, SERVER_DAYS)?;
         let key = KeyPair::generate()?;
-        // The issuer's name and key are all that is taken from its certificate.
+        // Only name and key of the CA are used, which are the same in its certificate in the file.
         let issuer = Issuer::new(ca_params()?, &self.key);
         let certificate = params.signed_by(&key, &issuer)?;
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
@@ -143,7 +143,7 @@ fn common_name(name: &str) -> DistinguishedName {
     distinguished
 }
 
-/// Valid from yesterday, for clocks that are behind.
+/// Valid from yesterday on, for clients whose clock is behind.
 fn valid_for(params: &mut CertificateParams, days: i64) -> Result<(), TlsError> {
     let today = Timestamp::now().to_zoned(TimeZone::UTC);
     let date = |offset: i64| -> Result<_, TlsError> {

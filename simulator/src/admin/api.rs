@@ -1,4 +1,4 @@
-//! The calls of the admin API, one line each, and their bodies.
+//! The calls of the admin API and their bodies.
 
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -15,7 +15,7 @@ use crate::ledger::LedgerEntry;
 use crate::route::query_parameter;
 use crate::shared::Outage;
 
-/// Why an admin call was refused.
+/// Why a call was refused.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
     #[error("there is no {method} {path}; the README lists the calls")]
@@ -76,7 +76,7 @@ struct Hubs {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct OutageNow {
+struct OutageBody {
     outage: Outage,
 }
 
@@ -104,7 +104,7 @@ pub(super) struct Call<'c> {
 
 type Answered = Result<Option<Vec<u8>>, ApiError>;
 
-/// Carries out a call; what it returns is the JSON body, if there is one.
+/// Carries out a call; returns the JSON body of the answer, if it has one.
 pub(super) fn answer(call: &Call<'_>) -> Answered {
     let &Call { control, query, body, .. } = call;
     let segments: Vec<String> = call
@@ -134,9 +134,9 @@ pub(super) fn answer(call: &Call<'_>) -> Answered {
         ("DELETE", ["v1", "faults", id]) => clear_fault(control, id),
         ("GET", ["v1", "settings"]) => reply(&control.settings()),
         ("PATCH", ["v1", "settings"]) => change_settings(control, body),
-        ("GET", ["v1", "outage"]) => reply(&OutageNow { outage: control.outage() }),
+        ("GET", ["v1", "outage"]) => reply(&OutageBody { outage: control.outage() }),
         ("PUT", ["v1", "outage"]) => {
-            control.set_outage(read::<OutageNow>(body)?.outage);
+            control.set_outage(read::<OutageBody>(body)?.outage);
             Ok(None)
         }
         ("POST", ["v1", "check-device-key"]) => {
@@ -203,7 +203,7 @@ fn clear_fault(control: &Control, id: &str) -> Answered {
     }
 }
 
-/// Fields that the body leaves out stay as they are; `null` is a value of its own.
+/// Fields that are not in the body keep their value; `null` is a value.
 fn change_settings(control: &Control, body: &[u8]) -> Answered {
     let mut settings = serde_json::to_value(control.settings())?;
     overlay(&mut settings, read(body)?);

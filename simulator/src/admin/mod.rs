@@ -1,4 +1,4 @@
-//! The admin API: JSON over plain HTTP on a loopback address, for scripts and demos.
+//! The admin API: JSON over plain HTTP on a loopback address.
 
 mod api;
 

@@ -10,12 +10,12 @@ use crate::keys::{KeyError, SymmetricKey};
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct IdScope {
     pub id_scope: String,
-    /// Host names of the linked hubs.
+    /// The host names of the linked hubs.
     #[serde(default)]
     pub hubs: Vec<String>,
     #[serde(default)]
     pub enrollment_groups: Vec<EnrollmentGroup>,
-    /// Enrollments of one device; they come before groups.
+    /// Enrollments of one device each; they have precedence over groups.
     #[serde(default)]
     pub individual_enrollments: Vec<IndividualEnrollment>,
 }
@@ -34,7 +34,7 @@ pub struct EnrollmentGroup {
     /// The hub of the `static` policy.
     #[serde(default)]
     pub hub: Option<String>,
-    /// What the webhook of the `custom` policy answers.
+    /// The webhook of the `custom` policy.
     #[serde(default)]
     pub webhook: Option<Webhook>,
     #[serde(default)]
@@ -59,12 +59,12 @@ impl EnrollmentGroup {
 
 /// The enrollment of one device, which signs with the enrollment's own keys.
 ///
-/// A disabled one needs no keys: it then shuts out a device of a group, whatever key it has.
+/// A disabled one needs no keys: it then disables a device of an enrollment group.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct IndividualEnrollment {
     pub registration_id: String,
-    /// The device id at the hub; the registration id unless given.
+    /// The device id at the hub; by default the registration id.
     #[serde(default)]
     pub device_id: Option<String>,
     #[serde(default)]
@@ -83,11 +83,12 @@ pub struct IndividualEnrollment {
     pub reprovision_policy: ReprovisionPolicy,
 }
 
-/// How an enrollment chooses a hub. `geoLatency` is not simulated: one machine has no distances.
+/// How an enrollment chooses a hub. `geoLatency` is not simulated, since there are no distances on one
+/// machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AllocationPolicy {
-    /// Evenly over the linked hubs, by the registration id.
+    /// Evenly among the linked hubs, by the registration id.
     #[default]
     Hashed,
     /// Always the same hub.
@@ -100,9 +101,9 @@ pub enum AllocationPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ReprovisionPolicy {
-    /// Allocate anew; otherwise the device stays on its hub.
+    /// Whether a hub is chosen again; otherwise the device stays on its hub.
     pub update_hub_assignment: bool,
-    /// Carry the device's data to the new hub; otherwise reset it.
+    /// Whether the device's data moves to the new hub; otherwise it is reset.
     pub migrate_device_data: bool,
 }
 
@@ -120,7 +121,7 @@ pub struct Webhook {
     pub field: String,
     #[serde(default)]
     pub rules: Vec<WebhookRule>,
-    /// The answer when no rule fits; without it the webhook fails and so does the registration.
+    /// The answer if no rule fits; without it the webhook fails, and so does the registration.
     #[serde(default)]
     pub otherwise: Option<WebhookAnswer>,
 }

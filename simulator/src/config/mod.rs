@@ -1,4 +1,4 @@
-//! What the simulator is to be: addresses, TLS, timing, quotas and the enrollments it holds.
+//! The configuration: addresses, TLS, timing, quotas, readings and enrollments.
 
 pub(crate) mod duration;
 mod enrollment;
@@ -27,27 +27,28 @@ use validate::invalid;
 
 /// The whole configuration.
 ///
-/// Made in code it listens on free loopback ports, has a CA of its own in memory and no id scope.
+/// The default listens on a free loopback port, has a CA of its own in memory, no admin API and no id
+/// scope.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Config {
-    /// Where devices reach the simulator, over TLS; a free loopback port unless given.
+    /// The address of the device endpoint, over TLS; by default a free loopback port.
     pub listen: Option<SocketAddr>,
-    /// Where its admin API is reached, over plain HTTP; no admin API unless given.
+    /// The address of the admin API, over plain HTTP; by default there is none.
     pub admin: Option<SocketAddr>,
     pub tls: Tls,
-    /// How long an operation is `assigning`; with 0 the first poll finds it done.
+    /// How long an operation is `assigning`; with 0 the first poll answers that it is done.
     #[serde(deserialize_with = "duration::required::deserialize")]
     pub think_time: Duration,
-    /// Register answers 200 with the assignment instead of 202.
+    /// Whether register answers 200 with the assignment instead of 202.
     pub assign_at_once: bool,
     /// The `Retry-After` of a 202; `null` leaves the header out.
     #[serde(deserialize_with = "duration::optional::deserialize")]
     pub retry_after: Option<Duration>,
     pub quotas: Quotas,
-    /// The `api-version` values that are known.
+    /// The supported values of `api-version`.
     pub api_versions: Vec<String>,
-    /// How many requests the ledger remembers one by one.
+    /// How many requests the ledger holds.
     pub ledger_capacity: usize,
     pub readings: Readings,
     pub id_scopes: Vec<IdScope>,
@@ -73,13 +74,13 @@ impl Default for Config {
     }
 }
 
-/// The rates of one DPS instance, that is of one id scope; `null` is no limit.
+/// The quotas of one DPS instance, that is of one id scope; `null` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Quotas {
-    /// Register calls and status lookups together, in a minute.
+    /// How many register calls and status lookups are admitted in a minute.
     pub registrations_per_minute: Option<u32>,
-    /// Polls of one device, in ten seconds.
+    /// How many polls of one device are admitted in ten seconds.
     pub polls_per_ten_seconds: Option<u32>,
 }
 
@@ -90,7 +91,7 @@ impl Default for Quotas {
 }
 
 impl Config {
-    /// Reads and checks a configuration in YAML; what it leaves out has its default.
+    /// Reads and checks a configuration in YAML; a field that is left out has its default.
     pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
         let config: Self = serde_saphyr::from_str(text).map_err(|error| error::syntax_error(text, &error))?;
         config.validate()?;
@@ -102,7 +103,7 @@ impl Config {
         Self::from_yaml(&std::fs::read_to_string(path)?)
     }
 
-    /// Checks what the types alone do not.
+    /// Checks what the types cannot express.
     pub fn validate(&self) -> Result<(), Invalid> {
         if let Some(admin) = self.admin
             && !admin.ip().is_loopback()

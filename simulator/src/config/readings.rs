@@ -1,7 +1,7 @@
-//! What Azure's public material leaves open, and how the simulator reads it.
+//! The readings: how the simulator behaves where Azure's public documentation is silent or contradictory.
 //!
-//! For every point the default is the best-attested answer; a client of DPS has to live with the
-//! others too, so each can be switched on. The README explains each point.
+//! Each default is the behaviour with the best evidence. A client of DPS has to work with the others,
+//! too, so each can be chosen. The README explains them.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ pub struct Readings {
     pub unknown_id_scope: UnknownIdScope,
     /// A request without a token, or with one that cannot be read.
     pub missing_token: Unauthorized,
-    /// A token whose time has passed.
+    /// A token that has expired.
     pub expired_token: Unauthorized,
     /// A token signed with a key that was derived a second time.
     pub doubly_derived_key: Unauthorized,
     /// A token made from the keys of an enrollment group that was deleted.
     pub deleted_group: DeletedGroup,
-    /// A poll for an operation that DPS does not know or has forgotten.
+    /// A poll for an operation that DPS does not know, or no longer.
     pub unknown_operation: UnknownOperation,
-    /// The call that shows a device that its enrollment is disabled.
+    /// The call whose answer first says that the enrollment is disabled.
     pub disabled_shown_on: ShownOn,
     /// A second register call while the first operation is still assigning.
     pub concurrent_register: ConcurrentRegister,
@@ -33,11 +33,11 @@ pub struct Readings {
     pub lookup_of_unknown: LookupOfUnknown,
     /// Whether a status lookup returns the payload of the custom allocation.
     pub lookup_payload: Presence,
-    /// What a status lookup says after the enrollment was disabled.
+    /// What a status lookup answers after the enrollment was disabled.
     pub lookup_after_disable: LookupAfterDisable,
     /// How the requests of a minute are counted.
     pub throttle_window: ThrottleWindow,
-    /// Whether a 429 tells how long to wait.
+    /// Whether a 429 has a `Retry-After`.
     pub throttle_retry_after: Presence,
     /// A request body that does not name the registration.
     pub body_registration_id_missing: Acceptance,
@@ -47,11 +47,11 @@ pub struct Readings {
     pub payload_not_object: PayloadNotObject,
     /// Whether upper and lower case of the id scope in the path matter.
     pub id_scope_case: IdScopeCase,
-    /// How a registration id that was sent in upper case is answered.
+    /// The registration id in answers if it was sent in upper case.
     pub upper_case_registration_id: UpperCaseRegistrationId,
-    /// What a group key is applied to when the registration id was sent in upper case.
+    /// The form of the registration id from which a device key is derived, if it was sent in upper case.
     pub key_derived_from: KeyDerivedFrom,
-    /// The substatus of a device that comes back to a hub it was on before.
+    /// The substatus of a device that is assigned to a hub again that it was on before.
     pub substatus_on_return: SubstatusOnReturn,
     /// The substatus of a device that registers again at its hub after a move.
     pub substatus_on_repeat: SubstatusOnRepeat,
@@ -59,11 +59,11 @@ pub struct Readings {
     pub location: Location,
     /// A signature in which `+`, `/` or `=` are not percent-encoded.
     pub unescaped_signature: Acceptance,
-    /// Token fields that nobody knows.
+    /// Token fields that DPS does not define.
     pub unknown_token_fields: Acceptance,
     /// A token made with the enrollment's other key than the one the device registered with.
     pub alternate_key: Acceptance,
-    /// How long after its expiry a token is still taken.
+    /// How long after its expiry a token is still accepted.
     #[serde(deserialize_with = "duration::required::deserialize")]
     pub clock_tolerance: Duration,
 }
@@ -135,7 +135,7 @@ pub enum UnknownIdScope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DeletedGroup {
-    /// 401 with 401002, like any key that DPS does not know.
+    /// 401 with 401002, as for any unknown key.
     Unauthorized,
     /// 404 with 404201.
     NotFound,
@@ -162,7 +162,7 @@ pub enum ShownOn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ConcurrentRegister {
-    /// 409 with 409203 until the first operation settles.
+    /// 409 with 409203 until the first operation completes.
     Conflict,
     /// 202 with an operation of its own.
     NewOperation,

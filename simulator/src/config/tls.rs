@@ -8,16 +8,16 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tls {
-    /// Where `ca.crt` and `ca.key` are kept; made there on the first start and used again later.
-    /// Without it the CA lives in memory only.
+    /// The folder with `ca.crt` and `ca.key`, which are made on the first start and used again later.
+    /// Without it the CA is in memory only.
     pub directory: Option<PathBuf>,
-    /// Names and addresses in the certificate besides `localhost` and `127.0.0.1`.
+    /// Names and addresses in the server certificate besides `localhost` and `127.0.0.1`.
     pub names: Vec<String>,
-    /// A certificate chain in PEM to serve instead.
+    /// A file with a certificate chain in PEM to serve instead.
     pub certificate: Option<PathBuf>,
-    /// Its key in PEM.
+    /// The file with its key in PEM.
     pub key: Option<PathBuf>,
-    /// TLS versions to offer; DPS offers 1.2 only.
+    /// The TLS versions that are offered; DPS offers 1.2 only.
     pub versions: TlsVersions,
 }
 

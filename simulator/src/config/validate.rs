@@ -1,4 +1,4 @@
-//! The checks of a configuration that need more than one field, or more than a type.
+//! The checks of a configuration that types cannot express.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,7 +7,7 @@ use super::enrollment::{AllocationPolicy, IdScope, IndividualEnrollment, Webhook
 use super::tls::Tls;
 use crate::registration_id;
 
-/// A setting that cannot be, where it is and what would do.
+/// An invalid setting: its field, and what is allowed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct Invalid {
@@ -94,7 +94,7 @@ fn individual_enrollment(path: &str, scope: &IdScope, entry: &IndividualEnrollme
     allocation(path, scope, entry.allocation_policy, hub, webhook)
 }
 
-/// Checks host names of hubs and that none occurs twice.
+/// Checks the host names of hubs, and that none occurs twice.
 pub(crate) fn hubs(path: &str, hubs: &[String]) -> Result<(), Invalid> {
     let mut seen = HashSet::new();
     for (index, hub) in hubs.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Choosing a hub for a device.
+//! The allocation policies: which hub a device is assigned to.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{self, AllocationPolicy};
 
-/// How an enrollment chooses, with everything that the policy needs.
+/// The allocation policy of an enrollment, with the hub or the webhook that it needs.
 #[derive(Clone, Debug)]
 pub(crate) enum Allocation {
     Hashed,
@@ -14,7 +14,7 @@ pub(crate) enum Allocation {
     Custom(Arc<config::Webhook>),
 }
 
-/// What the choice was.
+/// The result of an allocation.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Choice {
     Hub {
@@ -23,12 +23,12 @@ pub(crate) enum Choice {
     },
     /// No hub is linked.
     NoHub,
-    /// The webhook did not answer with a hub.
+    /// The webhook did not answer with a linked hub.
     WebhookFailed,
 }
 
 impl Allocation {
-    /// Puts together the parts of a validated configuration.
+    /// From the fields of a validated configuration.
     pub fn of(policy: AllocationPolicy, hub: Option<&str>, webhook: Option<&config::Webhook>) -> Self {
         match (policy, hub, webhook) {
             (AllocationPolicy::Static, Some(hub), _) => Self::Static(hub.into()),
@@ -86,14 +86,14 @@ fn answer<'w>(webhook: &'w config::Webhook, payload: Option<&Map<String, Value>>
     }
 }
 
-/// The hub with the highest score for this device: even, the same on every call, and a hub that
-/// is linked or unlinked moves only the devices that it gains or loses.
+/// The hub with the highest score for this device. Devices are spread evenly, the result is the same
+/// on every call, and when a hub is linked or unlinked only the devices move that it gains or loses.
 fn hashed(hubs: &[Arc<str>], registration_id: &str) -> Option<Arc<str>> {
     hubs.iter().max_by_key(|hub| score(hub, registration_id)).cloned()
 }
 
 fn score(hub: &str, registration_id: &str) -> u64 {
-    // FNV-1a, stirred once more since its last bytes reach few bits of the result.
+    // FNV-1a, mixed again at the end since the last bytes reach only few bits of its result.
     let bytes = hub.bytes().chain([0]).chain(registration_id.bytes().map(|b| b.to_ascii_lowercase()));
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

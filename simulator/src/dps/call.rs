@@ -22,13 +22,13 @@ use crate::registration_id;
 /// The error of a registration for which no hub is linked.
 const NO_HUB: RegistrationError =
     RegistrationError { code: 400_208, message: "No IoT hub is available to the enrollment." };
-/// The error of a registration whose webhook did not answer as it should.
+/// The error of a registration whose webhook did not answer with a linked hub.
 const WEBHOOK_FAILED: RegistrationError =
     RegistrationError { code: 400_207, message: "Custom allocation failed with status code: 400" };
 
-/// A call that may go ahead, and all that it needs to know.
+/// A call whose token was verified, with what its answer depends on.
 pub(super) struct Call<'a> {
-    /// As in the path.
+    /// The registration id as in the path.
     pub registration_id: &'a str,
     pub verified: Verified,
     pub readings: &'a Readings,
@@ -36,7 +36,7 @@ pub(super) struct Call<'a> {
     pub now: Moment,
 }
 
-/// What is answered with a success status.
+/// A successful answer.
 pub(super) enum Reply {
     /// 202: the operation is going on.
     Assigning { operation_id: String },
@@ -48,12 +48,12 @@ pub(super) enum Reply {
 
 impl Call<'_> {
     pub fn register(&self, scope: &mut Scope, body: &[u8], settings: &Settings) -> Result<Reply, Refusal> {
-        let registering = self.read(body)?;
+        let content = self.read(body)?;
         let Scope { hubs, registrations, .. } = scope;
         let registration = registrations
             .entry(self.registration_id.to_ascii_lowercase())
             .or_insert_with(|| Registration::new(self.answered_id()));
-        registration.settle(self.now.steady, self.readings, self.ids);
+        registration.complete_due(self.now.steady, self.readings, self.ids);
         let first_key = *registration.first_key.get_or_insert(self.verified.key.slot);
         if first_key != self.verified.key.slot && self.readings.alternate_key == Acceptance::Refused {
             return Err(Refusal::WRONG_KEY);
@@ -65,17 +65,14 @@ impl Call<'_> {
                 ConcurrentRegister::NewOperation => {}
             }
         }
-        let choice = self.verified.enrollment.allocation.choose(
-            hubs,
-            self.registration_id,
-            registering.payload.as_ref(),
-        );
+        let choice =
+            self.verified.enrollment.allocation.choose(hubs, self.registration_id, content.payload.as_ref());
         let plan = self.plan(registration, choice);
         let shown_at_once = matches!(plan.result, PlannedResult::Disable)
             && self.readings.disabled_shown_on == ShownOn::Register;
         if settings.assign_at_once || shown_at_once {
             let operation = registration.start(self.now, Duration::ZERO, plan, self.ids);
-            registration.settle(self.now.steady, self.readings, self.ids);
+            registration.complete_due(self.now.steady, self.readings, self.ids);
             return Ok(reply(operation, registration));
         }
         let operation_id = registration.start(self.now, settings.think_time, plan, self.ids);
@@ -85,7 +82,7 @@ impl Call<'_> {
     pub fn poll(&self, scope: &mut Scope, operation_id: &str) -> Result<Reply, Refusal> {
         self.check_id()?;
         let registration = self.registration(scope);
-        match registration.filter(|registration| registration.remembers(operation_id)) {
+        match registration.filter(|registration| registration.has_operation(operation_id)) {
             Some(registration) => Ok(reply(operation_id.to_owned(), registration)),
             None => Err(match self.readings.unknown_operation {
                 UnknownOperation::NotFound => Refusal::NotFound("Operation not found."),
@@ -115,7 +112,7 @@ impl Call<'_> {
         Ok(Reply::Record(state))
     }
 
-    fn read(&self, body: &[u8]) -> Result<wire::Registering, Refusal> {
+    fn read(&self, body: &[u8]) -> Result<wire::RequestContent, Refusal> {
         self.check_id()?;
         wire::read_body(body, self.registration_id, self.readings)
     }
@@ -130,7 +127,7 @@ impl Call<'_> {
     fn registration<'s>(&self, scope: &'s mut Scope) -> Option<&'s mut Registration> {
         let id = self.registration_id.to_ascii_lowercase();
         let registration = scope.registrations.get_mut(&id)?;
-        registration.settle(self.now.steady, self.readings, self.ids);
+        registration.complete_due(self.now.steady, self.readings, self.ids);
         Some(registration)
     }
 
@@ -142,7 +139,7 @@ impl Call<'_> {
         };
         let result = match (choice, stays) {
             _ if !enrollment.enabled => PlannedResult::Disable,
-            // The webhook is asked also where its hub will not be taken.
+            // The webhook is called even if the device stays on its hub.
             (Choice::WebhookFailed, _) => PlannedResult::Fail(WEBHOOK_FAILED),
             (Choice::Hub { payload, .. }, Some(hub)) => self.assign(hub, payload),
             (Choice::NoHub, Some(hub)) => self.assign(hub, None),

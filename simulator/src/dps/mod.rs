@@ -1,4 +1,4 @@
-//! The device API of DPS: from a request to its answer, without any input or output.
+//! The device API of DPS: from a request to its answer, without sockets.
 
 mod allocation;
 mod call;

@@ -1,4 +1,4 @@
-//! The errors of DPS: HTTP status, six-digit code and message.
+//! The error answers of DPS: HTTP status, six-digit code and message.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ pub(crate) enum Refusal {
     Unauthorized(Unauthorized),
     /// The enrollment, registration, operation or id scope does not exist.
     NotFound(&'static str),
-    /// Another operation of this registration is going on.
+    /// Another operation of this registration is in progress.
     Conflict,
     PreconditionFailed,
-    /// The quota is used up; with the time to wait where DPS tells it.
+    /// The quota is used up; with the time to wait, if DPS sends it.
     Throttled(Option<Duration>),
 }
 
 impl Refusal {
-    /// A signature that no key has made, or a token for something else.
+    /// A signature that is not from an enrollment key, or a token for another resource.
     pub const WRONG_KEY: Self = Self::Unauthorized(Unauthorized::Code401002);
 
     pub fn status(&self) -> u16 {

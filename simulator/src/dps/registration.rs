@@ -1,4 +1,4 @@
-//! What DPS remembers of one device: its operations, its registration record and its identity
+//! The registration of one device: its operations, its registration record and the keys of its identity
 //! at the hub.
 
 use std::collections::VecDeque;
@@ -14,35 +14,35 @@ use crate::config::{Readings, SubstatusOnRepeat, SubstatusOnReturn};
 use crate::ids::Ids;
 use crate::keys::{KeyPair, KeySlot};
 
-/// Finished operations that can still be polled, besides the newest.
-const REMEMBERED_OPERATIONS: usize = 4;
+/// How many operations can still be polled besides the newest.
+const KEPT_OPERATIONS: usize = 4;
 
-/// Everything about one registration id of an id scope.
+/// What an id scope stores under one registration id.
 #[derive(Debug, Default)]
 pub(crate) struct Registration {
-    /// As answered; the map's key is in lower case.
+    /// The registration id as it is answered.
     id: String,
     created: Timestamp,
     operations: VecDeque<Operation>,
     record: Option<Record>,
-    home: Option<Home>,
-    /// The keys of the device's identity at the hub. They outlive the record: hubs keep their
-    /// identities when DPS forgets a device.
+    last_assignment: Option<LastAssignment>,
+    /// The keys of the device's identity at the hub. They stay when the record is deleted, as hubs
+    /// keep their identities.
     hub_keys: Option<KeyPair>,
-    /// The enrollment key that the device registered with first.
+    /// The slot of the enrollment key that the device registered with first.
     pub first_key: Option<KeySlot>,
 }
 
-/// One registration in progress or done.
+/// A registration operation, in progress or done.
 #[derive(Debug)]
 struct Operation {
     id: String,
-    settles: Moment,
-    /// What it will come to; taken when it settles.
+    completes: Moment,
+    /// The result; none when it has completed.
     plan: Option<Plan>,
 }
 
-/// What an operation comes to, decided when it starts.
+/// The result of an operation, which is decided when it starts.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub group: Option<Arc<str>>,
@@ -68,13 +68,13 @@ pub(crate) struct Assignment {
     pub hub: Arc<str>,
     pub device_id: String,
     pub payload: Option<Map<String, Value>>,
-    /// Carry the device's data along when the hub changes; otherwise it is reset.
+    /// Whether the device's data moves along when the hub changes; otherwise it is reset.
     pub migrate: bool,
-    /// What the hub will take from the device.
+    /// The keys that the hub will accept from the device.
     pub keys: KeyPair,
 }
 
-/// The stored result of the last operation.
+/// The registration record: the result of the last completed operation.
 #[derive(Debug)]
 struct Record {
     updated: Timestamp,
@@ -86,13 +86,13 @@ struct Record {
     group: Option<Arc<str>>,
 }
 
-/// Where the device was assigned last; a later failure does not change it.
+/// The last assignment; a failure after it does not change it.
 #[derive(Debug)]
-struct Home {
+struct LastAssignment {
     hub: Arc<str>,
     device_id: String,
-    /// Hubs it was on before.
-    former: Vec<Arc<str>>,
+    /// The hubs that the device was assigned to before.
+    earlier_hubs: Vec<Arc<str>>,
 }
 
 impl Registration {
@@ -100,7 +100,7 @@ impl Registration {
         Self { id, ..Self::default() }
     }
 
-    /// Whether DPS has anything under this id.
+    /// Whether there is a record or an operation.
     pub fn exists(&self) -> bool {
         self.record.is_some() || !self.operations.is_empty()
     }
@@ -112,7 +112,7 @@ impl Registration {
 
     /// The hub that the device is assigned to.
     pub fn hub(&self) -> Option<&Arc<str>> {
-        self.home.as_ref().map(|home| &home.hub)
+        self.last_assignment.as_ref().map(|last| &last.hub)
     }
 
     /// Begins an operation and returns its id.
@@ -121,25 +121,25 @@ impl Registration {
             self.created = now.wall;
         }
         let id = ids.operation();
-        if self.operations.len() > REMEMBERED_OPERATIONS {
+        if self.operations.len() > KEPT_OPERATIONS {
             self.operations.pop_front();
         }
         self.operations.push_back(Operation {
             id: id.clone(),
-            settles: Moment { steady: now.steady + think_time, wall: now.wall + think_time },
+            completes: Moment { steady: now.steady + think_time, wall: now.wall + think_time },
             plan: Some(plan),
         });
         id
     }
 
-    /// Carries out what is due; to be called before anything is read.
-    pub fn settle(&mut self, now: Duration, readings: &Readings, ids: &Ids) {
+    /// Completes the operations whose time has come; to be called before anything is read.
+    pub fn complete_due(&mut self, now: Duration, readings: &Readings, ids: &Ids) {
         let mut due = Vec::new();
         for operation in &mut self.operations {
-            if operation.settles.steady <= now
+            if operation.completes.steady <= now
                 && let Some(plan) = operation.plan.take()
             {
-                due.push((plan, operation.settles.wall));
+                due.push((plan, operation.completes.wall));
             }
         }
         for (plan, at) in due {
@@ -169,14 +169,14 @@ impl Registration {
                 record.substatus = Some(self.substatus(&assignment, readings));
                 record.payload = assignment.payload;
                 self.hub_keys = Some(assignment.keys);
-                self.settle_down(assignment.hub, assignment.device_id);
+                self.set_assignment(assignment.hub, assignment.device_id);
             }
         }
         self.record = Some(record);
     }
 
     /// Whether the operation with this id can be polled.
-    pub fn remembers(&self, operation_id: &str) -> bool {
+    pub fn has_operation(&self, operation_id: &str) -> bool {
         self.operations.iter().any(|operation| operation.id == operation_id)
     }
 
@@ -186,16 +186,16 @@ impl Registration {
             return Some(self.assigning_state());
         }
         let record = self.record.as_ref()?;
-        let home = match record.status {
-            RegistrationStatus::Assigned => self.home.as_ref(),
+        let assigned = match record.status {
+            RegistrationStatus::Assigned => self.last_assignment.as_ref(),
             _ => None,
         };
         let group = record.group.as_ref();
         Some(RegistrationState {
             registration_id: self.id.clone(),
             created_date_time_utc: timestamp(self.created),
-            assigned_hub: home.map(|home| home.hub.to_string()),
-            device_id: home.map(|home| home.device_id.clone()),
+            assigned_hub: assigned.map(|assigned| assigned.hub.to_string()),
+            device_id: assigned.map(|assigned| assigned.device_id.clone()),
             status: record.status,
             substatus: record.substatus,
             error_code: record.error.map(|error| error.code),
@@ -214,14 +214,15 @@ impl Registration {
             .is_some_and(|keys| keys.primary.equals_base64(key) | keys.secondary.equals_base64(key))
     }
 
-    /// What it takes to move the device without a word from it: its keys, where it stands.
+    /// The plan that moves the device to another hub without a register call, with its keys and its
+    /// payload as they are; none if it is not assigned.
     pub fn assignment_to(&self, hub: Arc<str>) -> Option<Plan> {
-        let home = self.home.as_ref()?;
+        let last = self.last_assignment.as_ref()?;
         Some(Plan {
             group: self.record.as_ref()?.group.clone(),
             result: PlannedResult::Assign(Assignment {
                 hub,
-                device_id: home.device_id.clone(),
+                device_id: last.device_id.clone(),
                 payload: self.record.as_ref()?.payload.clone(),
                 migrate: true,
                 keys: self.hub_keys.clone()?,
@@ -230,7 +231,7 @@ impl Registration {
     }
 
     /// Deletes the record; the hub keeps the device's identity.
-    pub fn forget(&mut self) {
+    pub fn delete_record(&mut self) {
         let hub_keys = self.hub_keys.take();
         *self = Self { hub_keys, ..Self::new(std::mem::take(&mut self.id)) };
     }
@@ -255,17 +256,17 @@ impl Registration {
     }
 
     fn substatus(&self, assignment: &Assignment, readings: &Readings) -> Substatus {
-        let Some(home) = &self.home else {
+        let Some(last) = &self.last_assignment else {
             return Substatus::InitialAssignment;
         };
-        if home.hub == assignment.hub {
-            let last = self.record.as_ref().and_then(|record| record.substatus);
-            return match (readings.substatus_on_repeat, last) {
-                (SubstatusOnRepeat::Unchanged, Some(last)) => last,
+        if last.hub == assignment.hub {
+            let shown = self.record.as_ref().and_then(|record| record.substatus);
+            return match (readings.substatus_on_repeat, shown) {
+                (SubstatusOnRepeat::Unchanged, Some(shown)) => shown,
                 _ => Substatus::InitialAssignment,
             };
         }
-        let returns = home.former.contains(&assignment.hub);
+        let returns = last.earlier_hubs.contains(&assignment.hub);
         match readings.substatus_on_return {
             SubstatusOnReturn::ReprovisionedToInitialAssignment if returns => {
                 Substatus::ReprovisionedToInitialAssignment
@@ -275,15 +276,15 @@ impl Registration {
         }
     }
 
-    fn settle_down(&mut self, hub: Arc<str>, device_id: String) {
-        let mut former = Vec::new();
-        if let Some(home) = self.home.take() {
-            former = home.former;
-            if home.hub != hub && !former.contains(&home.hub) {
-                former.push(home.hub);
+    fn set_assignment(&mut self, hub: Arc<str>, device_id: String) {
+        let mut earlier_hubs = Vec::new();
+        if let Some(last) = self.last_assignment.take() {
+            earlier_hubs = last.earlier_hubs;
+            if last.hub != hub && !earlier_hubs.contains(&last.hub) {
+                earlier_hubs.push(last.hub);
             }
         }
-        self.home = Some(Home { hub, device_id, former });
+        self.last_assignment = Some(LastAssignment { hub, device_id, earlier_hubs });
     }
 }
 
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn coming_back_is_a_move_or_a_return_by_reading() {
+    fn a_return_to_a_hub_is_an_ordinary_move_or_not_by_reading() {
         let plans = vec![to("a", true), to("b", false), to("a", true)];
         assert_eq!(
             substatuses(&Readings::default(), plans.clone()),
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_in_between_does_not_forget_the_hub() {
+    fn the_last_hub_is_kept_when_a_registration_fails() {
         let error = RegistrationError { code: 400_208, message: "no hub" };
         let failure = Plan { group: None, result: PlannedResult::Fail(error) };
         let ids = Ids::new();
@@ -368,24 +369,24 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_settles_when_its_time_has_come_and_not_before() {
+    fn an_operation_completes_when_its_time_has_come_and_not_before() {
         let ids = Ids::new();
         let readings = Readings::default();
         let mut registration = Registration::new("dev".to_owned());
         let start = Moment { steady: Duration::from_secs(10), wall: Timestamp::UNIX_EPOCH };
         let operation = registration.start(start, Duration::from_secs(3), to("a", true), &ids);
 
-        registration.settle(Duration::from_millis(12_999), &readings, &ids);
+        registration.complete_due(Duration::from_millis(12_999), &readings, &ids);
         assert!(registration.is_assigning());
         assert_eq!(registration.state().unwrap().assigned_hub, None);
 
-        registration.settle(Duration::from_secs(13), &readings, &ids);
+        registration.complete_due(Duration::from_secs(13), &readings, &ids);
         assert!(!registration.is_assigning());
         let state = registration.state().unwrap();
         assert_eq!(state.assigned_hub.as_deref(), Some("a"));
         assert_eq!(state.last_updated_date_time_utc, "1970-01-01T00:00:03.0000000Z");
-        assert!(registration.remembers(&operation));
-        assert!(!registration.remembers("4.unknown"));
+        assert!(registration.has_operation(&operation));
+        assert!(!registration.has_operation("4.unknown"));
     }
 
     #[test]
@@ -394,7 +395,7 @@ mod tests {
         let key = SymmetricKey::from_base64(KEY).unwrap();
         let mut registration = Registration::new("dev".to_owned());
         registration.apply(to("a", true), Timestamp::UNIX_EPOCH, &Readings::default(), &ids);
-        registration.forget();
+        registration.delete_record();
         assert!(!registration.exists());
         assert!(registration.state().is_none());
         assert!(registration.hub_accepts(&key.derive("dev").to_base64()));

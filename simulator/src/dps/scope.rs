@@ -15,24 +15,27 @@ use crate::ledger::{EnrollmentKind, KeyUsed};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const POLL_SPAN: Duration = Duration::from_secs(10);
-/// Poll counters are swept when there are more than this, and twice what the last sweep left.
-const SWEEP_ABOVE: usize = 1_024;
+/// Idle poll counters are dropped when there are more counters than this, and more than twice those
+/// that the last time left.
+const DROP_ABOVE: usize = 1_024;
 
 #[derive(Debug)]
 pub(crate) struct Scope {
+    /// The linked hubs.
     pub hubs: Vec<Arc<str>>,
     pub groups: Vec<Group>,
-    /// By registration id in lower case.
+    /// Individual enrollments by registration id in lower case.
     pub individuals: HashMap<String, Individual>,
-    /// By registration id in lower case.
+    /// Registrations by registration id in lower case.
     pub registrations: HashMap<String, Registration>,
-    /// Register calls and status lookups.
+    /// The rate of register calls and status lookups.
     pub registering: Rate,
+    /// The rates of polls by registration id in lower case.
     polling: HashMap<String, Rate>,
-    sweep_at: usize,
+    drop_above: usize,
 }
 
-/// What groups and individual enrollments have in common.
+/// What enrollment groups and individual enrollments have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Enrollment {
     pub enabled: bool,
@@ -45,24 +48,24 @@ pub(crate) struct Group {
     pub id: Arc<str>,
     pub keys: KeyPair,
     pub enrollment: Enrollment,
-    /// Kept for one thing only: to tell its keys from keys that never were.
+    /// A deleted group is kept so that its keys can be told from keys that never existed.
     pub deleted: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Individual {
-    /// None: disabled, and applies to whoever comes through a group.
+    /// None for an entry that only disables a device of an enrollment group.
     pub keys: Option<KeyPair>,
     pub device_id: Option<String>,
     pub enrollment: Enrollment,
 }
 
-/// A token that was verified, and what follows from its enrollment.
+/// A verified token: its enrollment and key.
 pub(crate) struct Verified {
     pub enrollment: Enrollment,
     pub group: Option<Arc<str>>,
     pub key: KeyUsed,
-    /// What the hub will take from the device.
+    /// The keys that the hub will accept from the device.
     pub device_keys: KeyPair,
     /// The device id, where the enrollment sets one.
     pub device_id: Option<String>,
@@ -83,22 +86,22 @@ impl Scope {
             registrations: HashMap::new(),
             registering: Rate::new(readings.throttle_window, MINUTE),
             polling: HashMap::new(),
-            sweep_at: SWEEP_ABOVE,
+            drop_above: DROP_ABOVE,
         }
     }
 
-    /// The poll counter of a device; those that no longer matter are dropped now and then.
+    /// The poll counter of a device. Counters that are idle are dropped from time to time.
     pub fn polling(&mut self, device: &str, now: Duration, readings: &Readings) -> &mut Rate {
-        if self.polling.len() > self.sweep_at {
+        if self.polling.len() > self.drop_above {
             self.polling.retain(|_, rate| !rate.is_idle(now));
-            self.sweep_at = SWEEP_ABOVE.max(self.polling.len() * 2);
+            self.drop_above = DROP_ABOVE.max(self.polling.len() * 2);
         }
         self.polling
             .entry(device.to_ascii_lowercase())
             .or_insert_with(|| Rate::new(readings.throttle_window, POLL_SPAN))
     }
 
-    /// Forgets what was counted so far, as if the scope had been idle for long.
+    /// Resets the counters, as if there had been no calls.
     pub fn reset_counters(&mut self, readings: &Readings) {
         self.registering = Rate::new(readings.throttle_window, MINUTE);
         self.polling.clear();
@@ -116,8 +119,8 @@ impl Scope {
         self.hubs.iter().find(|hub| ***hub == *name).cloned()
     }
 
-    /// Switches a device's individual enrollment; without keys of its own a device is shut out by
-    /// an entry that does nothing else, and let in again by removing that.
+    /// Enables or disables a device's individual enrollment. A device without one is disabled by an
+    /// entry without keys, and enabled by removing that entry.
     pub fn set_device_enabled(&mut self, id: &str, enabled: bool) {
         let id = id.to_ascii_lowercase();
         match self.individuals.get_mut(&id) {
@@ -171,7 +174,7 @@ impl Scope {
         Err(self.refuse(hashed_id, token, readings))
     }
 
-    /// Finds out what is wrong with a token that no enrollment's key has signed.
+    /// The refusal of a token that no enrollment key has signed.
     fn refuse(&self, hashed_id: &str, token: &Token<'_>, readings: &Readings) -> Refusal {
         for group in &self.groups {
             let device_keys = group.keys.derive(hashed_id);
@@ -240,7 +243,7 @@ impl Individual {
         }
     }
 
-    /// An entry that only shuts a device out.
+    /// An entry that only disables a device.
     pub fn disabled() -> Self {
         Self {
             keys: None,

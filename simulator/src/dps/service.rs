@@ -1,4 +1,4 @@
-//! How DPS answers: checks in their order, then register, poll or lookup.
+//! How DPS answers a request: the checks in their order, then register, poll or lookup.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -24,7 +24,7 @@ pub(crate) struct Request<'a> {
     pub host: Option<&'a str>,
     pub authorization: Option<&'a [u8]>,
     pub content_type: Option<&'a str>,
-    /// None if it was larger than [`wire::MAX_BODY`].
+    /// None if the body is larger than [`wire::MAX_BODY`].
     pub body: Option<&'a [u8]>,
 }
 
@@ -77,8 +77,8 @@ impl Service {
         self.scopes.get(id).map(locked)
     }
 
-    /// Answers a request. Nothing here waits but for the id scope's lock, which is held for the
-    /// time of a few hashes.
+    /// Answers a request. This waits for nothing but the lock of the id scope, which is held only for
+    /// the time of a few hashes.
     pub fn answer(&self, request: &Request<'_>, now: Moment) -> Answer {
         let mut key = None;
         let mut answer = match self.carry_out(request, now, &mut key) {
@@ -211,7 +211,7 @@ impl Service {
 
     fn refuse(&self, refusal: &Refusal, now: Moment) -> Answer {
         let (outcome, retry_after) = match refusal {
-            // Less than a second would read as "at once".
+            // 0 would ask the client to retry at once.
             Refusal::Throttled(wait) => {
                 (Outcome::Throttled, wait.map(|wait| wait.max(Duration::from_secs(1))))
             }
@@ -228,7 +228,7 @@ impl Service {
         }
     }
 
-    /// `Location` as DPS sends it: it points at the register call, not at the operation.
+    /// The `Location` header as DPS sends it: it points at the register call, not at the operation.
     fn location(&self, request: &Request<'_>) -> Option<String> {
         let (id_scope, registration_id) = addressed(request.route).ok()?;
         let id = percent_encoding::utf8_percent_encode(registration_id, percent_encoding::NON_ALPHANUMERIC);
@@ -255,7 +255,7 @@ fn locked(scope: &Mutex<Scope>) -> MutexGuard<'_, Scope> {
     scope.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An answer with a registration that is not going on.
+/// An answer with a registration that is not in progress.
 fn completed(state: &RegistrationState, body: Vec<u8>) -> Answer {
     Answer {
         status: 200,
@@ -268,7 +268,7 @@ fn completed(state: &RegistrationState, body: Vec<u8>) -> Answer {
     }
 }
 
-/// The id scope and registration that a call is about; other requests are refused here.
+/// The id scope and the registration id in the path; other requests are refused.
 fn addressed(route: &Route) -> Result<(&str, &str), Refusal> {
     match (route.kind, &route.id_scope, &route.registration_id) {
         (OperationKind::Other, ..) if route.known_path => Err(Refusal::MethodNotAllowed),
@@ -278,7 +278,7 @@ fn addressed(route: &Route) -> Result<(&str, &str), Refusal> {
     }
 }
 
-/// The body, where the call has one; clients also send one with a poll, where it means nothing.
+/// The body, if the call has one. Some clients send a body with a poll, too, which is ignored.
 fn readable_body<'a>(request: &Request<'a>) -> Result<&'a [u8], Refusal> {
     if request.route.kind == OperationKind::Poll {
         return Ok(&[]);

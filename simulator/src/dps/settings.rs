@@ -1,4 +1,4 @@
-//! What can be changed while the simulator runs.
+//! The settings that can be changed while the simulator runs.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ pub struct Settings {
     /// How long an operation is `assigning`.
     #[serde(with = "duration::required")]
     pub think_time: Duration,
-    /// Register answers 200 with the assignment instead of 202.
+    /// Whether register answers 200 with the assignment instead of 202.
     pub assign_at_once: bool,
-    /// The `Retry-After` of a 202; none leaves the header out.
+    /// The `Retry-After` of a 202; without it there is no such header.
     #[serde(with = "duration::optional")]
     pub retry_after: Option<Duration>,
     pub quotas: Quotas,

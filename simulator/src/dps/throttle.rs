@@ -1,16 +1,16 @@
-//! Counting requests against a quota.
+//! Throttling: requests are counted against a quota.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::config::ThrottleWindow;
 
-/// How often something may happen in a span of time.
+/// A counter of requests in a span of time.
 #[derive(Debug)]
 pub(crate) struct Rate {
     kind: ThrottleWindow,
     span: Duration,
-    /// Sliding: when the requests of the last span were let through, oldest first.
+    /// Sliding: when the requests of the last span were admitted, oldest first.
     admitted: VecDeque<Duration>,
     /// Fixed: the requests of the current span.
     current: Counted,
@@ -24,7 +24,7 @@ struct Counted {
     requests: u32,
 }
 
-/// The quota is used up; it makes sense to try again after this time.
+/// The quota is used up; a retry is admitted after this time at the earliest.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Throttled(pub Duration);
 
@@ -33,7 +33,7 @@ impl Rate {
         Self { kind, span, admitted: VecDeque::new(), current: Counted::default() }
     }
 
-    /// Counts one request, or tells when there will be room for it.
+    /// Counts one request, or returns when it will be admitted.
     pub fn admit(&mut self, limit: Option<u32>, now: Duration) -> Result<(), Throttled> {
         let Some(limit) = limit else {
             return Ok(());
@@ -44,7 +44,7 @@ impl Rate {
         }
     }
 
-    /// Whether forgetting this counter would change nothing.
+    /// Whether a new counter would behave in the same way.
     pub fn is_idle(&self, now: Duration) -> bool {
         let slid = self.admitted.back().is_none_or(|last| *last + self.span <= now);
         slid && self.current.span != self.number(now)

@@ -1,4 +1,4 @@
-//! The `Authorization` header of a device: read as it was sent, since the signature covers its raw text.
+//! The `Authorization` header of a device. It is read as it was sent, since its raw text is signed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use crate::keys::SymmetricKey;
 const SCHEME: &str = "SharedAccessSignature ";
 const POLICY: &str = "registration";
 
-/// How strictly a token is read; both points are readings.
+/// How strictly a token is read; both fields are readings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strictness {
     pub unescaped_signature: Acceptance,
@@ -19,9 +19,9 @@ pub(crate) struct Strictness {
 
 /// A shared access signature in its parts.
 pub(crate) struct Token<'h> {
-    /// The resource exactly as the header has it: this text is signed.
+    /// The resource exactly as in the header: this text is signed.
     resource: &'h str,
-    /// The expiry exactly as the header has it: this text is signed.
+    /// The expiry exactly as in the header: this text is signed.
     expiry_text: &'h str,
     /// The expiry in Unix seconds.
     pub expiry: i64,
@@ -34,7 +34,7 @@ pub(crate) struct Token<'h> {
 pub(crate) struct Malformed;
 
 impl<'h> Token<'h> {
-    /// Takes the header apart; its fields may stand in any order.
+    /// Parses the header; its fields may be in any order.
     pub fn read(header: &'h str, strictness: Strictness) -> Result<Self, Malformed> {
         let fields = header.strip_prefix(SCHEME).ok_or(Malformed)?;
         let (mut sr, mut sig, mut se, mut skn) = (None, None, None, None);
@@ -73,7 +73,7 @@ impl<'h> Token<'h> {
         next_is(id_scope) && next_is("registrations") && next_is(registration_id)
     }
 
-    /// Whether the policy is the one that devices have; clients also leave it out or empty.
+    /// Whether the policy is that of devices; some clients leave it out or empty.
     pub fn has_device_policy(&self) -> bool {
         matches!(self.policy, None | Some("" | POLICY))
     }

@@ -1,4 +1,4 @@
-//! The JSON of the device API, both ways.
+//! The JSON of the device API: request bodies and answers.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use crate::config::{Acceptance, PayloadNotObject, Readings};
 use crate::ids::Ids;
 
-/// The largest message that DPS takes.
+/// The size of the largest body that DPS accepts.
 pub(crate) const MAX_BODY: usize = 96 * 1024;
 
 /// The `status` of a registration.
@@ -58,7 +58,7 @@ pub struct RegistrationState {
 }
 
 impl RegistrationState {
-    /// A failure without a registration behind it.
+    /// The state of a registration that failed without being stored.
     pub(super) fn failed(id: &str, refusal: &Refusal, now: Timestamp, ids: &Ids) -> Self {
         Self {
             registration_id: id.to_owned(),
@@ -112,9 +112,9 @@ pub(crate) fn timestamp(at: Timestamp) -> String {
     format!("{at:.7}")
 }
 
-/// What a device says about itself in the body of register and lookup.
+/// The content of the body of register and lookup.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Registering {
+pub(crate) struct RequestContent {
     pub payload: Option<Map<String, Value>>,
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn read_body(
     body: &[u8],
     registration_id: &str,
     readings: &Readings,
-) -> Result<Registering, Refusal> {
+) -> Result<RequestContent, Refusal> {
     const NOT_JSON: Refusal = Refusal::BadRequest("The request body is not a JSON object.");
     // A struct could also be read from a JSON array.
     if body.trim_ascii_start().first() != Some(&b'{') {
@@ -151,10 +151,10 @@ pub(crate) fn read_body(
         Some(_) if readings.payload_not_object == PayloadNotObject::Dropped => None,
         Some(_) => return Err(Refusal::BadRequest("The payload must be a JSON object.")),
     };
-    Ok(Registering { payload })
+    Ok(RequestContent { payload })
 }
 
-/// Serialises a body of ours; none of them can fail, having only string keys.
+/// Serialises a body; that cannot fail, since all keys are strings.
 pub(crate) fn json(body: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(body).unwrap_or_default()
 }
@@ -163,7 +163,7 @@ pub(crate) fn json(body: &impl Serialize) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Result<Registering, Refusal> {
+    fn read(body: &str) -> Result<RequestContent, Refusal> {
         read_body(body.as_bytes(), "dev", &Readings::default())
     }
 
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn a_payload_must_be_an_object_or_is_dropped_by_the_other_reading() {
         assert!(read(r#"{"payload":"text"}"#).is_err());
-        assert_eq!(read(r#"{"payload":null}"#), Ok(Registering::default()));
+        assert_eq!(read(r#"{"payload":null}"#), Ok(RequestContent::default()));
         assert!(read(r#"{"payload":{"a":1}}"#).unwrap().payload.is_some());
         let lenient = Readings { payload_not_object: PayloadNotObject::Dropped, ..Readings::default() };
         let dropped = read_body(br#"{"payload":[1]}"#, "dev", &lenient).unwrap();

@@ -14,29 +14,29 @@ use crate::config::duration;
 use crate::dps::RegistrationStatus;
 use crate::route::OperationKind;
 
-/// A fault: whom it hits, how often, and what it does.
+/// A fault: which requests it hits, how often, and what it does.
 ///
-/// Where several fit a request, the one that was injected first applies.
+/// If several fit a request, the one that was injected first applies.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Fault {
     /// Only this id scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id_scope: Option<String>,
-    /// Only this device, in any case.
+    /// Only this device; upper and lower case do not matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration_id: Option<String>,
-    /// Only these calls; empty means those that the action makes sense for.
+    /// Only these calls; by default those that the action makes sense for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operations: Vec<OperationKind>,
-    /// How many requests it hits; without it, all until it is cleared.
+    /// How many requests it hits; by default all until it is cleared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<NonZeroU32>,
     /// Hits only every n-th request that fits, beginning with the n-th.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<NonZeroU32>,
-    /// DPS carries the request out before the fault. Actions that spoil a real answer always do
-    /// that; the others otherwise stand in for DPS, which then knows nothing of the request.
+    /// Whether DPS carries the request out before the fault. Actions that change a true answer always
+    /// do that; the others otherwise replace DPS, which then does not see the request.
     #[serde(default)]
     pub processed: bool,
     pub action: FaultAction,
@@ -49,7 +49,7 @@ pub enum FaultAction {
     /// An error status, with an error body of DPS if there is a code.
     Status {
         status: u16,
-        /// The text of the header as it is: seconds, a date or garbage.
+        /// The text of the header as it is sent: seconds, a date or something else.
         #[serde(default)]
         retry_after: Option<String>,
         #[serde(default)]
@@ -85,7 +85,7 @@ pub enum FaultAction {
         bytes_per_second: NonZeroU32,
         from: SlowFrom,
     },
-    /// 200 with very much of something.
+    /// 200 with a very large answer.
     Huge {
         bytes: u64,
         of: HugeOf,
@@ -105,9 +105,9 @@ pub enum FaultAction {
         #[serde(default)]
         registration_state: Map<String, Value>,
     },
-    /// Operations stay `assigning`, whatever has become of them.
+    /// Operations stay `assigning`, even if they have completed.
     Assigning,
-    /// Registrations end like this, whatever has become of them.
+    /// Operations complete with this result instead of the true one.
     Outcome {
         status: RegistrationStatus,
         #[serde(default)]
@@ -124,7 +124,7 @@ pub enum RawBody {
     Base64(String),
 }
 
-/// Where slowness begins.
+/// The part of an answer from which on it is sent slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SlowFrom {
@@ -134,11 +134,11 @@ pub enum SlowFrom {
     Body,
 }
 
-/// What there is very much of.
+/// What a very large answer consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HugeOf {
-    /// White space before the JSON, which never comes.
+    /// White space, without the JSON after it.
     Space,
     /// Arrays in arrays.
     Nesting,
@@ -146,7 +146,7 @@ pub enum HugeOf {
     Header,
 }
 
-/// A fault that cannot be.
+/// Why a fault is not valid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
     #[error("action.status: {0} must be from 200 to 599")]
@@ -171,7 +171,7 @@ impl Fault {
         }
     }
 
-    /// A fault that hits one device, in whichever id scope.
+    /// A fault that hits one device, in any id scope.
     pub fn device(registration_id: &str, action: FaultAction) -> Self {
         Self { registration_id: Some(registration_id.to_owned()), ..Self::global(action) }
     }
@@ -182,7 +182,7 @@ impl Fault {
         self
     }
 
-    /// Hits so many requests and no more; 0 is taken as 1.
+    /// Hits this number of requests; 0 is taken as 1.
     pub fn times(mut self, times: u32) -> Self {
         self.times = Some(NonZeroU32::new(times).unwrap_or(NonZeroU32::MIN));
         self
@@ -241,7 +241,7 @@ impl FaultAction {
         Self::Answer { status: 200, headers: BTreeMap::from([json]), body: RawBody::Text(body.to_owned()) }
     }
 
-    /// Whether DPS has to carry the request out, since its answer is what gets spoiled.
+    /// Whether DPS has to carry the request out, since the action changes its answer.
     pub(crate) fn needs_answer(&self) -> bool {
         match self {
             Self::Delay { .. }
@@ -262,11 +262,11 @@ impl FaultAction {
         }
     }
 
-    /// The calls that are hit unless the fault names some.
+    /// The calls that are hit if the fault names none.
     pub(crate) fn usual_operations(&self) -> &'static [OperationKind] {
         use OperationKind::{Lookup, Poll, Register};
         match self {
-            // Register shows only `disabled` by itself; everything else is for the poll to tell.
+            // Register can answer only with `disabled`; other results are answered to a poll.
             Self::Outcome { status, .. } if *status != RegistrationStatus::Disabled => &[Poll, Lookup],
             _ => &[Register, Poll, Lookup],
         }
@@ -274,7 +274,7 @@ impl FaultAction {
 }
 
 impl RawBody {
-    /// None if it is not base64 as it says.
+    /// The bytes of the body; none if it should be base64 and is not.
     pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
         match self {
             Self::Text(text) => Some(text.clone().into_bytes()),

@@ -1,11 +1,11 @@
-//! Faults: what can be made to go wrong, for which requests and how often.
+//! Faults: failures that can be injected, for which requests and how often.
 
+mod apply;
 mod fault;
 mod registry;
-mod spoil;
 
 pub use fault::{Fault, FaultAction, FaultError, HugeOf, RawBody, SlowFrom};
 pub use registry::ActiveFault;
 
+pub(crate) use apply::{Context, Delivery, FaultyAnswer, apply};
 pub(crate) use registry::{Faults, Hit};
-pub(crate) use spoil::{Circumstances, Delivery, Spoiled, spoil};

@@ -1,4 +1,4 @@
-//! The faults that are injected at the moment.
+//! The injected faults.
 
 use serde::Serialize;
 
@@ -9,12 +9,12 @@ use crate::route::Route;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActiveFault {
-    /// What the ledger names it by.
+    /// The id by which the ledger names it.
     pub id: u64,
     pub fault: Fault,
-    /// Requests that it fitted.
+    /// The number of requests that it fitted.
     pub fitted: u32,
-    /// Requests that it hit.
+    /// The number of requests that it hit.
     pub hit: u32,
 }
 
@@ -31,7 +31,7 @@ impl Faults {
         self.last_id
     }
 
-    /// Clears one fault; says whether it was there.
+    /// Clears one fault; returns whether it was there.
     pub fn clear(&mut self, id: u64) -> bool {
         let before = self.active.len();
         self.active.retain(|active| active.id != id);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_is_used_up_makes_way_for_the_next() {
+    fn after_a_fault_that_is_used_up_the_next_applies() {
         let mut faults = Faults::default();
         faults.inject(Fault::global(FaultAction::Html).times(1));
         faults.inject(Fault::global(FaultAction::Malformed));

@@ -1,4 +1,4 @@
-//! Bodies of answers: whole ones, and those that faults ask for.
+//! The bodies of answers: whole ones, and those of faults.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -15,7 +15,7 @@ const CHUNK: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) enum AnswerBody {
     Whole(Option<Bytes>),
-    /// Announces the whole length, sends this much and breaks off.
+    /// The connection ends after a part of the announced length.
     Truncated {
         sent: Option<Bytes>,
         announced: u64,
@@ -27,12 +27,12 @@ pub(crate) enum AnswerBody {
         pause: Duration,
         sleep: Option<Pin<Box<Sleep>>>,
     },
-    /// So many bytes, out of copies of a chunk.
+    /// This number of bytes, in copies of a chunk.
     Fill {
         left: u64,
         chunk: Bytes,
     },
-    /// Copies of a chunk for ever.
+    /// Copies of a chunk without an end.
     Endless {
         chunk: Bytes,
     },
@@ -80,7 +80,7 @@ impl Body for AnswerBody {
                     return data(half);
                 }
                 if !*flushed {
-                    // Pending once, so that the half is on the wire before the connection ends.
+                    // Pending once, so that the half is sent before the connection ends.
                     *flushed = true;
                     cx.waker().wake_by_ref();
                     return Poll::Pending;

@@ -41,7 +41,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, tls: TlsAcceptor, stream: TcpStre
     let pacing = Arc::new(Pacing::default());
     let service = service_fn(|request| {
         let (shared, pacing) = (Arc::clone(&shared), Arc::clone(&pacing));
-        async move { Exchange::begin(&shared, &pacing, request).await }
+        async move { Exchange::run(&shared, &pacing, request).await }
     });
     let stream = PacedStream::new(stream, Arc::clone(&pacing));
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);

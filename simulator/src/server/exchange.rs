@@ -1,4 +1,4 @@
-//! One request and its answer: the ledger, the service, and the fault that hits it.
+//! One request and its answer: the entry in the ledger, the service, and the fault that hits it.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use hyper::body::Incoming;
 use super::body::{AnswerBody, pause};
 use super::pacing::Pacing;
 use crate::dps::{Answer, MAX_BODY, Request};
-use crate::faults::{Circumstances, Delivery, FaultAction, Hit, SlowFrom, Spoiled, spoil};
+use crate::faults::{self, Context, Delivery, FaultAction, FaultyAnswer, Hit, SlowFrom};
 use crate::ledger::{Closing, Opening, Outcome};
 use crate::route::Route;
 use crate::shared::{Outage, Shared};
 
-/// The connection is to end without an answer.
+/// The connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("cut by a fault")]
-pub(crate) struct Cut;
+pub(crate) struct Aborted;
 
 /// A request that has been read, with its open entry in the ledger.
 pub(crate) struct Exchange<'a> {
@@ -30,25 +30,25 @@ pub(crate) struct Exchange<'a> {
     pacing: &'a Pacing,
     head: Parts,
     route: Route,
-    /// None if it was larger than DPS takes.
+    /// None if the body is larger than DPS accepts.
     body: Option<Bytes>,
     entry: Entry<'a>,
 }
 
 impl<'a> Exchange<'a> {
-    /// Takes a request from its head to its answer.
-    pub async fn begin(
+    /// Reads a request and answers it.
+    pub async fn run(
         shared: &'a Shared,
         pacing: &'a Pacing,
         request: http::Request<Incoming>,
-    ) -> Result<Response<AnswerBody>, Cut> {
+    ) -> Result<Response<AnswerBody>, Aborted> {
         let (head, body) = request.into_parts();
         let route = Route::of(&head.method, head.uri.path());
         let entry = Entry::open(shared, &head, &route);
         let body = Limited::new(body, MAX_BODY).collect().await;
         let body = body.ok().map(|body| body.to_bytes());
         let exchange = Self { shared, pacing, head, route, body, entry };
-        exchange.outlast_outage().await?;
+        exchange.check_outage().await?;
         let fault = shared.faults().take(&exchange.route);
         match fault {
             None => Ok(exchange.answer()),
@@ -57,7 +57,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn answer(mut self) -> Response<AnswerBody> {
-        let answer = self.processed();
+        let answer = self.process();
         let closing = Closing {
             status: Some(answer.status),
             error_code: answer.error_code,
@@ -70,7 +70,7 @@ impl<'a> Exchange<'a> {
         self.finish(response)
     }
 
-    async fn answer_with(mut self, Hit { id, fault }: Hit) -> Result<Response<AnswerBody>, Cut> {
+    async fn answer_with(mut self, Hit { id, fault }: Hit) -> Result<Response<AnswerBody>, Aborted> {
         if let (FaultAction::Delay { time }, false) = (&fault.action, fault.processed) {
             tokio::time::sleep(*time).await;
         }
@@ -78,33 +78,33 @@ impl<'a> Exchange<'a> {
             Closing { status: None, error_code: None, key: None, fault: Some(id), outcome: Outcome::Faulted };
         let mut answered = None;
         if fault.processed || fault.action.needs_answer() {
-            let mut answer = self.processed();
+            let mut answer = self.process();
             closing.outcome = answer.outcome;
             closing.key = answer.key.take();
             closing.error_code = answer.error_code.filter(|_| fault.action.needs_answer());
             answered = Some(response(self.shared, answer));
         }
         let service = &self.shared.service;
-        let at = Circumstances {
+        let context = Context {
             kind: self.route.kind,
             now: self.shared.clock.now().wall,
             ids: &service.ids,
             retry_after: service.settings().retry_after.map(whole_seconds),
         };
-        let spoiled = spoil(&fault.action, answered, &at);
-        if spoiled.delivery != Delivery::Reset {
-            closing.status = Some(spoiled.response.status().as_u16());
+        let faulty = faults::apply(&fault.action, answered, &context);
+        if faulty.delivery != Delivery::Reset {
+            closing.status = Some(faulty.response.status().as_u16());
         }
-        closing.error_code = spoiled.error_code.or(closing.error_code);
+        closing.error_code = faulty.error_code.or(closing.error_code);
         self.entry.close(closing);
-        let response = self.deliver(spoiled, fault.processed).await?;
+        let response = self.deliver(faulty, fault.processed).await?;
         Ok(self.finish(response))
     }
 
-    async fn deliver(&self, spoiled: Spoiled, processed: bool) -> Result<Response<AnswerBody>, Cut> {
-        let mut response = spoiled.response;
+    async fn deliver(&self, faulty: FaultyAnswer, processed: bool) -> Result<Response<AnswerBody>, Aborted> {
+        let mut response = faulty.response;
         let body = std::mem::take(response.body_mut());
-        let body = match spoiled.delivery {
+        let body = match faulty.delivery {
             Delivery::Whole => AnswerBody::Whole(Some(body)),
             Delivery::Late(time) => {
                 if processed {
@@ -118,7 +118,7 @@ impl<'a> Exchange<'a> {
             }
             Delivery::Slow { bytes_per_second, from: SlowFrom::Head } => {
                 self.pacing.slow_down(pause(bytes_per_second));
-                // The next answer is to come at full speed, so over another connection.
+                // The next answer is sent at full speed, so over another connection.
                 close(&mut response);
                 AnswerBody::Whole(Some(body))
             }
@@ -126,14 +126,14 @@ impl<'a> Exchange<'a> {
             Delivery::Endless => AnswerBody::endless(),
             Delivery::Reset => {
                 self.pacing.request_reset();
-                return Err(Cut);
+                return Err(Aborted);
             }
         };
         Ok(response.map(|_| body))
     }
 
-    /// Lets DPS carry the request out.
-    fn processed(&self) -> Answer {
+    /// Lets the service carry the request out.
+    fn process(&self) -> Answer {
         let headers = &self.head.headers;
         let request = Request {
             route: &self.route,
@@ -148,26 +148,26 @@ impl<'a> Exchange<'a> {
 
     fn finish(&self, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
         if self.body.is_none() {
-            // The rest of the request is still on the wire.
+            // The rest of the request has not been read.
             close(&mut response);
         }
         response
     }
 
-    /// An outage also holds for connections that were open before it began.
-    async fn outlast_outage(&self) -> Result<(), Cut> {
+    /// An outage applies to connections that were open before it began, too.
+    async fn check_outage(&self) -> Result<(), Aborted> {
         match self.shared.outage() {
             Outage::None => Ok(()),
             Outage::Reset => {
                 self.pacing.request_reset();
-                Err(Cut)
+                Err(Aborted)
             }
             Outage::Silent => std::future::pending().await,
         }
     }
 }
 
-/// An open entry of the ledger; closes itself as abandoned when the client goes away.
+/// An open entry of the ledger. It is closed as abandoned when the client disconnects.
 struct Entry<'a> {
     shared: &'a Shared,
     sequence: Option<u64>,
@@ -228,7 +228,7 @@ fn close(response: &mut Response<impl Sized>) {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// Rounded up, so that a client that waits as told does not come too early.
+/// Rounded up, so that a client that waits this long does not retry too early.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

@@ -1,4 +1,4 @@
-//! Sockets: accepting connections, and ending them when the simulator ends.
+//! Sockets: connections are accepted, served, and ended when the simulator ends.
 
 mod body;
 pub(crate) mod device;
@@ -15,15 +15,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long open requests may take when the simulator is told to end.
-const GRACE: Duration = Duration::from_secs(1);
-/// The pause after a failure to accept, such as running out of file descriptors.
+/// How long open requests may take when the simulator is told to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// The pause after a connection could not be accepted, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Tells tasks that the simulator ends; also when the sender is gone.
+/// Changes when the simulator is told to stop, or when the sender is dropped.
 pub(crate) type Stop = watch::Receiver<bool>;
 
-/// Binds a listener, naming the address if that fails.
+/// Binds a listener; an error names the address.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { address, source })
 }
@@ -35,7 +35,7 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Hands every connection to a task of its own until told to stop; then waits a little for them.
+/// Serves every connection in a task of its own until told to stop; then waits a moment for them.
 pub(crate) async fn accept<F>(listener: TcpListener, mut stop: Stop, serve: impl Fn(TcpStream, Stop) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -47,7 +47,7 @@ where
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    // Only a socket that is already gone refuses this.
+                    // It fails only for a connection that has ended already.
                     let _ = stream.set_nodelay(true);
                     connections.spawn(serve(stream, stop.clone()));
                 }
@@ -60,8 +60,8 @@ where
     }
     drop(listener);
     let all = async { while connections.join_next().await.is_some() {} };
-    // Whatever is left is cut when the set is dropped.
-    let _ = tokio::time::timeout(GRACE, all).await;
+    // Connections that are still open end when the set is dropped.
+    let _ = tokio::time::timeout(STOP_TIMEOUT, all).await;
 }
 
 /// Serves a connection until it ends; when told to stop, until its open request is answered.

@@ -1,4 +1,4 @@
-//! Turning an answer of DPS into what a fault makes of it.
+//! Applies a fault to an answer of DPS.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -19,14 +19,14 @@ const HTML_PAGE: &str = "<!DOCTYPE html><html><head><title>Sign in</title></head
     <body><h1>Welcome to the guest network</h1></body></html>";
 
 /// An answer as it is to be sent, and how.
-pub(crate) struct Spoiled {
+pub(crate) struct FaultyAnswer {
     pub response: Response<Bytes>,
     pub delivery: Delivery,
-    /// The DPS error code that the fault brings, if it does.
+    /// The DPS error code that the fault sets, if it does.
     pub error_code: Option<u32>,
 }
 
-/// What happens to the bytes of an answer.
+/// How the bytes of an answer are sent.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Delivery {
     Whole,
@@ -47,23 +47,19 @@ pub(crate) enum Delivery {
     Reset,
 }
 
-/// What an answer needs to know besides the fault.
-pub(crate) struct Circumstances<'a> {
+/// What a faulty answer depends on besides the fault.
+pub(crate) struct Context<'a> {
     pub kind: OperationKind,
     pub now: Timestamp,
     pub ids: &'a Ids,
-    /// What a 202 says in seconds, if anything.
+    /// The `Retry-After` of a 202 in seconds, if it has one.
     pub retry_after: Option<u64>,
 }
 
-/// Applies a fault. The true answer is there if DPS has carried the request out.
-pub(crate) fn spoil(
-    action: &FaultAction,
-    answer: Option<Response<Bytes>>,
-    at: &Circumstances<'_>,
-) -> Spoiled {
+/// Applies a fault. There is a true answer if DPS has carried the request out.
+pub(crate) fn apply(action: &FaultAction, answer: Option<Response<Bytes>>, at: &Context<'_>) -> FaultyAnswer {
     let kind = at.kind;
-    let mut response = stand_in(action, at.now, at.ids).or(answer).unwrap_or_default();
+    let mut response = replacement(action, at.now, at.ids).or(answer).unwrap_or_default();
     match action {
         FaultAction::ContentType { value } => {
             response.headers_mut().remove(CONTENT_TYPE);
@@ -79,7 +75,7 @@ pub(crate) fn spoil(
         }
         FaultAction::Assigning => keep_assigning(&mut response, kind, at.retry_after),
         FaultAction::Outcome { status, error_code, error_message } => {
-            end_as(&mut response, kind, *status, *error_code, error_message.as_deref());
+            set_outcome(&mut response, kind, *status, *error_code, error_message.as_deref());
         }
         _ => {}
     }
@@ -87,11 +83,11 @@ pub(crate) fn spoil(
         FaultAction::Status { error_code, .. } | FaultAction::Outcome { error_code, .. } => *error_code,
         _ => None,
     };
-    Spoiled { response, delivery: delivery(action), error_code }
+    FaultyAnswer { response, delivery: delivery(action), error_code }
 }
 
-/// What is answered in place of DPS, for the actions that do that.
-fn stand_in(action: &FaultAction, now: Timestamp, ids: &Ids) -> Option<Response<Bytes>> {
+/// The answer of the actions that replace the one of DPS.
+fn replacement(action: &FaultAction, now: Timestamp, ids: &Ids) -> Option<Response<Bytes>> {
     Some(match action {
         FaultAction::Status { status, retry_after, error_code } => {
             let mut response = bare(*status, Bytes::new());
@@ -184,7 +180,7 @@ fn keep_assigning(response: &mut Response<Bytes>, kind: OperationKind, retry_aft
     }
 }
 
-fn end_as(
+fn set_outcome(
     response: &mut Response<Bytes>,
     kind: OperationKind,
     status: RegistrationStatus,
@@ -213,7 +209,7 @@ fn end_as(
     response.headers_mut().remove(LOCATION);
 }
 
-/// Changes the body where it is a JSON object.
+/// Changes the body if it is a JSON object.
 fn edit(response: &mut Response<Bytes>, change: impl FnOnce(&mut Map<String, Value>)) {
     if let Ok(Value::Object(mut body)) = serde_json::from_slice(response.body()) {
         change(&mut body);
@@ -250,16 +246,16 @@ mod tests {
         ok(JSON, body)
     }
 
-    fn spoiled(action: FaultAction, answer: Option<Response<Bytes>>) -> (StatusCode, Value, Spoiled) {
-        let at = Circumstances {
+    fn applied(action: FaultAction, answer: Option<Response<Bytes>>) -> (StatusCode, Value, FaultyAnswer) {
+        let at = Context {
             kind: OperationKind::Poll,
             now: Timestamp::UNIX_EPOCH,
             ids: &Ids::new(),
             retry_after: Some(7),
         };
-        let spoiled = spoil(&action, answer, &at);
-        let body = serde_json::from_slice(spoiled.response.body()).unwrap_or(Value::Null);
-        (spoiled.response.status(), body, spoiled)
+        let faulty = apply(&action, answer, &at);
+        let body = serde_json::from_slice(faulty.response.body()).unwrap_or(Value::Null);
+        (faulty.response.status(), body, faulty)
     }
 
     #[test]
@@ -271,7 +267,7 @@ mod tests {
                 ("deviceId".to_owned(), Value::Null),
             ]),
         };
-        let (status, body, _) = spoiled(action, Some(assigned()));
+        let (status, body, _) = applied(action, Some(assigned()));
         assert_eq!(status, 200);
         assert_eq!(body["status"], "unheard-of");
         assert_eq!(body["registrationState"]["assignedHub"], "evil.example");
@@ -280,9 +276,9 @@ mod tests {
 
     #[test]
     fn assigning_for_ever_hides_what_was_assigned() {
-        let (status, body, spoiled) = spoiled(FaultAction::Assigning, Some(assigned()));
+        let (status, body, faulty) = applied(FaultAction::Assigning, Some(assigned()));
         assert_eq!(status, 202);
-        assert_eq!(spoiled.response.headers()[RETRY_AFTER], "7");
+        assert_eq!(faulty.response.headers()[RETRY_AFTER], "7");
         assert_eq!(body, json!({"operationId": "4.a.b", "status": "assigning"}));
     }
 
@@ -293,28 +289,28 @@ mod tests {
             error_code: Some(400_207),
             error_message: Some("Custom allocation failed with status code: 400".to_owned()),
         };
-        let (status, body, spoiled) = spoiled(action, Some(assigned()));
+        let (status, body, faulty) = applied(action, Some(assigned()));
         assert_eq!(status, 200);
         assert_eq!(body["status"], "failed");
         assert_eq!(body["registrationState"]["errorCode"], 400_207);
         assert_eq!(body["registrationState"].get("assignedHub"), None);
-        assert_eq!(spoiled.error_code, Some(400_207));
+        assert_eq!(faulty.error_code, Some(400_207));
     }
 
     #[test]
     fn an_error_status_has_a_body_only_with_a_code() {
-        let (status, body, with) = spoiled(FaultAction::throttled("soon"), None);
+        let (status, body, with) = applied(FaultAction::throttled("soon"), None);
         assert_eq!(status, 429);
         assert_eq!(with.response.headers()[RETRY_AFTER], "soon");
         assert_eq!(body["errorCode"], 429_001);
-        let (_, _, without) = spoiled(FaultAction::status(503), None);
+        let (_, _, without) = applied(FaultAction::status(503), None);
         assert!(without.response.body().is_empty());
     }
 
     #[test]
     fn a_refusal_is_not_turned_into_a_success() {
         let refused = || Some(bare(401, Bytes::new()));
-        let (status, ..) = spoiled(FaultAction::Assigning, refused());
+        let (status, ..) = applied(FaultAction::Assigning, refused());
         assert_eq!(status, 401);
     }
 }
