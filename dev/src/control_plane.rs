@@ -132,7 +132,7 @@ impl ControlPlane {
     }
 
     /// A token of an existing ServiceAccount, valid for a day.
-    pub fn service_account_token(&self, namespace: &str, name: &str) -> Result<String, Error> {
+    fn service_account_token(&self, namespace: &str, name: &str) -> Result<String, Error> {
         let token = self.kubectl_ok(&["create", "token", name, "-n", namespace, "--duration=24h"])?;
         Ok(token.trim().to_owned())
     }

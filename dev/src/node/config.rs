@@ -7,9 +7,9 @@ use serde_json::json;
 use crate::certificates::NODE_NAME;
 
 /// The default of all clients of containerd. In the sandbox `/run` is empty.
-pub(super) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 /// The image of every Pod's sandbox.
-pub(super) const PAUSE_IMAGE: &str = "localhost/pause:e2e";
+const PAUSE_IMAGE: &str = "localhost/pause:e2e";
 const POD_RANGE: &str = "10.1.0.0/24";
 /// The address of the DNS service in `node/coredns.yaml`.
 const DNS_SERVICE: &str = "10.0.0.10";

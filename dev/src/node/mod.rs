@@ -67,7 +67,7 @@ impl Node {
     }
 
     /// Makes the images of an archive known to the kubelet.
-    pub fn import(&self, archive: &Path) -> Result<(), Error> {
+    fn import(&self, archive: &Path) -> Result<(), Error> {
         // Without --local containerd also unpacks for platforms that it has no snapshotter for.
         let arguments = ["-n", "k8s.io", "images", "import", "--local", "--snapshotter", "native"];
         output_of("ctr", self.command("ctr").args(arguments).arg(archive)).map(drop)

@@ -16,7 +16,7 @@ pub(crate) enum Allocation {
 
 /// The result of an allocation.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Choice {
+pub(super) enum Choice {
     Hub {
         hub: Arc<str>,
         payload: Option<Map<String, Value>>,
@@ -38,7 +38,7 @@ impl Allocation {
     }
 
     /// Chooses among the linked hubs.
-    pub fn choose(
+    pub(super) fn choose(
         &self,
         hubs: &[Arc<str>],
         registration_id: &str,

@@ -6,7 +6,7 @@ use crate::config::Unauthorized;
 
 /// Why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(super) enum Refusal {
     UnknownPath,
     MethodNotAllowed,
     UnknownApiVersion,

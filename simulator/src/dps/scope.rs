@@ -29,7 +29,7 @@ pub(crate) struct Scope {
     /// Registrations by registration id in lower case.
     pub registrations: HashMap<String, Registration>,
     /// The rate of register calls and status lookups.
-    pub registering: Rate,
+    pub(super) registering: Rate,
     /// The rates of polls by registration id in lower case.
     polling: HashMap<String, Rate>,
     drop_above: usize,
@@ -61,7 +61,7 @@ pub(crate) struct Individual {
 }
 
 /// A verified token: its enrollment and key.
-pub(crate) struct Verified {
+pub(super) struct Verified {
     pub enrollment: Enrollment,
     pub group: Option<Arc<str>>,
     pub key: KeyUsed,
@@ -91,7 +91,7 @@ impl Scope {
     }
 
     /// The poll counter of a device. Counters that are idle are dropped from time to time.
-    pub fn polling(&mut self, device: &str, now: Duration, readings: &Readings) -> &mut Rate {
+    pub(super) fn polling(&mut self, device: &str, now: Duration, readings: &Readings) -> &mut Rate {
         if self.polling.len() > self.drop_above {
             self.polling.retain(|_, rate| !rate.is_idle(now));
             self.drop_above = DROP_ABOVE.max(self.polling.len() * 2);
@@ -135,7 +135,7 @@ impl Scope {
     }
 
     /// Finds the enrollment whose key signed the token.
-    pub fn verify(
+    pub(super) fn verify(
         &self,
         registration_id: &str,
         token: &Token<'_>,

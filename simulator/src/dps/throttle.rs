@@ -7,7 +7,7 @@ use crate::config::ThrottleWindow;
 
 /// A counter of requests in a span of time.
 #[derive(Debug)]
-pub(crate) struct Rate {
+pub(super) struct Rate {
     kind: ThrottleWindow,
     span: Duration,
     /// Sliding: when the requests of the last span were admitted, oldest first.

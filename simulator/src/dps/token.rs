@@ -12,13 +12,13 @@ const POLICY: &str = "registration";
 
 /// How strictly a token is read; both fields are readings.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Strictness {
+pub(super) struct Strictness {
     pub unescaped_signature: Acceptance,
     pub unknown_fields: Acceptance,
 }
 
 /// A shared access signature in its parts.
-pub(crate) struct Token<'h> {
+pub(super) struct Token<'h> {
     /// The resource exactly as in the header: this text is signed.
     resource: &'h str,
     /// The expiry exactly as in the header: this text is signed.
@@ -31,7 +31,7 @@ pub(crate) struct Token<'h> {
 
 /// The header cannot be read as a token.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(super) struct Malformed;
 
 impl<'h> Token<'h> {
     /// Parses the header; its fields may be in any order.

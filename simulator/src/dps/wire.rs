@@ -86,7 +86,7 @@ pub struct SymmetricKeyResult {
 /// The answer to register and poll.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Operation<'a> {
+pub(super) struct Operation<'a> {
     pub operation_id: &'a str,
     pub status: RegistrationStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,13 +108,13 @@ pub(crate) fn error_body(code: u32, message: &str, now: Timestamp, ids: &Ids) ->
 }
 
 /// A timestamp as DPS writes it: UTC with seven fractional digits.
-pub(crate) fn timestamp(at: Timestamp) -> String {
+pub(super) fn timestamp(at: Timestamp) -> String {
     format!("{at:.7}")
 }
 
 /// The content of the body of register and lookup.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct RequestContent {
+pub(super) struct RequestContent {
     pub payload: Option<Map<String, Value>>,
 }
 
@@ -126,7 +126,7 @@ struct RequestBody {
 }
 
 /// Reads and checks a request body.
-pub(crate) fn read_body(
+pub(super) fn read_body(
     body: &[u8],
     registration_id: &str,
     readings: &Readings,
@@ -155,7 +155,7 @@ pub(crate) fn read_body(
 }
 
 /// Serialises a body; that cannot fail, since all keys are strings.
-pub(crate) fn json(body: &impl Serialize) -> Vec<u8> {
+pub(super) fn json(body: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(body).unwrap_or_default()
 }
 

@@ -263,7 +263,7 @@ impl FaultAction {
     }
 
     /// The calls that are hit if the fault names none.
-    pub(crate) fn usual_operations(&self) -> &'static [OperationKind] {
+    pub(super) fn usual_operations(&self) -> &'static [OperationKind] {
         use OperationKind::{Lookup, Poll, Register};
         match self {
             // Register can answer only with `disabled`; other results are answered to a poll.

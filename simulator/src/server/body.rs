@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 const CHUNK: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub(crate) enum AnswerBody {
+pub(super) enum AnswerBody {
     Whole(Option<Bytes>),
     /// The connection ends after a part of the announced length.
     Truncated {
@@ -58,7 +58,7 @@ impl AnswerBody {
 }
 
 /// The time between two bytes.
-pub(crate) fn pause(bytes_per_second: NonZeroU32) -> Duration {
+pub(super) fn pause(bytes_per_second: NonZeroU32) -> Duration {
     Duration::from_secs(1) / bytes_per_second.get()
 }
 

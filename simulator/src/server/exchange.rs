@@ -22,10 +22,10 @@ use crate::shared::{Outage, Shared};
 /// The connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("cut by a fault")]
-pub(crate) struct Aborted;
+pub(super) struct Aborted;
 
 /// A request that has been read, with its open entry in the ledger.
-pub(crate) struct Exchange<'a> {
+pub(super) struct Exchange<'a> {
     shared: &'a Shared,
     pacing: &'a Pacing,
     head: Parts,
