@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::ports;
 
 /// The name of a temporary folder begins with this.
 const PREFIX: &str = "dps-control-plane-";
@@ -94,7 +95,7 @@ fn make_folder(path: &Path) -> Result<(), Error> {
 /// The folder gets its final name only once its lock is held, so that another process never takes
 /// a new folder for an abandoned one.
 fn temporary_in(parent: &Path) -> Result<Directory, Error> {
-    let unique = format!("{}-{:08x}", std::process::id(), crate::ports::random() as u32);
+    let unique = format!("{}-{:08x}", std::process::id(), ports::random() as u32);
     let early = parent.join(format!("new-{PREFIX}{unique}"));
     let path = parent.join(format!("{PREFIX}{unique}"));
     make_folder(&early)?;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::allocation::Choice;
+use super::plan::{Assignment, Plan, PlannedResult, RegistrationError};
 use super::refusal::Refusal;
-use super::registration::{Assignment, Plan, PlannedResult, Registration, RegistrationError};
+use super::registration::Registration;
 use super::scope::{Scope, Verified};
 use super::settings::Settings;
 use super::wire::{self, RegistrationState, RegistrationStatus};

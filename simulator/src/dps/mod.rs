@@ -2,6 +2,7 @@
 
 mod allocation;
 mod call;
+mod plan;
 mod refusal;
 mod registration;
 mod scope;

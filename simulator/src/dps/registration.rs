@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::plan::{Assignment, Plan, PlannedResult, RegistrationError};
 use super::wire::{RegistrationState, RegistrationStatus, Substatus, SymmetricKeyResult, timestamp};
 use crate::clock::Moment;
 use crate::config::{Readings, SubstatusOnRepeat, SubstatusOnReturn};
@@ -40,38 +41,6 @@ struct Operation {
     completes: Moment,
     /// The result; none when it has completed.
     plan: Option<Plan>,
-}
-
-/// The result of an operation, which is decided when it starts.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub group: Option<Arc<str>>,
-    pub result: PlannedResult,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum PlannedResult {
-    Assign(Assignment),
-    Fail(RegistrationError),
-    Disable,
-}
-
-/// `errorCode` and `errorMessage` of a failed registration.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RegistrationError {
-    pub code: u32,
-    pub message: &'static str,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Assignment {
-    pub hub: Arc<str>,
-    pub device_id: String,
-    pub payload: Option<Map<String, Value>>,
-    /// Whether the device's data moves along when the hub changes; otherwise it is reset.
-    pub migrate: bool,
-    /// The keys that the hub will accept from the device.
-    pub keys: KeyPair,
 }
 
 /// The registration record: the result of the last completed operation.

@@ -1,0 +1,39 @@
+//! The result of an operation, which is decided when it starts.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::keys::KeyPair;
+
+/// The result of an operation that has not completed yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub group: Option<Arc<str>>,
+    pub result: PlannedResult,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum PlannedResult {
+    Assign(Assignment),
+    Fail(RegistrationError),
+    Disable,
+}
+
+/// `errorCode` and `errorMessage` of a failed registration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RegistrationError {
+    pub code: u32,
+    pub message: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub hub: Arc<str>,
+    pub device_id: String,
+    pub payload: Option<Map<String, Value>>,
+    /// Whether the device's data moves along when the hub changes; otherwise it is reset.
+    pub migrate: bool,
+    /// The keys that the hub will accept from the device.
+    pub keys: KeyPair,
+}
