@@ -1,4 +1,4 @@
-//! The floor: a loop that makes the same two writes per device, and nothing else.
+//! The lower bound: a loop that makes the same two writes per device, and nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const NAMESPACE: &str = "bench-bare";
 const IN_FLIGHT: usize = 16;
 const WARM_UP: usize = 500;
 
-/// A fresh API server is slower; nothing is measured on one.
+/// Writes devices that are not measured, because an API server is slower after its start.
 pub async fn warm_up(setup: &Setup) -> Outcome<()> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     setup.control_plane.apply(&namespace.to_string())?;
@@ -24,7 +24,7 @@ pub async fn warm_up(setup: &Setup) -> Outcome<()> {
     write_all(setup, WARM_UP).await.map(drop)
 }
 
-/// Time for `devices` devices that are there already.
+/// Returns the time that the loop takes for this many existing devices.
 pub async fn run(setup: &Setup, devices: usize) -> Outcome<Duration> {
     setup::create(&setup.client, NAMESPACE, 0, devices).await?;
     write_all(setup, devices).await
@@ -54,7 +54,7 @@ async fn write(writer: &Writer, device: &ProvisionedDevice) -> Outcome<()> {
     Ok(())
 }
 
-/// As large as what the operator writes.
+/// A Secret of the size that the operator writes.
 fn secret(name: &str, device: &ProvisionedDevice) -> Outcome<Secret> {
     let assignment = format!(
         r#"{{"hub":"hub-0.azure-devices.net","deviceId":"{name}","status":"assigned","substatus":"initialAssignment","etag":"ImNiNGMwY2QzLWY3YTQtMGRlNC1hYWU3LTA2NDRiNWQ3NWJiOSI=","createdTime":"2026-11-23T00:05:09.7815573Z","lastUpdatedTime":"2026-11-23T00:05:12.7815573Z","enrollmentGroup":"fleet","slot":"Primary","time":"2026-11-23T00:05:12.784963984Z"}}"#

@@ -27,7 +27,7 @@ struct Args {
     /// Then moves the fleet to another group key at this many calls a minute; 0 leaves that out.
     #[arg(long, default_value_t = 0)]
     rotate_at: u32,
-    /// Then deletes the integration and makes it again, and lets DPS come and go.
+    /// Then deletes the integration and creates it again, and makes DPS unavailable now and then.
     #[arg(long)]
     storms: bool,
     /// `cargo bench` passes this.
@@ -65,12 +65,12 @@ async fn run(args: &Args) -> Outcome<()> {
 /// The main measurement.
 struct Measured {
     devices: usize,
-    /// The bare loop.
+    /// The time of the bare loop.
     bare: Duration,
-    /// The first device of an idle operator.
+    /// The time for the first device of an idle operator.
     first: Duration,
     idle_kib: u64,
-    /// All devices, from the operator's start to the last Ready.
+    /// The time for all devices, from the operator's start to the last Ready.
     taken: Duration,
     settled_kib: u64,
     requests: Requests,
@@ -80,7 +80,7 @@ struct Measured {
 
 /// A restart with everything settled.
 struct Restart {
-    /// Until a new device is Ready.
+    /// The time until a new device is Ready.
     taken: Duration,
     requests: Requests,
     calls: DpsCalls,
@@ -148,7 +148,8 @@ fn print(result: &Measured) -> Outcome<()> {
     print_requests(&restart.requests, *devices)
 }
 
-/// The slope of resident memory, from one restart to another: what is kept, not what was in flight.
+/// The slope of resident memory, measured after restarts: the memory for devices, without that for open
+/// calls.
 async fn grow(setup: &mut Setup, from: usize, to: usize, before_kib: u64) -> Outcome<()> {
     say(&format!("growing to {to} devices…"))?;
     setup.reset_counts();

@@ -124,7 +124,7 @@ impl Setup {
     /// Starts counting anew.
     pub fn reset_counts(&mut self) {
         self.totals_before = self.dps.control().totals();
-        // What cannot be read now is read by the next call, which reports it.
+        // An error is reported by the next call, which reads again.
         let _ = self.audit.read();
         self.seen.0.clear();
     }

@@ -151,7 +151,7 @@ async fn an_outage_is_switched_on_and_off() {
 }
 
 #[tokio::test]
-async fn a_published_credential_can_be_proved() {
+async fn a_device_key_can_be_checked() {
     let simulator = start().await;
     let key = device_key("dev").to_base64();
     let body = json!({"idScope": SCOPE, "registrationId": "dev", "key": key});
@@ -200,7 +200,7 @@ async fn groups_devices_hubs_and_records_are_changed_by_path() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_without_showing_keys() {
+async fn an_invalid_call_is_refused_without_showing_keys() {
     let simulator = start().await;
     let path = format!("/v1/scopes/{SCOPE}/groups/{GROUP}/keys");
     let short = json!({"primaryKey": "c2hvcnQ=", "secondaryKey": device::secondary()});

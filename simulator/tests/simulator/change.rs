@@ -1,4 +1,4 @@
-//! What changes while the simulator runs: keys, hubs, records, and its own end.
+//! Changes while the simulator runs: keys, hubs, records, and its end.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ async fn the_reprovision_policy_resets_a_device_or_keeps_it() {
 }
 
 #[tokio::test]
-async fn a_device_can_be_moved_behind_its_back() {
+async fn a_device_can_be_moved_without_a_call_of_its_own() {
     let mut config = device::config();
     config.id_scopes[0].hubs.push(HUB_B.to_owned());
     let simulator = device::start(config).await;
@@ -135,7 +135,7 @@ async fn the_think_time_can_be_changed_for_operations_to_come() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_cannot_be_changed() {
+async fn a_change_with_an_unknown_name_or_an_invalid_value_is_refused() {
     let simulator = device::start(device::config()).await;
     let key = new_key();
     assert!(matches!(simulator.set_group_keys("0ne9", GROUP, &key, &key), Err(ControlError::NoIdScope(_))));
@@ -172,8 +172,8 @@ async fn a_cleared_ledger_goes_on_counting() {
 }
 
 #[tokio::test]
-async fn after_shutdown_nobody_listens() {
-    // An address of its own: on the usual one another test's simulator may be given the port next.
+async fn after_shutdown_connections_are_refused() {
+    // Another address than usual, where the simulator of another test could get the port next.
     let listen = Some(([127, 0, 0, 77], 0).into());
     let simulator = device::start(Config { listen, ..device::config() }).await;
     let address = simulator.address();
@@ -188,7 +188,7 @@ async fn after_shutdown_nobody_listens() {
 }
 
 #[tokio::test]
-async fn a_dropped_simulator_cuts_its_connections() {
+async fn a_dropped_simulator_ends_its_connections() {
     let simulator = device::start(device::config()).await;
     let mut device = Device::connect(&simulator, "dev").await;
     drop(simulator);

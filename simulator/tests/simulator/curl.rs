@@ -1,4 +1,4 @@
-//! The documented exchange, walked by curl against the binary.
+//! Curl against the binary: the calls that the README documents.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ impl Curl<'_> {
 }
 
 #[tokio::test]
-async fn curl_walks_the_documented_exchange_and_no_secret_is_logged() {
+async fn curl_provisions_a_device_and_no_secret_is_logged() {
     let scratch = Scratch::new("curl");
     let program = Program::start(&scratch).await;
     let ca = scratch.path().join("tls/ca.crt");

@@ -1,4 +1,4 @@
-//! A small device: makes its token and speaks HTTP/1.1 over TLS.
+//! A device for tests: it makes its token and speaks HTTP/1.1 over TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ pub fn token(id_scope: &str, registration_id: &str, key: &SymmetricKey, expiry: 
     format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn=registration")
 }
 
-/// What came back.
+/// An answer of the simulator.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -183,7 +183,7 @@ impl Device {
         done.json()["registrationState"].take()
     }
 
-    /// Registers and reads of the answer's body until there is so much; says whether there was.
+    /// Registers and reads this much of the answer's body; returns whether there was as much.
     pub async fn read_at_least(&mut self, bytes: usize) -> bool {
         let request = self.request(Method::PUT, &self.path("/register"), "{}".to_owned());
         let mut body = self.sender.send_request(request).await.unwrap().into_body();
@@ -228,7 +228,7 @@ impl Device {
     }
 }
 
-/// Waits for an entry of the ledger, but not for ever.
+/// Waits for an entry of the ledger, with a timeout.
 pub async fn seen(control: Control, fits: impl Fn(&LedgerEntry) -> bool) -> LedgerEntry {
     tokio::time::timeout(Duration::from_secs(20), control.wait_for(0, fits)).await.unwrap()
 }

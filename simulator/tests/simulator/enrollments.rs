@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::device::{self, Device, HUB_A, HUB_B, SCOPE, error};
 
-/// A group whose webhook knows one site.
+/// A group whose webhook has a rule for one site.
 pub fn by_site() -> Config {
     let mut config = device::config();
     let scope = &mut config.id_scopes[0];
@@ -84,7 +84,7 @@ async fn an_individual_enrollment_has_its_own_keys_and_device_id() {
 }
 
 #[tokio::test]
-async fn a_disabled_entry_without_keys_shuts_one_device_of_a_group_out() {
+async fn a_disabled_entry_without_keys_disables_one_device_of_a_group() {
     let mut config = device::config();
     config.id_scopes[0].individual_enrollments.push(IndividualEnrollment {
         enabled: false,

@@ -1,4 +1,4 @@
-//! Register, poll and lookup of a device that is let in.
+//! Register, poll and lookup of a device whose token is accepted.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn an_operation_is_assigning_for_the_think_time() {
 }
 
 #[tokio::test]
-async fn an_assignment_can_come_at_once() {
+async fn register_can_answer_with_the_assignment_at_once() {
     let simulator = device::start(Config { assign_at_once: true, ..device::config() }).await;
     let mut device = Device::connect(&simulator, "dev-1").await;
     let done = device.register().await;
@@ -82,7 +82,7 @@ async fn registering_again_keeps_the_creation_time_and_renews_the_etag() {
 }
 
 #[tokio::test]
-async fn both_keys_of_a_group_let_a_device_in_and_the_ledger_tells_which() {
+async fn both_keys_of_a_group_are_accepted_and_the_ledger_shows_which() {
     let simulator = device::start(device::config()).await;
     let mut device = Device::connect(&simulator, "dev-1").await;
     device.provision().await;
@@ -95,7 +95,7 @@ async fn both_keys_of_a_group_let_a_device_in_and_the_ledger_tells_which() {
 }
 
 #[tokio::test]
-async fn the_ledger_has_every_request_with_what_became_of_it() {
+async fn the_ledger_has_every_request_with_its_outcome() {
     let simulator = device::start(device::config()).await;
     let mut device = Device::connect(&simulator, "Dev-1").await;
     device.provision().await;
@@ -165,7 +165,7 @@ async fn a_token_with_raw_slashes_in_lower_case_is_taken_for_an_id_scope_in_uppe
 }
 
 #[tokio::test]
-async fn a_second_registration_meets_a_conflict_until_the_first_settles() {
+async fn a_second_registration_is_a_conflict_until_the_first_completes() {
     let config = Config { think_time: Duration::from_secs(3600), ..device::config() };
     let simulator = device::start(config.clone()).await;
     let mut device = Device::connect(&simulator, "dev-1").await;
@@ -222,7 +222,7 @@ async fn the_retry_after_of_a_202_can_be_left_out() {
 }
 
 #[tokio::test]
-async fn a_disabled_enrollment_is_told_at_once_or_by_the_poll() {
+async fn a_disabled_enrollment_is_answered_to_register_or_to_the_poll() {
     let mut config = device::config();
     config.id_scopes[0].enrollment_groups[0].enabled = false;
     let simulator = device::start(config.clone()).await;

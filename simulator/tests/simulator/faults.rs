@@ -1,4 +1,4 @@
-//! Faults, as a client meets them on the wire.
+//! Faults, as a client sees them.
 
 use std::error::Error as _;
 use std::io;
@@ -175,13 +175,13 @@ async fn an_answer_can_be_huge() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_goes_on_until_the_client_has_enough() {
+async fn an_endless_answer_is_as_long_as_the_client_reads() {
     let (_simulator, mut device) = with(Fault::global(FaultAction::Endless)).await;
     assert!(device.read_at_least(5_000_000).await);
 }
 
 #[tokio::test]
-async fn a_redirect_points_anywhere() {
+async fn a_redirect_has_any_location() {
     let location = "http://169.254.169.254/latest".to_owned();
     let (_simulator, mut device) =
         with(Fault::global(FaultAction::Redirect { status: 307, location: location.clone() })).await;
@@ -214,7 +214,7 @@ async fn an_operation_can_stay_assigning_until_the_fault_is_cleared() {
 }
 
 #[tokio::test]
-async fn a_registration_can_end_badly() {
+async fn a_registration_can_fail_or_be_disabled_by_a_fault() {
     let failed = FaultAction::Outcome {
         status: RegistrationStatus::Failed,
         error_code: Some(400_209),
@@ -235,7 +235,7 @@ async fn a_registration_can_end_badly() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_stays_wrong_under_a_fault_that_spoils_answers() {
+async fn a_wrong_key_is_refused_under_a_fault_that_changes_answers() {
     let (_simulator, mut device) = with(Fault::global(FaultAction::Assigning)).await;
     device.authorization = None;
     assert_eq!(error(&device.register().await), (401, 401_000));
@@ -258,7 +258,7 @@ async fn an_outage_resets_connections_or_leaves_them_silent() {
 }
 
 #[tokio::test]
-async fn a_fault_that_cannot_be_is_refused() {
+async fn an_invalid_fault_is_refused() {
     let simulator = device::start(device::config()).await;
     let refused = |action| simulator.inject(Fault::global(action)).unwrap_err();
     assert_eq!(refused(FaultAction::status(99)), FaultError::Status(99));

@@ -1,4 +1,4 @@
-//! The simulator over real TLS, as devices and scripts meet it.
+//! The simulator over TLS, as devices and scripts use it.
 
 #[cfg(test)]
 mod admin;

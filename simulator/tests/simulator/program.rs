@@ -1,4 +1,4 @@
-//! The binary: its options, its readiness and its end.
+//! The binary: its options, its ready file and its end.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -34,7 +34,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left is in the system's directory for such things.
+        // Files that cannot be removed stay in the system's temporary folder.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

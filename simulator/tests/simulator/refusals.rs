@@ -59,7 +59,7 @@ async fn a_missing_malformed_expired_or_foreign_token_is_unauthorized() {
 }
 
 #[tokio::test]
-async fn a_token_that_this_device_signed_for_something_else_is_unauthorized() {
+async fn a_token_of_this_device_for_another_resource_is_unauthorized() {
     let own_key = device_key("dev");
     let for_another = Some(token(SCOPE, "other", &own_key, in_an_hour()));
     assert_eq!(refused(|d| d.authorization = for_another).await, (401, 401_002));
@@ -109,7 +109,7 @@ async fn the_case_of_the_id_scope_matters_or_not() {
 }
 
 #[tokio::test]
-async fn an_operation_of_nobody_or_of_another_device_is_not_found() {
+async fn an_unknown_operation_or_one_of_another_device_is_not_found() {
     let simulator = device::start(device::config()).await;
     let mut device = Device::connect(&simulator, "dev").await;
     assert_eq!(error(&device.poll("4.unknown").await), (404, 404_201));
@@ -216,7 +216,7 @@ async fn a_device_may_poll_five_times_in_ten_seconds() {
 }
 
 #[tokio::test]
-async fn throttling_can_say_nothing_of_the_wait() {
+async fn a_429_can_be_without_retry_after() {
     let silent = Readings { throttle_retry_after: Presence::Absent, ..Readings::default() };
     let simulator = device::start(Config { readings: silent, ..quota(0) }).await;
     let throttled = Device::connect(&simulator, "dev").await.register().await;
@@ -225,7 +225,7 @@ async fn throttling_can_say_nothing_of_the_wait() {
 }
 
 #[tokio::test]
-async fn a_fixed_minute_tells_when_the_next_one_begins() {
+async fn in_fixed_minutes_retry_after_is_the_rest_of_the_minute() {
     let fixed = Readings { throttle_window: ThrottleWindow::Fixed, ..Readings::default() };
     let simulator = device::start(Config { readings: fixed, ..quota(1) }).await;
     let mut device = Device::connect(&simulator, "dev").await;
@@ -254,7 +254,7 @@ async fn a_request_that_cannot_be_understood_is_bad() {
 }
 
 #[tokio::test]
-async fn what_a_body_may_say_is_a_reading() {
+async fn readings_decide_what_a_body_may_contain() {
     let other = Readings {
         body_registration_id_missing: Acceptance::Refused,
         body_registration_id_differs: Acceptance::Accepted,
@@ -276,7 +276,7 @@ async fn a_registration_id_with_other_signs_is_bad() {
 }
 
 #[tokio::test]
-async fn what_dps_does_not_have_is_refused_and_written_down() {
+async fn a_request_outside_the_device_api_is_refused_and_in_the_ledger() {
     let simulator = device::start(device::config()).await;
     let mut device = Device::connect(&simulator, "dev").await;
     device.provision().await;
