@@ -152,9 +152,11 @@ fn print(result: &Measured) -> Outcome<()> {
 /// calls.
 async fn grow(setup: &mut Setup, from: usize, to: usize, before_kib: u64) -> Outcome<()> {
     say(&format!("growing to {to} devices…"))?;
+    // The measurements before this one have created devices of their own.
+    let before = setup.count_ready().await?;
     setup.reset_counts();
     setup.create_devices(from, to).await?;
-    setup.wait_ready(to - from, to + 3).await?;
+    setup.wait_ready(to - from, before + to - from).await?;
     let grown_kib = setup.resident_kib().await?;
     setup.stop_operator()?;
     setup.start_operator()?;
