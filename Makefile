@@ -32,6 +32,11 @@ test: need-cluster need-node need-python ## Run all tests: the workspace's, then
 	simulator/tests/node/run.sh $(TARGET)/debug/dps-simulator
 	tests/formats/run.sh $(TARGET)/tmp/formats.json
 
+# Some of them try random values; the few of this run find what is plainly wrong, `make test` tries them all.
+.PHONY: unit
+unit: need-cargo ## Run the unit tests: seconds, and nothing but cargo
+	PROPTEST_CASES=$(or $(PROPTEST_CASES),16) cargo test --workspace --lib --bins
+
 .PHONY: build
 build: need-cargo ## Build the programs
 	cargo build --workspace --bins
@@ -61,6 +66,10 @@ check-generated: need-cargo need-python ## Check that the generated files are up
 		diff -ru $(CHART)/files/crds "$$fresh/crds" && diff -u $(CHART)/README.md "$$fresh/chart.md"; } || \
 		{ echo "crds/, docs/reference.md, docs/flags.md or the chart is out of date: run make generate and commit it" >&2; exit 1; }; \
 	echo "crds/, docs/reference.md, docs/flags.md and the chart are up to date"
+
+.PHONY: fmt
+fmt: need-cargo ## Format the code
+	cargo fmt --all
 
 .PHONY: lint
 lint: check-format clippy ## Check the format and run clippy, warnings denied
