@@ -10,7 +10,8 @@ SHELL := bash
 N ?= 1000
 CACHE := $(or $(DPS_DEV_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dps-operator)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-CHART := charts/dps-operator
+# What dev/generate writes; a folder has nothing else in it.
+GENERATED := crds docs/reference.md docs/flags.md charts/dps-operator/files/crds charts/dps-operator/README.md
 
 .PHONY: help
 help: ## List what make can do
@@ -47,25 +48,15 @@ up: need-cluster ## Start a Kubernetes control plane with the CRDs and keep it u
 
 .PHONY: generate
 generate: need-cargo need-python ## Write the generated files: the CRDs, docs/reference.md, docs/flags.md, and what the chart has of them
-	cargo run -p dps-operator -- crds --directory crds
-	cargo run -p dps-dev -- reference --crds crds --output docs/reference.md
-	cargo run -p dps-operator -- run --help | dev/flags-table > docs/flags.md
-	cp crds/*.yaml $(CHART)/files/crds/
-	fresh=$$(charts/values-table $(CHART)) && printf '%s\n' "$$fresh" > $(CHART)/README.md
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; dev/generate "$$fresh"; \
+	for path in $(GENERATED); do rm -rf "$$path"; cp -R "$$fresh/$$path" "$$path"; done
 
 .PHONY: check-generated
 check-generated: need-cargo need-python ## Check that the generated files are up to date
-	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	mkdir "$$fresh/crds" "$$fresh/docs"; \
-	cargo run -p dps-operator -- crds --directory "$$fresh/crds"; \
-	cargo run -p dps-dev -- reference --crds "$$fresh/crds" --output "$$fresh/docs/reference.md"; \
-	cargo run -p dps-operator -- run --help | dev/flags-table > "$$fresh/docs/flags.md"; \
-	charts/values-table $(CHART) > "$$fresh/chart.md"; \
-	{ diff -ru crds "$$fresh/crds" && diff -u docs/reference.md "$$fresh/docs/reference.md" && \
-		diff -u docs/flags.md "$$fresh/docs/flags.md" && \
-		diff -ru $(CHART)/files/crds "$$fresh/crds" && diff -u $(CHART)/README.md "$$fresh/chart.md"; } || \
-		{ echo "crds/, docs/reference.md, docs/flags.md or the chart is out of date: run make generate and commit it" >&2; exit 1; }; \
-	echo "crds/, docs/reference.md, docs/flags.md and the chart are up to date"
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; dev/generate "$$fresh"; stale=; \
+	for path in $(GENERATED); do diff -ruN "$$path" "$$fresh/$$path" || stale=1; done; \
+	[[ -z $$stale ]] || { echo "generated files are out of date: run make generate and commit it" >&2; exit 1; }; \
+	echo "$(GENERATED): up to date"
 
 .PHONY: fmt
 fmt: need-cargo ## Format the code
