@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::cli::{Command, LogFormat, RunArgs};
+use crate::cli::{self, Command, LogFormat, RunArgs};
 use crate::config::LeaseSettings;
 use crate::engine::{self, Orders};
 use crate::kube_io::{client, lease};
@@ -34,6 +34,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub fn main(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Crds { directory } => crds(directory.as_deref()),
+        Command::Docs => Ok(write!(std::io::stdout(), "{}", cli::page())?),
         Command::Run(args) => {
             logging::start(&args.log_level, args.log_format == LogFormat::Json)?;
             panic::end_the_process();

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::PossibleValue;
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, EventsLevel, LeaseSettings};
 use crate::dps::host::{AllowedHosts, PatternError};
@@ -31,6 +32,9 @@ pub enum Command {
         #[arg(long)]
         directory: Option<PathBuf>,
     },
+    /// Print docs/flags.md; for `make generate`.
+    #[command(hide = true)]
+    Docs,
 }
 
 /// Settings of `run`.
@@ -205,6 +209,69 @@ impl RunArgs {
     }
 }
 
+/// What docs/flags.md says before the table of flags, and behind it.
+const PAGE: (&str, &str) = (
+    "\
+<!-- Generated from src/cli.rs by `make generate`. To change a text, change the doc comment there. -->
+
+# Flags
+
+What `dps-operator run` takes. Each flag is an environment variable, too; a flag wins. With the chart they are
+[values](../charts/dps-operator/README.md#flags-of-the-operator), and `extraArgs` and `extraEnv` take what is not.
+A value that cannot be used ends the program at once, with a message.
+
+| flag | environment variable | default | meaning |
+| --- | --- | --- | --- |
+",
+    "
+For example `DPS_OPERATOR_LOG_FORMAT=json`. Lists are separated by commas. `dps-operator crds` prints the CRDs, and with `--directory` writes a file for each.
+At `--http-addr` are the [probes and metrics](monitoring.md). What `--registrations-per-minute` means for a fleet is in [sizing.md](sizing.md), what the allowed hosts and suffixes keep out in [threat-model.md](threat-model.md#the-way-to-azure).
+",
+);
+
+/// The page on the flags of `run`.
+pub fn page() -> String {
+    let (before, behind) = PAGE;
+    format!("{before}{}{behind}", rows().concat())
+}
+
+/// A line of the table for each flag of `run`.
+fn rows() -> Vec<String> {
+    let mut cli = Cli::command();
+    // Completes what clap's macros leave open, such as the values that a switch may have.
+    cli.build();
+    let run = cli.find_subcommand("run");
+    run.into_iter()
+        .flat_map(|run| run.get_arguments())
+        .filter(|arg| arg.get_id() != "help")
+        .map(row)
+        .collect()
+}
+
+fn row(arg: &Arg) -> String {
+    let variable = arg.get_env().map(|name| format!("`{}`", name.display())).unwrap_or_default();
+    let defaults = arg.get_default_values().iter().map(|value| format!("`{}`", value.display()));
+    let defaults = defaults.collect::<Vec<_>>().join("<br>");
+    let default = arg.get_value_delimiter().map(|by| defaults.replace(by, "`<br>`")).unwrap_or(defaults);
+    let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
+    let meaning = format!("{help}{}", choices(&arg.get_possible_values())).replace('|', "\\|");
+    format!("| `{arg}` | {variable} | {default} | {meaning}. |\n")
+}
+
+/// The values that a flag can have, with what they mean if that is said of one.
+fn choices(values: &[PossibleValue]) -> String {
+    let named = |value: &PossibleValue| match value.get_help() {
+        Some(help) => format!("`{}`: {help}", value.get_name()),
+        None => format!("`{}`", value.get_name()),
+    };
+    let list = |by: &str| values.iter().map(named).collect::<Vec<_>>().join(by);
+    match values {
+        [] => String::new(),
+        some if some.iter().any(|value| value.get_help().is_some()) => format!(". {}", list("; ")),
+        _ => format!(". One of {}", list(", ")),
+    }
+}
+
 /// A DNS subdomain, as names of namespaces and Leases are.
 fn is_name(text: &str) -> bool {
     let label = |label: &str| {
@@ -222,7 +289,7 @@ mod tests {
         let arguments = ["dps-operator", "run"].into_iter().chain(flags.iter().copied());
         match Cli::try_parse_from(arguments).unwrap().command {
             Command::Run(args) => args.config(),
-            Command::Crds { .. } => unreachable!(),
+            _ => unreachable!(),
         }
     }
 
@@ -243,6 +310,25 @@ mod tests {
             assert!(error.starts_with(flag.split('=').next().unwrap_or_default()), "{flag}: {error}");
         }
         assert!(!config(&["--dps-proxy=user:secret@x"]).unwrap_err().to_string().contains("secret"));
+    }
+
+    #[test]
+    fn every_flag_has_a_row_with_its_variable_and_its_help_text() {
+        let run = RunArgs::augment_args(clap::Command::new("run"));
+        let rows = rows();
+        assert_eq!(rows.len(), run.get_arguments().count());
+        for (row, arg) in rows.iter().zip(run.get_arguments()) {
+            let [flag, variable, _, meaning] = row.split(" | ").collect::<Vec<_>>()[..] else {
+                panic!("not four cells: {row}")
+            };
+            let name = arg.get_long().unwrap();
+            assert!(
+                flag.starts_with(&format!("| `--{name} <")) || flag.starts_with(&format!("| `--{name} ["))
+            );
+            assert_eq!(variable, format!("`DPS_OPERATOR_{}`", name.replace('-', "_").to_uppercase()));
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!help.is_empty() && meaning.starts_with(&help), "--{name}: {meaning}");
+        }
     }
 
     #[test]
