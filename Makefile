@@ -59,8 +59,9 @@ check-generated: need-cargo need-python ## Check that the generated files are up
 	echo "$(GENERATED): up to date"
 
 .PHONY: fmt
-fmt: need-cargo ## Format the code
+fmt: need-cargo ## Format the Rust and Python code
 	cargo fmt --all
+	@dev/lint-scripts format
 
 .PHONY: lint
 lint: check-format clippy ## Check the format and run clippy, warnings denied
@@ -72,6 +73,10 @@ check-format: need-cargo
 .PHONY: clippy
 clippy: need-cargo
 	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: lint-scripts
+lint-scripts: ## Lint scripts, Dockerfiles and YAML (seconds; the linters are installed outside the checkout on first use)
+	@dev/lint-scripts
 
 .PHONY: check-chart
 check-chart: need-cluster need-chart ## Check the Helm chart: lint, refusals, alerts, and installed on a local control plane

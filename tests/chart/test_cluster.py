@@ -17,7 +17,7 @@ CRDS = ("dpsintegrations.dps-operator.io", "provisioneddevices.dps-operator.io")
 
 
 def setUpModule():
-    global cluster
+    global cluster  # noqa: PLW0603 (unittest makes here what a module's tests share)
     cluster = Cluster()
     unittest.addModuleCleanup(cluster.close)
 
@@ -90,8 +90,9 @@ class Renderings(unittest.TestCase):
         found = rights(cluster.accepts(render("--values", values)))
         for namespace in ("team-a", "team-b"):
             mine = [line for line in found if namespace in line]
-            wanted = [line.replace("ClusterRole dps-operator:", f"Role dps-operator in {namespace}:") for line in common]
-            wanted.append(f"Role dps-operator in {namespace}: core/namespaces {namespace}: get")
+            role = f"Role dps-operator in {namespace}:"
+            wanted = [line.replace("ClusterRole dps-operator:", role) for line in common]
+            wanted.append(f"{role} core/namespaces {namespace}: get")
             self.assertEqual(mine, sorted(wanted))
 
 
@@ -159,7 +160,7 @@ class Policies(unittest.TestCase):
         label = {"app.kubernetes.io/managed-by": "dps-operator"}
         adopt = {"dps-operator.io/adopt": "true"}
         basic = {"type": "kubernetes.io/basic-auth", "stringData": {"username": "x"}}
-        for name, metadata, spec, wanted in (
+        for name, extra, spec, wanted in (
             ("plain", {}, {}, False),
             ("helms", {"labels": {"app.kubernetes.io/managed-by": "Helm"}}, {}, False),
             ("owned-by-another", {"ownerReferences": [another]}, {}, False),
@@ -170,7 +171,7 @@ class Policies(unittest.TestCase):
             ("owned", {"ownerReferences": [device]}, {}, True),
         ):
             with self.subTest(name):
-                metadata = {"name": name, "namespace": "team-a", **metadata}
+                metadata = {"name": name, "namespace": "team-a", **extra}
                 secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, **spec}
                 cluster.kubectl("create", "-f", "-", text=json.dumps(secret))
                 self.addCleanup(cluster.kubectl, "delete", "secret", name, "-n", "team-a")

@@ -20,11 +20,10 @@ class Failed(AssertionError):
 
 
 def run(*command, text=None, env=None):
-    done = subprocess.run(
-        [str(part) for part in command], input=text, env=env, capture_output=True, text=True, timeout=120
-    )
+    command = [str(part) for part in command]
+    done = subprocess.run(command, check=False, input=text, env=env, capture_output=True, text=True, timeout=120)
     if done.returncode != 0:
-        raise Failed(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+        raise Failed(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -51,7 +50,7 @@ class Cluster:
 
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="dps-chart-")
-        self.log = open(Path(self.folder.name) / "up.log", "w+")
+        self.log = (Path(self.folder.name) / "up.log").open("w+")
         self.process = subprocess.Popen(
             [Path(os.environ["PROGRAMS"]) / "dps-dev", "up", "--directory", Path(self.folder.name) / "cluster"],
             stdout=self.log,
@@ -100,9 +99,8 @@ class Cluster:
 
     def may(self, account, *question):
         who = f"--as=system:serviceaccount:{NAMESPACE}:{account}"
-        done = subprocess.run(
-            [self.kubectl_command[0], "auth", "can-i", who, *question], env=self.env, capture_output=True, text=True
-        )
+        command = [self.kubectl_command[0], "auth", "can-i", who, *question]
+        done = subprocess.run(command, check=False, env=self.env, capture_output=True, text=True)
         answer = done.stdout.strip()
         if answer not in ("yes", "no"):
             raise Failed(f"can-i {question}: {answer}{done.stderr}")

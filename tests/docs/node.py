@@ -159,8 +159,8 @@ class Node(threading.Thread):
             address = f"127.0.0.1:{free.getsockname()[1]}"
         arguments = [a for a in container["args"] if not a.startswith(("--http-addr=", "--dps-proxy="))]
         arguments += [f"--http-addr={address}", f"--dps-proxy=http://127.0.0.1:{self.proxy.port}"]
-        account = self.cluster.get("deployment", name, "-n", NAMESPACE)["spec"]["template"]["spec"]["serviceAccountName"]
-        kubeconfig = self.cluster.kubeconfig_of(account, folder)
+        pod = self.cluster.get("deployment", name, "-n", NAMESPACE)["spec"]["template"]["spec"]
+        kubeconfig = self.cluster.kubeconfig_of(pod["serviceAccountName"], folder)
         env = {**os.environ, "KUBECONFIG": str(kubeconfig), "SSL_CERT_FILE": str(self.ca)}
         process = stack.enter_context(program("dps-operator", *arguments, env=env))
 

@@ -7,27 +7,18 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 FORMATS=$(realpath -m "${1:-$here/../../target/tmp/formats.json}")
 export FORMATS
 if [[ ! -f $FORMATS ]]; then
-  echo "$FORMATS is not there; make it with: cargo test --test operator -- formats" >&2
-  exit 2
+    echo "$FORMATS is not there; make it with: cargo test --test operator -- formats" >&2
+    exit 2
 fi
 
 cd "$here"
 lock=$(sha256sum < package-lock.json)
 if [[ ! -f node_modules/.lock || $(< node_modules/.lock) != "$lock" ]]; then
-  npm ci --no-audit --no-fund
-  printf '%s\n' "$lock" > node_modules/.lock
+    npm ci --no-audit --no-fund
+    printf '%s\n' "$lock" > node_modules/.lock
 fi
 
-# One environment for each list of packages and each Python; a half-made one is made anew.
-cache=${DPS_DEV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dps-operator}
-kind=$({ python3 -c 'import sys; print(sys.executable, sys.version)'; cat requirements.txt; } | sha256sum)
-venv=$cache/formats-venv-${kind:0:16}
-if [[ ! -f $venv/complete ]]; then
-  rm -rf "$venv"
-  python3 -m venv "$venv"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-  touch "$venv/complete"
-fi
+venv=$(../../dev/build-venv formats requirements.txt)
 
 status=0
 node --test || status=$?

@@ -81,7 +81,7 @@ class Operator:
         self.process = None
 
     def start(self):
-        with open(self.log, "a") as log:
+        with self.log.open("a") as log:
             command = [Path(os.environ["PROGRAMS"]) / "dps-operator", *self.arguments]
             self.process = subprocess.Popen(command, env=self.env, stdout=log, stderr=subprocess.STDOUT)
 
@@ -157,9 +157,7 @@ def scrape_configs(operators):
     ]
     # Something else in the namespace, which the configuration has to leave alone.
     found.append({"targets": ["127.0.0.1:9"], "labels": {**meta, "__meta_kubernetes_pod_container_port_name": "https"}})
-    replaced, times = re.subn(
-        r"kubernetes_sd_configs:\n(?: {6,}.*\n)+", f"static_configs: {json.dumps(found)}\n", text
-    )
+    replaced, times = re.subn(r"kubernetes_sd_configs:\n(?: {6,}.*\n)+", f"static_configs: {json.dumps(found)}\n", text)
     if times != 1:
         raise Failed(f"not one discovery in the docs:\n{text}")
     return replaced
@@ -220,7 +218,9 @@ class Stage:
         return [a for a in self.prometheus.alerts() if wanted.items() <= a["labels"].items()]
 
     def fires(self, name, **labels):
-        firing = lambda: [a for a in self.active(name, **labels) if a["state"] == "firing"]
+        def firing():
+            return [a for a in self.active(name, **labels) if a["state"] == "firing"]
+
         return self.wait(f"{name} {labels} fires", firing)[0]
 
     def clears(self, name, **labels):
@@ -228,7 +228,10 @@ class Stage:
 
     def leader(self):
         """The Pod that leads, once one does."""
-        leading = lambda: [labels["pod"] for labels, _ in self.prometheus.query("dps_operator_leader == 1")]
+
+        def leading():
+            return [labels["pod"] for labels, _ in self.prometheus.query("dps_operator_leader == 1")]
+
         (pod,) = self.wait("one leads", leading)
         return next(operator for operator in self.operators if operator.pod == pod)
 

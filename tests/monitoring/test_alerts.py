@@ -16,7 +16,7 @@ ALERTS = set(re.findall(r"- alert: (\w+)", (CHART / "files" / "alerts.yaml").rea
 
 
 def setUpModule():
-    global world
+    global world  # noqa: PLW0603 (unittest makes here what a module's tests share)
     world = Stage()
     unittest.addModuleCleanup(world.close)
 
@@ -172,7 +172,10 @@ class Monitoring(unittest.TestCase):
         description = world.fires("ApiServerWritesFailing", resource="secrets")["annotations"]["description"]
         self.assertIn("writes of secrets to the API server were refused", description)
         self.assertIn("in the last 15s.", description)
-        refused = lambda: shown("Without success, a second").get("secrets: refused")
+
+        def refused():
+            return shown("Without success, a second").get("secrets: refused")
+
         self.assertGreater(world.wait("refusals are shown", refused), 0)
         world.cluster.kubectl("delete", "-f", POLICY)
 
@@ -186,7 +189,10 @@ class Monitoring(unittest.TestCase):
     def test_16_devices_that_need_a_person(self):
         """One is shut out of DPS, the other's Secret is somebody else's."""
         world.fires("DpsDevicesFailing", namespace="failing")
-        both = lambda: [a for a in world.active("DpsDevicesFailing") if a["value"] == "2e+00"]
+
+        def both():
+            return [a for a in world.active("DpsDevicesFailing") if a["value"] == "2e+00"]
+
         world.wait("both are counted", both)
         reasons = shown("Devices that fail, by reason")
         self.assertEqual((reasons["Disabled"], reasons["SecretConflict"]), (1, 1))

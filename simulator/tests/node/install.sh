@@ -8,6 +8,6 @@ exec 9> .install.lock
 flock 9
 lock=$(sha256sum < package-lock.json)
 if [[ ! -f node_modules/.lock || $(< node_modules/.lock) != "$lock" ]]; then
-  npm ci --no-audit --no-fund
-  printf '%s\n' "$lock" > node_modules/.lock
+    npm ci --no-audit --no-fund
+    printf '%s\n' "$lock" > node_modules/.lock
 fi
