@@ -80,7 +80,7 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let orders = Orders { lead: leads, stop: stopped, grace };
     let mut engine = tokio::spawn(engine::run(config, client, orders, telemetry));
     tokio::select! {
-        ended = &mut engine => ended?,
+        ended = &mut engine => ended??,
         // What is not sent yet is not sent any more: all tasks end with the process.
         lost = &mut election => return Ok(lost??),
         _ = terminate.recv() => {}
@@ -89,7 +89,7 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     // The loop may have ended by itself already.
     let _ = stop.send(true);
     if !engine.is_finished() {
-        engine.await?;
+        engine.await??;
     }
     let _ = resign.send(true);
     election.await??;

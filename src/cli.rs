@@ -9,6 +9,7 @@ use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, EventsLevel, LeaseSettings};
 use crate::dps::host::{AllowedHosts, PatternError};
+use crate::dps::ids::is_dns_label;
 
 /// Kubernetes operator for Azure IoT Device Provisioning Service.
 ///
@@ -145,11 +146,7 @@ impl RunArgs {
             list.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
         };
         let suffixes = texts(&self.allowed_hub_suffixes);
-        let labels = |suffix: &str| {
-            suffix
-                .split('.')
-                .all(|l| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
-        };
+        let labels = |suffix: &str| suffix.split('.').all(is_dns_label);
         if let Some(bad) = suffixes.iter().find(|suffix| !suffix.strip_prefix('.').is_some_and(labels)) {
             return Err(BadFlag::HubSuffix(bad.clone()));
         }
@@ -274,11 +271,8 @@ fn choices(values: &[PossibleValue]) -> String {
 
 /// A DNS subdomain, as names of namespaces and Leases are.
 fn is_name(text: &str) -> bool {
-    let label = |label: &str| {
-        let inner = label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        inner && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(label)
+    let lower_case = !text.bytes().any(|b| b.is_ascii_uppercase());
+    text.len() <= 253 && lower_case && text.split('.').all(is_dns_label)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dps_operator::api::device::ProvisionedDevice;
-use dps_operator::kube_io::write::Writer;
+use dps_operator::bench::Writer;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams};

@@ -87,6 +87,10 @@ pub struct CredentialsStatus {
     /// The secondary key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secondary: Option<KeyStatus>,
+    /// The slot whose key new registrations are made with: the one that was asked for, or the other
+    /// one while DPS refuses that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_use: Option<KeySlot>,
     /// The slot whose key DPS accepted last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working: Option<KeySlot>,

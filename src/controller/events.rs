@@ -1,43 +1,92 @@
-//! Which events a change of status is worth. Pure. Only transitions: what stays is in the status.
+//! Which events a change of status is worth. Pure. Only transitions: what lasts is in the status.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::ProvisionedDeviceStatus;
 use crate::api::integration::DpsIntegrationStatus;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-/// Something that a person should be told once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    pub warning: bool,
-    pub reason: &'static str,
-    pub note: String,
+/// Why an event is published: a closed set. `docs/conditions.md` has a row for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventReason {
+    /// Trouble has begun (a warning): the reason of `Ready`.
+    Trouble(Reason),
+    HubChanged,
+    HubAssigned,
+    Reprovisioned,
+    SecretRestored,
+    SecretRenamed,
+    KeyRotationStarted,
+    KeyRotationCompleted,
+    EventsHeldBack,
 }
 
-impl Told {
-    pub fn normal(reason: &'static str, note: impl Into<String>) -> Self {
-        Self { warning: false, reason, note: note.into() }
+impl EventReason {
+    #[cfg(test)]
+    const NORMAL: [Self; 8] = [
+        Self::HubChanged,
+        Self::HubAssigned,
+        Self::Reprovisioned,
+        Self::SecretRestored,
+        Self::SecretRenamed,
+        Self::KeyRotationStarted,
+        Self::KeyRotationCompleted,
+        Self::EventsHeldBack,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trouble(reason) => reason.as_str(),
+            Self::HubChanged => "HubChanged",
+            Self::HubAssigned => "HubAssigned",
+            Self::Reprovisioned => "Reprovisioned",
+            Self::SecretRestored => "SecretRestored",
+            Self::SecretRenamed => "SecretRenamed",
+            Self::KeyRotationStarted => "KeyRotationStarted",
+            Self::KeyRotationCompleted => "KeyRotationCompleted",
+            Self::EventsHeldBack => "EventsHeldBack",
+        }
+    }
+
+    pub fn is_warning(self) -> bool {
+        matches!(self, Self::Trouble(_))
     }
 }
 
-/// What to tell when a device's status has changed; `all` tells of first assignments, too.
+/// An event that should be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventNote {
+    pub reason: EventReason,
+    pub note: String,
+}
+
+impl EventNote {
+    pub fn new(reason: EventReason, note: impl Into<String>) -> Self {
+        Self { reason, note: note.into() }
+    }
+}
+
+/// Events that a change of a device's status is worth; `all`: first assignments, too.
 pub fn of_device(
     before: Option<&ProvisionedDeviceStatus>,
     after: &ProvisionedDeviceStatus,
     all: bool,
-) -> Vec<Told> {
+) -> Vec<EventNote> {
     let none = ProvisionedDeviceStatus::default();
     let before = before.unwrap_or(&none);
-    let mut told: Vec<Told> = trouble(&before.conditions, &after.conditions).into_iter().collect();
+    let mut notes: Vec<EventNote> = trouble(&before.conditions, &after.conditions).into_iter().collect();
     match (&before.assigned_hub, &after.assigned_hub) {
         (Some(old), Some(new)) if old != new => {
-            told.push(Told::normal("HubChanged", format!("Moved from {old} to {new}.")));
+            notes.push(EventNote::new(EventReason::HubChanged, format!("Moved from {old} to {new}.")));
         }
-        (None, Some(hub)) if all => told.push(Told::normal("HubAssigned", format!("Assigned to {hub}."))),
+        (None, Some(hub)) if all => {
+            notes.push(EventNote::new(EventReason::HubAssigned, format!("Assigned to {hub}.")))
+        }
         _ => {}
     }
     let served = after.last_handled_reprovision_token != before.last_handled_reprovision_token;
     if served && before.assigned_hub.is_some() {
-        told.push(Told::normal("Reprovisioned", "Registered once more, as its token asked."));
+        notes.push(EventNote::new(EventReason::Reprovisioned, "Registered once more, as its token asked."));
     }
     if let (Some(old), Some(new)) = (&before.secret, &after.secret)
         && old.name != new.name
@@ -46,44 +95,44 @@ pub fn of_device(
             "The credentials are in Secret {:?} now; {:?} is no longer maintained.",
             new.name, old.name
         );
-        told.push(Told::normal("SecretRenamed", note));
+        notes.push(EventNote::new(EventReason::SecretRenamed, note));
     }
-    told
+    notes
 }
 
-/// What to tell when an integration's status has changed.
-pub fn of_integration(before: Option<&DpsIntegrationStatus>, after: &DpsIntegrationStatus) -> Vec<Told> {
+/// Events that a change of an integration's status is worth.
+pub fn of_integration(before: Option<&DpsIntegrationStatus>, after: &DpsIntegrationStatus) -> Vec<EventNote> {
     let none = DpsIntegrationStatus::default();
     let before = before.unwrap_or(&none);
-    let mut told: Vec<Told> = trouble(&before.conditions, &after.conditions).into_iter().collect();
+    let mut notes: Vec<EventNote> = trouble(&before.conditions, &after.conditions).into_iter().collect();
     match (&before.key_rotation, &after.key_rotation) {
         (None, Some(rotation)) => {
             let note = format!(
                 "{} of {} devices are registered with another key.",
                 rotation.pending, rotation.total
             );
-            told.push(Told::normal("KeyRotationStarted", note));
+            notes.push(EventNote::new(EventReason::KeyRotationStarted, note));
         }
         (Some(_), None) => {
-            told.push(Told::normal(
-                "KeyRotationCompleted",
+            notes.push(EventNote::new(
+                EventReason::KeyRotationCompleted,
                 "Every device that may be is registered with the active key.",
             ));
         }
         _ => {}
     }
-    told
+    notes
 }
 
-/// A reason of Ready that was not there before and that somebody may have to look at.
-fn trouble(before: &[Condition], after: &[Condition]) -> Option<Told> {
+/// A reason of Ready that was not there before and that a person may have to look at.
+fn trouble(before: &[Condition], after: &[Condition]) -> Option<EventNote> {
     let ready = conditions::find(after, ConditionType::Ready)?;
     let reason = Reason::parse(&ready.reason)?;
-    // The integration itself tells why it cannot be used.
+    // Why an integration cannot be used is an event of its own.
     let quiet = reason.takes_long() || reason == Reason::IntegrationNotReady;
     let troubles = reason.is_stalled() || (reason.is_reconciling() && !quiet);
     let is_new = conditions::reason_of(before, ConditionType::Ready) != Some(reason);
-    (troubles && is_new).then(|| Told { warning: true, reason: reason.as_str(), note: ready.message.clone() })
+    (troubles && is_new).then(|| EventNote::new(EventReason::Trouble(reason), ready.message.clone()))
 }
 
 #[cfg(test)]
@@ -100,12 +149,12 @@ mod tests {
     }
 
     fn reasons(before: Value, after: Value) -> Vec<&'static str> {
-        let told = of_device(Some(&device(before)), &device(after), false);
-        told.into_iter().map(|told| told.reason).collect()
+        let notes = of_device(Some(&device(before)), &device(after), false);
+        notes.into_iter().map(|note| note.reason.as_str()).collect()
     }
 
     #[test]
-    fn trouble_is_told_when_it_begins_and_not_while_it_lasts() {
+    fn trouble_is_an_event_when_it_begins_and_not_while_it_lasts() {
         assert_eq!(reasons(json!({}), json!({"conditions": ready("Unauthorized")})), ["Unauthorized"]);
         let same = json!({"conditions": ready("Unauthorized")});
         assert_eq!(reasons(same.clone(), same), [""; 0]);
@@ -115,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn moves_tokens_and_renamed_secrets_are_told_and_first_assignments_only_on_request() {
+    fn moves_tokens_and_renamed_secrets_are_events_and_first_assignments_only_on_request() {
         let on = |hub: &str| json!({"assignedHub": hub});
         assert_eq!(reasons(on("a"), on("b")), ["HubChanged"]);
         assert_eq!(reasons(json!({}), on("a")), [""; 0]);
         let assigned = of_device(None, &device(on("a")), true);
-        assert_eq!(assigned[0].reason, "HubAssigned");
+        assert_eq!(assigned[0].reason, EventReason::HubAssigned);
         let token = json!({"assignedHub": "a", "lastHandledReprovisionToken": "1"});
         assert_eq!(reasons(on("a"), token.clone()), ["Reprovisioned"]);
         assert_eq!(reasons(json!({}), token), [""; 0], "a new device has no token to serve");
@@ -130,15 +179,30 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_is_told_at_its_beginning_and_its_end() {
+    fn a_rotation_is_an_event_at_its_beginning_and_its_end() {
         let integration = |status: Value| serde_json::from_value::<DpsIntegrationStatus>(status).unwrap();
         let rotating = integration(json!({"keyRotation": {
             "total": 5, "pending": 3, "excluded": 0, "blocked": false, "startedAt": "2026-01-01T00:00:00Z",
         }}));
         let idle = integration(json!({}));
-        let reason = |before, after| of_integration(Some(before), after).into_iter().map(|t| t.reason).next();
+        let reason = |before, after| {
+            of_integration(Some(before), after).into_iter().map(|note| note.reason.as_str()).next()
+        };
         assert_eq!(reason(&idle, &rotating), Some("KeyRotationStarted"));
         assert_eq!(reason(&rotating, &rotating), None);
         assert_eq!(reason(&rotating, &idle), Some("KeyRotationCompleted"));
+    }
+
+    #[test]
+    fn every_reason_of_an_event_is_documented() {
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conditions.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let (_, events) = page.split_once("\n## Events\n").unwrap();
+        let (table, _) = events.split_once("\n## ").unwrap();
+        let missing: Vec<_> = EventReason::NORMAL
+            .into_iter()
+            .filter(|r| !table.contains(&format!("`{}`", r.as_str())))
+            .collect();
+        assert_eq!(missing, []);
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod device;
 pub mod events;
+pub mod failure;
 pub mod integration;

@@ -5,8 +5,9 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::attestation::CredentialKind;
 use super::error::{Detail, DpsError, Invalid, clean};
-use super::ids::{HubHostname, InvalidId, RegistrationId};
+use super::ids::{HubHostname, InvalidId, RegistrationId, is_device_id};
 use super::retry_after;
 use super::wire::{ErrorBody, Operation, RegistrationState};
 
@@ -20,7 +21,7 @@ const SKEW_BELIEVED: i64 = 24 * 60 * 60;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     pub hub: HubHostname,
-    /// Equals the registration id but for ASCII case.
+    /// The registration id but for ASCII case, where the credential requires that.
     pub device_id: String,
     pub substatus: Option<String>,
     pub etag: Option<String>,
@@ -44,13 +45,14 @@ pub(super) struct Answer {
 /// statuses are polled until the deadline, as three of Microsoft's clients do.
 pub(super) fn outcome(
     id: &RegistrationId,
+    kind: CredentialKind,
     operation: Operation,
     hub_suffixes: &[String],
 ) -> Option<Result<Assignment, DpsError>> {
     let state = operation.registration_state.unwrap_or_default();
     let status = operation.status.as_deref().or(state.status.as_deref());
     match status {
-        Some("assigned") => Some(assignment(id, state, hub_suffixes)),
+        Some("assigned") => Some(assignment(id, kind, state, hub_suffixes)),
         Some("failed") => Some(Err(failed(state))),
         Some("disabled") => Some(Err(DpsError::Disabled(state_detail(&state)))),
         _ => None,
@@ -59,6 +61,7 @@ pub(super) fn outcome(
 
 fn assignment(
     id: &RegistrationId,
+    kind: CredentialKind,
     state: RegistrationState,
     hub_suffixes: &[String],
 ) -> Result<Assignment, DpsError> {
@@ -69,7 +72,8 @@ fn assignment(
     let (Some(hub), Some(device_id)) = (state.assigned_hub, state.device_id) else {
         return invalid(Invalid::NoHub);
     };
-    if !device_id.eq_ignore_ascii_case(id.as_str()) {
+    let fits = !kind.device_id_is_registration_id() || device_id.eq_ignore_ascii_case(id.as_str());
+    if !(fits && is_device_id(&device_id)) {
         return invalid(Invalid::DeviceId);
     }
     let hub = HubHostname::parse(&hub, hub_suffixes).map_err(|error| match error {
@@ -199,7 +203,12 @@ mod tests {
     }
 
     fn polled(body: serde_json::Value) -> Option<Result<Assignment, DpsError>> {
-        outcome(&id(), success(&answer(200, &body.to_string())).unwrap(), &suffixes())
+        outcome(
+            &id(),
+            CredentialKind::GroupKey,
+            success(&answer(200, &body.to_string())).unwrap(),
+            &suffixes(),
+        )
     }
 
     fn assigned(change: serde_json::Value) -> Option<Result<Assignment, DpsError>> {
@@ -302,7 +311,7 @@ mod tests {
         fn no_answer_makes_us_panic(status in 100_u16..600, body in proptest::collection::vec(any::<u8>(), 0..400)) {
             let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body, at: Timestamp::UNIX_EPOCH };
             if let Ok(operation) = success::<Operation>(&answer) {
-                let _ = outcome(&id(), operation, &suffixes());
+                let _ = outcome(&id(), CredentialKind::GroupKey, operation, &suffixes());
             }
         }
     }

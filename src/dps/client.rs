@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, StatusCode};
 use reqwest::tls::Version;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answer::{self, Answer, Assignment, success};
+use super::attestation::DeviceCredential;
 use super::error::{Detail, DpsError, Invalid, Unreachable};
 use super::host::Endpoint;
-use super::ids::{IdScope, RegistrationId};
-use super::key::DeviceKey;
+use super::ids::{IdScope, RegistrationId, escape};
 use super::observe::{self, Observer};
+use super::retry_after;
 use super::wire::{API_VERSION, DeviceRegistration, Operation, RegistrationState};
-use super::{retry_after, sas};
 use crate::clock;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,14 +68,14 @@ impl ClockOffset {
     }
 }
 
-/// Who is registered where, and with which key.
+/// Which device calls which instance, and with which credential.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
     pub clock: &'a ClockOffset,
     pub endpoint: &'a Endpoint,
     pub scope: &'a IdScope,
     pub id: &'a RegistrationId,
-    pub key: &'a DeviceKey,
+    pub credential: &'a DeviceCredential,
 }
 
 impl DpsClient {
@@ -139,11 +139,13 @@ impl DpsClient {
         let mut operation_id = operation.operation_id.take();
         let mut failures = 0;
         loop {
-            if let Some(outcome) = answer::outcome(identity.id, operation, &self.hub_suffixes) {
+            if let Some(outcome) =
+                answer::outcome(identity.id, identity.credential.issuer.kind(), operation, &self.hub_suffixes)
+            {
                 return outcome;
             }
             let id = operation_id.as_deref().ok_or(DpsError::InvalidResponse(Invalid::NoOperationId))?;
-            let url = format!("{}/operations/{}", registration_url(identity), sas::escape(id));
+            let url = format!("{}/operations/{}", registration_url(identity), escape(id));
             let at = Instant::now() + wait;
             if at >= deadline {
                 return Err(DpsError::Deadline);
@@ -179,14 +181,15 @@ impl DpsClient {
         let operation =
             Operation { status: state.status.clone(), registration_state: Some(state), operation_id: None };
         let status = operation.status.clone();
-        answer::outcome(identity.id, operation, &self.hub_suffixes).unwrap_or_else(|| {
-            match status.as_deref() {
-                Some("unassigned") => Err(DpsError::NotFound(Detail::default())),
-                // Somebody else registers it at this moment.
-                Some("assigning") => Err(DpsError::Conflict(Detail::default())),
-                _ => Err(DpsError::InvalidResponse(Invalid::RegistrationStatus)),
-            }
-        })
+        answer::outcome(identity.id, identity.credential.issuer.kind(), operation, &self.hub_suffixes)
+            .unwrap_or_else(|| {
+                match status.as_deref() {
+                    Some("unassigned") => Err(DpsError::NotFound(Detail::default())),
+                    // Somebody else registers it at this moment.
+                    Some("assigning") => Err(DpsError::Conflict(Detail::default())),
+                    _ => Err(DpsError::InvalidResponse(Invalid::RegistrationStatus)),
+                }
+            })
     }
 
     /// Sends with a fresh token.
@@ -222,16 +225,13 @@ impl DpsClient {
         body: &[u8],
         now: i64,
     ) -> Result<Answer, DpsError> {
-        let token = sas::token(identity.scope, identity.id, identity.key, now + sas::LIFETIME);
-        // Escaped and base64 text only, so it is always a valid header value.
-        let mut authorization =
-            HeaderValue::from_str(&token).unwrap_or_else(|_| HeaderValue::from_static(""));
-        authorization.set_sensitive(true);
         let mut request = self
             .http
             .request(method.clone(), format!("{url}?api-version={API_VERSION}"))
-            .header(AUTHORIZATION, authorization)
-            .header(http::header::ACCEPT, "application/json");
+            .header(ACCEPT, "application/json");
+        if let Some(authorization) = identity.credential.authorize(identity.scope, identity.id, now) {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json; charset=utf-8").body(body.to_vec());
         }
@@ -245,8 +245,8 @@ fn registration_url(identity: Identity<'_>) -> String {
     format!(
         "https://{}/{}/registrations/{}",
         identity.endpoint,
-        sas::escape(identity.scope.as_str()),
-        sas::escape(identity.id.as_str())
+        escape(identity.scope.as_str()),
+        escape(identity.id.as_str())
     )
 }
 

@@ -12,11 +12,11 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_tim
 use serde_json::{Value, json};
 
 use super::answer::Assignment;
+use super::attestation::symmetric_key::GroupKey;
 use super::client::{ClientError, ClockOffset, DpsClient, Identity};
 use super::error::{DpsError, Invalid, Unreachable};
 use super::host::{AllowedHosts, Endpoint};
 use super::ids::{IdScope, RegistrationId};
-use super::key::GroupKey;
 use super::observe::Unobserved;
 
 const KEY: &str = "Y29tcG9uZW50LXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDE=";
@@ -86,18 +86,28 @@ impl Device {
     async fn register_at(&self, endpoint: Endpoint, client: &DpsClient) -> Result<Assignment, DpsError> {
         let scope = IdScope::parse(self.scope).unwrap();
         let id = RegistrationId::parse(self.id).unwrap();
-        let key = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
-        let identity =
-            Identity { clock: &self.clock, endpoint: &endpoint, scope: &scope, id: &id, key: &key };
+        let credential = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
+        let identity = Identity {
+            clock: &self.clock,
+            endpoint: &endpoint,
+            scope: &scope,
+            id: &id,
+            credential: &credential,
+        };
         client.register(identity, self.payload.as_object(), || {}).await
     }
 
     async fn lookup(&self, dps: &Running) -> Result<Assignment, DpsError> {
         let (endpoint, scope) = (endpoint(dps.address().port()), IdScope::parse(self.scope).unwrap());
         let id = RegistrationId::parse(self.id).unwrap();
-        let key = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
-        let identity =
-            Identity { clock: &self.clock, endpoint: &endpoint, scope: &scope, id: &id, key: &key };
+        let credential = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
+        let identity = Identity {
+            clock: &self.clock,
+            endpoint: &endpoint,
+            scope: &scope,
+            id: &id,
+            credential: &credential,
+        };
         client(Some(dps.ca_pem())).unwrap().lookup(identity).await
     }
 }

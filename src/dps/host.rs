@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::ids::is_host_name;
+use super::ids::{is_dns_label, is_host_name};
 
 const HTTPS: u16 = 443;
 
@@ -102,9 +102,7 @@ fn split(text: &str) -> Option<(String, u16)> {
         None => (text, HTTPS),
     };
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    let single_label =
-        !host.is_empty() && host.len() <= 63 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    (is_host_name(&host) || single_label).then_some((host, port))
+    (is_host_name(&host) || is_dns_label(&host)).then_some((host, port))
 }
 
 #[cfg(test)]

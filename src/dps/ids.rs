@@ -2,6 +2,16 @@
 
 use std::fmt;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// RFC 3986 unreserved characters stay; everything else is escaped, once.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Escapes one path segment of a URL, or one field of a token.
+pub(super) fn escape(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
+}
+
 /// A text that is not a valid identifier; says which kind and what is allowed, never the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
@@ -91,15 +101,24 @@ impl HubHostname {
     }
 }
 
-/// DNS host name of at least two labels, without trailing dot; RFC 1123 letters, digits and dashes.
+/// A label of a DNS name: RFC 1123 letters, digits and dashes.
+pub(crate) fn is_dns_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// A DNS host name of at least two labels, without trailing dot.
 pub(super) fn is_host_name(text: &str) -> bool {
-    let label_ok = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
-    text.len() <= 253 && text.contains('.') && text.split('.').all(label_ok)
+    text.len() <= 253 && text.contains('.') && text.split('.').all(is_dns_label)
+}
+
+/// An id that an IoT hub could have given to a device ("Understand the identity registry"): nothing in
+/// it can break out of a connection string.
+pub(crate) fn is_device_id(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-:.+%_#*?!(),=@$'".contains(&b);
+    (1..=128).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 impl fmt::Display for RegistrationId {
@@ -141,6 +160,16 @@ mod tests {
         assert!(IdScope::parse("0ne00A1B2C3").is_ok());
         for bad in ["", "0ne/..", "a b", "ä", &"a".repeat(65)] {
             assert_eq!(IdScope::parse(bad), Err(InvalidId::IdScope), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn device_ids_are_those_that_a_hub_gives() {
+        for good in ["truck-1", "Truck:1", "a.b+c%d_e#f*g?h!i(j),k=l@m$n'o", &"a".repeat(128)] {
+            assert!(is_device_id(good), "{good}");
+        }
+        for bad in ["", "a;b", "a b", "a/b", "a\n", "ä", &"a".repeat(129)] {
+            assert!(!is_device_id(bad), "{bad:?}");
         }
     }
 

@@ -1,14 +1,15 @@
 //! Azure's device provisioning protocol. Knows nothing of Kubernetes.
 
 pub mod answer;
+pub mod attestation;
 pub mod client;
+pub mod connections;
 pub mod error;
 pub mod host;
 pub mod ids;
-pub mod key;
 pub mod observe;
 mod retry_after;
-pub mod sas;
+pub mod tls;
 pub mod wire;
 
 #[cfg(test)]

@@ -1,63 +1,37 @@
 //! A replica that does not lead watches all the same, so that it can take over without reading
-//! anything again. It decides nothing, calls nobody and writes nothing.
+//! anything once more. It decides nothing, calls nothing and writes nothing.
 
 use tracing::info;
 
-use super::Engine;
-use super::integrations::Integration;
-use super::work::Work;
-use crate::api::device::ProvisionedDevice;
+use super::{Engine, Role};
+use crate::clock::Now;
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
 use crate::schedule::permits::Permits;
 
 impl Engine {
     /// From now on this process acts. What it knows is what the statuses say, as after a start.
-    pub(super) fn take_over(&mut self) {
-        self.acting = true;
-        self.telemetry.metrics.leads();
+    pub(super) fn take_over(&mut self, now: Now) {
+        self.role = Role::Leading;
+        self.context.telemetry.metrics.leads();
         info!(devices = self.fleet.len(), "this replica leads now");
-        self.queue = Permits::new(self.config.registrations_per_minute, self.config.max_in_flight);
-        let declared: Vec<Sym> =
-            self.integrations.iter().filter(|(_, i)| i.object.is_some()).map(|(sym, _)| *sym).collect();
+        let config = &self.context.config;
+        self.permits = Permits::new(config.registrations_per_minute, config.max_in_flight);
+        let declared: Vec<Sym> = self.registry.declared().collect();
         for sym in declared {
-            if let Some(integration) = self.integrations.get_mut(&sym) {
-                integration.forget_what_was_learned();
-            }
-            self.evaluate(sym);
+            self.registry.forget_answers(sym);
+            let change = self.registry.evaluate(sym, now.mono);
+            self.follow(sym, &change, now);
         }
-        if self.progress.running() {
-            self.begin_to_run();
+        if self.sync.is_complete() {
+            self.begin(now);
         }
     }
 
-    /// Everything has been read: all devices are looked at.
-    pub(super) fn begin_to_run(&mut self) {
+    /// Everything has been read: all devices are reconciled.
+    pub(super) fn begin(&mut self, now: Now) {
         let all: Vec<DeviceId> = self.fleet.iter().map(|(id, _)| id).collect();
-        all.into_iter().for_each(|id| self.runner.wake(id));
-        self.counters.touch();
-    }
-
-    /// Keeps the object of a device that will need work, as it is now.
-    pub(super) fn keep_for_later(&mut self, id: DeviceId, device: ProvisionedDevice) {
-        self.parked.remove(&id);
-        if self.fleet.get(id).is_some_and(|record| record.settled.is_none()) {
-            self.work.insert(id, Box::new(Work::new(device, &self.config.allowed_hub_suffixes)));
-            self.put_away(id);
-        } else {
-            self.work.remove(&id);
-        }
-    }
-}
-
-impl Integration {
-    /// What the leader that was has learned is in the status.
-    fn forget_what_was_learned(&mut self) {
-        *self = Self {
-            object: self.object.take(),
-            consent: std::mem::take(&mut self.consent),
-            dirty: true,
-            ..Self::default()
-        };
+        all.into_iter().for_each(|id| self.ready.wake(id));
+        self.registry.recount(now.mono);
     }
 }

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Fleet;
-use super::inherit::{Inherited, Policy};
+use super::inherit::Policy;
 use super::intern::Sym;
-use super::record::Record;
+use super::record::{Record, Wanted};
 use crate::api::integration::{DeviceCounts, FailureCount, HubCount};
-use crate::dps::key::Fingerprint;
 
 /// So many hubs are named; the others are added up.
 const HUBS_SHOWN: usize = 50;
@@ -37,13 +36,6 @@ pub struct Rotation {
     pub excluded: i32,
 }
 
-/// What an integration that can be used wants of its devices.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    pub fingerprint: Fingerprint,
-    pub inherited: &'a Inherited,
-}
-
 #[derive(Default)]
 struct Tally {
     devices: DeviceCounts,
@@ -56,12 +48,12 @@ struct Tally {
 
 /// Counts every integration's devices. Suspended, ready, failed and pending partition the total,
 /// in this order.
-pub fn count<'a>(fleet: &Fleet, target: impl Fn(Sym) -> Option<Target<'a>>) -> HashMap<Sym, Counts> {
+pub fn count<'a>(fleet: &Fleet, wanted: impl Fn(Sym) -> Option<Wanted<'a>>) -> HashMap<Sym, Counts> {
     let mut tallies: HashMap<Sym, Tally> = HashMap::new();
     for (_, record) in fleet.iter() {
         let tally = tallies.entry(record.integration).or_default();
-        if let Some(target) = target(record.integration) {
-            tally.plan(record, target);
+        if let Some(wanted) = wanted(record.integration) {
+            tally.plan(record, wanted);
         }
         let Tally { devices, hubs, failures, .. } = tally;
         devices.total += 1;
@@ -86,18 +78,18 @@ pub fn count<'a>(fleet: &Fleet, target: impl Fn(Sym) -> Option<Target<'a>>) -> H
 
 impl Tally {
     /// What rotation and checks mean for one device.
-    fn plan(&mut self, record: &Record, target: Target<'_>) {
-        let schedule = record.schedule.or(target.inherited.schedule);
-        if record.fingerprint.is_some() {
+    fn plan(&mut self, record: &Record, wanted: Wanted<'_>) {
+        let schedule = record.schedule.or(wanted.inherited.schedule);
+        if record.credential.is_some() {
             self.rotation.total += 1;
         }
-        if record.fingerprint.is_some_and(|fingerprint| fingerprint != target.fingerprint) {
+        if record.credential.is_some_and(|credential| credential != wanted.credential) {
             let stays = record.suspended || schedule.policy == Policy::Never;
             *if stays { &mut self.rotation.excluded } else { &mut self.rotation.pending } += 1;
         }
         if record.registered
             && !record.suspended
-            && target.inherited.token.is_some_and(|token| record.token != Some(token))
+            && wanted.inherited.token.is_some_and(|token| record.token != Some(token))
         {
             self.tokens_pending += 1;
         }

@@ -60,15 +60,44 @@ pub fn base(own: Hash, assigned: Hash) -> Hash {
     Hash::of("base", [&own.bytes()[..], &assigned.bytes()[..]])
 }
 
-/// An assignment as far as it stands in a Secret: id scope, registration id, hub, device id,
-/// fingerprint of the group key, hash of the returned payload as it is shown.
-pub fn assigned(parts: [&str; 6]) -> Hash {
-    Hash::of("assigned", parts.map(str::as_bytes))
+/// An assignment as far as it stands in a Secret. Absent parts are empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Assigned<'a> {
+    pub scope: &'a str,
+    pub registration_id: &'a str,
+    pub hub: &'a str,
+    pub device_id: &'a str,
+    /// The credential that it was registered with, as it is shown.
+    pub credential: &'a str,
+    /// Hash of the returned payload, as it is shown.
+    pub returned_payload: &'a str,
 }
 
-/// A registration record as a lookup shows it: hub, device id, substatus, etag, created, updated.
-pub fn looked_up(parts: [&str; 6]) -> Hash {
-    Hash::of("looked-up", parts.map(str::as_bytes))
+impl Assigned<'_> {
+    pub fn hash(self) -> Hash {
+        let Self { scope, registration_id, hub, device_id, credential, returned_payload } = self;
+        let parts = [scope, registration_id, hub, device_id, credential, returned_payload];
+        Hash::of("assigned", parts.map(str::as_bytes))
+    }
+}
+
+/// A registration record as a lookup shows it. Absent parts are empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LookedUp<'a> {
+    pub hub: &'a str,
+    pub device_id: &'a str,
+    pub substatus: &'a str,
+    pub etag: &'a str,
+    pub created_time: &'a str,
+    pub last_updated_time: &'a str,
+}
+
+impl LookedUp<'_> {
+    pub fn hash(self) -> Hash {
+        let Self { hub, device_id, substatus, etag, created_time, last_updated_time } = self;
+        let parts = [hub, device_id, substatus, etag, created_time, last_updated_time];
+        Hash::of("looked-up", parts.map(str::as_bytes))
+    }
 }
 
 /// A token of a user.

@@ -2,6 +2,7 @@
 //! registration id. No client, no clock, no async.
 
 pub mod counts;
+pub mod credential;
 pub mod hash;
 pub mod inherit;
 pub mod intern;
@@ -80,10 +81,6 @@ impl Fleet {
 
     pub fn len(&self) -> usize {
         self.records.len() - self.free.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     pub fn find(&self, namespace: &str, name: &str) -> Option<DeviceId> {

@@ -56,16 +56,39 @@ fn has_plain_spec(device: &ProvisionedDevice) -> bool {
 }
 
 fn has_plain_status(device: &ProvisionedDevice, status: &ProvisionedDeviceStatus) -> bool {
-    let id = device.spec.registration_id.as_deref().or(device.metadata.name.as_deref());
-    status.observed_generation == device.metadata.generation
-        && status.registration_id.as_deref() == id
-        && status.device_id.as_deref() == id
-        && status.assigned_hub.is_some()
-        && status.credential.is_some()
-        && status.binding.is_none()
-        && status.returned_payload_hash.is_none()
-        && status.attempts.is_none()
-        && status.last_error.is_none()
-        && status.last_handled_reprovision_token.is_none()
-        && status.last_handled_reconcile_at.is_none()
+    let id = Some(device.registration_id());
+    // Every field: one that the record does not hold would be erased by the next registration.
+    let ProvisionedDeviceStatus {
+        observed_generation,
+        conditions: _,
+        registration_id,
+        id_scope: _,
+        enrollment_group_id: _,
+        assigned_hub,
+        previous_hub: _,
+        device_id,
+        assignment: _,
+        credential,
+        registered_hash: _,
+        secret: _,
+        binding,
+        returned_payload_hash,
+        last_registration_time: _,
+        attempts,
+        last_error,
+        last_handled_reprovision_token,
+        last_handled_integration_token: _,
+        last_handled_reconcile_at,
+    } = status;
+    *observed_generation == device.metadata.generation
+        && registration_id.as_deref() == id
+        && device_id.as_deref() == id
+        && assigned_hub.is_some()
+        && credential.is_some()
+        && binding.is_none()
+        && returned_payload_hash.is_none()
+        && attempts.is_none()
+        && last_error.is_none()
+        && last_handled_reprovision_token.is_none()
+        && last_handled_reconcile_at.is_none()
 }

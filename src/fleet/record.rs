@@ -1,8 +1,9 @@
-//! What is remembered of every device, settled or not: about 200 bytes. Whole objects are kept
-//! only while there is work to do (`controller::device::Work`).
+//! What is remembered of every device, settled or not: about 350 bytes with all indexes. Whole
+//! objects are kept only while there is work to do (`engine::devices`).
 
 use kube::ResourceExt;
 
+use super::credential;
 use super::hash::{self, Hash};
 use super::inherit::{Inherited, Mask, OwnSchedule, Policy, own_hash};
 use super::intern::{Interner, Sym};
@@ -13,7 +14,7 @@ use crate::api::device::{AssignmentStatus, ProvisionedDevice, ProvisionedDeviceS
 use crate::api::names::{self, RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::payload::Payload;
 use crate::api::version;
-use crate::dps::key::Fingerprint;
+use crate::dps::attestation::CredentialId;
 
 /// The facts of a device that stand in its status and decide whether it is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,15 +51,15 @@ pub struct Record {
     pub base: Hash,
     /// Of the registration record as the status shows it.
     pub looked_up: Hash,
-    /// Of the group key that it was registered with.
-    pub fingerprint: Option<Fingerprint>,
+    /// The credential that it was registered with.
+    pub credential: Option<CredentialId>,
     /// Of the integration's token that it has served.
     pub token: Option<Hash>,
     /// An annotation asks for something that the status has not answered.
     pub asks: bool,
     pub hub: Option<Sym>,
     pub previous_hub: Option<Sym>,
-    /// See `revive`.
+    /// Since when its conditions are as they are, if `plain::plain_since` applies to it.
     pub plain_since: Option<u32>,
     /// Reason of Ready.
     pub reason: Option<Reason>,
@@ -80,8 +81,8 @@ pub struct Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     Nothing,
-    /// Somebody touched its Secret or asks for something: the object has to be looked at.
-    Look,
+    /// Its Secret was touched, or a user asks for something: the object has to be read.
+    Fetch,
     /// Its Secret is there with another version than the one we wrote.
     Verify,
     /// Its Secret would be rendered otherwise by now.
@@ -94,16 +95,17 @@ pub enum Need {
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     pub scope: &'a str,
-    pub fingerprint: Fingerprint,
+    /// The credential that devices should be registered with.
+    pub credential: CredentialId,
     pub inherited: &'a Inherited,
 }
 
 impl Record {
     /// Compares what was settled with what is wanted now.
     pub fn need(&self, settled: &Settled, wanted: Wanted<'_>) -> Need {
-        let Wanted { scope, fingerprint, inherited } = wanted;
+        let Wanted { scope, credential, inherited } = wanted;
         if self.asks || self.secret_seen == 0 {
-            return Need::Look;
+            return Need::Fetch;
         }
         if self.secret_seen != settled.secret_version {
             return Need::Verify;
@@ -111,12 +113,12 @@ impl Record {
         let payload = self.payload.or(inherited.payload);
         let registered = hash::registered(scope, self.registration_id(), payload);
         let same_registration = settled.registered.is_none_or(|settled| settled == registered)
-            && self.fingerprint == Some(fingerprint)
+            && self.credential == Some(credential)
             && inherited.token.is_none_or(|token| self.token == Some(token));
         let rendered = hash::rendered(self.base, inherited.secret(self.mask));
         match (same_registration, settled.rendered.is_none_or(|settled| settled == rendered)) {
             // A device that registers once says what it leaves out.
-            (false, _) if self.schedule.or(inherited.schedule).policy == Policy::Never => Need::Look,
+            (false, _) if self.schedule.or(inherited.schedule).policy == Policy::Never => Need::Fetch,
             (false, _) => Need::Register,
             (true, false) => Need::Rewrite,
             (true, true) => Need::Nothing,
@@ -164,11 +166,12 @@ impl Record {
             payload: device.spec.payload.as_ref().and_then(Payload::object).map(hash::payload),
             mask: Mask::of(device),
             schedule: OwnSchedule::of(device.spec.reprovision.as_ref(), device.spec.drift_check.as_ref()),
-            base: hash::base(own_hash(device), status.map_or_else(|| hash::assigned([""; 6]), assigned_hash)),
-            looked_up: status.map_or_else(|| hash::looked_up([""; 6]), looked_up_hash),
-            fingerprint: status
-                .and_then(|status| status.credential.as_ref())
-                .and_then(|credential| Fingerprint::parse(&credential.fingerprint)),
+            base: hash::base(
+                own_hash(device),
+                status.map_or_else(|| hash::Assigned::default().hash(), assigned_hash),
+            ),
+            looked_up: status.map_or_else(|| hash::LookedUp::default().hash(), looked_up_hash),
+            credential: status.and_then(|status| status.credential.as_ref()).and_then(credential::read),
             token: status.and_then(|s| s.last_handled_integration_token.as_deref()).map(hash::token),
             asks: asks(device),
             registered: hub.is_some(),
@@ -205,27 +208,30 @@ fn text(part: &Option<String>) -> &str {
 
 /// What `Registered::assigned_hash` comes to when it is read back from this status.
 fn assigned_hash(status: &ProvisionedDeviceStatus) -> Hash {
-    hash::assigned([
-        text(&status.id_scope),
-        text(&status.registration_id),
-        text(&status.assigned_hub),
-        text(&status.device_id),
-        status.credential.as_ref().map_or("", |credential| &credential.fingerprint),
-        text(&status.returned_payload_hash),
-    ])
+    let assigned = hash::Assigned {
+        scope: text(&status.id_scope),
+        registration_id: text(&status.registration_id),
+        hub: text(&status.assigned_hub),
+        device_id: text(&status.device_id),
+        credential: status.credential.as_ref().map_or("", |credential| &credential.fingerprint),
+        returned_payload: text(&status.returned_payload_hash),
+    };
+    assigned.hash()
 }
 
 fn looked_up_hash(status: &ProvisionedDeviceStatus) -> Hash {
     let none = AssignmentStatus::default();
-    let assignment = status.assignment.as_ref().unwrap_or(&none);
-    hash::looked_up([
-        text(&status.assigned_hub),
-        text(&status.device_id),
-        text(&assignment.substatus),
-        text(&assignment.etag),
-        text(&assignment.created_time),
-        text(&assignment.last_updated_time),
-    ])
+    let AssignmentStatus { status: _, substatus, etag, created_time, last_updated_time } =
+        status.assignment.as_ref().unwrap_or(&none);
+    let looked_up = hash::LookedUp {
+        hub: text(&status.assigned_hub),
+        device_id: text(&status.device_id),
+        substatus: text(substatus),
+        etag: text(etag),
+        created_time: text(created_time),
+        last_updated_time: text(last_updated_time),
+    };
+    looked_up.hash()
 }
 
 fn settled(device: &ProvisionedDevice) -> Option<Settled> {

@@ -4,16 +4,17 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use super::credential;
 use super::hash::{self, Hash};
 use super::intern::Interner;
 use super::plain::SETTLED;
 use super::record::Record;
-use crate::api::attestation::{CredentialStatus, CredentialType};
 use crate::api::conditions::{ConditionStatus, Conditions};
 use crate::api::device::{
     DeviceSecret, IntegrationKind, IntegrationRef, ProvisionedDevice, ProvisionedDeviceSpec,
     ProvisionedDeviceStatus, SecretStatus,
 };
+use crate::api::shared::SecretSettings;
 
 /// The object, as far as it is needed to register the device again and to replace its status. What
 /// DPS will say anew is left out: a status may be written from it only after a registration.
@@ -53,7 +54,8 @@ pub fn revive(
             registration: None,
             reprovision: None,
             drift_check: None,
-            secret: own_secret.map(|name| DeviceSecret { name: Some(name), ..DeviceSecret::default() }),
+            secret: own_secret
+                .map(|name| DeviceSecret { name: Some(name), settings: SecretSettings::default() }),
             suspend: false,
         },
         status: None,
@@ -66,11 +68,7 @@ pub fn revive(
         assigned_hub: Some(names.text(record.hub?).to_owned()),
         previous_hub: record.previous_hub.map(|hub| names.text(hub).to_owned()),
         device_id: Some(record.registration_id().to_owned()),
-        credential: record.fingerprint.map(|fingerprint| CredentialStatus {
-            kind: CredentialType::SymmetricKey,
-            slot: None,
-            fingerprint: fingerprint.to_string(),
-        }),
+        credential: record.credential.map(credential::show),
         registered_hash: settled.registered.map(Hash::shown),
         secret: Some(SecretStatus {
             name: record.secret_name(),
@@ -78,7 +76,16 @@ pub fn revive(
             rendered_hash: settled.rendered.map(Hash::shown),
         }),
         last_handled_integration_token: served,
-        ..ProvisionedDeviceStatus::default()
+        // What a registration says anew, and what a plain device does not have (`plain`).
+        enrollment_group_id: None,
+        assignment: None,
+        binding: None,
+        returned_payload_hash: None,
+        last_registration_time: None,
+        attempts: None,
+        last_error: None,
+        last_handled_reprovision_token: None,
+        last_handled_reconcile_at: None,
     });
     Some(device)
 }

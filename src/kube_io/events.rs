@@ -67,11 +67,14 @@ pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
 
 async fn send_all(client: Client, mut receiver: Receiver<Note>) {
     let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| FIELD_MANAGER.to_owned());
-    let mut refused = 0_u64;
+    let (mut refused, mut last) = (0_u64, 0_i128);
     while let Some(note) = receiver.recv().await {
         let api: Api<Event> =
             Api::namespaced(client.clone(), note.regarding.namespace.as_deref().unwrap_or("default"));
-        let Err(error) = api.create(&PostParams::default(), &event(note, &instance)).await else { continue };
+        // Several events of one moment need different names.
+        last = note.time.as_nanosecond().max(last + 1);
+        let created = api.create(&PostParams::default(), &event(note, last, &instance)).await;
+        let Err(error) = created else { continue };
         refused += 1;
         match error {
             kube::Error::Api(status) if status.code == 403 && refused.is_power_of_two() => {
@@ -85,15 +88,14 @@ async fn send_all(client: Client, mut receiver: Receiver<Note>) {
     }
 }
 
-fn event(note: Note, instance: &str) -> Event {
+fn event(note: Note, number: i128, instance: &str) -> Event {
     let Note { regarding, warning, reason, note, time } = note;
     Event {
         metadata: ObjectMeta {
-            // As client-go names them: the object and the time.
+            // As client-go names them: the object and the time in nanoseconds.
             name: Some(format!(
-                "{}.{:x}",
+                "{}.{number:x}",
                 regarding.name.as_deref().unwrap_or_default().chars().take(200).collect::<String>(),
-                time.as_nanosecond()
             )),
             namespace: regarding.namespace.clone(),
             ..ObjectMeta::default()

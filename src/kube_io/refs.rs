@@ -8,10 +8,11 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Client, Resource};
 use tokio::sync::mpsc::Sender;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::{Instrument, info_span};
 use zeroize::Zeroizing;
 
-use super::watch::{self, Scope, Seen, Watched};
+use super::watch::{self, Observed, WatchScope, Watched};
 use crate::api::names;
 use crate::api::references::{Reference, Referred, ReferredKind};
 
@@ -22,67 +23,85 @@ const WATCHES: usize = 128;
 pub struct Refs<M> {
     client: Client,
     sender: Sender<M>,
-    wrap: fn(Reference, Seen<Referred>) -> M,
-    tasks: BTreeMap<Reference, JoinHandle<()>>,
+    wrap: fn(Reference, Observed<Referred>) -> M,
+    tasks: JoinSet<Reference>,
+    running: BTreeMap<Reference, AbortHandle>,
 }
 
 impl<M: Send + 'static> Refs<M> {
-    pub fn new(client: Client, sender: Sender<M>, wrap: fn(Reference, Seen<Referred>) -> M) -> Self {
-        Self { client, sender, wrap, tasks: BTreeMap::new() }
+    pub fn new(client: Client, sender: Sender<M>, wrap: fn(Reference, Observed<Referred>) -> M) -> Self {
+        Self { client, sender, wrap, tasks: JoinSet::new(), running: BTreeMap::new() }
     }
 
-    /// Starts the watches that are wanted and not running, ends those that are not wanted any more;
-    /// returns the latter.
-    pub fn watch_exactly(&mut self, wanted: &BTreeSet<Reference>) -> Vec<Reference> {
-        for reference in wanted {
-            if !self.tasks.contains_key(reference) {
-                let task = self.spawn(reference.clone());
-                self.tasks.insert(reference.clone(), task);
-            }
-        }
-        let unwanted: Vec<_> =
-            self.tasks.keys().filter(|reference| !wanted.contains(reference)).cloned().collect();
-        for reference in &unwanted {
-            if let Some(task) = self.tasks.remove(reference) {
+    /// Starts the watches that are wanted and not running, and ends those that are not wanted any more.
+    pub fn watch_exactly(&mut self, wanted: &BTreeSet<Reference>) {
+        self.running.retain(|reference, task| {
+            let keep = wanted.contains(reference);
+            if !keep {
                 task.abort();
             }
+            keep
+        });
+        for reference in wanted {
+            if !self.running.contains_key(reference) {
+                let task = self.spawn(reference.clone());
+                self.running.insert(reference.clone(), task);
+            }
         }
-        unwanted
     }
 
-    fn spawn(&self, reference: Reference) -> JoinHandle<()> {
-        let scope = Scope {
+    /// Waits until a watch ends that is still wanted, which none should; returns what it watched.
+    pub async fn ended(&mut self) -> String {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(Reference { kind: _, namespace, name })) => return format!("{namespace}/{name}"),
+                Some(Err(error)) if !error.is_cancelled() => return error.to_string(),
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn spawn(&mut self, reference: Reference) -> AbortHandle {
+        match reference.kind {
+            ReferredKind::Secret => self.follow(reference, secret),
+            ReferredKind::ConfigMap => self.follow(reference, config_map),
+        }
+    }
+
+    fn follow<K: Watched>(&mut self, reference: Reference, read: fn(K) -> Referred) -> AbortHandle {
+        let scope = WatchScope {
             namespace: Some(reference.namespace.clone()),
             name: Some(reference.name.clone()),
             labels: None,
         };
-        match reference.kind {
-            ReferredKind::Secret => self.follow(scope, reference, secret),
-            ReferredKind::ConfigMap => self.follow(scope, reference, config_map),
-        }
-    }
-
-    fn follow<K>(&self, scope: Scope, reference: Reference, read: fn(K) -> Referred) -> JoinHandle<()>
-    where
-        K: Watched,
-    {
         let (client, sender, wrap) = (self.client.clone(), self.sender.clone(), self.wrap);
-        let tell = move |seen| wrap(reference.clone(), map(seen, read));
-        if self.tasks.len() < WATCHES {
-            tokio::spawn(watch::run::<K, M>(client, scope, sender, tell))
+        let span = info_span!("watch", kind = %K::kind(&()), namespace = reference.namespace);
+        let watched = reference.clone();
+        let report = move |observed| wrap(reference.clone(), map(observed, read));
+        if self.running.len() < WATCHES {
+            let watch = watch::run::<K, M>(client, scope, sender, report).instrument(span);
+            self.tasks.spawn(async move {
+                watch.await;
+                watched
+            })
         } else {
-            tokio::spawn(watch::poll::<K, M>(client, scope, sender, tell))
+            let poll = watch::poll::<K, M>(client, scope, sender, report).instrument(span);
+            self.tasks.spawn(async move {
+                poll.await;
+                watched
+            })
         }
     }
 }
 
-fn map<K>(seen: Seen<K>, read: fn(K) -> Referred) -> Seen<Referred> {
+fn map<K>(seen: Observed<K>, read: fn(K) -> Referred) -> Observed<Referred> {
     match seen {
-        Seen::Listing => Seen::Listing,
-        Seen::Present(object) => Seen::Present(read(object)),
-        Seen::Gone(_) => Seen::Gone(Referred::Missing),
-        Seen::Listed => Seen::Listed,
-        Seen::Forbidden => Seen::Forbidden,
+        Observed::Listing => Observed::Listing,
+        Observed::Present(object) => Observed::Present(read(object)),
+        Observed::Gone(_) => Observed::Gone(Referred::Missing),
+        Observed::Listed => Observed::Listed,
+        Observed::Forbidden => Observed::Forbidden,
     }
 }
 

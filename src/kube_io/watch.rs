@@ -24,22 +24,22 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Between two readings of an object that is not watched.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
-/// Failures that lie further apart are not in a row: a quiet watch tells nothing when it comes up.
+/// Failures that lie further apart are not in a row: a quiet watch shows nothing when it comes up.
 const APART: Duration = Duration::from_secs(120);
-/// A single failure is weather: a CRD upgrade ends every watch and an API server that restarts
-/// answers 429 for a while. From this many on somebody may have to look.
+/// One failure is not worth a warning: a CRD upgrade ends every watch, and an API server that restarts
+/// answers 429 for a while. From this many on a person may have to look.
 const WORTH_A_WARNING: u32 = 8;
 
 /// Where to watch and what.
 #[derive(Clone, Debug, Default)]
-pub struct Scope {
+pub struct WatchScope {
     /// `None`: all namespaces.
     pub namespace: Option<String>,
     pub labels: Option<String>,
     pub name: Option<String>,
 }
 
-impl Scope {
+impl WatchScope {
     fn config(&self) -> watcher::Config {
         let timeout = u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(200);
         let mut config = watcher::Config::default().timeout(timeout).page_size(PAGE_SIZE);
@@ -79,8 +79,8 @@ impl<K> Watched for K where
 {
 }
 
-/// What a watch has to tell.
-pub enum Seen<K> {
+/// What a watch shows.
+pub enum Observed<K> {
     /// A list begins; what is not seen before `Listed` is gone.
     Listing,
     /// An object of the list, or a change.
@@ -91,9 +91,9 @@ pub enum Seen<K> {
     Forbidden,
 }
 
-/// Watches whole objects for as long as somebody listens. Objects that cannot be read are skipped
+/// Watches whole objects for as long as the receiver is there. Objects that cannot be read are skipped
 /// and logged: one bad object never harms another.
-pub async fn run<K, M>(client: Client, scope: Scope, sender: Sender<M>, wrap: impl Fn(Seen<K>) -> M)
+pub async fn run<K, M>(client: Client, scope: WatchScope, sender: Sender<M>, wrap: impl Fn(Observed<K>) -> M)
 where
     K: Watched,
 {
@@ -104,32 +104,32 @@ where
 /// send whole objects.
 pub async fn run_metadata<K, M>(
     client: Client,
-    scope: Scope,
+    scope: WatchScope,
     sender: Sender<M>,
-    wrap: impl Fn(Seen<PartialObjectMeta<K>>) -> M,
+    wrap: impl Fn(Observed<PartialObjectMeta<K>>) -> M,
 ) where
     K: Watched,
 {
     follow(scope.api::<PartialObjectMeta<K>>(client), &scope, sender, wrap, Some).await;
 }
 
-/// Reads one object by its name again and again and tells what a watch would tell.
-pub async fn poll<K, M>(client: Client, scope: Scope, sender: Sender<M>, wrap: impl Fn(Seen<K>) -> M)
+/// Reads one object by its name again and again and reports what a watch would show.
+pub async fn poll<K, M>(client: Client, scope: WatchScope, sender: Sender<M>, wrap: impl Fn(Observed<K>) -> M)
 where
     K: Watched,
 {
     poll_api(scope.api::<K>(client), scope.name.as_deref().unwrap_or_default(), sender, wrap).await;
 }
 
-async fn poll_api<K, M>(api: Api<K>, name: &str, sender: Sender<M>, wrap: impl Fn(Seen<K>) -> M)
+async fn poll_api<K, M>(api: Api<K>, name: &str, sender: Sender<M>, wrap: impl Fn(Observed<K>) -> M)
 where
     K: Clone + Debug + DeserializeOwned,
 {
     loop {
         let seen = match api.get_opt(name).await {
-            Ok(Some(object)) => vec![Seen::Listing, Seen::Present(object), Seen::Listed],
-            Ok(None) => vec![Seen::Listing, Seen::Listed],
-            Err(kube::Error::Api(status)) if status.code == 403 => vec![Seen::Forbidden],
+            Ok(Some(object)) => vec![Observed::Listing, Observed::Present(object), Observed::Listed],
+            Ok(None) => vec![Observed::Listing, Observed::Listed],
+            Err(kube::Error::Api(status)) if status.code == 403 => vec![Observed::Forbidden],
             Err(_) => Vec::new(),
         };
         for seen in seen {
@@ -145,10 +145,10 @@ where
 pub async fn run_namespaces<M>(
     client: Client,
     sender: Sender<M>,
-    wrap: impl Fn(Seen<PartialObjectMeta<Namespace>>) -> M,
+    wrap: impl Fn(Observed<PartialObjectMeta<Namespace>>) -> M,
 ) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
-    follow(api, &Scope::default(), sender, wrap, Some).await;
+    follow(api, &WatchScope::default(), sender, wrap, Some).await;
 }
 
 /// Reads the metadata of one namespace again and again: a right that a Role in it can give.
@@ -156,16 +156,16 @@ pub async fn poll_namespace<M>(
     client: Client,
     name: String,
     sender: Sender<M>,
-    wrap: impl Fn(Seen<PartialObjectMeta<Namespace>>) -> M,
+    wrap: impl Fn(Observed<PartialObjectMeta<Namespace>>) -> M,
 ) {
     poll_api(Api::all(client), &name, sender, wrap).await;
 }
 
 async fn follow<W, K, M>(
     api: Api<W>,
-    scope: &Scope,
+    scope: &WatchScope,
     sender: Sender<M>,
-    wrap: impl Fn(Seen<K>) -> M,
+    wrap: impl Fn(Observed<K>) -> M,
     open: fn(W) -> Option<K>,
 ) where
     W: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -191,7 +191,7 @@ async fn follow<W, K, M>(
                 let code = answered(&error);
                 report(&kind, code, failures);
                 if matches!(code, Some(400 | 403)) {
-                    if sender.send(wrap(Seen::Forbidden)).await.is_err() {
+                    if sender.send(wrap(Observed::Forbidden)).await.is_err() {
                         return;
                     }
                     // A watch that resumes would not show again what was there all the time.
@@ -210,7 +210,7 @@ async fn follow<W, K, M>(
     }
 }
 
-fn present<W, K: Resource>(event: Event<W>, open: fn(W) -> Option<K>) -> Option<Seen<K>> {
+fn present<W, K: Resource>(event: Event<W>, open: fn(W) -> Option<K>) -> Option<Observed<K>> {
     let read = |object| {
         let mut object = open(object)?;
         // Three quarters of an object's memory, and nobody reads them.
@@ -218,10 +218,10 @@ fn present<W, K: Resource>(event: Event<W>, open: fn(W) -> Option<K>) -> Option<
         Some(object)
     };
     match event {
-        Event::Init => Some(Seen::Listing),
-        Event::InitApply(object) | Event::Apply(object) => read(object).map(Seen::Present),
-        Event::Delete(object) => read(object).map(Seen::Gone),
-        Event::InitDone => Some(Seen::Listed),
+        Event::Init => Some(Observed::Listing),
+        Event::InitApply(object) | Event::Apply(object) => read(object).map(Observed::Present),
+        Event::Delete(object) => read(object).map(Observed::Gone),
+        Event::InitDone => Some(Observed::Listed),
     }
 }
 

@@ -14,6 +14,7 @@ use super::guard::Guarded;
 use crate::api::device::ProvisionedDevice;
 use crate::api::names::FIELD_MANAGER;
 use crate::api::version;
+use crate::schedule::Share;
 
 /// Writes in flight. More only adds latency: the API server is saturated near this number.
 const SLOTS: usize = 16;
@@ -30,7 +31,7 @@ pub struct Writer {
     slots: Arc<Semaphore>,
     read_slots: Arc<Semaphore>,
     fleet_slots: Arc<Semaphore>,
-    for_fleet: bool,
+    share: Share,
 }
 
 /// Of a written object only the version is of interest.
@@ -58,20 +59,20 @@ impl Writer {
             slots: Arc::new(Semaphore::new(SLOTS)),
             read_slots: Arc::new(Semaphore::new(READ_SLOTS)),
             fleet_slots: Arc::new(Semaphore::new(FLEET_SLOTS)),
-            for_fleet: false,
+            share: Share::Device,
         }
     }
 
-    /// The same for work that concerns a whole fleet.
+    /// The same for work of this kind.
     #[must_use]
-    pub fn for_fleet(&self, is: bool) -> Self {
-        Self { for_fleet: is, ..self.clone() }
+    pub fn with_share(&self, share: Share) -> Self {
+        Self { share, ..self.clone() }
     }
 
     /// Waits for a slot. Fleet-wide work waits for one of its own first, so that it never holds more.
     async fn slot(&self) -> (Option<SemaphorePermit<'_>>, Option<SemaphorePermit<'_>>) {
         // The semaphores are never closed.
-        let fleet = if self.for_fleet { self.fleet_slots.acquire().await.ok() } else { None };
+        let fleet = if self.share == Share::Fleet { self.fleet_slots.acquire().await.ok() } else { None };
         (fleet, self.slots.acquire().await.ok())
     }
 

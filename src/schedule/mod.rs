@@ -10,3 +10,12 @@ pub mod retry;
 
 /// A device in a queue: its place in the fleet's index.
 pub type Waiter = u32;
+
+/// Whose work something is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// One device's.
+    Device,
+    /// A whole fleet's.
+    Fleet,
+}

@@ -21,7 +21,33 @@ pub fn class_of(reason: Reason) -> RetryClass {
         | Reason::Registering
         | Reason::SecretWriteFailed
         | Reason::CredentialUnavailable => RetryClass::Transient,
-        _ => RetryClass::Terminal,
+        Reason::Provisioned
+        | Reason::Queued
+        | Reason::IntegrationNotFound
+        | Reason::IntegrationNotReady
+        | Reason::ReferenceNotAllowed
+        | Reason::InvalidConfiguration
+        | Reason::AllocationFailed
+        | Reason::InvalidResponse
+        | Reason::Unauthorized
+        | Reason::Disabled
+        | Reason::EnrollmentNotFound
+        | Reason::DuplicateRegistrationId
+        | Reason::SecretConflict
+        | Reason::Suspended
+        | Reason::Registered
+        | Reason::NeverRegistered
+        | Reason::Written
+        | Reason::Missing
+        | Reason::Available
+        | Reason::KeySecretNotFound
+        | Reason::CaBundleNotFound
+        | Reason::EndpointUnreachable
+        | Reason::Throttled
+        | Reason::KeyInvalid
+        | Reason::CaBundleInvalid
+        | Reason::HostNotAllowed
+        | Reason::QuotaInsufficient => RetryClass::Terminal,
     }
 }
 

@@ -1,27 +1,31 @@
-//! The side effects, one system at a time. What they return is taken in as facts and the device is
-//! decided upon anew.
+//! The side effects, one system at a time. What they return is taken in as facts, and the device is
+//! decided upon once more.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::decide::registered_hash;
 use super::facts::{Registered, WrittenSecret};
-use super::secret::{self, Desired, Judgement};
+use super::registered::Made;
+use super::secret::{self, Desired, Judgement, Material};
 use super::settings::Settings;
 use crate::api::device::ProvisionedDevice;
 use crate::api::shared::FormatType;
 use crate::api::version;
 use crate::clock;
-use crate::controller::integration::Ready;
+use crate::controller::integration::target::{Instance, Target};
 use crate::dps::answer::Assignment;
+use crate::dps::attestation::DeviceCredential;
 use crate::dps::client::Identity;
+use crate::dps::connections::Connection;
 use crate::dps::error::{Detail, DpsError};
 use crate::dps::ids::RegistrationId;
-use crate::dps::key::DeviceKey;
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Writer;
 
-/// Somebody who keeps changing the Secret between our read and our write gets this many tries.
+/// Tries when the Secret keeps changing between our read and our write.
 const TRIES: u32 = 3;
 
 /// A Secret that could not be written.
@@ -38,7 +42,7 @@ pub enum SecretTrouble {
 }
 
 /// What is known of the Secret before it is written.
-pub enum Known {
+pub enum SecretBefore {
     /// Nothing says that there is one: it is created without looking.
     Absent,
     There,
@@ -48,93 +52,124 @@ pub enum Known {
     AsWritten(u64),
 }
 
-/// Registers the device with the integration's active key and follows the operation to its end;
+/// An integration that can be used, and the connection to its DPS instance.
+#[derive(Clone, Debug)]
+pub struct UsableIntegration {
+    pub target: Arc<Target>,
+    pub connection: Connection,
+}
+
+/// Registers the device with the credential in use and follows the operation to its end;
 /// `accepted` is called as soon as DPS has taken the request.
 ///
 /// # Errors
 /// Whatever DPS has to say instead of an assignment.
 pub async fn register(
     device: &ProvisionedDevice,
-    ready: &Ready,
+    integration: &UsableIntegration,
     accepted: impl FnOnce(),
 ) -> Result<Registered, DpsError> {
-    let settings = settings(device, ready)?;
-    let key = ready.active.key.derive(&settings.registration_id);
-    let identity = identity(ready, &settings.registration_id, &key);
-    let assignment = ready.client.register(identity, settings.payload, accepted).await?;
-    Ok(registered(&settings, ready, assignment, Some(clock::now().wall)))
+    let target = &*integration.target;
+    let settings = settings(device, target)?;
+    let credential = target.credentials.for_device(&settings.registration_id);
+    let identity = identity(integration, &settings.registration_id, &credential);
+    let assignment = integration.connection.client.register(identity, settings.payload, accepted).await?;
+    Ok(registered(&settings, target, assignment, Some(clock::now().wall)))
 }
 
 /// Takes an existing registration over as it is.
 ///
 /// # Errors
 /// `NotFound` when DPS has no assignment for the device; whatever else it has to say.
-pub async fn adopt(device: &ProvisionedDevice, ready: &Ready) -> Result<Registered, DpsError> {
-    let settings = settings(device, ready)?;
-    let assignment = lookup(&settings.registration_id, ready).await?;
-    Ok(registered(&settings, ready, assignment, None))
+pub async fn adopt(
+    device: &ProvisionedDevice,
+    integration: &UsableIntegration,
+) -> Result<Registered, DpsError> {
+    let settings = settings(device, &integration.target)?;
+    let assignment = lookup(&settings.registration_id, integration).await?;
+    Ok(registered(&settings, &integration.target, assignment, None))
 }
 
 /// Asks where a registered device is now.
 ///
 /// # Errors
 /// As `adopt`.
-pub async fn look_again(device: &ProvisionedDevice, ready: &Ready) -> Result<Assignment, DpsError> {
-    lookup(&settings(device, ready)?.registration_id, ready).await
+pub async fn find(
+    device: &ProvisionedDevice,
+    integration: &UsableIntegration,
+) -> Result<Assignment, DpsError> {
+    lookup(&settings(device, &integration.target)?.registration_id, integration).await
 }
 
-/// Asks where a device is now.
+/// Asks where the device with this registration id is now.
 ///
 /// # Errors
 /// As `adopt`.
-pub async fn lookup(id: &RegistrationId, ready: &Ready) -> Result<Assignment, DpsError> {
-    let key = ready.active.key.derive(id);
-    ready.client.lookup(identity(ready, id, &key)).await
+pub async fn lookup(id: &RegistrationId, integration: &UsableIntegration) -> Result<Assignment, DpsError> {
+    let credential = integration.target.credentials.for_device(id);
+    integration.connection.client.lookup(identity(integration, id, &credential)).await
 }
 
-fn settings<'a>(device: &'a ProvisionedDevice, ready: &'a Ready) -> Result<Settings<'a>, DpsError> {
-    Settings::of(device, ready.defaults.as_deref()).map_err(|_| DpsError::Rejected(Detail::default()))
+fn settings<'a>(device: &'a ProvisionedDevice, target: &'a Target) -> Result<Settings<'a>, DpsError> {
+    Settings::of(device, target.defaults.as_deref()).map_err(|_| DpsError::Rejected(Detail::default()))
 }
 
-fn identity<'a>(ready: &'a Ready, id: &'a RegistrationId, key: &'a DeviceKey) -> Identity<'a> {
-    Identity { clock: &ready.clock, endpoint: &ready.endpoint, scope: &ready.scope, id, key }
+fn identity<'a>(
+    integration: &'a UsableIntegration,
+    id: &'a RegistrationId,
+    credential: &'a DeviceCredential,
+) -> Identity<'a> {
+    let Instance { scope, endpoint, tls: _ } = &integration.target.instance;
+    Identity { clock: &integration.connection.clock, endpoint, scope, id, credential }
 }
 
 fn registered(
     settings: &Settings<'_>,
-    ready: &Ready,
+    target: &Target,
     assignment: Assignment,
     time: Option<Timestamp>,
 ) -> Registered {
-    Registered::new(
-        assignment,
-        (ready.scope.as_str(), settings.registration_id.as_str()),
-        (ready.active.slot, ready.active.fingerprint),
-        registered_hash(settings, ready),
+    let made = Made {
+        scope: target.scope(),
+        registration_id: settings.registration_id.as_str(),
+        credential: target.credentials.in_use(),
+        slot: target.credentials.shown().slot,
+        hash: registered_hash(settings, target),
         time,
-    )
+    };
+    Registered::new(assignment, made)
+}
+
+/// A Secret that is to be written: for what, and what is known of it.
+pub struct SecretWrite {
+    pub device: Arc<ProvisionedDevice>,
+    pub registered: Registered,
+    pub target: Arc<Target>,
+    pub before: SecretBefore,
+    /// Name of the one that was written before.
+    pub former: Option<String>,
 }
 
 /// Makes the Secret what it should be. A Secret that is not known to exist is created without
-/// looking; `former` is the name of the one written before.
+/// reading it first.
 ///
 /// # Errors
 /// As `SecretTrouble` says.
-pub async fn write_secret(
-    writer: &Writer,
-    device: &ProvisionedDevice,
-    registered: &Registered,
-    ready: &Ready,
-    (known, former): (Known, Option<String>),
-) -> Result<WrittenSecret, SecretTrouble> {
-    let settings = Settings::of(device, ready.defaults.as_deref()).map_err(SecretTrouble::Refused)?;
-    let key = registered
-        .fingerprint
-        .and_then(|fingerprint| ready.key(fingerprint))
+pub async fn write_secret(writer: &Writer, write: SecretWrite) -> Result<WrittenSecret, SecretTrouble> {
+    let SecretWrite { device, registered, target, before, former } = write;
+    let settings = Settings::of(&device, target.defaults.as_deref())
+        .map_err(|invalid| SecretTrouble::Refused(invalid.to_string()))?;
+    let credential = registered
+        .credential
+        .and_then(|used| target.credentials.of_device(&settings.registration_id, used))
         .ok_or(SecretTrouble::Unavailable)?;
-    let device_key = key.key.derive(&settings.registration_id);
-    let desired = secret::render(device, &settings, registered, (ready, &device_key));
-    let version = make_so(writer, &desired, known).await?;
+    let desired = secret::render(
+        &device,
+        &settings,
+        &registered,
+        &Material { target: &target, credential: &credential },
+    );
+    let version = apply(writer, &desired, before).await?;
     if let Some(former) = former.filter(|former| *former != desired.name) {
         supersede(writer, &desired, &former).await?;
     }
@@ -147,12 +182,12 @@ pub async fn write_secret(
 }
 
 /// Creates or mends the Secret and returns its version.
-async fn make_so(writer: &Writer, desired: &Desired, known: Known) -> Result<u64, SecretTrouble> {
-    let (mut exists, mut found) = match known {
-        Known::Absent => (false, None),
-        Known::There => (true, None),
-        Known::Read(secret) => (true, Some(*secret)),
-        Known::AsWritten(version) => {
+async fn apply(writer: &Writer, desired: &Desired, before: SecretBefore) -> Result<u64, SecretTrouble> {
+    let (mut exists, mut found) = match before {
+        SecretBefore::Absent => (false, None),
+        SecretBefore::There => (true, None),
+        SecretBefore::Read(secret) => (true, Some(*secret)),
+        SecretBefore::AsWritten(version) => {
             let patch = desired.blind_patch(version);
             match writer.patch_secret(&desired.namespace, &desired.name, &patch).await {
                 Ok(version) => return Ok(version),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use super::registered::{Registered, ReturnedPayload, looked_up_hash};
+pub use super::registered::{Registered, ReturnedPayload};
 use super::settings::annotation;
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{LastError, ProvisionedDevice, ProvisionedDeviceStatus};
@@ -13,7 +13,7 @@ use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::version;
 use crate::dps::answer::Assignment;
 use crate::dps::ids::HubHostname;
-use crate::dps::key::Fingerprint;
+use crate::fleet::credential;
 use crate::fleet::hash::Hash;
 use crate::schedule::retry;
 
@@ -48,14 +48,14 @@ pub struct Failure {
     /// Of the device; a change is a reason to try at once.
     pub generation: i64,
     /// Of the integration; `None` when read back from status.
-    pub epoch: Option<u64>,
+    pub revision: Option<u64>,
     /// The device's own token when it failed.
     pub token: Option<String>,
 }
 
 /// What a Secret that was written for a device tells.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SecretTells {
+pub struct RecordedInSecret {
     pub registered: Registered,
     /// The Secret itself, if it holds a complete set with the present settings.
     pub secret: Option<WrittenSecret>,
@@ -63,24 +63,24 @@ pub struct SecretTells {
 
 /// Why a registered device should register once more although nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum Trigger {
     /// Its period is over.
     Periodic,
     /// A lookup found no assignment.
     NotFound,
-    /// It should only be looked up.
-    Look,
+    /// It should only be looked up: a drift check is due.
+    DriftCheck,
 }
 
 /// What users asked for by annotations and has been served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Handled {
+pub struct ServedRequests {
     pub token: Option<String>,
     pub integration_token: Option<String>,
     pub reconcile_at: Option<String>,
 }
 
-impl Handled {
+impl ServedRequests {
     /// What is asked for now. What was asked for before stays on record where nothing is asked.
     pub fn now(device: &ProvisionedDevice, integration_token: Option<&String>, before: &Self) -> Self {
         let asked = |key| annotation(device, key).map(str::to_owned);
@@ -99,8 +99,8 @@ pub struct Facts {
     pub previous_hub: Option<String>,
     pub secret: Option<WrittenSecret>,
     pub failure: Option<Failure>,
-    pub asked: Option<Asked>,
-    pub handled: Handled,
+    pub trigger: Option<Trigger>,
+    pub served: ServedRequests,
     /// DPS itself has said where the device is since the operator knows of it: no Secret knows better.
     pub fresh: bool,
 }
@@ -118,9 +118,9 @@ impl Facts {
                 binding: status.binding.is_some(),
             }),
             failure: failure(status, generation, seed, now),
-            asked: None,
+            trigger: None,
             fresh: false,
-            handled: Handled {
+            served: ServedRequests {
                 token: status.last_handled_reprovision_token.clone(),
                 integration_token: status.last_handled_integration_token.clone(),
                 reconcile_at: status.last_handled_reconcile_at.clone(),
@@ -143,10 +143,10 @@ impl Facts {
 
     /// Takes in what the Secret tells. A device whose status is rebuilt is not asked for anything anew:
     /// `now` counts as handled.
-    pub fn recall(&mut self, told: Option<SecretTells>, now: Handled) {
-        let Some(SecretTells { registered: told, secret }) = told else { return };
+    pub fn recall(&mut self, told: Option<RecordedInSecret>, now: ServedRequests) {
+        let Some(RecordedInSecret { registered: told, secret }) = told else { return };
         let Some(known) = &mut self.registered else {
-            (self.registered, self.handled) = (Some(told), now);
+            (self.registered, self.served) = (Some(told), now);
             return;
         };
         if !self.fresh
@@ -168,10 +168,13 @@ impl Facts {
     }
 
     /// Takes in what DPS answered to a registration, or to the first lookup of a device.
-    pub fn register(&mut self, registered: Registered, handled: Handled) {
+    pub fn register(&mut self, registered: Registered, served: ServedRequests) {
         self.moved_to(&registered.hub);
         self.registered = Some(registered);
-        (self.failure, self.asked, self.handled, self.fresh) = (None, None, handled, true);
+        self.failure = None;
+        self.trigger = None;
+        self.served = served;
+        self.fresh = true;
     }
 
     /// Takes in what a lookup of a registered device found: where it is now. The key and the hash of
@@ -182,8 +185,9 @@ impl Facts {
             registered.found(assignment);
         }
         self.failure = self.failure.take().filter(|failure| failure.work != FailedWork::Registration);
-        (self.handled.reconcile_at, self.fresh) = (reconcile_at, true);
-        self.asked = self.asked.filter(|asked| *asked != Asked::Look);
+        self.served.reconcile_at = reconcile_at;
+        self.fresh = true;
+        self.trigger = self.trigger.filter(|trigger| *trigger != Trigger::DriftCheck);
     }
 
     fn moved_to(&mut self, hub: &str) {
@@ -210,7 +214,7 @@ impl Facts {
             attempts,
             not_before: later(now, wait),
             generation: failure.generation,
-            epoch: Some(failure.epoch),
+            revision: Some(failure.revision),
             token: failure.token,
         });
     }
@@ -225,7 +229,7 @@ pub struct NewFailure {
     pub error: Option<LastError>,
     pub at_least: Option<Duration>,
     pub generation: i64,
-    pub epoch: u64,
+    pub revision: u64,
     pub token: Option<String>,
 }
 
@@ -242,11 +246,8 @@ fn registered(status: &ProvisionedDeviceStatus) -> Option<Registered> {
         device_id: status.device_id.clone()?,
         assignment: status.assignment.clone().unwrap_or_default(),
         enrollment_group: status.enrollment_group_id.clone(),
+        credential: status.credential.as_ref().and_then(credential::read),
         slot: status.credential.as_ref().and_then(|credential| credential.slot),
-        fingerprint: status
-            .credential
-            .as_ref()
-            .and_then(|credential| Fingerprint::parse(&credential.fingerprint)),
         hash: status.registered_hash.as_deref().and_then(Hash::parse),
         returned_payload: status
             .returned_payload_hash
@@ -275,7 +276,7 @@ fn failure(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Ti
         not_before: later(error.time.as_ref()?.0.min(now), wait),
         error: Some(error),
         generation: status.observed_generation.unwrap_or(generation),
-        epoch: None,
+        revision: None,
         token: status.last_handled_reprovision_token.clone(),
     })
 }

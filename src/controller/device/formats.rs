@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::api::shared::FormatType;
+use crate::dps::attestation::{DeviceCredential, Proof};
 
 /// Version of the hub's MQTT interface, as its documentation names it in user names.
 const MQTT_API_VERSION: &str = "2021-04-12";
@@ -22,9 +23,17 @@ pub struct Parts<'a> {
     pub id_scope: &'a str,
     /// `host` or `host:port` of the DPS instance.
     pub dps_endpoint: &'a str,
-    pub key: &'a str,
+    pub credential: &'a DeviceCredential,
     pub connection_string: &'a str,
     pub gateway_hostname: Option<&'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn key(&self) -> &'a str {
+        match &self.credential.proof {
+            Proof::SymmetricKey(key) => key.reveal(),
+        }
+    }
 }
 
 /// Data keys that a format writes.
@@ -54,13 +63,13 @@ pub fn values(format: FormatType, parts: &Parts<'_>) -> Vec<String> {
             parts.device_id,
         ]),
         FormatType::ServiceBinding => {
-            owned(&["azure-iothub", "azure", parts.hub, &mqtt_username(parts), parts.key])
+            owned(&["azure-iothub", "azure", parts.hub, &mqtt_username(parts), parts.key()])
         }
     }
 }
 
 fn environment<'a>(parts: &Parts<'a>) -> [&'a str; 4] {
-    [parts.connection_string, parts.hub, parts.device_id, parts.key]
+    [parts.connection_string, parts.hub, parts.device_id, parts.key()]
 }
 
 /// One variable a line, unquoted: docker takes everything behind the first `=` as it is, and to
@@ -125,12 +134,24 @@ struct Dps<'a> {
 struct DpsAttestation<'a> {
     method: &'static str,
     registration_id: &'a str,
-    symmetric_key: SymmetricKey<'a>,
+    symmetric_key: KeyValue<'a>,
 }
 
 #[derive(Serialize)]
-struct SymmetricKey<'a> {
+struct KeyValue<'a> {
     value: &'a str,
+}
+
+impl<'a> DpsAttestation<'a> {
+    fn new(parts: &Parts<'a>) -> Self {
+        match &parts.credential.proof {
+            Proof::SymmetricKey(key) => Self {
+                method: "symmetric_key",
+                registration_id: parts.registration_id,
+                symmetric_key: KeyValue { value: key.reveal() },
+            },
+        }
+    }
 }
 
 impl<'a> EdgeDps<'a> {
@@ -141,11 +162,7 @@ impl<'a> EdgeDps<'a> {
                 source: "dps",
                 global_endpoint: format!("https://{}", parts.dps_endpoint),
                 id_scope: parts.id_scope,
-                attestation: DpsAttestation {
-                    method: "symmetric_key",
-                    registration_id: parts.registration_id,
-                    symmetric_key: SymmetricKey { value: parts.key },
-                },
+                attestation: DpsAttestation::new(parts),
             },
         }
     }

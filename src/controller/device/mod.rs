@@ -3,7 +3,6 @@
 pub mod act;
 pub mod decide;
 pub mod facts;
-pub mod failure;
 pub mod formats;
 pub mod registered;
 pub mod secret;

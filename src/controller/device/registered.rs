@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use crate::api::attestation::KeySlot;
 use crate::api::device::AssignmentStatus;
 use crate::dps::answer::Assignment;
-use crate::dps::ids::{HubHostname, IdScope, RegistrationId};
-use crate::dps::key::Fingerprint;
+use crate::dps::attestation::CredentialId;
+use crate::dps::ids::{HubHostname, IdScope, RegistrationId, is_device_id};
 use crate::fleet::hash::{self, Hash};
 
 /// A registration that DPS has accepted.
@@ -19,11 +19,25 @@ pub struct Registered {
     pub device_id: String,
     pub assignment: AssignmentStatus,
     pub enrollment_group: Option<String>,
+    /// The credential that it was registered with, and the slot that this was in.
+    pub credential: Option<CredentialId>,
     pub slot: Option<KeySlot>,
-    pub fingerprint: Option<Fingerprint>,
     /// `None` when another version of the hash wrote it: then it is recomputed, never a reason to register.
     pub hash: Option<Hash>,
     pub returned_payload: Option<ReturnedPayload>,
+    pub time: Option<Timestamp>,
+}
+
+/// How a registration was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'a> {
+    pub scope: &'a str,
+    pub registration_id: &'a str,
+    pub credential: CredentialId,
+    pub slot: Option<KeySlot>,
+    /// Of what was registered.
+    pub hash: Hash,
+    /// `None` for an existing registration that was taken over.
     pub time: Option<Timestamp>,
 }
 
@@ -38,7 +52,9 @@ impl Registered {
     /// Status and annotations can be edited by others: only what could have come from us is used.
     pub fn plausible(self) -> Option<Self> {
         let id_ok = RegistrationId::parse(&self.registration_id).is_ok();
-        let device_ok = self.device_id.eq_ignore_ascii_case(&self.registration_id);
+        let same_id = self.device_id.eq_ignore_ascii_case(&self.registration_id);
+        let may_differ = self.credential.is_some_and(|used| !used.kind().device_id_is_registration_id());
+        let device_ok = same_id || (may_differ && is_device_id(&self.device_id));
         (id_ok && device_ok && IdScope::parse(&self.scope).is_ok() && HubHostname::is_plain(&self.hub))
             .then_some(self)
     }
@@ -49,28 +65,24 @@ impl Registered {
         at(self) > at(other)
     }
 
-    /// Of what stands in the Secret.
+    /// Hash of what stands in the Secret.
     pub fn assigned_hash(&self) -> Hash {
-        let fingerprint = self.fingerprint.map(|fingerprint| fingerprint.to_string()).unwrap_or_default();
+        let credential = self.credential.map(|used| used.to_string()).unwrap_or_default();
         let payload = self.returned_payload.as_ref().map(|payload| payload.hash.shown()).unwrap_or_default();
-        hash::assigned([
-            &self.scope,
-            &self.registration_id,
-            &self.hub,
-            &self.device_id,
-            &fingerprint,
-            &payload,
-        ])
+        let assigned = hash::Assigned {
+            scope: &self.scope,
+            registration_id: &self.registration_id,
+            hub: &self.hub,
+            device_id: &self.device_id,
+            credential: &credential,
+            returned_payload: &payload,
+        };
+        assigned.hash()
     }
 
-    /// What an assignment means for a device that was registered with this key and hash.
-    pub fn new(
-        assignment: Assignment,
-        (scope, registration_id): (&str, &str),
-        (slot, fingerprint): (KeySlot, Fingerprint),
-        hash: Hash,
-        time: Option<Timestamp>,
-    ) -> Self {
+    /// What an assignment means for a device that was registered like this.
+    pub fn new(assignment: Assignment, made: Made<'_>) -> Self {
+        let Made { scope, registration_id, credential, slot, hash, time } = made;
         Self {
             scope: scope.to_owned(),
             registration_id: registration_id.to_owned(),
@@ -78,8 +90,8 @@ impl Registered {
             device_id: assignment.device_id.clone(),
             assignment: assignment_status(&assignment),
             enrollment_group: assignment.enrollment_group,
-            slot: Some(slot),
-            fingerprint: Some(fingerprint),
+            credential: Some(credential),
+            slot,
             hash: Some(hash),
             returned_payload: assignment.payload.as_ref().map(ReturnedPayload::new),
             // Whole seconds, as status shows it: what is read back has to equal what was written.
@@ -111,17 +123,18 @@ fn assignment_status(assignment: &Assignment) -> AssignmentStatus {
     }
 }
 
-/// Of what a lookup found, to compare with what the status says.
+/// Hash of what a lookup found, to compare with what the status says.
 pub fn looked_up_hash(assignment: &Assignment) -> Hash {
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
-    hash::looked_up([
-        assignment.hub.as_str(),
-        &assignment.device_id,
-        &text(&assignment.substatus),
-        &text(&assignment.etag),
-        &text(&assignment.created_time),
-        &text(&assignment.last_updated_time),
-    ])
+    let looked_up = hash::LookedUp {
+        hub: assignment.hub.as_str(),
+        device_id: &assignment.device_id,
+        substatus: &text(&assignment.substatus),
+        etag: &text(&assignment.etag),
+        created_time: &text(&assignment.created_time),
+        last_updated_time: &text(&assignment.last_updated_time),
+    };
+    looked_up.hash()
 }
 
 impl ReturnedPayload {

@@ -3,6 +3,7 @@
 //! says what to do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde_json::{Map, Value};
 
@@ -10,8 +11,9 @@ use super::formats;
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DeviceDefaults;
 use crate::api::names::{REPROVISION_REQUESTED_AT, TOKEN_MAX};
+use crate::api::payload::PayloadError;
 use crate::api::shared::{DeletionPolicy, FormatType, OnCreate, SecretKeys, SecretSettings};
-use crate::dps::ids::RegistrationId;
+use crate::dps::ids::{InvalidId, RegistrationId};
 use crate::fleet::inherit::{OwnSchedule, Policy};
 
 /// Standard key of the payload that custom allocation returned.
@@ -80,14 +82,50 @@ impl<'a> KeyNames<'a> {
     }
 }
 
+/// Where a device's payload comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadSource {
+    Own,
+    Inherited,
+}
+
+impl fmt::Display for PayloadSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own => "spec.payload",
+            Self::Inherited => "The integration's deviceDefaults.payload",
+        })
+    }
+}
+
+/// What is wrong with a device's settings, and what to do about it: the message of condition
+/// `InvalidConfiguration`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSettings {
+    #[error(
+        "The registration id is taken from metadata.name and is not valid: {0}. Set spec.registrationId."
+    )]
+    RegistrationId(InvalidId),
+    #[error("{0} {1}.")]
+    Payload(PayloadSource, PayloadError),
+    #[error("Annotation {REPROVISION_REQUESTED_AT} is longer than 256 characters.")]
+    LongToken,
+    #[error("secret.formats: IotEdgeConfigToml and IotEdgeDpsConfigToml both write config.toml; choose one.")]
+    TwoConfigFiles,
+    #[error("secret.keys: two keys of the Secret would be named {0:?}.")]
+    SameKey(String),
+}
+
 impl<'a> Settings<'a> {
     /// # Errors
-    /// The message of condition `InvalidConfiguration`.
-    pub fn of(device: &'a ProvisionedDevice, defaults: Option<&'a DeviceDefaults>) -> Result<Self, String> {
+    /// The first thing that is wrong.
+    pub fn of(
+        device: &'a ProvisionedDevice,
+        defaults: Option<&'a DeviceDefaults>,
+    ) -> Result<Self, InvalidSettings> {
         let spec = &device.spec;
-        let registration_id = RegistrationId::parse(device.registration_id()).map_err(|error| {
-            format!("The registration id is taken from metadata.name and is not valid: {error}. Set spec.registrationId.")
-        })?;
+        let registration_id =
+            RegistrationId::parse(device.registration_id()).map_err(InvalidSettings::RegistrationId)?;
         let inherited = defaults.and_then(|defaults| defaults.secret.as_ref());
         let secret = Merged { own: spec.secret.as_ref().map(|secret| &secret.settings), inherited };
         let inherits = defaults.and_then(|defaults| defaults.reprovision.as_ref());
@@ -127,18 +165,17 @@ impl<'a> Settings<'a> {
     }
 
     /// Admission sees each object by itself, not what the two come to together.
-    fn check_keys(&self) -> Result<(), String> {
+    fn check_keys(&self) -> Result<(), InvalidSettings> {
         let both = [FormatType::IotEdgeConfigToml, FormatType::IotEdgeDpsConfigToml];
         if both.iter().all(|format| self.formats.contains(format)) {
-            return Err("secret.formats: IotEdgeConfigToml and IotEdgeDpsConfigToml both write config.toml; choose one."
-                .to_owned());
+            return Err(InvalidSettings::TwoConfigFiles);
         }
         let mut seen = BTreeSet::new();
         let names =
             self.keys.all().chain(self.formats.iter().flat_map(|format| formats::keys(*format)).copied());
         for name in names {
             if !seen.insert(name) {
-                return Err(format!("secret.keys: two keys of the Secret would be named {name:?}."));
+                return Err(InvalidSettings::SameKey(name.to_owned()));
             }
         }
         Ok(())
@@ -177,17 +214,17 @@ impl<'a> Merged<'a> {
 fn payload<'a>(
     device: &'a ProvisionedDevice,
     defaults: Option<&'a DeviceDefaults>,
-) -> Result<Option<&'a Map<String, Value>>, String> {
-    let own = device.spec.payload.as_ref().map(|payload| ("spec.payload", payload));
-    let inherited = || Some(("The integration's deviceDefaults.payload", defaults?.payload.as_ref()?));
-    let Some((whose, payload)) = own.or_else(inherited) else { return Ok(None) };
-    payload.checked().map(Some).map_err(|error| format!("{whose} {error}."))
+) -> Result<Option<&'a Map<String, Value>>, InvalidSettings> {
+    let own = device.spec.payload.as_ref().map(|payload| (PayloadSource::Own, payload));
+    let inherited = || Some((PayloadSource::Inherited, defaults?.payload.as_ref()?));
+    let Some((source, payload)) = own.or_else(inherited) else { return Ok(None) };
+    payload.checked().map(Some).map_err(|error| InvalidSettings::Payload(source, error))
 }
 
-fn token(device: &ProvisionedDevice) -> Result<Option<&str>, String> {
+fn token(device: &ProvisionedDevice) -> Result<Option<&str>, InvalidSettings> {
     let token = annotation(device, REPROVISION_REQUESTED_AT);
     if token.is_some_and(|token| token.len() > TOKEN_MAX) {
-        return Err(format!("Annotation {REPROVISION_REQUESTED_AT} is longer than 256 characters."));
+        return Err(InvalidSettings::LongToken);
     }
     Ok(token)
 }

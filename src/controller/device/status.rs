@@ -5,9 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::decide::Verdict;
 use super::facts::{Facts, Failure};
-use crate::api::attestation::{CredentialStatus, CredentialType};
+use crate::api::attestation::CredentialStatus;
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason, reason_of};
 use crate::api::device::{BindingStatus, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus};
+use crate::fleet::credential;
 use crate::fleet::hash::Hash;
 use crate::schedule::retry;
 
@@ -37,8 +38,7 @@ pub fn render(
         device_id: registered.map(|r| r.device_id.clone()),
         assignment: registered.map(|r| r.assignment.clone()),
         credential: registered.and_then(|r| {
-            let fingerprint = r.fingerprint?.to_string();
-            Some(CredentialStatus { kind: CredentialType::SymmetricKey, slot: r.slot, fingerprint })
+            r.credential.map(|used| CredentialStatus { slot: r.slot, ..credential::show(used) })
         }),
         registered_hash: registered.and_then(|r| r.hash).map(Hash::shown).or(before.registered_hash),
         secret: secret(facts),
@@ -47,9 +47,9 @@ pub fn render(
         last_registration_time: registered.and_then(|r| r.time).map(Time),
         attempts: failure.map(|failure| i32::try_from(failure.attempts).unwrap_or(i32::MAX)),
         last_error: failure.and_then(|failure| failure.error.clone()),
-        last_handled_reprovision_token: facts.handled.token.clone(),
-        last_handled_integration_token: facts.handled.integration_token.clone(),
-        last_handled_reconcile_at: facts.handled.reconcile_at.clone(),
+        last_handled_reprovision_token: facts.served.token.clone(),
+        last_handled_integration_token: facts.served.integration_token.clone(),
+        last_handled_reconcile_at: facts.served.reconcile_at.clone(),
     }
 }
 
@@ -118,9 +118,9 @@ fn conditions(
     let (status, why) = registered_condition(*reason, facts);
     conditions.set(ConditionType::Registered, status, why, registered_message(why, message));
     let kept = conditions::find(&before.conditions, ConditionType::SecretReady)
-        .filter(|_| !ready && !speaks_of_secret(*reason) && is_as_recorded(before, facts))
+        .filter(|_| !ready && !concerns_secret(*reason) && is_as_recorded(before, facts))
         .and_then(|kept| Some((kept, Reason::parse(&kept.reason)?)));
-    match kept.filter(|(_, why)| speaks_of_secret(*why)) {
+    match kept.filter(|(_, why)| concerns_secret(*why)) {
         Some((kept, why)) => {
             conditions.set(ConditionType::SecretReady, ConditionStatus::False, why, &kept.message);
         }
@@ -138,12 +138,12 @@ fn keeps_ready(reason: Reason) -> Option<bool> {
     match reason {
         Reason::Provisioned => Some(true),
         Reason::Disabled | Reason::EnrollmentNotFound | Reason::DuplicateRegistrationId => Some(false),
-        _ if speaks_of_secret(reason) => Some(false),
+        _ if concerns_secret(reason) => Some(false),
         _ => None,
     }
 }
 
-fn speaks_of_secret(reason: Reason) -> bool {
+fn concerns_secret(reason: Reason) -> bool {
     matches!(reason, Reason::SecretConflict | Reason::CredentialUnavailable | Reason::SecretWriteFailed)
 }
 
@@ -159,17 +159,17 @@ fn is_as_recorded(before: &ProvisionedDeviceStatus, facts: &Facts) -> bool {
 
 fn registered_condition(reason: Reason, facts: &Facts) -> (ConditionStatus, Reason) {
     if facts.registered.is_none() {
-        let why = if speaks_of_registration(reason) { reason } else { Reason::NeverRegistered };
+        let why = if concerns_registration(reason) { reason } else { Reason::NeverRegistered };
         return (ConditionStatus::False, why);
     }
     match reason {
         Reason::IntegrationNotFound | Reason::ServiceUnavailable => (ConditionStatus::Unknown, reason),
-        _ if speaks_of_registration(reason) => (ConditionStatus::False, reason),
+        _ if concerns_registration(reason) => (ConditionStatus::False, reason),
         _ => (ConditionStatus::True, Reason::Registered),
     }
 }
 
-fn speaks_of_registration(reason: Reason) -> bool {
+fn concerns_registration(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::ReferenceNotAllowed
@@ -186,7 +186,7 @@ fn speaks_of_registration(reason: Reason) -> bool {
 
 fn secret_condition(reason: Reason, facts: &Facts) -> (ConditionStatus, Reason) {
     match reason {
-        _ if speaks_of_secret(reason) => (ConditionStatus::False, reason),
+        _ if concerns_secret(reason) => (ConditionStatus::False, reason),
         _ if facts.secret.is_some() => (ConditionStatus::True, Reason::Written),
         _ => (ConditionStatus::False, Reason::Missing),
     }

@@ -1,4 +1,4 @@
-//! Who else may refer to an integration. Pure.
+//! Which other namespaces may refer to an integration. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,24 +10,27 @@ use crate::api::integration::{DpsIntegrationSpec, NamespacesFrom};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Consent {
     #[default]
-    Nobody,
-    Everybody,
+    OwnNamespace,
+    AllNamespaces,
     Matching(Selector),
 }
+
+/// Why the selector of other namespaces makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("spec.allowedNamespaces.selector: {0}.")]
+pub struct InvalidSelector(String);
 
 impl Consent {
     /// # Errors
     /// Why the selector makes no sense.
-    pub fn of(spec: &DpsIntegrationSpec) -> Result<Self, String> {
-        let Some(allowed) = &spec.allowed_namespaces else { return Ok(Self::Nobody) };
+    pub fn of(spec: &DpsIntegrationSpec) -> Result<Self, InvalidSelector> {
+        let Some(allowed) = &spec.allowed_namespaces else { return Ok(Self::OwnNamespace) };
         match allowed.from {
-            NamespacesFrom::Same => Ok(Self::Nobody),
-            NamespacesFrom::All => Ok(Self::Everybody),
+            NamespacesFrom::Same => Ok(Self::OwnNamespace),
+            NamespacesFrom::All => Ok(Self::AllNamespaces),
             NamespacesFrom::Selector => {
                 let selector = Selector::try_from(allowed.selector.clone().unwrap_or_default());
-                selector
-                    .map(Self::Matching)
-                    .map_err(|error| format!("spec.allowedNamespaces.selector: {error}."))
+                selector.map(Self::Matching).map_err(|error| InvalidSelector(error.to_string()))
             }
         }
     }
@@ -35,8 +38,8 @@ impl Consent {
     /// Whether a namespace with these labels is admitted; `None` while its labels are not known.
     pub fn admits(&self, labels: Option<&BTreeMap<String, String>>) -> Option<bool> {
         match self {
-            Self::Nobody => Some(false),
-            Self::Everybody => Some(true),
+            Self::OwnNamespace => Some(false),
+            Self::AllNamespaces => Some(true),
             Self::Matching(selector) => labels.map(|labels| selector.matches(labels)),
         }
     }
@@ -51,7 +54,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn consent(allowed: &Value) -> Result<Consent, String> {
+    fn consent(allowed: &Value) -> Result<Consent, InvalidSelector> {
         let spec = json!({"idScope": "0ne1", "attestation": {}, "allowedNamespaces": allowed});
         Consent::of(&serde_json::from_value(spec).unwrap())
     }

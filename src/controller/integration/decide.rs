@@ -1,60 +1,37 @@
 //! Whether an integration can be used, and if not, why. Pure.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::SlotKey;
 use super::consent::Consent;
-use crate::api::attestation::KeySlot;
+use super::credentials::{Credentials, secret_names};
+use super::target::{Instance, Terms};
+use super::unusable::Unusable;
 use crate::api::conditions::Reason;
-use crate::api::integration::{CaBundleRef, DeviceDefaults, DpsIntegration, DpsIntegrationSpec};
+use crate::api::integration::{CaBundleRef, DpsIntegration, DpsIntegrationSpec};
 use crate::api::names::{REPROVISION_REQUESTED_AT, TOKEN_MAX};
 use crate::api::references::{Reference, Referred, ReferredKind};
-use crate::dps::host::{AllowedHosts, Endpoint, HostError};
+use crate::dps::host::{AllowedHosts, HostError};
 use crate::dps::ids::IdScope;
-use crate::dps::key::GroupKey;
+use crate::dps::tls::TlsSettings;
+use crate::fleet::inherit::Inherited;
 use crate::schedule::permits::Limits;
 
 const CA_BUNDLE_MAX: usize = 256 * 1024;
 
-/// Everything about an integration that does not need a client yet.
+/// An integration that can be used: on which terms for its devices, and within which limits.
 #[derive(Debug)]
 pub struct Usable {
-    pub scope: IdScope,
-    pub endpoint: Endpoint,
-    pub active: SlotKey,
-    pub other: Option<SlotKey>,
-    pub ca_bundle: Option<Vec<u8>>,
-    pub prefixes: Vec<String>,
-    pub namespace: String,
-    pub foreign_prefixes: Vec<String>,
-    pub defaults: Option<DeviceDefaults>,
-    pub token: Option<String>,
+    pub terms: Terms,
     pub limits: Limits,
-    pub suspended: bool,
-}
-
-/// Why an integration cannot be used; reason and message of its Ready condition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unusable {
-    pub reason: Reason,
-    pub message: String,
-}
-
-impl Unusable {
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
 }
 
 /// The objects that an integration refers to.
 pub fn references(namespace: &str, spec: &DpsIntegrationSpec) -> BTreeSet<Reference> {
     let reference =
         |kind, name: &str| Reference { kind, namespace: namespace.to_owned(), name: name.to_owned() };
-    let keys = spec.attestation.symmetric_key.iter().flat_map(|symmetric| {
-        let secondary = symmetric.secondary_key_ref.as_ref().map(|key| key.name.as_str());
-        [Some(symmetric.primary_key_ref.name.as_str()), secondary].into_iter().flatten()
-    });
-    keys.map(|name| reference(ReferredKind::Secret, name))
+    secret_names(&spec.attestation)
+        .map(|name| reference(ReferredKind::Secret, name))
         .chain(spec.ca_bundle_ref.iter().map(|ca| reference(ReferredKind::ConfigMap, &ca.name)))
         .collect()
 }
@@ -71,7 +48,7 @@ pub fn resolve<'a>(
 ) -> Result<Option<Usable>, Unusable> {
     let spec = &integration.spec;
     let namespace = integration.metadata.namespace.as_deref().unwrap_or_default();
-    Consent::of(spec).map_err(|message| Unusable::new(Reason::InvalidConfiguration, message))?;
+    Consent::of(spec).map_err(|invalid| Unusable::new(Reason::InvalidConfiguration, invalid.to_string()))?;
     let defaults = spec.device_defaults.clone();
     if let Some(payload) = defaults.as_ref().and_then(|defaults| defaults.payload.as_ref()) {
         payload.checked().map_err(|error| {
@@ -88,48 +65,32 @@ pub fn resolve<'a>(
         };
         Unusable::new(reason, format!("spec.hostname: {error}."))
     })?;
-    let Some(symmetric) = &spec.attestation.symmetric_key else {
-        return Err(Unusable::new(
-            Reason::InvalidConfiguration,
-            "spec.attestation: this version knows symmetricKey only.",
-        ));
-    };
     let references = references(namespace, spec);
     if references.iter().any(|reference| matches!(find(reference), Referred::Unread)) {
         return Ok(None);
     }
-    let key = |slot, name: &str, key: &str| {
-        let reference =
-            Reference { kind: ReferredKind::Secret, namespace: namespace.to_owned(), name: name.to_owned() };
-        group_key(slot, name, key, find(&reference))
-    };
-    let primary = key(KeySlot::Primary, &symmetric.primary_key_ref.name, &symmetric.primary_key_ref.key)?;
-    let secondary =
-        symmetric.secondary_key_ref.as_ref().map(|r| key(KeySlot::Secondary, &r.name, &r.key)).transpose()?;
-    let (active, other) = match (symmetric.active, secondary) {
-        (KeySlot::Primary, secondary) => (primary, secondary),
-        (KeySlot::Secondary, Some(secondary)) => (secondary, Some(primary)),
-        (KeySlot::Secondary, None) => {
-            let message =
-                "spec.attestation.symmetricKey.active is Secondary, but there is no secondaryKeyRef.";
-            return Err(Unusable::new(Reason::InvalidConfiguration, message));
-        }
-    };
+    let credentials = Credentials::resolve(&spec.attestation, |name| {
+        find(&Reference {
+            kind: ReferredKind::Secret,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })
+    })?;
     let ca_bundle = spec.ca_bundle_ref.as_ref().map(|ca| ca_bundle(namespace, ca, &find)).transpose()?;
-    Ok(Some(Usable {
-        scope,
-        endpoint,
-        active,
-        other,
-        ca_bundle,
+    let token = token(integration)?;
+    let inherited = Inherited::new(defaults.as_ref(), &endpoint.to_string(), token.as_deref());
+    let terms = Terms {
+        instance: Instance { scope, endpoint, tls: TlsSettings { ca_bundle } },
+        credentials,
         prefixes: spec.registration_id_prefixes.clone(),
         namespace: namespace.to_owned(),
         foreign_prefixes: foreign_prefixes(spec),
-        defaults,
-        token: token(integration)?,
-        limits: limits(spec),
+        defaults: defaults.map(Arc::new),
+        inherited: Arc::new(inherited),
+        token,
         suspended: spec.suspend,
-    }))
+    };
+    Ok(Some(Usable { terms, limits: limits(spec) }))
 }
 
 fn foreign_prefixes(spec: &DpsIntegrationSpec) -> Vec<String> {
@@ -147,43 +108,11 @@ fn limits(spec: &DpsIntegrationSpec) -> Limits {
     }
 }
 
-fn group_key(slot: KeySlot, name: &str, key: &str, referred: &Referred) -> Result<SlotKey, Unusable> {
-    let (data, generated) = match referred {
-        Referred::Present { data, generated } => (data, *generated),
-        Referred::Forbidden => {
-            let message = format!("Secret {name:?} may not be read by the operator; check its RBAC.");
-            return Err(Unusable::new(Reason::KeySecretNotFound, message));
-        }
-        Referred::Missing | Referred::Unread => {
-            let message = format!(
-                "Secret {name:?} does not exist. Create it with the enrollment group's key under {key:?}."
-            );
-            return Err(Unusable::new(Reason::KeySecretNotFound, message));
-        }
-    };
-    if generated {
-        let message = format!(
-            "Secret {name:?} was written by this operator for a device; name the Secret with the group's key."
-        );
-        return Err(Unusable::new(Reason::KeyInvalid, message));
-    }
-    let Some(bytes) = data.get(key) else {
-        let message =
-            format!("Secret {name:?} has no key {key:?}. Add it, or name the right one in the reference.");
-        return Err(Unusable::new(Reason::KeySecretNotFound, message));
-    };
-    let key = GroupKey::parse(bytes).map_err(|error| {
-        let message = format!("Key {key:?} of Secret {name:?} is not an enrollment group key: {error}.");
-        Unusable::new(Reason::KeyInvalid, message)
-    })?;
-    Ok(SlotKey { slot, fingerprint: key.fingerprint(), key })
-}
-
 fn ca_bundle<'a>(
     namespace: &str,
     ca: &CaBundleRef,
     find: &impl Fn(&Reference) -> &'a Referred,
-) -> Result<Vec<u8>, Unusable> {
+) -> Result<Arc<[u8]>, Unusable> {
     let CaBundleRef { name, key } = ca;
     let reference =
         Reference { kind: ReferredKind::ConfigMap, namespace: namespace.to_owned(), name: name.clone() };
@@ -205,7 +134,7 @@ fn ca_bundle<'a>(
             format!("Key {key:?} of ConfigMap {name:?} is larger than 256 KiB."),
         ));
     }
-    Ok(bytes.to_vec())
+    Ok(Arc::from(bytes.as_slice()))
 }
 
 /// The integration's own token.

@@ -3,33 +3,26 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::SlotKey;
-use super::decide::Unusable;
-use crate::api::attestation::{CredentialsStatus, KeySlot, KeyStatus};
+use super::credentials::Credentials;
+use super::health::Health;
+use super::unusable::Unusable;
+use crate::api::attestation::CredentialsStatus;
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason};
 use crate::api::integration::{DpsIntegration, DpsIntegrationStatus, KeyRotationStatus};
 use crate::api::names::REPROVISION_REQUESTED_AT;
-use crate::dps::key::Fingerprint;
 use crate::fleet::counts::{Counts, Rotation};
 
 /// What is known of an integration at this moment.
 #[derive(Debug)]
 pub struct View<'a> {
-    /// `Err` when it cannot be used; otherwise its keys.
-    pub keys: Result<(&'a SlotKey, Option<&'a SlotKey>), &'a Unusable>,
+    /// `Err` when it cannot be used; otherwise its credentials.
+    pub credentials: Result<&'a Credentials, &'a Unusable>,
     pub suspended: bool,
-    /// The slot that was asked for is refused, and the other one is used.
-    pub fallback: bool,
-    /// DPS refused the new key of a rotation for every canary.
-    pub blocked: bool,
     /// The rate in calls a minute, if checks and periodic registrations come to more.
     pub insufficient: Option<u32>,
     /// The annotation that asks to look again.
     pub reconcile_at: Option<&'a str>,
-    /// DPS accepted the active key for the present scope.
-    pub accepted: bool,
-    /// What real traffic says is wrong: refused, unreachable, throttled.
-    pub trouble: Option<&'a Unusable>,
+    pub health: &'a Health,
     pub throttled_until: Option<Timestamp>,
     /// `None` before every watch has been read in full: then the counters stay as they are.
     pub counts: Option<&'a Counts>,
@@ -40,14 +33,14 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
     let before = integration.status.clone().unwrap_or_default();
     let generation = integration.metadata.generation.unwrap_or(0);
     let mut conditions = Conditions::new(&before.conditions, generation, now);
-    let problem = view.keys.err().or(view.trouble);
+    let problem = view.credentials.err().or(view.health.trouble());
     let ready = ConditionStatus::from_bool(problem.is_none());
     let (reason, message) = match problem {
         Some(problem) => (problem.reason, problem.message.as_str()),
         None if view.suspended => {
             (Reason::Suspended, "spec.suspend is true: no DPS operation is started for its devices.")
         }
-        None if view.fallback => (Reason::Available, FALLBACK),
+        None if view.health.has_fallen_back() => (Reason::Available, FALLBACK),
         None => (Reason::Available, "The configuration is valid and nothing is known to be wrong."),
     };
     conditions.set(ConditionType::Ready, ready, reason, message);
@@ -63,7 +56,7 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
         conditions: conditions.finish(),
         accepted_id_scope: before
             .accepted_id_scope
-            .or_else(|| view.accepted.then(|| integration.spec.id_scope.clone())),
+            .or_else(|| view.accepted().then(|| integration.spec.id_scope.clone())),
         credentials: credentials(view, before.credentials),
         throttled_until: view.throttled_until.map(Time),
         devices: before.devices,
@@ -79,11 +72,11 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
         status.hubs.clone_from(&counts.hubs);
         status.other_hubs = Some(counts.other_hubs);
         status.failures.clone_from(&counts.failures);
-        // Without a key nobody knows what is to be done.
-        if view.keys.is_ok() {
+        // Without a credential it is not known what is to be done.
+        if view.credentials.is_ok() {
             status.key_rotation = key_rotation(view, counts.rotation, status.key_rotation.take(), now);
         }
-        if view.keys.is_ok() && counts.tokens_pending == 0 {
+        if view.credentials.is_ok() && counts.tokens_pending == 0 {
             status.last_handled_reprovision_token = token.cloned().or(status.last_handled_reprovision_token);
         }
     }
@@ -109,14 +102,22 @@ fn key_rotation(
         total: rotation.total,
         pending: rotation.pending,
         excluded: rotation.excluded,
-        blocked: view.blocked,
+        blocked: view.health.is_blocked(),
         started_at: before.map_or_else(|| Time(now), |before| before.started_at),
     })
 }
 
 /// True if writing would tell a reader nothing new.
 pub fn is_equal(written: Option<&DpsIntegrationStatus>, wanted: &DpsIntegrationStatus) -> bool {
-    written.is_some_and(|written| timeless(written) == timeless(wanted))
+    let Some(written) = written else { return false };
+    let mut wanted = timeless(wanted);
+    // A field that version 0.1.0 did not have is no reason to write.
+    if written.credentials.as_ref().is_some_and(|credentials| credentials.in_use.is_none())
+        && let Some(credentials) = &mut wanted.credentials
+    {
+        credentials.in_use = None;
+    }
+    timeless(written) == wanted
 }
 
 fn timeless(status: &DpsIntegrationStatus) -> DpsIntegrationStatus {
@@ -129,67 +130,57 @@ fn timeless(status: &DpsIntegrationStatus) -> DpsIntegrationStatus {
     status
 }
 
+impl View<'_> {
+    /// DPS accepted the credential in use for the present scope.
+    fn accepted(&self) -> bool {
+        self.health.accepted() && self.credentials.is_ok()
+    }
+}
+
 fn credentials(view: &View<'_>, before: Option<CredentialsStatus>) -> Option<CredentialsStatus> {
     // While a key cannot be read, what was known of it stays: it tells after a restart that DPS
     // had accepted it.
-    let Ok((active, other)) = view.keys else { return before };
-    let of = |slot: KeySlot| {
-        let key = [Some(active), other].into_iter().flatten().find(|key| key.slot == slot);
-        key.map(|key| KeyStatus { fingerprint: key.fingerprint.to_string() })
-    };
-    Some(CredentialsStatus {
-        primary: of(KeySlot::Primary),
-        secondary: of(KeySlot::Secondary),
-        working: view
-            .accepted
-            .then_some(active.slot)
-            .or_else(|| still_working(before.as_ref()?, [Some(active), other])),
-    })
+    let Ok(credentials) = view.credentials else { return before };
+    Some(credentials.status(view.accepted(), before.as_ref()))
 }
 
-/// The slot that DPS accepted last, while its key is the same.
-fn still_working(before: &CredentialsStatus, keys: [Option<&SlotKey>; 2]) -> Option<KeySlot> {
-    let slot = before.working?;
-    let key = keys.into_iter().flatten().find(|key| key.slot == slot)?;
-    is_recorded_in(before, key).then_some(slot)
+fn recorded(integration: &DpsIntegration) -> Option<&CredentialsStatus> {
+    integration.status.as_ref()?.credentials.as_ref()
 }
 
-/// True if the status says that DPS accepted this very key for the present scope.
-pub fn was_accepted(integration: &DpsIntegration, active: &SlotKey) -> bool {
-    let status = integration.status.as_ref();
-    let working = status.and_then(|status| status.credentials.as_ref()).and_then(|keys| keys.working);
-    let scope = status.and_then(|status| status.accepted_id_scope.as_ref());
+/// True if the status says that DPS accepted the credential in use for the present scope.
+pub fn was_accepted(integration: &DpsIntegration, credentials: &Credentials) -> bool {
+    let scope = integration.status.as_ref().and_then(|status| status.accepted_id_scope.as_ref());
     scope == Some(&integration.spec.id_scope)
-        && working == Some(active.slot)
-        && recorded_key(integration, active)
+        && recorded(integration).is_some_and(|recorded| credentials.is_recorded_as_accepted(recorded))
 }
 
-/// True if the status says, of this very spec and these keys, that the slot that was asked for is
-/// refused and the other one works: after a start it need not be found out again.
-pub fn has_fallen_back(integration: &DpsIntegration, active: &SlotKey, other: &SlotKey) -> bool {
+/// True if the status says, of this very spec and these credentials, that the one that was asked for
+/// is refused and the other one works: after a start that need not be found out again.
+pub fn has_fallen_back(integration: &DpsIntegration, asked_for: &Credentials) -> bool {
+    let Some(recorded) = recorded(integration).filter(|recorded| asked_for.are_recorded(recorded)) else {
+        return false;
+    };
+    let replaced = match recorded.in_use {
+        Some(_) => asked_for.is_recorded_as_replaced(recorded),
+        None => says_fallback(integration),
+    };
+    replaced && is_recorded(integration, asked_for)
+}
+
+/// Version 0.1.0 had no `credentials.inUse` and remembered a fallback by its message alone. To be
+/// removed with version 0.3.
+fn says_fallback(integration: &DpsIntegration) -> bool {
     let conditions =
         integration.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let told =
-        conditions::find(conditions, ConditionType::Ready).is_some_and(|ready| ready.message == FALLBACK);
-    told && is_recorded(integration, active) && recorded_key(integration, other)
+    conditions::find(conditions, ConditionType::Ready).is_some_and(|ready| ready.message == FALLBACK)
 }
 
-/// True if the status was written for this very spec and key: what failed before a restart would
-/// fail in the same way.
-pub fn is_recorded(integration: &DpsIntegration, active: &SlotKey) -> bool {
+/// True if the status was written for this very spec and credential: what failed before a restart
+/// would fail in the same way.
+pub fn is_recorded(integration: &DpsIntegration, credentials: &Credentials) -> bool {
     let observed = integration.status.as_ref().and_then(|status| status.observed_generation);
-    observed.is_some() && observed == integration.metadata.generation && recorded_key(integration, active)
-}
-
-fn recorded_key(integration: &DpsIntegration, key: &SlotKey) -> bool {
-    let credentials = integration.status.as_ref().and_then(|status| status.credentials.as_ref());
-    credentials.is_some_and(|credentials| is_recorded_in(credentials, key))
-}
-
-fn is_recorded_in(credentials: &CredentialsStatus, key: &SlotKey) -> bool {
-    let recorded = match key.slot {
-        KeySlot::Primary => credentials.primary.as_ref(),
-        KeySlot::Secondary => credentials.secondary.as_ref(),
-    };
-    recorded.and_then(|recorded| Fingerprint::parse(&recorded.fingerprint)) == Some(key.fingerprint)
+    observed.is_some()
+        && observed == integration.metadata.generation
+        && recorded(integration).is_some_and(|recorded| credentials.is_recorded(recorded))
 }

@@ -1,19 +1,27 @@
 //! Tables for what is decided and said about an integration.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::decide::{Unusable, Usable, references, resolve};
+use super::credentials::Credentials;
+use super::decide::{Usable, references, resolve};
+use super::health::{Answer, CANARIES, Health, Swap};
 use super::status::{View, has_fallen_back, is_equal, is_recorded, render, was_accepted};
+use super::unusable::Unusable;
 use crate::api::attestation::KeySlot;
 use crate::api::conditions::{ConditionType, Reason, find, is_true, reason_of};
 use crate::api::integration::{DeviceCounts, DpsIntegration};
 use crate::api::references::{Reference, Referred, ReferredKind};
+use crate::dps::attestation::CredentialId;
+use crate::dps::attestation::symmetric_key::GroupKey;
+use crate::dps::error::{Detail, DpsError};
 use crate::dps::host::AllowedHosts;
 use crate::fleet::counts::{Counts, Rotation};
 use crate::schedule::permits::Limits;
@@ -46,6 +54,10 @@ fn key(filler: u8) -> String {
     STANDARD.encode([filler; 32])
 }
 
+fn key_id(filler: u8) -> CredentialId {
+    GroupKey::parse(key(filler).as_bytes()).unwrap().id()
+}
+
 fn present(data: &[(&str, &str)]) -> Referred {
     let wiped = |(key, text): &(&str, &str)| ((*key).to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
     Referred::Present { data: data.iter().map(wiped).collect::<BTreeMap<_, _>>(), generated: false }
@@ -74,21 +86,21 @@ fn refusal(spec: Value, keys: Referred, ca: Referred) -> (Reason, String) {
 #[test]
 fn a_valid_integration_is_usable_with_the_active_key() {
     let usable = resolved(&integration(json!({})), good_keys(), Referred::Missing).unwrap().unwrap();
-    assert_eq!(
-        (usable.active.slot, usable.other.is_some(), usable.limits.share),
-        (KeySlot::Primary, false, None)
-    );
+    let credentials = &usable.terms.credentials;
+    assert_eq!((credentials.in_use(), credentials.other()), (key_id(1), None));
+    assert_eq!(usable.limits.share, None);
 
     let usable =
         resolved(&integration(both_keys("Secondary")), good_keys(), Referred::Missing).unwrap().unwrap();
-    assert_eq!((usable.active.slot, usable.other.unwrap().slot), (KeySlot::Secondary, KeySlot::Primary));
+    let credentials = &usable.terms.credentials;
+    assert_eq!((credentials.in_use(), credentials.other()), (key_id(2), Some(key_id(1))));
 
     let limited = integration(json!({
         "rateLimit": {"registrationsPerMinute": 30}, "rollout": {"paused": true, "maxPerMinute": 5}, "suspend": true,
     }));
     let usable = resolved(&limited, good_keys(), Referred::Missing).unwrap().unwrap();
     assert_eq!(
-        (usable.limits, usable.suspended),
+        (usable.limits, usable.terms.suspended),
         (Limits { share: Some(30), rollout: Some(5), paused: true }, true)
     );
 }
@@ -131,7 +143,7 @@ fn ca_bundles_are_found_and_bounded() {
     let large = "x".repeat(256 * 1024 + 1);
     assert_eq!(refusal(spec(), good_keys(), present(&[("ca.crt", &large)])).0, Reason::CaBundleInvalid);
     let usable = resolved(&integration(spec()), good_keys(), present(&[("ca.crt", "pem")])).unwrap().unwrap();
-    assert_eq!(usable.ca_bundle.as_deref(), Some(b"pem".as_slice()));
+    assert_eq!(usable.terms.instance.tls.ca_bundle.as_deref(), Some(b"pem".as_slice()));
 }
 
 #[test]
@@ -178,16 +190,30 @@ fn what_admission_cannot_see_is_refused() {
     }
 }
 
-fn view<'a>(usable: &'a Usable, counts: &'a Counts) -> View<'a> {
+/// DPS has accepted the credential in use.
+fn accepted() -> Health {
+    let mut health = Health::default();
+    health.configured(key_id(1), true, false);
+    health
+}
+
+/// DPS has refused the credential in use for every canary.
+fn refused() -> Health {
+    let (mut health, error) = (accepted(), DpsError::Unauthorized(Detail::default()));
+    for device in 0..CANARIES {
+        let answer = Answer { device, issuer: key_id(1), error: Some(&error), throttled: false };
+        health.answered(&answer, Instant::now());
+    }
+    health
+}
+
+fn view<'a>(usable: &'a Usable, health: &'a Health, counts: &'a Counts) -> View<'a> {
     View {
-        keys: Ok((&usable.active, usable.other.as_ref())),
+        credentials: Ok(&usable.terms.credentials),
         suspended: false,
-        fallback: false,
-        blocked: false,
         insufficient: None,
         reconcile_at: None,
-        accepted: true,
-        trouble: None,
+        health,
         throttled_until: None,
         counts: Some(counts),
     }
@@ -202,15 +228,15 @@ fn a_rotation_is_shown_while_devices_are_to_be_moved_and_keeps_its_beginning() {
         tokens_pending: pending,
         ..Counts::default()
     };
-    let started = render(&integration, &View { blocked: true, ..view(&usable, &counts(5)) }, NOW);
+    let started = render(&integration, &view(&usable, &refused(), &counts(5)), NOW);
     let shown = started.key_rotation.clone().unwrap();
     assert_eq!((shown.total, shown.pending, shown.excluded, shown.blocked), (10, 5, 2, true));
     integration.status = Some(started);
     let later = Timestamp::from_second(100).unwrap();
-    let on_the_way = render(&integration, &view(&usable, &counts(1)), later);
+    let on_the_way = render(&integration, &view(&usable, &accepted(), &counts(1)), later);
     assert_eq!(on_the_way.key_rotation.as_ref().unwrap().started_at.0, NOW);
     integration.status = Some(on_the_way);
-    assert_eq!(render(&integration, &view(&usable, &counts(0)), later).key_rotation, None);
+    assert_eq!(render(&integration, &view(&usable, &accepted(), &counts(0)), later).key_rotation, None);
 }
 
 #[test]
@@ -219,27 +245,80 @@ fn the_integrations_token_is_echoed_when_every_device_has_served_it() {
     integration.metadata.annotations =
         Some([("dps-operator.io/reprovision-requested-at".to_owned(), "1".to_owned())].into());
     let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
-    assert_eq!(usable.token.as_deref(), Some("1"));
+    assert_eq!(usable.terms.token.as_deref(), Some("1"));
     let pending = Counts { tokens_pending: 1, ..Counts::default() };
-    let echo =
-        |counts: &Counts| render(&integration, &view(&usable, counts), NOW).last_handled_reprovision_token;
+    let echo = |counts: &Counts| {
+        render(&integration, &view(&usable, &accepted(), counts), NOW).last_handled_reprovision_token
+    };
     assert_eq!(echo(&pending), None);
     assert_eq!(echo(&Counts::default()).as_deref(), Some("1"));
 }
 
-#[test]
-fn a_slot_that_was_found_to_work_is_remembered_for_exactly_this_spec_and_these_keys() {
+/// The integration as it stands after its primary key was refused, and the credentials asked for.
+fn fallen_back() -> (DpsIntegration, Credentials) {
     let mut integration = integration(both_keys("Primary"));
     let mut usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
-    let (primary, secondary) = (usable.active.clone(), usable.other.clone().unwrap());
-    (usable.active, usable.other) = (secondary.clone(), Some(primary.clone()));
-    let status = render(&integration, &View { fallback: true, ..view(&usable, &Counts::default()) }, NOW);
+    let asked_for = usable.terms.credentials.clone();
+    let mut health = refused();
+    assert_eq!(health.fall_back(key_id(2), false), Some(Swap::ToOther));
+    let error = None;
+    health.answered(&Answer { device: 1, issuer: key_id(2), error, throttled: false }, Instant::now());
+    usable.terms.credentials = asked_for.swapped().unwrap();
+    integration.status = Some(render(&integration, &view(&usable, &health, &Counts::default()), NOW));
+    (integration, asked_for)
+}
+
+#[test]
+fn a_slot_that_was_found_to_work_is_remembered_for_exactly_this_spec_and_these_keys() {
+    let (mut integration, asked_for) = fallen_back();
+    let status = integration.status.clone().unwrap();
     let ready = find(&status.conditions, ConditionType::Ready).unwrap();
     assert!(ready.status == "True" && ready.message.contains("other slot"), "{}", ready.message);
-    integration.status = Some(status);
-    assert!(has_fallen_back(&integration, &primary, &secondary));
+    let shown = serde_json::to_value(&status.credentials).unwrap();
+    assert_eq!((&shown["inUse"], &shown["working"]), (&json!("Secondary"), &json!("Secondary")));
+    assert!(has_fallen_back(&integration, &asked_for));
+    assert!(!has_fallen_back(&integration, &asked_for.swapped().unwrap()), "now the other slot is asked for");
     integration.metadata.generation = Some(4);
-    assert!(!has_fallen_back(&integration, &primary, &secondary));
+    assert!(!has_fallen_back(&integration, &asked_for));
+}
+
+#[test]
+fn a_fallback_is_remembered_by_its_field_and_not_by_the_text_of_a_message() {
+    let (mut integration, asked_for) = fallen_back();
+    for condition in &mut integration.status.as_mut().unwrap().conditions {
+        condition.message = "In other words.".to_owned();
+    }
+    assert!(has_fallen_back(&integration, &asked_for));
+    let credentials = integration.status.as_mut().unwrap().credentials.as_mut().unwrap();
+    credentials.in_use = Some(KeySlot::Primary);
+    assert!(!has_fallen_back(&integration, &asked_for));
+}
+
+/// What version 0.1.0 wrote: the field did not exist, and the message was what it went by.
+#[test]
+fn a_fallback_that_version_0_1_0_has_recorded_is_understood() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/fallback-0.1.0.json");
+    let mut integration: DpsIntegration =
+        serde_json::from_str(&std::fs::read_to_string(fixture).unwrap()).unwrap();
+    let asked_for =
+        resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap().terms.credentials;
+    assert!(integration.status.as_ref().unwrap().credentials.as_ref().unwrap().in_use.is_none());
+    assert!(has_fallen_back(&integration, &asked_for));
+    for condition in &mut integration.status.as_mut().unwrap().conditions {
+        condition.message = "The configuration is valid and nothing is known to be wrong.".to_owned();
+    }
+    assert!(!has_fallen_back(&integration, &asked_for));
+}
+
+#[test]
+fn a_field_that_did_not_exist_is_no_reason_to_write() {
+    let (mut integration, _) = fallen_back();
+    let wanted = integration.status.clone().unwrap();
+    let written = integration.status.as_mut().unwrap();
+    written.credentials.as_mut().unwrap().in_use = None;
+    assert!(is_equal(Some(written), &wanted));
+    written.credentials.as_mut().unwrap().in_use = Some(KeySlot::Primary);
+    assert!(!is_equal(Some(written), &wanted));
 }
 
 #[test]
@@ -247,11 +326,12 @@ fn checks_that_come_to_more_than_the_rate_are_spoken_of_beside_ready() {
     let integration = integration(json!({}));
     let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
     let counts = Counts::default();
-    let status = render(&integration, &View { insufficient: Some(600), ..view(&usable, &counts) }, NOW);
+    let status =
+        render(&integration, &View { insufficient: Some(600), ..view(&usable, &accepted(), &counts) }, NOW);
     assert!(is_true(&status.conditions, ConditionType::Ready));
     let condition = find(&status.conditions, ConditionType::QuotaInsufficient).unwrap();
     assert!(condition.status == "True" && condition.message.contains("600 calls"), "{}", condition.message);
-    let enough = render(&integration, &view(&usable, &counts), NOW);
+    let enough = render(&integration, &view(&usable, &accepted(), &counts), NOW);
     assert!(find(&enough.conditions, ConditionType::QuotaInsufficient).is_none());
 }
 
@@ -259,39 +339,39 @@ fn checks_that_come_to_more_than_the_rate_are_spoken_of_beside_ready() {
 fn acceptance_is_remembered_for_exactly_this_key_and_scope() {
     let mut integration = integration(both_keys("Primary"));
     let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
-    assert!(!was_accepted(&integration, &usable.active));
-    let status = render(&integration, &view(&usable, &Counts::default()), NOW);
+    let credentials = &usable.terms.credentials;
+    assert!(!was_accepted(&integration, credentials));
+    let status = render(&integration, &view(&usable, &accepted(), &Counts::default()), NOW);
     assert_eq!(status.accepted_id_scope.as_deref(), Some("0ne1"));
     integration.status = Some(status);
-    assert!(was_accepted(&integration, &usable.active));
-    assert!(!was_accepted(&integration, usable.other.as_ref().unwrap()));
+    assert!(was_accepted(&integration, credentials));
+    assert!(!was_accepted(&integration, &credentials.swapped().unwrap()));
     let changed = present(&[("primaryKey", &key(9)), ("secondaryKey", &key(2))]);
-    let other = resolved(&integration, changed, Referred::Missing).unwrap().unwrap();
-    assert!(!was_accepted(&integration, &other.active));
-    assert!(is_recorded(&integration, &usable.active) && !is_recorded(&integration, &other.active));
+    let other = resolved(&integration, changed, Referred::Missing).unwrap().unwrap().terms.credentials;
+    assert!(!was_accepted(&integration, &other));
+    assert!(is_recorded(&integration, credentials) && !is_recorded(&integration, &other));
     integration.metadata.generation = Some(4);
-    assert!(!is_recorded(&integration, &usable.active));
+    assert!(!is_recorded(&integration, credentials));
 }
 
 #[test]
 fn conditions_tell_the_worst_and_keep_what_is_known_of_the_keys() {
     let mut integration = integration(json!({}));
     let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
-    let counts = Counts::default();
-    let good = render(&integration, &view(&usable, &counts), NOW);
+    let (counts, healthy) = (Counts::default(), accepted());
+    let good = render(&integration, &view(&usable, &healthy, &counts), NOW);
     assert_eq!(reason_of(&good.conditions, ConditionType::Ready), Some(Reason::Available));
     assert_eq!(good.observed_generation, Some(3));
     integration.status = Some(good.clone());
 
-    let refused = Unusable::new(Reason::Unauthorized, "m");
-    let status = render(&integration, &View { trouble: Some(&refused), ..view(&usable, &counts) }, NOW);
+    let status = render(&integration, &view(&usable, &refused(), &counts), NOW);
     assert!(is_true(&status.conditions, ConditionType::Stalled));
     let missing = Unusable::new(Reason::KeySecretNotFound, "m");
-    let status =
-        render(&integration, &View { keys: Err(&missing), accepted: false, ..view(&usable, &counts) }, NOW);
+    let unusable = View { credentials: Err(&missing), ..view(&usable, &healthy, &counts) };
+    let status = render(&integration, &unusable, NOW);
     assert!(is_true(&status.conditions, ConditionType::Reconciling));
     assert_eq!(status.credentials, good.credentials);
-    let status = render(&integration, &View { suspended: true, ..view(&usable, &counts) }, NOW);
+    let status = render(&integration, &View { suspended: true, ..view(&usable, &healthy, &counts) }, NOW);
     let ready = find(&status.conditions, ConditionType::Ready).unwrap();
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "Suspended"));
 }
@@ -304,12 +384,16 @@ fn new_dates_say_nothing_new() {
         Counts::default(),
         Counts { devices: DeviceCounts { total: 1, ..DeviceCounts::default() }, ..Counts::default() },
     );
-    let before = render(&integration, &view(&usable, &none), NOW);
-    assert!(is_equal(Some(&before), &render(&integration, &view(&usable, &none), Timestamp::MAX)));
-    assert!(!is_equal(Some(&before), &render(&integration, &view(&usable, &one), NOW)));
+    let before = render(&integration, &view(&usable, &accepted(), &none), NOW);
+    assert!(is_equal(
+        Some(&before),
+        &render(&integration, &view(&usable, &accepted(), &none), Timestamp::MAX)
+    ));
+    assert!(!is_equal(Some(&before), &render(&integration, &view(&usable, &accepted(), &one), NOW)));
     assert!(!is_equal(None, &before));
-    let throttled =
-        |until| render(&integration, &View { throttled_until: Some(until), ..view(&usable, &none) }, NOW);
+    let throttled = |until| {
+        render(&integration, &View { throttled_until: Some(until), ..view(&usable, &accepted(), &none) }, NOW)
+    };
     assert!(!is_equal(Some(&before), &throttled(NOW)));
     assert!(is_equal(Some(&throttled(NOW)), &throttled(Timestamp::MAX)));
 }

@@ -19,8 +19,8 @@ impl Permit {
 
 impl Permits {
     /// Devices that wait, by lane.
-    pub fn waiting(&self) -> [usize; Lane::COUNT] {
-        self.waiting
+    pub fn waiting(&self) -> [(Lane, usize); Lane::COUNT] {
+        Lane::ALL.map(|lane| (lane, self.waiting[lane.index()]))
     }
 
     pub fn in_flight(&self) -> u32 {

@@ -1,17 +1,17 @@
-//! Who may call DPS next. Pure: time comes in as an argument, permits go out as return values, and
-//! nobody waits in a slot.
+//! Permits to call DPS. Pure: time comes in as an argument, permits go out as return values, and
+//! nothing waits in a slot.
 //!
 //! One bucket per id scope, because Azure limits an instance and an instance has several host
 //! names. Lanes are strict and work-conserving: a device that was never provisioned goes before one
 //! that a user changed, and that before work that concerns a whole fleet (in which those come last
-//! that have a key that DPS still takes); each lane takes whatever the others leave. DPS's 429 halves
-//! the rate, which is regained slowly, and closes the scope for as long as DPS asks; then one call goes
-//! ahead to see.
+//! that have a credential that DPS still takes); each lane takes whatever the others leave. DPS's 429
+//! halves the rate, which is regained slowly, and closes the scope for as long as DPS asks; then one
+//! call goes ahead to see.
 //!
-//! An integration whose key DPS has not accepted yet stays outside the bucket: one call in flight
-//! and six a minute of its own, so that a wrong key costs a handful of refusals and a stranger's
-//! integration cannot spend the scope's rate. The same narrow gate serves an instance that does
-//! not answer: one probe instead of a fleet of them.
+//! What is known of an integration's health comes in as a `Gate`: one whose credential DPS has not
+//! accepted stays outside the bucket, with one call in flight and six a minute of its own, so that a
+//! wrong key costs a handful of refusals and a stranger's integration cannot spend the scope's rate.
+//! An instance that does not answer gets one probe instead of a fleet of them.
 
 mod bucket;
 mod gauges;
@@ -63,6 +63,16 @@ impl Lane {
         self >= Self::Fleet
     }
 
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Changed => "changed",
+            Self::Fleet => "fleet",
+            Self::Last => "last",
+        }
+    }
+
     /// Its place among `ALL`.
     pub fn index(self) -> usize {
         self as usize
@@ -94,37 +104,36 @@ pub struct Permit {
     shared: bool,
 }
 
-/// How a permitted call ended, as far as the queue is concerned.
+/// What the end of a call says about the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// DPS accepted the key, whatever else it said.
-    Accepted,
-    /// 401.
-    Refused,
-    /// No HTTP answer.
-    Unreachable,
-    /// 5xx.
-    ServerError,
+pub enum Ended {
+    /// DPS admitted it.
+    Admitted,
     /// 429.
     Throttled { retry_after: Option<Duration> },
-    /// DPS answered, and that says nothing about the key.
-    Answered,
-    /// It was made, and what came of it does not concern the integration as it is now.
+    /// It says nothing.
     Unknown,
 }
 
-/// Why an integration's calls are narrowed down to one at a time.
+/// How the calls of an integration are limited beyond its share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Narrow {
-    /// DPS has not accepted this key yet.
-    Newcomer,
-    /// DPS refused the key, this many times in a row.
-    Refused(u32),
-    /// The instance did not answer, this many times in a row.
-    Down(u32),
+pub struct Gate {
+    /// The next call waits for the end of the one in flight.
+    pub one_at_a_time: bool,
+    /// Calls are paid from a small budget of its own and not from the rate of the scope.
+    pub own_budget: bool,
+    /// No call before this time.
+    pub not_before: Option<Instant>,
 }
 
-/// Where somebody waits.
+impl Gate {
+    /// As for an integration of which nothing is known.
+    pub const NEWCOMER: Self = Self { one_at_a_time: true, own_budget: true, not_before: None };
+    #[cfg(test)]
+    pub(crate) const OPEN: Self = Self { one_at_a_time: false, own_budget: false, not_before: None };
+}
+
+/// A place in a line.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     tenant: Tenant,
@@ -170,25 +179,24 @@ impl Permits {
         }
     }
 
-    /// Makes an integration known, or tells that its scope, key or route changed. Refusals and
-    /// outages of the past are forgotten: what changed may have mended them.
-    pub fn admit(&mut self, tenant: Tenant, scope: IdScope, accepted: bool, now: Instant) {
+    /// Makes an integration known, or tells that its scope, credential or route changed.
+    pub fn admit(&mut self, tenant: Tenant, scope: IdScope, gate: Gate, now: Instant) {
         self.leave_scope(tenant);
         let index = *self.scope_ids.entry(scope).or_insert_with(|| {
             self.scopes.push(Scope::new(self.per_minute, now));
             self.scopes.len() - 1
         });
         let member = self.members.entry(tenant).or_insert_with(|| Member::new(index, now));
-        member.admit(index, accepted, now);
+        member.admit(index, gate);
         for lane in member.rejoin() {
             self.scopes[index].join(tenant, lane);
         }
     }
 
-    /// Tells that DPS refused this very key before: it is tried after the first wait.
-    pub fn recall_refusal(&mut self, tenant: Tenant, now: Instant) {
+    /// Sets how the integration's calls are limited from now on.
+    pub fn set_gate(&mut self, tenant: Tenant, gate: Gate) {
         if let Some(member) = self.members.get_mut(&tenant) {
-            member.recall_refusal(now);
+            member.gate = gate;
         }
     }
 
@@ -345,31 +353,26 @@ impl Permits {
         self.place(waiter, Place { tenant, lane, ticket: self.next_front_ticket, since: now });
     }
 
-    /// DPS has accepted the key of a call that goes on: the others need not wait for its end.
-    pub fn accepted(&mut self, permit: Permit, now: Instant) {
-        self.scopes[permit.scope].answered(&permit);
-        if let Some(member) = self.members.get_mut(&permit.tenant) {
-            member.learn(permit.waiter, Outcome::Accepted, now);
-        }
+    /// DPS has admitted a call that goes on: if it was to show whether a pause is over, it is.
+    pub fn admitted(&mut self, permit: &Permit) {
+        self.scopes[permit.scope].answered(permit);
     }
 
-    /// True if somebody waits for the word that DPS has accepted this call.
+    /// True if others wait for the word that DPS has admitted this call.
     pub fn is_awaited(&self, permit: &Permit) -> bool {
-        self.narrow(permit.tenant).is_some() || self.scopes[permit.scope].is_probe(permit)
+        let one_at_a_time = self.members.get(&permit.tenant).is_some_and(|member| member.gate.one_at_a_time);
+        one_at_a_time || self.scopes[permit.scope].is_probe(permit)
     }
 
-    /// A permitted call has ended.
-    pub fn finished(&mut self, permit: Permit, outcome: Outcome, now: Instant) {
+    /// A call has ended.
+    pub fn finished(&mut self, permit: Permit, ended: Ended, now: Instant) {
         self.release(&permit);
         let scope = &mut self.scopes[permit.scope];
         scope.answered(&permit);
-        match outcome {
-            Outcome::Throttled { retry_after } => scope.throttled(&permit, retry_after, now),
-            Outcome::Accepted => scope.not_throttled(&permit),
-            _ => {}
-        }
-        if let Some(member) = self.members.get_mut(&permit.tenant) {
-            member.learn(permit.waiter, outcome, now);
+        match ended {
+            Ended::Throttled { retry_after } => scope.throttled(&permit, retry_after, now),
+            Ended::Admitted => scope.not_throttled(&permit),
+            Ended::Unknown => {}
         }
     }
 
@@ -380,11 +383,6 @@ impl Permits {
         if let Some(member) = self.members.get_mut(&permit.tenant) {
             member.in_flight = member.in_flight.saturating_sub(1);
         }
-    }
-
-    /// Why the integration's calls go one at a time, if they do.
-    pub fn narrow(&self, tenant: Tenant) -> Option<Narrow> {
-        self.members.get(&tenant).and_then(Member::narrow)
     }
 
     /// Until when DPS has asked this integration's scope to wait.

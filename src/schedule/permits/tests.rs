@@ -10,24 +10,24 @@ fn scope() -> IdScope {
     IdScope::parse("0ne1").unwrap()
 }
 
-fn queue(per_minute: u32, accepted: bool, waiters: u32) -> (Permits, Instant) {
+fn queue(per_minute: u32, gate: Gate, waiters: u32) -> (Permits, Instant) {
     let now = Instant::now();
     let mut queue = Permits::new(per_minute, 1000);
-    queue.admit(1, scope(), accepted, now);
+    queue.admit(1, scope(), gate, now);
     for waiter in 0..waiters {
         assert!(queue.enqueue(1, waiter, Lane::New, now));
     }
     (queue, now)
 }
 
-/// Grants everything that may be granted, each call ending at once with `outcome`, until `until`;
+/// Grants everything that may be granted, each call ending at once with `ended`, until `until`;
 /// returns the times of the grants.
-fn run(queue: &mut Permits, from: Instant, until: Instant, outcome: Outcome) -> Vec<Instant> {
+fn run(queue: &mut Permits, from: Instant, until: Instant, ended: Ended) -> Vec<Instant> {
     let (mut now, mut grants) = (from, Vec::new());
     while now < until {
         while let Some(permit) = queue.poll(now) {
             grants.push(now);
-            queue.finished(permit, outcome, now);
+            queue.finished(permit, ended, now);
         }
         now = queue.next_at().unwrap_or(until).max(now + Duration::from_millis(1));
     }
@@ -45,121 +45,11 @@ fn most_in_a_minute(grants: &[Instant]) -> usize {
     most
 }
 
-fn seconds(grants: &[Instant], from: Instant) -> Vec<u64> {
-    grants.iter().map(|grant| (*grant - from).as_secs()).collect()
-}
-
-#[test]
-fn an_integration_that_was_never_accepted_has_one_call_in_flight() {
-    let (mut queue, now) = queue(600, false, 5);
-    let permit = queue.poll(now).unwrap();
-    assert_eq!(queue.poll(now), None);
-    assert_eq!(queue.next_at(), None);
-    queue.finished(permit, Outcome::Accepted, now);
-    assert!(queue.poll(now).is_some() && queue.poll(now).is_some());
-}
-
-#[test]
-fn the_others_do_not_wait_for_the_end_of_the_first_operation() {
-    let (mut queue, now) = queue(600, false, 5);
-    let first = queue.poll(now).unwrap();
-    assert!(queue.is_awaited(&first));
-    queue.accepted(first, now);
-    assert!(queue.poll(now).is_some() && queue.poll(now).is_some());
-}
-
-#[test]
-fn a_wrong_key_costs_three_refusals_and_then_one_try_a_minute_and_longer() {
-    let (mut queue, now) = queue(600, false, 100);
-    let grants = run(&mut queue, now, now + MINUTE * 8, Outcome::Refused);
-    assert_eq!(seconds(&grants, now), [0, 0, 0, 60, 180, 420]);
-    assert_eq!(queue.narrow(1), Some(Narrow::Refused(6)));
-}
-
-#[test]
-fn a_refusal_from_before_the_start_costs_no_new_canaries() {
-    let (mut queue, now) = queue(600, false, 10);
-    queue.recall_refusal(1, now);
-    let grants = run(&mut queue, now, now + MINUTE * 4, Outcome::Refused);
-    assert_eq!(seconds(&grants, now), [60, 180]);
-}
-
-#[test]
-fn a_changed_key_is_tried_at_once() {
-    let (mut queue, now) = queue(600, false, 10);
-    run(&mut queue, now, now + MINUTE, Outcome::Refused);
-    assert_eq!(queue.poll(now + MINUTE / 2), None);
-    for change in 0..5 {
-        // Also by somebody who pastes one wrong key after the other.
-        let at = now + MINUTE / 2 + Duration::from_millis(change);
-        queue.admit(1, scope(), false, at);
-        let permit = queue.poll(at).unwrap();
-        queue.finished(permit, Outcome::Refused, at);
-    }
-}
-
-#[test]
-fn an_instance_that_does_not_answer_is_probed_by_one_device_with_growing_waits() {
-    let (mut queue, now) = queue(600, true, 100);
-    let grants = run(&mut queue, now, now + MINUTE, Outcome::Unreachable);
-    assert_eq!(seconds(&grants, now), [0, 5, 15, 35]);
-    let later = now + MINUTE * 2;
-    let permit = queue.poll(later).unwrap();
-    queue.finished(permit, Outcome::Accepted, later);
-    assert_eq!(queue.narrow(1), None);
-}
-
-#[test]
-fn any_answer_shows_that_an_instance_is_there_again() {
-    let (mut queue, now) = queue(600, true, 100);
-    let permit = queue.poll(now).unwrap();
-    queue.finished(permit, Outcome::Unreachable, now);
-    let later = now + MINUTE;
-    let permit = queue.poll(later).unwrap();
-    queue.finished(permit, Outcome::Unknown, later);
-    assert_eq!(queue.narrow(1), Some(Narrow::Down(1)));
-    let permit = queue.poll(later).unwrap();
-    queue.finished(permit, Outcome::Answered, later);
-    assert_eq!(queue.narrow(1), None);
-}
-
-#[test]
-fn calls_that_fail_together_count_as_one_outage() {
-    let (mut queue, now) = queue(60_000, true, 100);
-    let permits: Vec<_> = (0..100).map(|_| queue.poll(now).unwrap()).collect();
-    permits.into_iter().for_each(|permit| queue.finished(permit, Outcome::Unreachable, now));
-    assert_eq!(queue.narrow(1), Some(Narrow::Down(1)));
-}
-
-#[test]
-fn one_device_that_is_refused_again_and_again_does_not_condemn_an_accepted_key() {
-    let (mut queue, now) = queue(60_000, true, 1);
-    for minute in 0..5 {
-        let at = now + MINUTE * minute;
-        let permit = queue.poll(at).unwrap();
-        queue.finished(permit, Outcome::Refused, at);
-        assert!(queue.enqueue(1, permit.waiter, Lane::New, at));
-    }
-    assert_eq!(queue.narrow(1), Some(Narrow::Refused(1)));
-}
-
-#[test]
-fn two_devices_that_are_refused_in_turn_do_not_condemn_an_accepted_key_either() {
-    let (mut queue, now) = queue(60_000, true, 0);
-    for (minute, waiter) in [0, 1, 0, 1, 0].into_iter().enumerate() {
-        let at = now + MINUTE * u32::try_from(minute).unwrap();
-        queue.enqueue(1, waiter, Lane::New, at);
-        let permit = queue.poll(at).unwrap();
-        queue.finished(permit, Outcome::Refused, at);
-    }
-    assert_eq!(queue.narrow(1), Some(Narrow::Refused(2)));
-}
-
 #[test]
 fn a_probe_that_was_not_used_leaves_the_next_call_to_be_one() {
-    let (mut queue, now) = queue(600, true, 10);
+    let (mut queue, now) = queue(600, Gate::OPEN, 10);
     let permit = queue.poll(now).unwrap();
-    queue.finished(permit, Outcome::Throttled { retry_after: Some(MINUTE) }, now);
+    queue.finished(permit, Ended::Throttled { retry_after: Some(MINUTE) }, now);
     let later = now + MINUTE;
     let probe = queue.poll(later).unwrap();
     queue.unused(probe);
@@ -169,8 +59,8 @@ fn a_probe_that_was_not_used_leaves_the_next_call_to_be_one() {
 
 #[test]
 fn a_permit_that_was_not_used_costs_nothing() {
-    for accepted in [false, true] {
-        let (mut queue, now) = queue(600, accepted, 1000);
+    for gate in [Gate::NEWCOMER, Gate::OPEN] {
+        let (mut queue, now) = queue(600, gate, 1000);
         for _ in 0..900 {
             let permit = queue.poll(now).unwrap();
             queue.unused(permit);
@@ -180,14 +70,14 @@ fn a_permit_that_was_not_used_costs_nothing() {
 
 #[test]
 fn a_newcomers_permit_does_not_refill_the_shared_bucket() {
-    let (mut queue, now) = queue(120, true, 100);
-    queue.admit(2, scope(), false, now);
+    let (mut queue, now) = queue(120, Gate::OPEN, 100);
+    queue.admit(2, scope(), Gate::NEWCOMER, now);
     queue.enqueue(2, 1000, Lane::New, now);
     while let Some(permit) = queue.poll(now) {
         if permit.tenant == 1 {
-            queue.finished(permit, Outcome::Accepted, now);
+            queue.finished(permit, Ended::Admitted, now);
         } else {
-            queue.accepted(permit, now);
+            queue.set_gate(2, Gate::OPEN);
             queue.unused(permit);
         }
     }
@@ -196,7 +86,7 @@ fn a_newcomers_permit_does_not_refill_the_shared_bucket() {
 
 #[test]
 fn a_permit_that_was_held_too_long_is_not_used_and_its_device_is_next() {
-    let (mut queue, now) = queue(600, true, 3);
+    let (mut queue, now) = queue(600, Gate::OPEN, 3);
     let first = queue.poll(now).unwrap();
     assert!(queue.is_fresh(&first, now + FRESH));
     let late = now + FRESH * 2;
@@ -206,22 +96,12 @@ fn a_permit_that_was_held_too_long_is_not_used_and_its_device_is_next() {
 }
 
 #[test]
-fn a_single_server_error_does_not_slow_the_others_down_and_three_in_a_row_do() {
-    let (mut queue, now) = queue(600, true, 10);
-    for expected in [None, None, Some(Narrow::Down(1))] {
-        let permit = queue.poll(now).unwrap();
-        queue.finished(permit, Outcome::ServerError, now);
-        assert_eq!(queue.narrow(1), expected);
-    }
-}
-
-#[test]
 fn throttling_pauses_the_whole_scope_for_as_long_as_dps_asks() {
-    let (mut queue, now) = queue(600, true, 10);
-    queue.admit(2, scope(), true, now);
+    let (mut queue, now) = queue(600, Gate::OPEN, 10);
+    queue.admit(2, scope(), Gate::OPEN, now);
     queue.enqueue(2, 99, Lane::New, now);
     let permit = queue.poll(now).unwrap();
-    queue.finished(permit, Outcome::Throttled { retry_after: Some(MINUTE) }, now);
+    queue.finished(permit, Ended::Throttled { retry_after: Some(MINUTE) }, now);
     assert_eq!(queue.poll(now + MINUTE / 2), None);
     assert_eq!(queue.next_at(), Some(now + MINUTE));
     assert!(queue.poll(now + MINUTE).is_some());
@@ -229,68 +109,68 @@ fn throttling_pauses_the_whole_scope_for_as_long_as_dps_asks() {
 
 #[test]
 fn after_a_pause_one_call_goes_ahead_and_it_is_the_most_urgent_one() {
-    let (mut queue, now) = queue(600, true, 0);
+    let (mut queue, now) = queue(600, Gate::OPEN, 0);
     (0..10).for_each(|waiter| assert!(queue.enqueue(1, waiter, Lane::Fleet, now)));
     let permit = queue.poll(now).unwrap();
-    queue.finished(permit, Outcome::Throttled { retry_after: Some(MINUTE) }, now);
+    queue.finished(permit, Ended::Throttled { retry_after: Some(MINUTE) }, now);
     queue.enqueue(1, 99, Lane::New, now);
     let later = now + MINUTE;
     let probe = queue.poll(later).unwrap();
     assert_eq!((probe.waiter, queue.is_awaited(&probe)), (99, true));
     assert_eq!((queue.poll(later), queue.next_at()), (None, None));
-    queue.accepted(probe, later);
+    queue.admitted(&probe);
     assert!(queue.poll(later).is_some());
 }
 
 /// With nothing but 429 for answers it is never taken for a scope that goes on, however long the pauses.
 #[test]
 fn a_scope_that_dps_keeps_throttling_uses_none_of_its_rate_until_a_call_goes_through() {
-    let (mut queue, mut now) = queue(600, true, 100);
+    let (mut queue, mut now) = queue(600, Gate::OPEN, 100);
     assert_eq!(queue.slowest(now), 1.0);
     let mut permit = queue.poll(now).unwrap();
     for _ in 0..20 {
-        queue.finished(permit, Outcome::Throttled { retry_after: None }, now);
+        queue.finished(permit, Ended::Throttled { retry_after: None }, now);
         assert_eq!(queue.slowest(now), 0.0);
         now = queue.next_at().unwrap();
         permit = queue.poll(now).unwrap();
         assert_eq!(queue.slowest(now), 0.0, "one call finds out");
     }
-    queue.finished(permit, Outcome::Accepted, now);
+    queue.finished(permit, Ended::Admitted, now);
     assert!(queue.slowest(now) > 0.0);
 }
 
 #[test]
 fn throttling_halves_the_rate_once_for_all_calls_that_were_in_flight_and_it_is_regained() {
     let rate = |throttled: u32| {
-        let (mut queue, now) = queue(60_000, true, 60_000);
+        let (mut queue, now) = queue(60_000, Gate::OPEN, 60_000);
         let permits: Vec<_> = (0..throttled).map(|_| queue.poll(now).unwrap()).collect();
         for permit in permits {
-            queue.finished(permit, Outcome::Throttled { retry_after: Some(Duration::ZERO) }, now);
+            queue.finished(permit, Ended::Throttled { retry_after: Some(Duration::ZERO) }, now);
         }
-        run(&mut queue, now, now + Duration::from_secs(10), Outcome::Accepted).len()
+        run(&mut queue, now, now + Duration::from_secs(10), Ended::Admitted).len()
     };
     let (full, once, many) = (rate(0), rate(1), rate(100));
     assert!(once * 2 < full + full / 5 && once * 2 > full - full / 5, "{once} of {full}");
     assert!(many.abs_diff(once) <= 100, "{many} and {once}");
 
-    let (mut queue, now) = queue(600, true, 100_000);
+    let (mut queue, now) = queue(600, Gate::OPEN, 100_000);
     let mut at = now;
     for _ in 0..20 {
         let permit = queue.poll(at).unwrap();
-        queue.finished(permit, Outcome::Throttled { retry_after: Some(Duration::ZERO) }, at);
+        queue.finished(permit, Ended::Throttled { retry_after: Some(Duration::ZERO) }, at);
         at += MINUTE / 4;
     }
-    let slow = run(&mut queue, at, at + MINUTE, Outcome::Accepted).len();
+    let slow = run(&mut queue, at, at + MINUTE, Ended::Admitted).len();
     let regained = at + MINUTE * 15;
-    run(&mut queue, at + MINUTE, regained, Outcome::Accepted);
-    let fast = run(&mut queue, regained, regained + MINUTE, Outcome::Accepted).len();
+    run(&mut queue, at + MINUTE, regained, Ended::Admitted);
+    let fast = run(&mut queue, regained, regained + MINUTE, Ended::Admitted).len();
     assert!(slow < 200 && fast > 550, "{slow} and {fast}");
 }
 
 #[test]
 fn integrations_of_one_scope_take_turns() {
-    let (mut queue, now) = queue(600, true, 5);
-    queue.admit(2, scope(), true, now);
+    let (mut queue, now) = queue(600, Gate::OPEN, 5);
+    queue.admit(2, scope(), Gate::OPEN, now);
     (0..5).for_each(|waiter| assert!(queue.enqueue(2, 100 + waiter, Lane::New, now)));
     let tenants: Vec<_> = (0..4).map(|_| queue.poll(now).unwrap().tenant).collect();
     assert_eq!(tenants, [1, 2, 1, 2]);
@@ -300,29 +180,29 @@ fn integrations_of_one_scope_take_turns() {
 
 #[test]
 fn a_share_lowers_the_rate_of_one_integration() {
-    let (mut queue, now) = queue(600, true, 200);
+    let (mut queue, now) = queue(600, Gate::OPEN, 200);
     queue.limit(1, Limits { share: Some(30), ..Limits::default() }, now);
-    let grants = run(&mut queue, now, now + MINUTE * 2, Outcome::Accepted);
+    let grants = run(&mut queue, now, now + MINUTE * 2, Ended::Admitted);
     assert!(most_in_a_minute(&grants) <= 30, "{}", most_in_a_minute(&grants));
     assert!(grants.len() >= 50, "{}", grants.len());
 }
 
 #[test]
 fn a_rollout_is_held_or_slowed_and_nobody_else_is() {
-    let (mut queue, now) = queue(600, true, 0);
+    let (mut queue, now) = queue(600, Gate::OPEN, 0);
     (0..200).for_each(|waiter| assert!(queue.enqueue(1, waiter, Lane::Fleet, now)));
     queue.limit(1, Limits { paused: true, ..Limits::default() }, now);
     assert_eq!((queue.poll(now), queue.next_at()), (None, None));
     queue.enqueue(1, 999, Lane::Changed, now);
     assert_eq!(queue.poll(now).map(|permit| permit.waiter), Some(999));
     queue.limit(1, Limits { rollout: Some(60), ..Limits::default() }, now);
-    let grants = run(&mut queue, now, now + MINUTE, Outcome::Accepted);
+    let grants = run(&mut queue, now, now + MINUTE, Ended::Admitted);
     assert!((55..=60).contains(&grants.len()), "{}", grants.len());
 }
 
 #[test]
 fn lanes_are_strict_and_a_device_can_be_moved_up() {
-    let (mut queue, now) = queue(600, true, 0);
+    let (mut queue, now) = queue(600, Gate::OPEN, 0);
     for (waiter, lane) in
         [(0, Lane::Last), (1, Lane::Fleet), (2, Lane::Changed), (3, Lane::New), (4, Lane::Fleet)]
     {
@@ -338,7 +218,7 @@ fn lanes_are_strict_and_a_device_can_be_moved_up() {
 
 #[test]
 fn who_has_left_is_not_granted_anything() {
-    let (mut queue, now) = queue(600, true, 2);
+    let (mut queue, now) = queue(600, Gate::OPEN, 2);
     queue.leave(0);
     assert_eq!(queue.waiters(1), [1]);
     assert_eq!(queue.poll(now).map(|permit| permit.waiter), Some(1));
@@ -351,8 +231,8 @@ fn who_has_left_is_not_granted_anything() {
 fn operations_in_flight_are_bounded_and_one_scope_does_not_use_them_up() {
     let now = Instant::now();
     let mut queue = Permits::new(6000, 4);
-    queue.admit(1, scope(), true, now);
-    queue.admit(2, IdScope::parse("0ne2").unwrap(), true, now);
+    queue.admit(1, scope(), Gate::OPEN, now);
+    queue.admit(2, IdScope::parse("0ne2").unwrap(), Gate::OPEN, now);
     (0..9).for_each(|waiter| assert!(queue.enqueue(1, waiter, Lane::New, now)));
     let first = queue.poll(now).unwrap();
     assert!(queue.poll(now).is_some() && queue.poll(now).is_some());
@@ -369,10 +249,10 @@ proptest! {
     fn never_above_the_limit_in_any_sliding_minute_and_everyone_is_served(
         limit in 2_u32..400, waiters in 1_u32..600, minutes in 1_u32..4,
     ) {
-        let (mut queue, now) = queue(limit, true, waiters);
+        let (mut queue, now) = queue(limit, Gate::OPEN, waiters);
         let steady = limit - (limit / 30).max(1);
         let long = now + Duration::from_secs(62) * (waiters / steady + 1 + minutes);
-        let grants = run(&mut queue, now, long, Outcome::Accepted);
+        let grants = run(&mut queue, now, long, Ended::Admitted);
         prop_assert!(most_in_a_minute(&grants) <= limit as usize);
         prop_assert_eq!(grants.len(), waiters as usize);
     }

@@ -33,7 +33,7 @@ pub struct IntegrationGauges {
 
 /// Devices of a namespace whose integration does not exist or does not admit them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Strays {
+pub struct Unserved {
     pub namespace: String,
     pub devices: usize,
 }
@@ -49,7 +49,7 @@ pub struct Rotation {
 /// Makes the series when they are asked for, so that those of an integration that is gone are gone.
 #[derive(Clone, Debug)]
 pub(super) struct FleetCollector {
-    seen: Arc<Mutex<(Vec<IntegrationGauges>, Vec<Strays>)>>,
+    seen: Arc<Mutex<(Vec<IntegrationGauges>, Vec<Unserved>)>>,
     descriptions: Arc<[Desc]>,
 }
 
@@ -63,7 +63,7 @@ struct Families {
     rotation_devices: IntGaugeVec,
     rotation_pending: IntGaugeVec,
     rotation_blocked: IntGaugeVec,
-    strays: IntGaugeVec,
+    unserved: IntGaugeVec,
     hidden: IntGaugeVec,
 }
 
@@ -74,7 +74,7 @@ impl Families {
             IntGaugeVec::new(Opts::new(name, help).namespace("dps_operator"), &labels)
         };
         let hidden = Opts::new("integrations_not_shown", "Integrations that are left out of these metrics.");
-        let strays = Opts::new(
+        let unserved = Opts::new(
             "devices_without_integration",
             "Devices of a namespace whose integration does not exist or does not admit them.",
         );
@@ -108,14 +108,14 @@ impl Families {
                 "1 while DPS refuses the new key and nothing is rolled out.",
                 &[],
             )?,
-            strays: IntGaugeVec::new(strays.namespace("dps_operator"), &["namespace"])?,
+            unserved: IntGaugeVec::new(unserved.namespace("dps_operator"), &["namespace"])?,
             hidden: IntGaugeVec::new(hidden.namespace("dps_operator"), &[])?,
         })
     }
 
     fn all(&self) -> [&IntGaugeVec; 11] {
         let Self { ready, devices, assigned, hubs, failures, .. } = self;
-        let Self { fallback, rotation_devices, rotation_pending, rotation_blocked, strays, hidden, .. } =
+        let Self { fallback, rotation_devices, rotation_pending, rotation_blocked, unserved, hidden, .. } =
             self;
         [
             ready,
@@ -127,7 +127,7 @@ impl Families {
             rotation_devices,
             rotation_pending,
             rotation_blocked,
-            strays,
+            unserved,
             hidden,
         ]
     }
@@ -159,8 +159,8 @@ impl FleetCollector {
         Ok(Self { seen: Arc::default(), descriptions })
     }
 
-    pub(super) fn set(&self, integrations: Vec<IntegrationGauges>, strays: Vec<Strays>) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (integrations, strays);
+    pub(super) fn set(&self, integrations: Vec<IntegrationGauges>, unserved: Vec<Unserved>) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (integrations, unserved);
     }
 }
 
@@ -172,12 +172,12 @@ impl Collector for FleetCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let Ok(families) = Families::new() else { return Vec::new() };
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let (integrations, strays) = &*seen;
+        let (integrations, unserved) = &*seen;
         integrations.iter().take(INTEGRATIONS_SHOWN).for_each(|integration| families.add(integration));
         let hidden = integrations.len().saturating_sub(INTEGRATIONS_SHOWN);
         let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
-        for of in strays.iter().take(NAMESPACES_SHOWN) {
-            families.strays.with_label_values(&[&of.namespace]).set(number(of.devices));
+        for of in unserved.iter().take(NAMESPACES_SHOWN) {
+            families.unserved.with_label_values(&[&of.namespace]).set(number(of.devices));
         }
         families.hidden.with_label_values::<&str>(&[]).set(number(hidden));
         let collected = families.all().into_iter().flat_map(Collector::collect);

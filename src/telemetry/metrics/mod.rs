@@ -9,7 +9,7 @@ use prometheus::{
 };
 
 use self::fleet::FleetCollector;
-pub use self::fleet::{IntegrationGauges, Rotation, Strays};
+pub use self::fleet::{IntegrationGauges, Rotation, Unserved};
 use super::api_requests::{OUTCOMES, WRITES};
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ const DPS_SECONDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.
 const WAIT_SECONDS: [f64; 10] = [0.01, 0.1, 1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0];
 
 /// How the queues stand.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueueGauges {
-    /// Waiting devices by lane: new, changed, fleet, last.
-    pub waiting: [usize; 4],
+    /// Waiting devices by lane.
+    pub waiting: Vec<(&'static str, usize)>,
     pub in_flight: u32,
     /// Id scopes in which DPS has asked to wait.
     pub throttled_scopes: usize,
@@ -30,8 +30,17 @@ pub struct QueueGauges {
     pub rate_factor: f64,
 }
 
-/// The lanes by their names in metrics.
-pub const LANES: [&str; 4] = ["new", "changed", "fleet", "last"];
+/// What labels may say that is not known here.
+#[derive(Clone, Copy, Debug)]
+pub struct Labels<'a> {
+    /// Lanes of the line for permits.
+    pub lanes: &'a [&'a str],
+    /// Kinds of objects that are watched.
+    pub kinds: &'a [&'a str],
+    /// Requests to DPS, and what may come of them.
+    pub operations: &'a [&'a str],
+    pub outcomes: &'a [&'a str],
+}
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -140,25 +149,26 @@ impl Metrics {
 
     /// A series that is there from the start shows its first increase.
     fn begin_at_zero(&self) {
-        for lane in LANES {
-            self.queue_waiting.with_label_values(&[lane]).set(0);
-            self.permits.with_label_values(&[lane]);
-            self.queue_wait.with_label_values(&[lane]);
-        }
         for (verb, resource) in WRITES {
             for outcome in OUTCOMES {
                 self.api_requests.with_label_values(&[verb, resource, outcome]);
             }
             self.write_conflicts.with_label_values(&[resource]);
         }
-        for kind in ["dpsintegrations", "provisioneddevices", "secrets"] {
-            self.watch_synced.with_label_values(&[kind]).set(0);
-        }
         self.rate_factor.set(1.0);
     }
 
-    /// The same for requests to DPS, whose words are not known here.
-    pub fn dps_begins_at_zero(&self, operations: &[&str], outcomes: &[&str]) {
+    /// The same for series whose labels are not known here.
+    pub fn series_begin_at_zero(&self, labels: &Labels<'_>) {
+        let Labels { lanes, kinds, operations, outcomes } = *labels;
+        for lane in lanes {
+            self.queue_waiting.with_label_values(&[*lane]).set(0);
+            self.permits.with_label_values(&[*lane]);
+            self.queue_wait.with_label_values(&[*lane]);
+        }
+        for kind in kinds {
+            self.watch_synced.with_label_values(&[*kind]).set(0);
+        }
         for operation in operations {
             self.dps_seconds.with_label_values(&[*operation]);
             for outcome in outcomes {
@@ -186,20 +196,18 @@ impl Metrics {
     }
 
     pub fn queue(&self, gauges: &QueueGauges) {
-        for (lane, waiting) in LANES.iter().zip(gauges.waiting) {
-            self.queue_waiting.with_label_values(&[lane]).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        for (lane, waiting) in &gauges.waiting {
+            self.queue_waiting.with_label_values(&[*lane]).set(i64::try_from(*waiting).unwrap_or(i64::MAX));
         }
         self.in_flight.set(i64::from(gauges.in_flight));
         self.throttled_scopes.set(i64::try_from(gauges.throttled_scopes).unwrap_or(i64::MAX));
         self.rate_factor.set(gauges.rate_factor);
     }
 
-    /// A device got leave to call DPS; `lane` is its place in `LANES`.
-    pub fn granted(&self, lane: usize, waited: Duration) {
-        if let Some(lane) = LANES.get(lane) {
-            self.permits.with_label_values(&[lane]).inc();
-            self.queue_wait.with_label_values(&[lane]).observe(waited.as_secs_f64());
-        }
+    /// A device got a permit to call DPS.
+    pub fn granted(&self, lane: &str, waited: Duration) {
+        self.permits.with_label_values(&[lane]).inc();
+        self.queue_wait.with_label_values(&[lane]).observe(waited.as_secs_f64());
     }
 
     /// DPS answered a request, or did not.
@@ -232,13 +240,13 @@ impl Metrics {
         self.events_dropped.inc();
     }
 
-    pub fn looked(&self, took: Duration) {
+    pub fn turn_took(&self, took: Duration) {
         self.look_seconds.observe(took.as_secs_f64());
     }
 
     /// What is known now of all integrations, and of namespaces that have devices without one.
-    pub fn fleet(&self, integrations: Vec<IntegrationGauges>, strays: Vec<Strays>) {
-        self.fleet.set(integrations, strays);
+    pub fn fleet(&self, integrations: Vec<IntegrationGauges>, unserved: Vec<Unserved>) {
+        self.fleet.set(integrations, unserved);
     }
 }
 

@@ -16,8 +16,20 @@ fn gauges(number: usize) -> IntegrationGauges {
     }
 }
 
-fn strays(number: usize) -> Strays {
-    Strays { namespace: format!("tenant-{number}"), devices: 2 }
+/// With labels as the engine names them.
+fn metrics() -> Metrics {
+    let metrics = Metrics::new().unwrap();
+    metrics.series_begin_at_zero(&Labels {
+        lanes: &["new", "changed", "fleet", "last"],
+        kinds: &["dpsintegrations", "provisioneddevices", "secrets"],
+        operations: &["register"],
+        outcomes: &["throttled", "unavailable"],
+    });
+    metrics
+}
+
+fn unserved(number: usize) -> Unserved {
+    Unserved { namespace: format!("tenant-{number}"), devices: 2 }
 }
 
 fn line<'a>(text: &'a str, start: &str) -> &'a str {
@@ -26,8 +38,8 @@ fn line<'a>(text: &'a str, start: &str) -> &'a str {
 
 #[test]
 fn the_fleet_is_shown_by_integration_and_what_is_gone_is_not() {
-    let metrics = Metrics::new().unwrap();
-    metrics.fleet(vec![gauges(1)], vec![strays(1)]);
+    let metrics = metrics();
+    metrics.fleet(vec![gauges(1)], vec![unserved(1)]);
     let text = metrics.text().unwrap();
     let labels = r#"{integration="factory-1",namespace="fleet""#;
     assert_eq!(
@@ -52,9 +64,9 @@ fn the_fleet_is_shown_by_integration_and_what_is_gone_is_not() {
 
 #[test]
 fn the_number_of_series_is_bounded_however_many_integrations_there_are() {
-    let metrics = Metrics::new().unwrap();
-    let strays = (0..NAMESPACES_SHOWN + 7).map(strays).collect();
-    metrics.fleet((0..INTEGRATIONS_SHOWN + 7).map(gauges).collect(), strays);
+    let metrics = metrics();
+    let unserved = (0..NAMESPACES_SHOWN + 7).map(unserved).collect();
+    metrics.fleet((0..INTEGRATIONS_SHOWN + 7).map(gauges).collect(), unserved);
     let text = metrics.text().unwrap();
     assert_eq!(line(&text, "dps_operator_integrations_not_shown"), "dps_operator_integrations_not_shown 7");
     let shown = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
@@ -64,11 +76,11 @@ fn the_number_of_series_is_bounded_however_many_integrations_there_are() {
 
 #[test]
 fn calls_and_requests_are_counted_by_what_came_of_them_conflicts_and_throttling_too() {
-    let metrics = Metrics::new().unwrap();
+    let metrics = metrics();
     metrics.dps_request("register", "throttled", Duration::from_millis(20));
     metrics.api_request("update", "provisioneddevices/status", "conflict");
     metrics.api_request("watch", "secrets", "success");
-    metrics.granted(0, Duration::from_secs(2));
+    metrics.granted("new", Duration::from_secs(2));
     let text = metrics.text().unwrap();
     for expected in [
         "dps_operator_throttled_total 1",
@@ -86,8 +98,7 @@ fn calls_and_requests_are_counted_by_what_came_of_them_conflicts_and_throttling_
 /// rate() does not see the increase with which a series begins.
 #[test]
 fn what_alerts_count_is_there_before_anything_has_happened() {
-    let metrics = Metrics::new().unwrap();
-    metrics.dps_begins_at_zero(&["register"], &["throttled", "unavailable"]);
+    let metrics = metrics();
     let text = metrics.text().unwrap();
     for expected in [
         r#"dps_operator_dps_requests_total{operation="register",outcome="unavailable"} 0"#,
@@ -104,9 +115,9 @@ fn what_alerts_count_is_there_before_anything_has_happened() {
 /// docs/monitoring.md tells of every metric, and the chart's alerts and dashboard ask for no other.
 #[test]
 fn every_metric_is_documented() {
-    let metrics = Metrics::new().unwrap();
-    metrics.fleet(vec![gauges(1)], vec![strays(1)]);
-    metrics.granted(0, Duration::ZERO);
+    let metrics = metrics();
+    metrics.fleet(vec![gauges(1)], vec![unserved(1)]);
+    metrics.granted("new", Duration::ZERO);
     metrics.dps_request("register", "success", Duration::ZERO);
     metrics.operation_failed("Disabled");
     metrics.api_request("create", "secrets", "conflict");

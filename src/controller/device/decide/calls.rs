@@ -1,20 +1,20 @@
 //! When DPS has to be called, and why it is not called now.
 
-use super::{Call, Considered, Decision, Step, Verdict, not_ready, registered_hash};
+use super::{Call, Decision, Delay, Step, Subject, Verdict, not_ready, registered_hash};
 use crate::api::conditions::Reason;
 use crate::api::names::RECONCILE_REQUESTED_AT;
-use crate::controller::device::facts::{Asked, FailedWork};
+use crate::controller::device::facts::{FailedWork, Trigger};
 use crate::controller::device::settings::annotation;
 use crate::schedule::permits::Lane;
 
 const QUEUED: &str = "The device waits for its turn: DPS admits only so many registrations a minute.";
 
-impl Considered<'_> {
-    pub(super) fn call(&self) -> Option<Decision> {
+impl Subject<'_> {
+    pub(super) fn call_due(&self) -> Option<Decision> {
         let (call, lane) = self.why()?;
         let stranded = self.stranded();
         let backing_off = self.backing_off(FailedWork::Registration);
-        let held = self.snapshot.device.spec.suspend || self.ready.suspended || backing_off.is_some();
+        let held = self.snapshot.device.spec.suspend || self.target.suspended || backing_off.is_some();
         // What a user asks of the Secret does not wait for DPS, unless both belong together.
         if (held || (lane >= Lane::Fleet && !self.is_observed()))
             && let Some(write) = self.secret_to_write_from_known_key()
@@ -24,10 +24,10 @@ impl Considered<'_> {
         if self.snapshot.device.spec.suspend {
             return Some(stranded.unwrap_or_else(|| self.suspended()));
         }
-        if self.ready.suspended && stranded.is_some() {
+        if self.target.suspended && stranded.is_some() {
             return stranded;
         }
-        if self.ready.suspended {
+        if self.target.suspended {
             return Some(Decision { verdict: self.held_up(), ..Decision::rest() });
         }
         if let Some(waiting) = backing_off {
@@ -41,14 +41,14 @@ impl Considered<'_> {
             return Some(Decision { verdict: Some(failed), ..step });
         }
         let queued = || Verdict { reason: Reason::Queued, message: QUEUED.to_owned() };
-        let told = self.snapshot.waited_long && !self.snapshot.facts.provisioned();
-        Some(Decision { verdict: self.held_up().or_else(|| told.then(queued)), ..step })
+        let queued = self.is_delayed(Delay::Queued).then(queued);
+        Some(Decision { verdict: self.held_up().or(queued), ..step })
     }
 
     /// Which call is needed and how urgent it is; `None` when none is.
     fn why(&self) -> Option<(Call, Lane)> {
         if self.registered().is_none() {
-            let looks = self.settings.looks_first && self.snapshot.facts.asked != Some(Asked::NotFound);
+            let looks = self.settings.looks_first && self.snapshot.facts.trigger != Some(Trigger::NotFound);
             return Some((if looks { Call::Lookup } else { Call::Register }, Lane::New));
         }
         if let Some(lane) = self.asked_to_register() {
@@ -63,16 +63,16 @@ impl Considered<'_> {
         if self.asked_to_look() {
             return Some((Call::Lookup, Lane::Changed));
         }
-        (self.snapshot.facts.asked == Some(Asked::Look)).then_some((Call::Lookup, Lane::Fleet))
+        (self.snapshot.facts.trigger == Some(Trigger::DriftCheck)).then_some((Call::Lookup, Lane::Fleet))
     }
 
     /// Tokens are the one reason that counts with every policy.
     fn asked_to_register(&self) -> Option<Lane> {
-        let handled = &self.snapshot.facts.handled;
+        let handled = &self.snapshot.facts.served;
         if self.settings.token.is_some_and(|token| handled.token.as_deref() != Some(token)) {
             return Some(Lane::Changed);
         }
-        let fleet = self.ready.token.as_deref();
+        let fleet = self.target.token.as_deref();
         fleet.filter(|token| handled.integration_token.as_deref() != Some(*token)).map(|_| Lane::Fleet)
     }
 
@@ -84,41 +84,41 @@ impl Considered<'_> {
         if changed {
             return Some(self.lane_of_change());
         }
-        let other = self.ready.other.as_ref().map(|other| other.fingerprint);
-        let lane = if registered.fingerprint == other { Lane::Last } else { Lane::Fleet };
+        let other = self.target.credentials.other();
+        let lane = if registered.credential == other { Lane::Last } else { Lane::Fleet };
         self.is_other_key().then_some(lane)
     }
 
     /// A change of the defaults concerns the fleet, a change of the object one device: then it has a
-    /// payload of its own, or the status does not speak of this generation.
+    /// payload of its own, or the status was not written for this generation.
     fn lane_of_change(&self) -> Lane {
         let own = self.snapshot.device.spec.payload.is_some()
-            || self.registered().is_some_and(|registered| registered.scope != self.ready.scope.as_str());
+            || self.registered().is_some_and(|registered| registered.scope != self.target.scope());
         if own || !self.is_observed() { Lane::Changed } else { Lane::Fleet }
     }
 
     fn due(&self) -> Option<Lane> {
-        self.snapshot.facts.asked.filter(|asked| *asked != Asked::Look).map(|_| Lane::Fleet)
+        self.snapshot.facts.trigger.filter(|asked| *asked != Trigger::DriftCheck).map(|_| Lane::Fleet)
     }
 
     fn asked_to_look(&self) -> bool {
         let asked = annotation(self.snapshot.device, RECONCILE_REQUESTED_AT);
-        asked.is_some() && asked != self.snapshot.facts.handled.reconcile_at.as_deref()
+        asked.is_some() && asked != self.snapshot.facts.served.reconcile_at.as_deref()
     }
 
     fn is_other_registration(&self) -> bool {
         self.registered().is_some_and(|registered| {
-            registered.scope != self.ready.scope.as_str()
+            registered.scope != self.target.scope()
                 // A hash of another version is adopted, unless the user has changed something since.
                 || registered
                     .hash
-                    .map_or(!self.is_observed(), |hash| hash != registered_hash(self.settings, self.ready))
+                    .map_or(!self.is_observed(), |hash| hash != registered_hash(self.settings, self.target))
         })
     }
 
     fn is_other_key(&self) -> bool {
         self.registered()
-            .is_some_and(|registered| registered.fingerprint != Some(self.ready.active.fingerprint))
+            .is_some_and(|registered| registered.credential != Some(self.target.credentials.in_use()))
     }
 
     /// What policy Never leaves out.
@@ -127,7 +127,7 @@ impl Considered<'_> {
             (self.is_other_registration(), "the changed payload or id scope"),
             (self.is_other_key(), "the group's new key"),
             (
-                self.snapshot.facts.asked == Some(Asked::NotFound),
+                self.snapshot.facts.trigger == Some(Trigger::NotFound),
                 "that DPS has no assignment for it any more",
             ),
         ];
@@ -137,12 +137,16 @@ impl Considered<'_> {
     /// A device that failed goes on saying why until it is tried again.
     fn failed(&self) -> Option<Verdict> {
         let failure = self.snapshot.facts.failure.as_ref().filter(|f| f.work == FailedWork::Registration)?;
-        self.told_of(failure)
+        self.verdict_of(failure)
     }
 
     /// What a new device says while its integration keeps it waiting.
     fn held_up(&self) -> Option<Verdict> {
-        let new = !self.snapshot.facts.provisioned();
-        (self.snapshot.held_up && new).then(|| not_ready(self.snapshot.device))
+        self.is_delayed(Delay::HeldUp).then(|| not_ready(self.snapshot.device))
+    }
+
+    /// True for a new device that waits for this reason.
+    fn is_delayed(&self, delay: Delay) -> bool {
+        self.snapshot.delay == delay && !self.snapshot.facts.provisioned()
     }
 }

@@ -2,43 +2,69 @@
 
 mod calls;
 mod secrets;
-
-use std::time::Duration;
+mod subject;
 
 use jiff::Timestamp;
 
-use super::facts::{Facts, FailedWork, Failure, Registered, later};
+use super::facts::Facts;
 use super::settings::Settings;
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
-use crate::controller::integration::{Ready, SlotKey};
+use crate::controller::integration::target::Target;
 use crate::fleet::SecretSeen;
 use crate::fleet::hash::{self, Hash};
-use crate::fleet::inherit::Policy;
 use crate::schedule::permits::Lane;
 
-/// Failures in a row before a device's own status speaks of a service that may be back in a moment.
-const QUIET_ATTEMPTS: u32 = 3;
-/// The longest wait after a failure, with all that is added to it.
-const LONGEST_WAIT: Duration = Duration::from_secs(75 * 60);
-
-/// The integration as this device sees it.
+/// The integration as one device sees it.
 #[derive(Clone, Copy, Debug)]
-pub enum Integration<'a> {
+pub enum IntegrationState<'a> {
     /// It is in another namespace, and either is not there or does not admit this one; which of the
-    /// two is nobody's business here. `told`: long enough to say so.
-    NotAllowed {
-        told: bool,
-    },
-    /// There is none of that name. `told`: long enough to say so.
-    Missing {
-        told: bool,
-    },
-    /// It cannot be used now. `told`: long enough to say so.
-    NotReady {
-        told: bool,
-    },
-    Ready(&'a Ready),
+    /// two is not for this namespace to know.
+    NotAllowed(Grace),
+    /// There is none of that name.
+    Missing(Grace),
+    /// It cannot be used now.
+    NotReady(Grace),
+    Usable(&'a Target),
+}
+
+/// A state that may pass in a moment is not reported at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grace {
+    Running,
+    /// It has lasted so long that the status should say so.
+    Over,
+}
+
+impl Grace {
+    pub fn is_over(self) -> bool {
+        self == Self::Over
+    }
+}
+
+/// What keeps a device waiting that wants to call DPS, once it has lasted so long that its status
+/// should say so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delay {
+    #[default]
+    None,
+    /// The integration is suspended, or DPS refuses its credential or does not answer.
+    HeldUp,
+    /// The line for permits is long.
+    Queued,
+}
+
+/// What is known of the Secret in its place before anything is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretState {
+    pub seen: SecretSeen,
+    /// The Secret that the watch showed, or may not have shown, has been read.
+    pub read: bool,
+    /// The watch shows every generated Secret. It does not when there are too many foreign ones with
+    /// our label, or when it is not allowed.
+    pub watch_is_complete: bool,
+    /// It holds the key of an enrollment group.
+    pub holds_group_key: bool,
 }
 
 /// Everything that a decision may depend on.
@@ -46,34 +72,23 @@ pub enum Integration<'a> {
 pub struct Snapshot<'a> {
     pub device: &'a ProvisionedDevice,
     pub facts: &'a Facts,
-    pub integration: Integration<'a>,
-    pub secret: SecretSeen,
-    /// The Secret that the watch showed, or may not have shown, has been looked at.
-    pub secret_read: bool,
-    /// So many labelled Secrets are around that the watch's word does not count.
-    pub must_look: bool,
+    pub integration: IntegrationState<'a>,
+    pub secret: SecretState,
     /// Another device has the better claim on the registration id.
     pub duplicate: bool,
-    /// The device's Secret is one that holds a group's key.
-    pub secret_is_key: bool,
-    /// Somebody else keeps changing the Secret back.
-    pub fought_until: Option<Fought>,
-    /// The device has waited so long for its turn that its status should say so.
-    pub waited_long: bool,
-    /// The integration is suspended, or DPS refuses its key or does not answer, and the device has
-    /// waited long enough for its status to say so.
-    pub held_up: bool,
-    /// Labels and annotations that users give a Secret must begin with one of these; none: as they like.
+    /// Another controller keeps reverting the Secret.
+    pub contested: Option<Contested>,
+    pub delay: Delay,
+    /// Labels and annotations that users give a Secret must begin with one of these; none: any will do.
     pub metadata_prefixes: &'a [String],
     pub now: Timestamp,
 }
 
 /// A Secret that was restored again and again is left alone for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fought {
+pub struct Contested {
     pub until: Timestamp,
-    /// It has gone on for so long that the status should say so.
-    pub told: bool,
+    pub report: Grace,
 }
 
 /// A call to DPS.
@@ -84,13 +99,13 @@ pub enum Call {
     Lookup,
 }
 
-/// One side effect, or none. After each the device is looked at again.
+/// One side effect, or none. After each the device is decided upon once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Nothing,
     /// Call DPS; needs a permit.
     Call(Call, Lane),
-    /// Look at the Secret that is there.
+    /// Read the Secret that is there.
     ReadSecret,
     /// Create or mend the Secret from what is known.
     WriteSecret,
@@ -103,7 +118,7 @@ pub struct Verdict {
     pub message: String,
 }
 
-/// What to do, what to say, and when to look again if nothing happens.
+/// What to do, what to say, and when to decide again if nothing happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub step: Step,
@@ -131,13 +146,14 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
     if snapshot.device.metadata.deletion_timestamp.is_some() {
         return Decision::rest();
     }
-    let ready = match snapshot.integration {
-        Integration::Ready(ready) => Some(ready),
+    let target = match snapshot.integration {
+        IntegrationState::Usable(target) => Some(target),
         _ => None,
     };
-    let settings = match Settings::of(snapshot.device, ready.and_then(|ready| ready.defaults.as_deref())) {
+    let defaults = target.and_then(|target| target.defaults.as_deref());
+    let settings = match Settings::of(snapshot.device, defaults) {
         Ok(settings) => settings,
-        Err(message) => return refused(snapshot, Reason::InvalidConfiguration, &message),
+        Err(invalid) => return refused(snapshot, Reason::InvalidConfiguration, &invalid.to_string()),
     };
     if let Some(key) = settings.metadata_not_allowed(snapshot.metadata_prefixes) {
         let message = format!(
@@ -145,21 +161,21 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
         );
         return refused(snapshot, Reason::InvalidConfiguration, &message);
     }
-    let ready = match snapshot.integration {
-        Integration::NotAllowed { told } => return not_allowed(snapshot, told),
-        Integration::Missing { told } => return integration_missing(snapshot, told),
-        Integration::NotReady { told } => return integration_not_ready(snapshot, told),
-        Integration::Ready(ready) => ready,
+    let target = match snapshot.integration {
+        IntegrationState::NotAllowed(grace) => return not_allowed(snapshot, grace),
+        IntegrationState::Missing(grace) => return integration_missing(snapshot, grace),
+        IntegrationState::NotReady(grace) => return integration_not_ready(snapshot, grace),
+        IntegrationState::Usable(target) => target,
     };
-    let device = Considered { snapshot, settings: &settings, ready };
+    let device = Subject { snapshot, settings: &settings, target };
     let checks = [
-        Considered::id_not_allowed,
-        Considered::secret_is_the_key,
-        Considered::duplicate,
-        Considered::secret_not_looked_at,
-        Considered::secret_to_restore,
-        Considered::call,
-        Considered::secret_to_write,
+        Subject::registration_id_not_allowed, // by the integration's prefixes
+        Subject::secret_holds_group_key,      // its Secret is the integration's own
+        Subject::registration_id_taken,       // by a device with the better claim
+        Subject::secret_unread,               // it may hold what is not known yet
+        Subject::secret_touched,              // deleted or edited: restored without a call
+        Subject::call_due,                    // register, or look up
+        Subject::secret_outdated,             // rendered from other settings or another assignment
     ];
     checks.iter().find_map(|check| check(&device)).unwrap_or_else(|| device.settled())
 }
@@ -173,11 +189,11 @@ fn refused(snapshot: &Snapshot<'_>, reason: Reason, message: &str) -> Decision {
     Decision::say(reason, message)
 }
 
-fn not_allowed(snapshot: &Snapshot<'_>, told: bool) -> Decision {
+fn not_allowed(snapshot: &Snapshot<'_>, grace: Grace) -> Decision {
     if let Some(stranded) = secrets::stranded_without_key(snapshot) {
         return stranded;
     }
-    if !told {
+    if !grace.is_over() {
         return Decision::rest();
     }
     Decision::say(
@@ -186,11 +202,11 @@ fn not_allowed(snapshot: &Snapshot<'_>, told: bool) -> Decision {
     )
 }
 
-fn integration_missing(snapshot: &Snapshot<'_>, told: bool) -> Decision {
+fn integration_missing(snapshot: &Snapshot<'_>, grace: Grace) -> Decision {
     if let Some(stranded) = secrets::stranded_without_key(snapshot) {
         return stranded;
     }
-    if told {
+    if grace.is_over() {
         let name = &snapshot.device.spec.integration_ref.name;
         Decision::say(
             Reason::IntegrationNotFound,
@@ -203,13 +219,13 @@ fn integration_missing(snapshot: &Snapshot<'_>, told: bool) -> Decision {
     }
 }
 
-/// Provisioned devices are left in peace, unless their Secret is gone and there is no key to
-/// render it anew.
-fn integration_not_ready(snapshot: &Snapshot<'_>, told: bool) -> Decision {
+/// Provisioned devices stay as they are, unless their Secret is gone and there is no key to render
+/// it from.
+fn integration_not_ready(snapshot: &Snapshot<'_>, grace: Grace) -> Decision {
     if snapshot.facts.provisioned() {
         return secrets::stranded_without_key(snapshot).unwrap_or_else(Decision::rest);
     }
-    Decision { verdict: told.then(|| not_ready(snapshot.device)), ..Decision::rest() }
+    Decision { verdict: grace.is_over().then(|| not_ready(snapshot.device)), ..Decision::rest() }
 }
 
 fn not_ready(device: &ProvisionedDevice) -> Verdict {
@@ -220,26 +236,22 @@ fn not_ready(device: &ProvisionedDevice) -> Verdict {
 }
 
 /// A device whose settings are valid and whose integration can be used.
-struct Considered<'a> {
+struct Subject<'a> {
     snapshot: &'a Snapshot<'a>,
     settings: &'a Settings<'a>,
-    ready: &'a Ready,
+    target: &'a Target,
 }
 
-impl Considered<'_> {
-    fn registered(&self) -> Option<&Registered> {
-        self.snapshot.facts.registered.as_ref()
-    }
-
-    fn id_not_allowed(&self) -> Option<Decision> {
+impl Subject<'_> {
+    fn registration_id_not_allowed(&self) -> Option<Decision> {
         let id = self.settings.registration_id.as_str();
         let namespace = self.snapshot.device.metadata.namespace.as_deref().unwrap_or_default();
         let message = "The registration id begins with none of the integration's registrationIdPrefixes.";
-        (!self.ready.allows_id(id, namespace))
+        (!self.target.allows_id(id, namespace))
             .then(|| refused(self.snapshot, Reason::ReferenceNotAllowed, message))
     }
 
-    fn duplicate(&self) -> Option<Decision> {
+    fn registration_id_taken(&self) -> Option<Decision> {
         self.snapshot.duplicate.then(|| {
             Decision::say(
                 Reason::DuplicateRegistrationId,
@@ -262,56 +274,9 @@ impl Considered<'_> {
         };
         Decision::say(Reason::Provisioned, message)
     }
-
-    fn suspended(&self) -> Decision {
-        Decision::say(Reason::Suspended, "spec.suspend is true: no DPS operation is started for this device.")
-    }
-
-    /// The same work failed and its wait is not over; a change of device or integration ends it.
-    fn backing_off(&self, work: FailedWork) -> Option<Decision> {
-        let failure = self.snapshot.facts.failure.as_ref().filter(|failure| failure.work == work)?;
-        let unchanged = Some(failure.generation) == self.snapshot.device.metadata.generation
-            && failure.epoch.map_or(self.ready.as_recorded, |epoch| epoch == self.ready.epoch)
-            && (self.settings.token.is_none() || self.settings.token == failure.token.as_deref());
-        // A clock that was set back does not make anybody wait longer than the longest wait.
-        let sane = failure.not_before <= later(self.snapshot.now, LONGEST_WAIT);
-        if !unchanged || !sane || failure.not_before <= self.snapshot.now {
-            return None;
-        }
-        Some(Decision { step: Step::Nothing, verdict: self.told_of(failure), wake: Some(failure.not_before) })
-    }
-
-    /// What the status says of a failure; nothing of what is likely to pass by itself.
-    fn told_of(&self, failure: &Failure) -> Option<Verdict> {
-        let quiet = match failure.reason {
-            Reason::ServiceUnavailable => failure.attempts < QUIET_ATTEMPTS,
-            Reason::Registering => self.snapshot.facts.provisioned(),
-            _ => false,
-        };
-        (!quiet).then(|| Verdict { reason: failure.reason, message: failure.message.clone() })
-    }
-
-    fn key_of(&self, registered: &Registered) -> Option<&SlotKey> {
-        self.ready.key(registered.fingerprint?)
-    }
-
-    /// The status speaks of the object as it is now.
-    fn is_observed(&self) -> bool {
-        let device = self.snapshot.device;
-        let observed = device.status.as_ref().and_then(|status| status.observed_generation);
-        observed.is_some() && observed == device.metadata.generation
-    }
-
-    fn never(&self) -> bool {
-        self.settings.policy == Policy::Never
-    }
 }
 
 /// Hash of what would be registered now.
-pub fn registered_hash(settings: &Settings<'_>, ready: &Ready) -> Hash {
-    hash::registered(
-        ready.scope.as_str(),
-        settings.registration_id.as_str(),
-        settings.payload.map(hash::payload),
-    )
+pub fn registered_hash(settings: &Settings<'_>, target: &Target) -> Hash {
+    hash::registered(target.scope(), settings.registration_id.as_str(), settings.payload.map(hash::payload))
 }

@@ -1,34 +1,34 @@
 //! When the Secret has to be read, restored or written.
 
-use super::{Considered, Decision, Fought, Snapshot, Step, Verdict};
+use super::{Contested, Decision, Snapshot, Step, Subject, Verdict};
 use crate::api::conditions::{ConditionType, Reason, reason_of};
 use crate::api::device::ProvisionedDevice;
 use crate::controller::device::facts::{FailedWork, Registered};
 use crate::controller::device::secret;
 use crate::fleet::SecretSeen;
 
-const FOUGHT: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; end the fight, or set another spec.secret.name.";
+const CONTESTED: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; end the fight, or set another spec.secret.name.";
 const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone, and the key that the device was registered with or the payload that was returned is not at hand; it is written again as soon as it is.";
 
-/// The Secret of a provisioned device is gone and nobody has a key to render it anew.
+/// The Secret of a provisioned device is gone and there is no key to render it from.
 pub(super) fn stranded_without_key(snapshot: &Snapshot<'_>) -> Option<Decision> {
     let device = snapshot.device;
     let written = snapshot.facts.secret.as_ref().is_some_and(|written| written.name == device.secret_name());
-    let gone = written && snapshot.secret == SecretSeen::No && !tells_of_conflict(device);
+    let gone = written && snapshot.secret.seen == SecretSeen::No && !has_conflict(device);
     let gone = gone && snapshot.facts.provisioned();
     gone.then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
 }
 
-/// The status tells of somebody else's Secret in the place of the device's. The watch does not show
-/// that one, so it looks like none.
-fn tells_of_conflict(device: &ProvisionedDevice) -> bool {
+/// The status says that a foreign Secret is in the place of the device's. The watch does not show that
+/// one, so it looks like none.
+fn has_conflict(device: &ProvisionedDevice) -> bool {
     let conditions = device.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     reason_of(conditions, ConditionType::SecretReady) == Some(Reason::SecretConflict)
 }
 
-impl Considered<'_> {
-    pub(super) fn secret_is_the_key(&self) -> Option<Decision> {
-        self.snapshot.secret_is_key.then(|| {
+impl Subject<'_> {
+    pub(super) fn secret_holds_group_key(&self) -> Option<Decision> {
+        self.snapshot.secret.holds_group_key.then(|| {
             Decision::say(
                 Reason::SecretConflict,
                 format!(
@@ -41,8 +41,9 @@ impl Considered<'_> {
 
     /// A Secret of our making may hold the whole answer: after a restore, a crash between two
     /// writes, or a device deleted and created again.
-    pub(super) fn secret_not_looked_at(&self) -> Option<Decision> {
-        let there = matches!(self.snapshot.secret, SecretSeen::Version(_)) || self.snapshot.must_look;
+    pub(super) fn secret_unread(&self) -> Option<Decision> {
+        let there = matches!(self.snapshot.secret.seen, SecretSeen::Version(_))
+            || !self.snapshot.secret.watch_is_complete;
         let of_use = match self.registered() {
             None => there,
             // It may know better than the status, or hold what the status does not.
@@ -51,32 +52,32 @@ impl Considered<'_> {
                 there && (unsure || (self.payload_lost(registered) && self.secret_is_off(registered)))
             }
         };
-        (of_use && !self.snapshot.secret_read).then(|| Decision::step(Step::ReadSecret))
+        (of_use && !self.snapshot.secret.read).then(|| Decision::step(Step::ReadSecret))
     }
 
     /// A Secret that was deleted or edited is mended at once if the key it was made from is here.
-    pub(super) fn secret_to_restore(&self) -> Option<Decision> {
+    pub(super) fn secret_touched(&self) -> Option<Decision> {
         let registered = self.registered()?;
-        if !self.is_touched() || self.key_of(registered).is_none() || self.payload_lost(registered) {
+        if !self.is_touched() || !self.has_credential_of(registered) || self.payload_lost(registered) {
             return None;
         }
-        Some(self.fought().unwrap_or_else(|| self.write_secret()))
+        Some(self.contested().unwrap_or_else(|| self.write_secret()))
     }
 
     /// The Secret would be rendered otherwise by now, and can be.
     pub(super) fn secret_to_write_from_known_key(&self) -> Option<Decision> {
         let registered = self.registered()?;
-        let can = self.key_of(registered).is_some() && !self.payload_lost(registered);
+        let can = self.has_credential_of(registered) && !self.payload_lost(registered);
         (can && self.snapshot.facts.secret.is_some() && self.secret_is_off(registered))
             .then(|| self.write_secret())
     }
 
-    pub(super) fn secret_to_write(&self) -> Option<Decision> {
+    pub(super) fn secret_outdated(&self) -> Option<Decision> {
         let registered = self.registered()?;
         if !self.secret_is_off(registered) {
             return None;
         }
-        if self.key_of(registered).is_none() {
+        if !self.has_credential_of(registered) {
             return Some(Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE));
         }
         Some(self.write_secret())
@@ -85,18 +86,18 @@ impl Considered<'_> {
     /// The Secret is gone or edited, only a registration could bring it back, and none may be made now.
     pub(super) fn stranded(&self) -> Option<Decision> {
         let registered = self.registered()?;
-        let gone = self.is_touched() && !tells_of_conflict(self.snapshot.device);
+        let gone = self.is_touched() && !has_conflict(self.snapshot.device);
         // What an allocation function returned is nowhere else.
-        let payload_gone = self.snapshot.secret == SecretSeen::No && self.payload_lost(registered);
-        (gone && (self.key_of(registered).is_none() || payload_gone))
+        let payload_gone = self.snapshot.secret.seen == SecretSeen::No && self.payload_lost(registered);
+        (gone && (!self.has_credential_of(registered) || payload_gone))
             .then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
     }
 
-    /// Somebody undoes what we write, again and again.
-    fn fought(&self) -> Option<Decision> {
-        let Fought { until, told } = self.snapshot.fought_until?;
-        let verdict = Verdict { reason: Reason::SecretWriteFailed, message: FOUGHT.to_owned() };
-        Some(Decision { verdict: told.then_some(verdict), wake: Some(until), ..Decision::rest() })
+    /// Another controller undoes what we write, again and again.
+    fn contested(&self) -> Option<Decision> {
+        let Contested { until, report } = self.snapshot.contested?;
+        let verdict = Verdict { reason: Reason::SecretWriteFailed, message: CONTESTED.to_owned() };
+        Some(Decision { verdict: report.is_over().then_some(verdict), wake: Some(until), ..Decision::rest() })
     }
 
     fn write_secret(&self) -> Decision {
@@ -108,13 +109,13 @@ impl Considered<'_> {
         let written = self.snapshot.facts.secret.as_ref();
         written
             .filter(|written| written.name == self.settings.secret_name)
-            .is_some_and(|written| self.snapshot.secret != SecretSeen::Version(written.version))
+            .is_some_and(|written| self.snapshot.secret.seen != SecretSeen::Version(written.version))
     }
 
     pub(super) fn secret_is_off(&self, registered: &Registered) -> bool {
         let Some(written) = &self.snapshot.facts.secret else { return true };
-        let wanted = secret::rendered_hash(self.snapshot.device, registered, &self.ready.inherited);
-        self.snapshot.secret != SecretSeen::Version(written.version)
+        let wanted = secret::rendered_hash(self.snapshot.device, registered, &self.target.inherited);
+        self.snapshot.secret.seen != SecretSeen::Version(written.version)
             || written.name != self.settings.secret_name
             || written.rendered.map_or(!self.is_observed(), |rendered| rendered != wanted)
     }

@@ -1,6 +1,7 @@
-//! The generated Secret: what it should hold (here), whether one that is there is ours (`judge`), and
-//! what can be read back from it (`read_back`). Pure.
+//! The generated Secret: what it should hold (here and `entries`), whether one that is there is ours
+//! (`judge`), and what can be read back from it (`read_back`). Pure.
 
+mod entries;
 mod judge;
 mod read_back;
 
@@ -14,14 +15,14 @@ use zeroize::Zeroizing;
 pub use self::judge::Judgement;
 pub use self::read_back::read_back;
 
+use self::entries::entries;
 use self::read_back::AssignmentAnnotation;
 use super::facts::{Facts, Registered};
-use super::formats::{self, Parts};
 use super::settings::Settings;
 use crate::api::device::ProvisionedDevice;
 use crate::api::names;
-use crate::controller::integration::Ready;
-use crate::dps::key::DeviceKey;
+use crate::controller::integration::target::Target;
+use crate::dps::attestation::DeviceCredential;
 use crate::fleet::hash::{self, Hash};
 use crate::fleet::inherit::{Inherited, Mask, own_hash};
 
@@ -67,18 +68,24 @@ pub fn settings_of_same_rendering(
     same.then(|| settings_hash(device, inherited))
 }
 
+/// What a Secret is made of beside the assignment.
+pub struct Material<'a> {
+    pub target: &'a Target,
+    pub credential: &'a DeviceCredential,
+}
+
 /// Renders the Secret.
 pub fn render(
     device: &ProvisionedDevice,
     settings: &Settings<'_>,
     registered: &Registered,
-    (ready, key): (&Ready, &DeviceKey),
+    material: &Material<'_>,
 ) -> Desired {
     let meta = &device.metadata;
     let name = meta.name.clone().unwrap_or_default();
     let namespace = meta.namespace.clone().unwrap_or_default();
-    let rendered = rendered_hash(device, registered, &ready.inherited);
-    let data = data(settings, registered, (ready, key));
+    let rendered = rendered_hash(device, registered, &material.target.inherited);
+    let data = entries(settings, registered, material);
     let uid = meta.uid.clone().unwrap_or_default();
     Desired {
         labels: labels(device, settings),
@@ -99,54 +106,6 @@ pub fn render(
         device_name: name,
         former_registration: former_registration(device),
     }
-}
-
-fn data(
-    settings: &Settings<'_>,
-    registered: &Registered,
-    (ready, key): (&Ready, &DeviceKey),
-) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
-    let gateway =
-        settings.gateway_hostname.map(|host| format!(";GatewayHostName={host}")).unwrap_or_default();
-    // Hub, device id and key are validated: none can contain the ';' that separates the parts.
-    let connection_string = Zeroizing::new(format!(
-        "HostName={};DeviceId={};SharedAccessKey={}{gateway}",
-        registered.hub,
-        registered.device_id,
-        key.reveal()
-    ));
-    let returned = registered.returned_payload.as_ref().and_then(|payload| payload.json.as_deref());
-    let keys = &settings.keys;
-    let standard = [
-        (keys.connection_string, Some(connection_string.as_str())),
-        (keys.iot_hub_hostname, Some(registered.hub.as_str())),
-        (keys.device_id, Some(registered.device_id.as_str())),
-        (keys.shared_access_key, Some(key.reveal())),
-        (keys.registration_id, Some(registered.registration_id.as_str())),
-        (keys.id_scope, Some(registered.scope.as_str())),
-        (keys.returned_payload, returned),
-    ];
-    let endpoint = ready.endpoint.to_string();
-    let parts = Parts {
-        hub: &registered.hub,
-        device_id: &registered.device_id,
-        registration_id: &registered.registration_id,
-        id_scope: &registered.scope,
-        dps_endpoint: &endpoint,
-        key: key.reveal(),
-        connection_string: &connection_string,
-        gateway_hostname: settings.gateway_hostname,
-    };
-    let formatted = settings
-        .formats
-        .iter()
-        .flat_map(|format| formats::keys(*format).iter().zip(formats::values(*format, &parts)));
-    let formatted = formatted.map(|(name, value)| ((*name).to_owned(), Zeroizing::new(value.into_bytes())));
-    standard
-        .into_iter()
-        .filter_map(|(name, value)| Some((name?.to_owned(), Zeroizing::new(value?.as_bytes().to_vec()))))
-        .chain(formatted)
-        .collect()
 }
 
 fn labels(device: &ProvisionedDevice, settings: &Settings<'_>) -> BTreeMap<String, String> {
@@ -177,7 +136,7 @@ fn annotations(
         (names::REGISTRATION, Some(registration_key(registered))),
         (names::REGISTERED_HASH, registered.hash.map(Hash::shown)),
         (names::RENDERED_HASH, Some(rendered.shown())),
-        (names::CREDENTIAL_FINGERPRINT, registered.fingerprint.map(|fingerprint| fingerprint.to_string())),
+        (names::CREDENTIAL_FINGERPRINT, registered.credential.map(|used| used.to_string())),
         (names::MANAGED_KEYS, Some(data.keys().map(String::as_str).collect::<Vec<_>>().join(","))),
         (names::ASSIGNMENT, serde_json::to_string(&assignment).ok()),
     ];

@@ -1,4 +1,4 @@
-//! What a Secret tells about the registration it was written for.
+//! What is recorded in a Secret about the registration that it was written for.
 
 use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,10 @@ use crate::api::attestation::KeySlot;
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
 use crate::api::names;
 use crate::api::version;
-use crate::controller::device::facts::{Registered, ReturnedPayload, SecretTells, WrittenSecret};
+use crate::controller::device::facts::{RecordedInSecret, Registered, ReturnedPayload, WrittenSecret};
 use crate::controller::device::settings::{RETURNED_PAYLOAD, Settings};
-use crate::controller::integration::Ready;
-use crate::dps::key::Fingerprint;
+use crate::controller::integration::target::Target;
+use crate::dps::attestation::{CredentialId, CredentialKind};
 use crate::fleet::hash::Hash;
 
 /// Everything about the assignment that status needs and nothing secret.
@@ -51,12 +51,11 @@ impl AssignmentAnnotation {
     }
 }
 
-/// What a Secret written for this device and registration tells about the registration; `None` if
+/// What a Secret that was written for this device and registration records; `None` if
 /// it was written for another, or has been tampered with beyond reading.
-pub fn read_back(secret: &Secret, device: &ProvisionedDevice, ready: &Ready) -> Option<SecretTells> {
-    let scope = ready.scope.as_str();
-    let name = device.metadata.name.as_deref();
-    let registration_id = device.spec.registration_id.as_deref().or(name)?;
+pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -> Option<RecordedInSecret> {
+    let scope = target.scope();
+    let registration_id = device.registration_id();
     let ours = label(secret, names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY)
         && annotation(secret, names::DEVICE) == Some(device_key(device).as_str())
         && annotation(secret, names::REGISTRATION) == Some(format!("{scope}/{registration_id}").as_str());
@@ -76,15 +75,16 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, ready: &Ready) -> 
         device_id: assignment.device_id,
         assignment: assignment.assignment,
         enrollment_group: assignment.enrollment_group,
+        credential: annotation(secret, names::CREDENTIAL_FINGERPRINT)
+            .and_then(|text| CredentialId::parse(CredentialKind::GroupKey, text)),
         slot: assignment.slot,
-        fingerprint: annotation(secret, names::CREDENTIAL_FINGERPRINT).and_then(Fingerprint::parse),
         hash: annotation(secret, names::REGISTERED_HASH).and_then(Hash::parse),
         returned_payload: returned_payload.as_ref().map(ReturnedPayload::new),
         time: assignment.time,
     };
     let registered = registered.plausible()?;
-    let secret = complete(secret, device, &registered, ready);
-    Some(SecretTells { registered, secret })
+    let secret = complete(secret, device, &registered, target);
+    Some(RecordedInSecret { registered, secret })
 }
 
 /// The Secret as we wrote it, if it was rendered from this registration with the present settings
@@ -93,10 +93,10 @@ fn complete(
     secret: &Secret,
     device: &ProvisionedDevice,
     registered: &Registered,
-    ready: &Ready,
+    target: &Target,
 ) -> Option<WrittenSecret> {
-    let rendered = rendered_hash(device, registered, &ready.inherited);
-    ready.key(registered.fingerprint?)?;
+    let rendered = rendered_hash(device, registered, &target.inherited);
+    registered.credential.filter(|used| target.credentials.has(*used))?;
     (annotation(secret, names::RENDERED_HASH) == Some(rendered.shown().as_str())).then(|| WrittenSecret {
         name: secret.metadata.name.clone().unwrap_or_default(),
         version: version::of(&secret.metadata),

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{NOW, Situation, device, group_key, registered};
+use super::{NOW, Situation, device, keys, registered, secret};
 use crate::api::conditions::Reason;
 use crate::api::integration::DeviceDefaults;
 use crate::controller::device::decide::{Call, Decision, Step, Verdict};
-use crate::controller::device::facts::{Asked, Facts, Handled, SecretTells};
+use crate::controller::device::facts::{Facts, RecordedInSecret, ServedRequests, Trigger};
 use crate::controller::device::status::render;
 use crate::dps::answer::Assignment;
 use crate::dps::ids::HubHostname;
@@ -48,31 +48,32 @@ fn a_new_token_registers_once_and_a_removed_one_means_nothing() {
     let mut situation = Situation::settled_device();
     annotate(&mut situation, TOKEN, "1");
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
-    let handled = Handled::now(&situation.device, None, &situation.facts.handled);
-    let again = registered(&situation.device, &situation.ready);
+    let handled = ServedRequests::now(&situation.device, None, &situation.facts.served);
+    let again = registered(&situation.device, &situation.target);
     situation.facts.register(again, handled);
     assert_eq!(situation.decide().step, Step::Nothing);
     situation.device.metadata.annotations = None;
     assert_eq!(situation.decide().step, Step::Nothing);
-    assert_eq!(situation.facts.handled.token.as_deref(), Some("1"));
+    assert_eq!(situation.facts.served.token.as_deref(), Some("1"));
 }
 
 #[test]
 fn an_integrations_token_concerns_the_fleet_and_not_devices_that_came_after_it() {
     let mut situation = Situation::settled_device();
-    situation.ready.token = Some("1".to_owned());
+    situation.target.terms.token = Some("1".to_owned());
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
-    let token = situation.ready.token.clone();
-    situation.facts.handled = Handled::now(&situation.device, token.as_ref(), &situation.facts.handled);
+    let token = situation.target.token.clone();
+    situation.facts.served = ServedRequests::now(&situation.device, token.as_ref(), &situation.facts.served);
     assert_eq!(situation.decide().step, Step::Nothing);
-    situation.ready.token = None;
+    situation.target.terms.token = None;
     assert_eq!(situation.decide().step, Step::Nothing);
     // A restored device is not asked anew.
     let mut facts = Facts::default();
-    let told = registered(&situation.device, &situation.ready);
-    let told = SecretTells { registered: told, secret: None };
-    facts.recall(Some(told), Handled { integration_token: token.clone(), ..Handled::default() });
-    assert_eq!(facts.handled.integration_token, token);
+    let told = registered(&situation.device, &situation.target);
+    let told = RecordedInSecret { registered: told, secret: None };
+    facts
+        .recall(Some(told), ServedRequests { integration_token: token.clone(), ..ServedRequests::default() });
+    assert_eq!(facts.served.integration_token, token);
 }
 
 #[test]
@@ -100,10 +101,10 @@ fn a_hub_that_a_lookup_finds_is_followed_and_not_fought() {
 #[test]
 fn a_device_that_dps_no_longer_knows_is_registered_again() {
     let mut situation = Situation::settled_device();
-    situation.facts.asked = Some(Asked::NotFound);
+    situation.facts.trigger = Some(Trigger::NotFound);
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
     let mut never = with_spec(json!({"reprovision": {"policy": "Never"}}));
-    never.facts.asked = Some(Asked::NotFound);
+    never.facts.trigger = Some(Trigger::NotFound);
     let decision = never.decide();
     assert_eq!(decision.step, Step::Nothing);
     assert!(message(&decision).contains("DPS has no assignment"), "{}", message(&decision));
@@ -116,7 +117,7 @@ fn lookup_first_adopts_what_is_there_and_registers_only_what_is_not() {
     {
         let mut new = Situation { device: device(spec), ..Situation::new_device() };
         assert_eq!(new.decide().step, Step::Call(Call::Lookup, Lane::New));
-        new.facts.asked = Some(Asked::NotFound);
+        new.facts.trigger = Some(Trigger::NotFound);
         assert_eq!(new.decide().step, Step::Call(Call::Register, Lane::New));
     }
     let provisioned = with_spec(json!({"registration": {"onCreate": "LookupFirst"}}));
@@ -126,8 +127,7 @@ fn lookup_first_adopts_what_is_there_and_registers_only_what_is_not() {
 #[test]
 fn policy_never_registers_for_a_token_only_and_says_what_it_leaves_out() {
     let mut situation = with_spec(json!({"reprovision": {"policy": "Never"}, "payload": {"site": "b"}}));
-    situation.ready.active = group_key(2);
-    situation.ready.other = Some(group_key(1));
+    situation.target.terms.credentials = keys(2, Some(1));
     let decision = situation.decide();
     assert_eq!(decision.verdict.as_ref().map(|verdict| verdict.reason), Some(Reason::Provisioned));
     assert!(
@@ -139,7 +139,8 @@ fn policy_never_registers_for_a_token_only_and_says_what_it_leaves_out() {
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
     // Its credentials cannot be brought back without a registration that nobody allowed.
     let mut gone = with_spec(json!({"reprovision": {"policy": "Never"}}));
-    (gone.ready.active, gone.secret) = (group_key(2), SecretSeen::No);
+    gone.target.terms.credentials = keys(2, None);
+    gone.secret = secret(SecretSeen::No);
     let reason = gone.decide().verdict.map(|verdict| verdict.reason);
     assert_eq!((gone.decide().step, reason), (Step::Nothing, Some(Reason::CredentialUnavailable)));
 }
@@ -148,10 +149,10 @@ fn policy_never_registers_for_a_token_only_and_says_what_it_leaves_out() {
 fn a_period_that_is_over_registers_in_the_fleets_lane() {
     let mut situation = with_spec(json!({"reprovision": {"policy": "Periodic", "interval": "1h"}}));
     assert_eq!(situation.decide().step, Step::Nothing);
-    situation.facts.asked = Some(Asked::Periodic);
+    situation.facts.trigger = Some(Trigger::Periodic);
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
-    let again = registered(&situation.device, &situation.ready);
-    situation.facts.register(again, Handled::default());
+    let again = registered(&situation.device, &situation.target);
+    situation.facts.register(again, ServedRequests::default());
     assert_eq!(situation.decide().step, Step::Nothing);
 }
 
@@ -161,7 +162,7 @@ fn changed_defaults_wait_behind_a_change_of_the_device_itself() {
     let verdict = Verdict { reason: Reason::Provisioned, message: String::new() };
     situation.device.status = Some(render(&situation.device, &situation.facts, &verdict, NOW));
     let defaults: DeviceDefaults = serde_json::from_value(json!({"payload": {"site": "b"}})).unwrap();
-    situation.ready.defaults = Some(defaults.into());
+    situation.target.terms.defaults = Some(defaults.into());
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
     situation.device.spec.payload = serde_json::from_value(json!({"site": "own"})).unwrap();
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));

@@ -3,12 +3,14 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::{NOW, Situation, device, failure, group_key, provisioned};
+use super::{NOW, Situation, device, failure, keys, provisioned, secret};
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDeviceStatus;
-use crate::controller::device::decide::{Call, Decision, Fought, Integration, Step, Verdict};
+use crate::controller::device::decide::{
+    Call, Contested, Decision, Delay, Grace, IntegrationState, SecretState, Step, Verdict,
+};
 use crate::controller::device::facts::{
-    FailedWork, Handled, ReturnedPayload, SecretTells, WrittenSecret, later,
+    FailedWork, RecordedInSecret, ReturnedPayload, ServedRequests, WrittenSecret, later,
 };
 use crate::controller::device::secret::rendered_hash;
 use crate::controller::device::status::render;
@@ -27,29 +29,29 @@ fn a_new_device_registers_without_a_word() {
 
 #[test]
 fn a_device_that_waits_long_for_its_turn_says_so_and_a_provisioned_one_does_not() {
-    let mut new = Situation { waited_long: true, ..Situation::new_device() };
+    let mut new = Situation { delay: Delay::Queued, ..Situation::new_device() };
     assert_eq!(
         (new.decide().step, said(&new.decide())),
         (Step::Call(Call::Register, Lane::New), Some(Reason::Queued))
     );
-    new = Situation { waited_long: true, ..Situation::settled_device() };
-    new.ready.active = group_key(2);
+    new = Situation { delay: Delay::Queued, ..Situation::settled_device() };
+    new.target.terms.credentials = keys(2, None);
     assert_eq!((new.decide().step, said(&new.decide())), (Step::Call(Call::Register, Lane::Fleet), None));
 }
 
 #[test]
 fn a_new_device_that_its_integration_keeps_waiting_says_so_and_stays_in_the_queue() {
-    let mut situation = Situation { held_up: true, ..Situation::new_device() };
+    let mut situation = Situation { delay: Delay::HeldUp, ..Situation::new_device() };
     let decision = situation.decide();
     assert_eq!(
         (decision.step, said(&decision)),
         (Step::Call(Call::Register, Lane::New), Some(Reason::IntegrationNotReady))
     );
-    situation.ready.suspended = true;
+    situation.target.terms.suspended = true;
     let decision = situation.decide();
     assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::IntegrationNotReady)));
-    let mut provisioned = Situation { held_up: true, ..Situation::settled_device() };
-    provisioned.ready.active = group_key(2);
+    let mut provisioned = Situation { delay: Delay::HeldUp, ..Situation::settled_device() };
+    provisioned.target.terms.credentials = keys(2, None);
     let decision = provisioned.decide();
     assert_eq!((decision.step, said(&decision)), (Step::Call(Call::Register, Lane::Fleet), None));
 }
@@ -58,7 +60,7 @@ fn a_new_device_that_its_integration_keeps_waiting_says_so_and_stays_in_the_queu
 fn after_the_registration_the_secret_and_then_the_status() {
     let mut situation = Situation::settled_device();
     situation.facts.secret = None;
-    situation.secret = SecretSeen::No;
+    situation.secret.seen = SecretSeen::No;
     assert_eq!(situation.decide().step, Step::WriteSecret);
     let settled = Situation::settled_device().decide();
     assert_eq!((settled.step, said(&settled)), (Step::Nothing, Some(Reason::Provisioned)));
@@ -68,7 +70,7 @@ fn after_the_registration_the_secret_and_then_the_status() {
 fn a_device_that_is_being_deleted_is_left_alone() {
     for mut situation in [Situation::new_device(), Situation::settled_device()] {
         situation.device.metadata.deletion_timestamp = Some(Time(NOW));
-        situation.secret = SecretSeen::No;
+        situation.secret.seen = SecretSeen::No;
         let decision = situation.decide();
         assert_eq!((decision.step, said(&decision)), (Step::Nothing, None));
     }
@@ -76,31 +78,31 @@ fn a_device_that_is_being_deleted_is_left_alone() {
 
 #[test]
 fn a_deleted_or_edited_secret_is_mended_without_dps() {
-    for secret in [SecretSeen::No, SecretSeen::Version(99)] {
-        let situation = Situation { secret, secret_read: true, ..Situation::settled_device() };
-        assert_eq!(situation.decide().step, Step::WriteSecret, "{secret:?}");
+    for seen in [SecretSeen::No, SecretSeen::Version(99)] {
+        let secret = SecretState { read: true, ..secret(seen) };
+        let situation = Situation { secret, ..Situation::settled_device() };
+        assert_eq!(situation.decide().step, Step::WriteSecret, "{seen:?}");
     }
 }
 
 #[test]
 fn a_secret_is_mended_from_the_other_key_too_before_the_device_moves_to_the_active_one() {
-    let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
-    situation.ready.other = Some(situation.ready.active.clone());
-    situation.ready.active = group_key(2);
+    let mut situation = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
+    situation.target.terms.credentials = keys(2, Some(1));
     assert_eq!(situation.decide().step, Step::WriteSecret);
-    situation.secret = SecretSeen::Version(super::SECRET_VERSION);
+    situation.secret.seen = SecretSeen::Version(super::SECRET_VERSION);
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Last));
 }
 
 #[test]
 fn a_secret_whose_key_is_gone_needs_a_registration() {
-    let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
-    situation.ready.active = group_key(2);
+    let mut situation = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
+    situation.target.terms.credentials = keys(2, None);
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
     // Nothing that keeps it from registering hides that its credentials are gone.
-    let mut held = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
-    held.ready.active = group_key(2);
-    held.ready.suspended = true;
+    let mut held = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
+    held.target.terms.credentials = keys(2, None);
+    held.target.terms.suspended = true;
     assert_eq!(said(&held.decide()), Some(Reason::CredentialUnavailable));
     situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
     let decision = situation.decide();
@@ -111,7 +113,7 @@ fn a_secret_whose_key_is_gone_needs_a_registration() {
 
 #[test]
 fn a_returned_payload_that_was_lost_with_the_secret_is_fetched_again() {
-    let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    let mut situation = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
     let registered = situation.facts.registered.as_mut().unwrap();
     registered.returned_payload = Some(ReturnedPayload::new(json!({"a": 1}).as_object().unwrap()));
     assert_eq!(situation.decide().step, Step::WriteSecret);
@@ -153,8 +155,7 @@ fn hashes_of_another_version_are_no_reason_for_anything_unless_the_user_changes_
 fn what_a_user_asks_of_the_secret_does_not_wait_for_a_rotation_or_for_dps() {
     let formats = json!({"secret": {"formats": [{"type": "Env"}]}});
     let mut rotating = Situation { device: device(formats.clone()), ..Situation::settled_device() };
-    rotating.ready.other = Some(rotating.ready.active.clone());
-    rotating.ready.active = group_key(2);
+    rotating.target.terms.credentials = keys(2, Some(1));
     assert_eq!(rotating.decide().step, Step::WriteSecret);
     let mut waiting = Situation { device: device(formats), ..Situation::settled_device() };
     waiting.facts.registered.as_mut().unwrap().scope = "0ne2".to_owned();
@@ -168,38 +169,39 @@ fn what_a_user_asks_of_the_secret_does_not_wait_for_a_rotation_or_for_dps() {
 
 #[test]
 fn a_secret_that_was_written_before_the_operator_ended_knows_better_than_the_status() {
-    let mut situation = Situation { secret: SecretSeen::Version(99), ..Situation::settled_device() };
+    let mut situation = Situation { secret: secret(SecretSeen::Version(99)), ..Situation::settled_device() };
     assert_eq!(situation.decide().step, Step::ReadSecret);
     let mut newer = situation.facts.registered.clone().unwrap();
     newer.hub = "hub-b.azure-devices.net".to_owned();
     newer.time = Some(later(NOW, Duration::from_secs(60)));
-    let rendered = Some(rendered_hash(&situation.device, &newer, &situation.ready.inherited));
+    let rendered = Some(rendered_hash(&situation.device, &newer, &situation.target.inherited));
     let secret =
         Some(WrittenSecret { name: "truck-1-hub".to_owned(), version: 99, rendered, binding: false });
     let mut older = situation.facts.clone();
-    let tells = SecretTells { registered: newer.clone(), secret };
-    situation.facts.recall(Some(tells.clone()), Handled::default());
-    situation.secret_read = true;
+    let tells = RecordedInSecret { registered: newer.clone(), secret };
+    situation.facts.recall(Some(tells.clone()), ServedRequests::default());
+    situation.secret.read = true;
     assert_eq!(situation.facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
     let decision = situation.decide();
     assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::Provisioned)));
     // What DPS has said since, or at a later time, counts for more.
     older.fresh = true;
-    older.recall(Some(tells.clone()), Handled::default());
+    older.recall(Some(tells.clone()), ServedRequests::default());
     assert_ne!(older.registered, Some(newer.clone()));
     older.fresh = false;
     older.registered.as_mut().unwrap().time = Some(later(NOW, Duration::from_secs(120)));
-    older.recall(Some(tells), Handled::default());
+    older.recall(Some(tells), ServedRequests::default());
     assert_ne!(older.registered, Some(newer));
 }
 
 #[test]
 fn a_lost_secret_is_not_hidden_by_settings_that_are_refused() {
     let spec = json!({"payload": nested(1000)});
-    let gone = Situation { device: device(spec), secret: SecretSeen::No, ..Situation::settled_device() };
+    let gone =
+        Situation { device: device(spec), secret: secret(SecretSeen::No), ..Situation::settled_device() };
     assert_eq!(said(&gone.decide()), Some(Reason::CredentialUnavailable));
-    let mut prefixed = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
-    prefixed.ready.prefixes = vec!["press-".to_owned()];
+    let mut prefixed = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
+    prefixed.target.terms.prefixes = vec!["press-".to_owned()];
     assert_eq!(said(&prefixed.decide()), Some(Reason::CredentialUnavailable));
 }
 
@@ -214,7 +216,7 @@ fn a_clock_that_was_set_back_makes_nobody_wait_longer_than_the_longest_wait() {
 #[test]
 fn a_new_token_ends_the_wait_at_once() {
     let mut situation = Situation::settled_device();
-    situation.ready.active = group_key(2);
+    situation.target.terms.credentials = keys(2, None);
     situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
     assert_eq!(situation.decide().step, Step::Nothing);
     situation.device.metadata.annotations =
@@ -228,25 +230,28 @@ fn another_id_scope_or_key_registers() {
     situation.facts.registered.as_mut().unwrap().scope = "0ne2".to_owned();
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
     situation = Situation::settled_device();
-    situation.ready.active = group_key(2);
+    situation.target.terms.credentials = keys(2, None);
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
 }
 
 #[test]
 fn a_secret_that_is_there_is_looked_at_before_anything_is_registered() {
-    let mut situation = Situation { secret: SecretSeen::Version(3), ..Situation::new_device() };
+    let mut situation = Situation { secret: secret(SecretSeen::Version(3)), ..Situation::new_device() };
     assert_eq!(situation.decide().step, Step::ReadSecret);
-    situation.secret_read = true;
+    situation.secret.read = true;
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::New));
-    situation = Situation { must_look: true, ..Situation::new_device() };
+    situation = Situation {
+        secret: SecretState { watch_is_complete: false, ..secret(SecretSeen::No) },
+        ..Situation::new_device()
+    };
     assert_eq!(situation.decide().step, Step::ReadSecret);
 }
 
 #[test]
 fn what_was_read_back_from_a_secret_settles_the_device_without_dps() {
-    let mut situation =
-        Situation { secret: SecretSeen::Version(3), secret_read: true, ..Situation::new_device() };
-    situation.facts.registered = provisioned(&situation.device, &situation.ready).registered;
+    let secret = SecretState { read: true, ..secret(SecretSeen::Version(3)) };
+    let mut situation = Situation { secret, ..Situation::new_device() };
+    situation.facts.registered = provisioned(&situation.device, &situation.target).registered;
     assert_eq!(situation.decide().step, Step::WriteSecret);
 }
 
@@ -257,41 +262,42 @@ fn suspended_devices_and_integrations_start_nothing_but_secrets_are_still_mended
         (situation.decide().step, said(&situation.decide())),
         (Step::Nothing, Some(Reason::Suspended))
     );
-    situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    situation = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
     situation.device = device(json!({"suspend": true}));
     assert_eq!(situation.decide().step, Step::WriteSecret);
 
     let mut situation = Situation::new_device();
-    situation.ready.suspended = true;
+    situation.target.terms.suspended = true;
     assert_eq!((situation.decide().step, said(&situation.decide())), (Step::Nothing, None));
-    let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
-    situation.ready.suspended = true;
+    let mut situation = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
+    situation.target.terms.suspended = true;
     assert_eq!(situation.decide().step, Step::WriteSecret);
 }
 
 #[test]
 fn a_missing_integration_is_spoken_of_after_a_while() {
     for situation in [Situation::new_device(), Situation::settled_device()] {
-        let quiet = situation.decide_with(Integration::Missing { told: false });
+        let quiet = situation.decide_with(IntegrationState::Missing(Grace::Running));
         assert_eq!((quiet.step, said(&quiet)), (Step::Nothing, None));
-        let told = situation.decide_with(Integration::Missing { told: true });
+        let told = situation.decide_with(IntegrationState::Missing(Grace::Over));
         assert_eq!((told.step, said(&told)), (Step::Nothing, Some(Reason::IntegrationNotFound)));
     }
-    let gone = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
-    let decision = gone.decide_with(Integration::Missing { told: true });
+    let gone = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
+    let decision = gone.decide_with(IntegrationState::Missing(Grace::Over));
     assert_eq!(said(&decision), Some(Reason::CredentialUnavailable));
 }
 
 #[test]
 fn a_secret_that_is_fought_over_is_left_alone_for_a_while() {
     let until = later(NOW, Duration::from_secs(4));
-    for (told, expected) in [(false, None), (true, Some(Reason::SecretWriteFailed))] {
-        let fought_until = Some(Fought { until, told });
-        let mut situation = Situation { fought_until, secret: SecretSeen::No, ..Situation::settled_device() };
+    for (report, expected) in [(Grace::Running, None), (Grace::Over, Some(Reason::SecretWriteFailed))] {
+        let contested = Some(Contested { until, report });
+        let mut situation =
+            Situation { contested, secret: secret(SecretSeen::No), ..Situation::settled_device() };
         let decision = situation.decide();
         assert_eq!((decision.step, said(&decision), decision.wake), (Step::Nothing, expected, Some(until)));
         // What the user asks for is not part of the fight.
-        situation.secret = SecretSeen::Version(super::SECRET_VERSION);
+        situation.secret.seen = SecretSeen::Version(super::SECRET_VERSION);
         situation.device = device(json!({"secret": {"labels": {"a": "b"}}}));
         assert_eq!(situation.decide().step, Step::WriteSecret);
     }
@@ -299,10 +305,10 @@ fn a_secret_that_is_fought_over_is_left_alone_for_a_while() {
 
 #[test]
 fn an_integration_that_is_not_ready_leaves_provisioned_devices_in_peace_unless_their_secret_is_gone() {
-    let not_ready = Integration::NotReady { told: true };
+    let not_ready = IntegrationState::NotReady(Grace::Over);
     assert_eq!(said(&Situation::new_device().decide_with(not_ready)), Some(Reason::IntegrationNotReady));
     assert_eq!(said(&Situation::settled_device().decide_with(not_ready)), None);
-    let mut gone = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    let mut gone = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
     assert_eq!(said(&gone.decide_with(not_ready)), Some(Reason::CredentialUnavailable));
     // A Secret of somebody else is not shown by the watch, and is not a Secret that is gone.
     let verdict = Verdict { reason: Reason::SecretConflict, message: String::new() };
@@ -313,32 +319,35 @@ fn an_integration_that_is_not_ready_leaves_provisioned_devices_in_peace_unless_t
 #[test]
 fn references_ids_and_secret_names_that_are_not_allowed_are_refused() {
     let new = Situation::new_device();
-    assert_eq!(said(&new.decide_with(Integration::NotAllowed { told: false })), None);
-    let refused = new.decide_with(Integration::NotAllowed { told: true });
+    assert_eq!(said(&new.decide_with(IntegrationState::NotAllowed(Grace::Running))), None);
+    let refused = new.decide_with(IntegrationState::NotAllowed(Grace::Over));
     assert_eq!((refused.step, said(&refused)), (Step::Nothing, Some(Reason::ReferenceNotAllowed)));
     let settled = Situation::settled_device();
     assert_eq!(
-        said(&settled.decide_with(Integration::NotAllowed { told: true })),
+        said(&settled.decide_with(IntegrationState::NotAllowed(Grace::Over))),
         Some(Reason::ReferenceNotAllowed)
     );
 
     let mut guest = Situation::new_device();
-    guest.ready.namespace = "platform".to_owned();
+    guest.target.terms.namespace = "platform".to_owned();
     assert_eq!(said(&guest.decide()), Some(Reason::ReferenceNotAllowed));
-    guest.ready.foreign_prefixes = vec!["{namespace}-".to_owned()];
+    guest.target.terms.foreign_prefixes = vec!["{namespace}-".to_owned()];
     assert_eq!(said(&guest.decide()), Some(Reason::ReferenceNotAllowed));
     guest.device = device(json!({"registrationId": "fleet-1"}));
     assert_eq!(guest.decide().step, Step::Call(Call::Register, Lane::New));
-    guest.ready.prefixes = vec!["press-".to_owned()];
+    guest.target.terms.prefixes = vec!["press-".to_owned()];
     assert_eq!(said(&guest.decide()), Some(Reason::ReferenceNotAllowed));
 
     let mut prefixed = Situation::new_device();
-    prefixed.ready.prefixes = vec!["{namespace}-".to_owned()];
+    prefixed.target.terms.prefixes = vec!["{namespace}-".to_owned()];
     assert_eq!(said(&prefixed.decide()), Some(Reason::ReferenceNotAllowed));
     prefixed.device = device(json!({"registrationId": "fleet-1"}));
     assert_eq!(prefixed.decide().step, Step::Call(Call::Register, Lane::New));
 
-    let key = Situation { secret_is_key: true, ..Situation::new_device() };
+    let key = Situation {
+        secret: SecretState { holds_group_key: true, ..secret(SecretSeen::No) },
+        ..Situation::new_device()
+    };
     assert_eq!((key.decide().step, said(&key.decide())), (Step::Nothing, Some(Reason::SecretConflict)));
 
     let duplicate = Situation { duplicate: true, ..Situation::new_device() };
@@ -392,7 +401,7 @@ fn a_registration_without_an_end_is_told_by_a_new_device_and_not_by_a_provisione
     assert!(decision.wake.unwrap() < later(NOW, Duration::from_secs(10)), "it may pass in a moment");
 
     let mut situation = Situation::settled_device();
-    situation.ready.active = group_key(2);
+    situation.target.terms.credentials = keys(2, None);
     situation.facts.fail(failure(FailedWork::Registration, Reason::Registering), 0, NOW);
     assert_eq!((situation.decide().step, said(&situation.decide())), (Step::Nothing, None));
 }
@@ -401,9 +410,9 @@ fn a_registration_without_an_end_is_told_by_a_new_device_and_not_by_a_provisione
 fn a_change_of_device_or_integration_ends_the_wait_at_once() {
     let mut situation = Situation::new_device();
     situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
-    situation.ready.epoch = 2;
+    situation.target.revision = 2;
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::New));
-    situation.ready.epoch = 1;
+    situation.target.revision = 1;
     assert_eq!(situation.decide().step, Step::Nothing);
     situation.device.metadata.generation = Some(2);
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::New));
@@ -411,7 +420,7 @@ fn a_change_of_device_or_integration_ends_the_wait_at_once() {
 
 #[test]
 fn a_failed_registration_does_not_keep_a_secret_from_being_mended_nor_the_other_way_round() {
-    let mut situation = Situation { secret: SecretSeen::No, ..Situation::settled_device() };
+    let mut situation = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
     situation.facts.fail(failure(FailedWork::Registration, Reason::ServiceUnavailable), 0, NOW);
     assert_eq!(situation.decide().step, Step::WriteSecret);
 
@@ -422,9 +431,9 @@ fn a_failed_registration_does_not_keep_a_secret_from_being_mended_nor_the_other_
 
 #[test]
 fn a_device_that_failed_goes_on_saying_why_while_it_waits_for_its_next_try() {
-    let mut situation = Situation { held_up: true, waited_long: true, ..Situation::new_device() };
+    let mut situation = Situation { delay: Delay::HeldUp, ..Situation::new_device() };
     situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
-    situation.ready.epoch = 2;
+    situation.target.revision = 2;
     let decision = situation.decide();
     assert_eq!(
         (decision.step, said(&decision)),

@@ -80,10 +80,10 @@ fn labels_and_annotations_stay_in_the_integrations_namespace() {
 fn what_does_not_fit_together_is_refused() {
     let edge = json!({"secret": {"formats": [{"type": "ServiceBinding"}]}});
     let clash = device(json!({"secret": {"keys": {"deviceId": "username"}}}));
-    let message = Settings::of(&clash, Some(&defaults(edge))).unwrap_err();
+    let message = Settings::of(&clash, Some(&defaults(edge))).unwrap_err().to_string();
     assert!(message.contains("username"), "{message}");
     let big = json!({"payload": {"big": "x".repeat(70_000)}});
-    let message = Settings::of(&device(json!({})), Some(&defaults(big))).unwrap_err();
+    let message = Settings::of(&device(json!({})), Some(&defaults(big))).unwrap_err().to_string();
     assert!(message.contains("deviceDefaults.payload"), "{message}");
 }
 
@@ -91,24 +91,24 @@ fn what_does_not_fit_together_is_refused() {
 fn need(spec: &Value, before: &Value, after: &Value) -> Need {
     let mut situation = Situation { device: device(spec.clone()), ..Situation::settled_device() };
     let inherited = |value: &Value| {
-        Inherited::new(Some(&defaults(value.clone())), &situation.ready.endpoint.to_string(), None)
+        Inherited::new(Some(&defaults(value.clone())), &situation.target.instance.endpoint.to_string(), None)
     };
     let after = inherited(after);
-    situation.ready.inherited = inherited(before).into();
-    situation.ready.defaults = Some(defaults(before.clone()).into());
-    let mut facts: Facts = super::provisioned(&situation.device, &situation.ready);
+    situation.target.terms.inherited = inherited(before).into();
+    situation.target.terms.defaults = Some(defaults(before.clone()).into());
+    let mut facts: Facts = super::provisioned(&situation.device, &situation.target);
     facts.secret.as_mut().unwrap().rendered = facts
         .registered
         .as_ref()
-        .map(|registered| rendered_hash(&situation.device, registered, &situation.ready.inherited));
+        .map(|registered| rendered_hash(&situation.device, registered, &situation.target.inherited));
     let verdict = Verdict { reason: Reason::Provisioned, message: String::new() };
     situation.device.status = Some(render(&situation.device, &facts, &verdict, super::NOW));
     let mut fleet = Fleet::default();
     let id = fleet.upsert(&situation.device, Some(1)).0;
     fleet.secret_seen("fleet", "truck-1-hub", super::SECRET_VERSION);
     let record = fleet.get(id).unwrap();
-    let fingerprint = situation.ready.active.fingerprint;
-    record.need(&record.settled.unwrap(), Wanted { scope: "0ne1", fingerprint, inherited: &after })
+    let credential = situation.target.credentials.in_use();
+    record.need(&record.settled.unwrap(), Wanted { scope: "0ne1", credential, inherited: &after })
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn changed_defaults_are_judged_in_memory_for_a_whole_fleet() {
         (&own, &none, &payload, Need::Nothing),
         (&none, &none, &labels, Need::Rewrite),
         (&none, &labels, &none, Need::Rewrite),
-        (&none, &none, &never, Need::Look),
+        (&none, &none, &never, Need::Fetch),
         (&none, &none, &json!({"driftCheck": {"interval": "1h"}}), Need::Nothing),
     ] {
         assert_eq!(need(spec, before, after), expected, "{spec} {before} {after}");

@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{NOW, Situation, ready, registered};
+use super::{NOW, Situation, registered, target};
 use crate::api::conditions::Reason;
 use crate::api::device::LastError;
 use crate::controller::device::decide::{Call, Step, Verdict};
-use crate::controller::device::facts::{Facts, FailedWork, Handled, NewFailure, later};
+use crate::controller::device::facts::{Facts, FailedWork, NewFailure, ServedRequests, later};
 use crate::controller::device::status::render;
 use crate::schedule::permits::Lane;
 
@@ -18,7 +18,7 @@ fn refused(at_least: Option<Duration>) -> NewFailure {
         error: Some(LastError { code: Some(401_002), time: Some(Time(NOW)), ..LastError::default() }),
         at_least,
         generation: 1,
-        epoch: 1,
+        revision: 1,
         token: None,
     }
 }
@@ -27,11 +27,11 @@ fn refused(at_least: Option<Duration>) -> NewFailure {
 fn a_move_to_another_hub_is_remembered() {
     let situation = Situation::settled_device();
     let mut facts = situation.facts.clone();
-    let mut moved = registered(&situation.device, &ready());
+    let mut moved = registered(&situation.device, &target());
     moved.hub = "hub-b.azure-devices.net".to_owned();
-    facts.register(moved.clone(), Handled::default());
+    facts.register(moved.clone(), ServedRequests::default());
     assert_eq!(facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
-    facts.register(moved, Handled::default());
+    facts.register(moved, ServedRequests::default());
     assert_eq!(facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
 }
 
@@ -61,13 +61,13 @@ fn a_restart_does_not_forget_how_long_to_wait() {
     );
     situation.facts = restored;
     assert_eq!(situation.decide().step, Step::Nothing);
-    situation.ready.as_recorded = false;
+    situation.target.as_recorded = false;
     assert_eq!(
         situation.decide().step,
         Step::Call(Call::Register, Lane::New),
         "the key was changed meanwhile"
     );
-    situation.ready.as_recorded = true;
+    situation.target.as_recorded = true;
     situation.device.metadata.generation = Some(2);
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::New));
 }

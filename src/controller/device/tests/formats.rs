@@ -1,11 +1,14 @@
 //! Further formats: what they hold, and that nothing breaks out of them.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
 use crate::api::shared::FormatType;
 use crate::controller::device::formats::{Parts, keys, values};
+use crate::dps::attestation::symmetric_key::DeviceKey;
+use crate::dps::attestation::{CredentialId, CredentialKind, DeviceCredential, Proof};
 
 const ALL: [FormatType; 6] = [
     FormatType::Env,
@@ -16,14 +19,20 @@ const ALL: [FormatType; 6] = [
     FormatType::ServiceBinding,
 ];
 
+fn credential(key: &str) -> DeviceCredential {
+    let issuer = CredentialId::parse(CredentialKind::GroupKey, "0000000000000001").unwrap();
+    DeviceCredential { issuer, proof: Proof::SymmetricKey(DeviceKey::for_test(key)) }
+}
+
 fn parts() -> Parts<'static> {
+    static CREDENTIAL: LazyLock<DeviceCredential> = LazyLock::new(|| credential("c2VjcmV0"));
     Parts {
         hub: "hub-a.azure-devices.net",
         device_id: "truck-1",
         registration_id: "truck-1",
         id_scope: "0ne1",
         dps_endpoint: "dps.example:8443",
-        key: "c2VjcmV0",
+        credential: &CREDENTIAL,
         connection_string: "HostName=hub-a.azure-devices.net;DeviceId=truck-1;SharedAccessKey=c2VjcmV0",
         gateway_hostname: None,
     }
@@ -120,7 +129,9 @@ proptest! {
         id in "[a-z0-9]([a-z0-9._:-]{0,30}[a-z0-9])?", key in "[A-Za-z0-9+/]{43}=",
     ) {
         let connection_string = format!("HostName=hub-a.azure-devices.net;DeviceId={id};SharedAccessKey={key}");
-        let parts = Parts { device_id: &id, key: &key, connection_string: &connection_string, ..parts() };
+        let credential = credential(&key);
+        let parts =
+            Parts { device_id: &id, credential: &credential, connection_string: &connection_string, ..parts() };
         let file = &data(FormatType::Dotenv, &parts)["device.env"];
         prop_assert_eq!(file.lines().count(), 4);
         prop_assert!(!file.contains(['"', '\'', '\\', '$', '#', '`', ' ']));

@@ -13,20 +13,23 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::json;
+use zeroize::Zeroizing;
 
-use super::decide::{Decision, Fought, Integration, Snapshot, decide, registered_hash};
+use super::decide::{
+    Contested, Decision, Delay, IntegrationState, SecretState, Snapshot, decide, registered_hash,
+};
 use super::facts::{Facts, FailedWork, NewFailure, Registered, WrittenSecret};
 use super::secret::rendered_hash;
 use super::settings::Settings;
 use crate::api::attestation::KeySlot;
 use crate::api::conditions::Reason;
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
-use crate::controller::integration::{Ready, SlotKey};
-use crate::dps::client::DpsClient;
+use crate::api::references::Referred;
+use crate::controller::integration::credentials::Credentials;
+use crate::controller::integration::target::{Instance, Target, Terms};
 use crate::dps::host::AllowedHosts;
 use crate::dps::ids::IdScope;
-use crate::dps::key::GroupKey;
-use crate::dps::observe::Unobserved;
+use crate::dps::tls::TlsSettings;
 use crate::fleet::SecretSeen;
 use crate::fleet::inherit::Inherited;
 
@@ -41,38 +44,44 @@ fn failure(work: FailedWork, reason: Reason) -> NewFailure {
         error: None,
         at_least: None,
         generation: 1,
-        epoch: 1,
+        revision: 1,
         token: None,
     }
 }
 
-fn group_key(filler: u8) -> SlotKey {
+/// The integration's keys: the one in use, made of this byte, and perhaps another one.
+fn keys(in_use: u8, other: Option<u8>) -> Credentials {
     use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode([filler; 32]);
-    let key = GroupKey::parse(text.as_bytes()).unwrap();
-    SlotKey { slot: KeySlot::Primary, fingerprint: key.fingerprint(), key }
+    let text = |filler: u8| base64::engine::general_purpose::STANDARD.encode([filler; 32]).into_bytes();
+    let entry = |name: &str, filler| (name.to_owned(), Zeroizing::new(text(filler)));
+    let data = [Some(entry("one", in_use)), other.map(|filler| entry("two", filler))];
+    let secret = Referred::Present { data: data.into_iter().flatten().collect(), generated: false };
+    let mut symmetric_key = json!({"primaryKeyRef": {"name": "keys", "key": "one"}});
+    if other.is_some() {
+        symmetric_key["secondaryKeyRef"] = json!({"name": "keys", "key": "two"});
+    }
+    let attestation = serde_json::from_value(json!({"symmetricKey": symmetric_key})).unwrap();
+    Credentials::resolve(&attestation, |_| &secret).unwrap()
 }
 
-fn ready() -> Ready {
-    // Another test may have been first.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let suffixes: Arc<[String]> = Arc::from([".azure-devices.net".to_owned()]);
-    Ready {
-        scope: IdScope::parse("0ne1").unwrap(),
-        endpoint: AllowedHosts::parse(["x.example"]).unwrap().check("x.example").unwrap(),
-        client: DpsClient::new(None, None, suffixes, Arc::new(Unobserved)).unwrap(),
-        roots: None,
-        active: group_key(1),
-        other: None,
-        prefixes: Vec::new(),
-        namespace: "fleet".to_owned(),
-        foreign_prefixes: Vec::new(),
-        defaults: None,
-        inherited: Arc::new(Inherited::new(None, "x.example", None)),
-        token: None,
-        clock: Arc::default(),
-        suspended: false,
-        epoch: 1,
+fn target() -> Target {
+    Target {
+        terms: Terms {
+            instance: Instance {
+                scope: IdScope::parse("0ne1").unwrap(),
+                endpoint: AllowedHosts::parse(["x.example"]).unwrap().check("x.example").unwrap(),
+                tls: TlsSettings::default(),
+            },
+            credentials: keys(1, None),
+            prefixes: Vec::new(),
+            namespace: "fleet".to_owned(),
+            foreign_prefixes: Vec::new(),
+            defaults: None,
+            inherited: Arc::new(Inherited::new(None, "x.example", None)),
+            token: None,
+            suspended: false,
+        },
+        revision: 1,
         as_recorded: true,
     }
 }
@@ -93,27 +102,27 @@ fn device(spec: serde_json::Value) -> ProvisionedDevice {
 }
 
 /// A device as it stands after a registration with the active key.
-fn registered(device: &ProvisionedDevice, ready: &Ready) -> Registered {
-    let settings = Settings::of(device, ready.defaults.as_deref()).unwrap();
+fn registered(device: &ProvisionedDevice, target: &Target) -> Registered {
+    let settings = Settings::of(device, target.defaults.as_deref()).unwrap();
     Registered {
-        scope: ready.scope.to_string(),
+        scope: target.scope().to_owned(),
         registration_id: settings.registration_id.to_string(),
         hub: "hub-a.azure-devices.net".to_owned(),
         device_id: settings.registration_id.to_string(),
         assignment: AssignmentStatus { status: Some("assigned".to_owned()), ..AssignmentStatus::default() },
         enrollment_group: Some("fleet".to_owned()),
+        credential: Some(target.credentials.in_use()),
         slot: Some(KeySlot::Primary),
-        fingerprint: Some(ready.active.fingerprint),
-        hash: Some(registered_hash(&settings, ready)),
+        hash: Some(registered_hash(&settings, target)),
         returned_payload: None,
         time: Some(NOW),
     }
 }
 
 /// Registered, and the Secret written.
-fn provisioned(device: &ProvisionedDevice, ready: &Ready) -> Facts {
-    let registered = registered(device, ready);
-    let rendered = rendered_hash(device, &registered, &ready.inherited);
+fn provisioned(device: &ProvisionedDevice, target: &Target) -> Facts {
+    let registered = registered(device, target);
+    let rendered = rendered_hash(device, &registered, &target.inherited);
     Facts {
         secret: Some(WrittenSecret {
             name: "truck-1-hub".to_owned(),
@@ -130,16 +139,17 @@ fn provisioned(device: &ProvisionedDevice, ready: &Ready) -> Facts {
 struct Situation {
     device: ProvisionedDevice,
     facts: Facts,
-    ready: Ready,
-    secret: SecretSeen,
-    secret_read: bool,
-    must_look: bool,
+    target: Target,
+    secret: SecretState,
     duplicate: bool,
-    secret_is_key: bool,
-    fought_until: Option<Fought>,
-    waited_long: bool,
-    held_up: bool,
+    contested: Option<Contested>,
+    delay: Delay,
     metadata_prefixes: Vec<String>,
+}
+
+/// As the watch shows a Secret, with nothing read.
+fn secret(seen: SecretSeen) -> SecretState {
+    SecretState { seen, read: false, watch_is_complete: true, holds_group_key: false }
 }
 
 impl Situation {
@@ -147,42 +157,34 @@ impl Situation {
         Self {
             device: device(json!({})),
             facts: Facts::default(),
-            ready: ready(),
-            secret: SecretSeen::No,
-            secret_read: false,
-            must_look: false,
+            target: target(),
+            secret: secret(SecretSeen::No),
             duplicate: false,
-            secret_is_key: false,
-            fought_until: None,
-            waited_long: false,
-            held_up: false,
+            contested: None,
+            delay: Delay::None,
             metadata_prefixes: Vec::new(),
         }
     }
 
     fn settled_device() -> Self {
         let new = Self::new_device();
-        let facts = provisioned(&new.device, &new.ready);
-        Self { facts, secret: SecretSeen::Version(SECRET_VERSION), ..new }
+        let facts = provisioned(&new.device, &new.target);
+        Self { facts, secret: secret(SecretSeen::Version(SECRET_VERSION)), ..new }
     }
 
     fn decide(&self) -> Decision {
-        self.decide_with(Integration::Ready(&self.ready))
+        self.decide_with(IntegrationState::Usable(&self.target))
     }
 
-    fn decide_with(&self, integration: Integration<'_>) -> Decision {
+    fn decide_with(&self, integration: IntegrationState<'_>) -> Decision {
         decide(&Snapshot {
             device: &self.device,
             facts: &self.facts,
             integration,
             secret: self.secret,
-            secret_read: self.secret_read,
-            must_look: self.must_look,
             duplicate: self.duplicate,
-            secret_is_key: self.secret_is_key,
-            fought_until: self.fought_until,
-            waited_long: self.waited_long,
-            held_up: self.held_up,
+            contested: self.contested,
+            delay: self.delay,
             metadata_prefixes: &self.metadata_prefixes,
             now: NOW,
         })

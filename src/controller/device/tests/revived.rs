@@ -6,7 +6,7 @@ use super::{NOW, SECRET_VERSION, Situation, device, provisioned, registered};
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
 use crate::controller::device::decide::Verdict;
-use crate::controller::device::facts::{Facts, Handled};
+use crate::controller::device::facts::{Facts, ServedRequests};
 use crate::controller::device::secret::{settings_hash, settings_of_same_rendering};
 use crate::controller::device::status::render;
 use crate::fleet::Fleet;
@@ -15,7 +15,7 @@ use crate::fleet::revive::revive;
 /// A settled device with this spec and its status as it was written, changed by a merge.
 fn settled(spec: Value, status: &Value) -> (ProvisionedDevice, Facts) {
     let mut situation = Situation { device: device(spec), ..Situation::settled_device() };
-    situation.facts = provisioned(&situation.device, &situation.ready);
+    situation.facts = provisioned(&situation.device, &situation.target);
     let verdict = Verdict { reason: Reason::Provisioned, message: "Assigned.".to_owned() };
     let mut object = serde_json::to_value(&situation.device).unwrap();
     object["status"] =
@@ -46,7 +46,7 @@ fn a_device_with_nothing_special_about_it_is_registered_again_without_being_read
     // Registered with another key, both lead to the same status.
     let situation = Situation::new_device();
     let after = |device: &ProvisionedDevice, mut facts: Facts| {
-        facts.register(registered(device, &situation.ready), Handled::default());
+        facts.register(registered(device, &situation.target), ServedRequests::default());
         facts.secret.as_mut().unwrap().version += 1;
         let verdict = Verdict { reason: Reason::Provisioned, message: "Assigned.".to_owned() };
         serde_json::to_value(render(device, &facts, &verdict, NOW)).unwrap()
@@ -79,8 +79,8 @@ fn whatever_the_record_does_not_hold_has_to_be_read() {
 #[test]
 fn only_values_of_a_secret_change_when_nothing_but_the_assignment_does() {
     let situation = Situation::settled_device();
-    let inherited = &situation.ready.inherited;
-    let again = registered(&situation.device, &situation.ready);
+    let inherited = &situation.target.inherited;
+    let again = registered(&situation.device, &situation.target);
     let same = settings_of_same_rendering(&situation.device, &situation.facts, &again, inherited);
     assert_eq!(same, Some(settings_hash(&situation.device, inherited)));
     let relabelled = device(json!({"secret": {"labels": {"a": "b"}}}));

@@ -2,18 +2,22 @@ use k8s_openapi::api::core::v1::Secret;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{device, group_key, ready, registered};
+use super::{device, keys, registered, target};
 use crate::api::device::ProvisionedDevice;
-use crate::controller::device::secret::{Desired, Judgement, read_back, render};
+use crate::controller::device::secret::{Desired, Judgement, Material, read_back, render};
 use crate::controller::device::settings::Settings;
-use crate::controller::integration::Ready;
 use crate::dps::ids::IdScope;
 
 fn desired_of(device: &ProvisionedDevice) -> Desired {
-    let ready = ready();
+    let target = target();
     let settings = Settings::of(device, None).unwrap();
-    let key = ready.active.key.derive(&settings.registration_id);
-    render(device, &settings, &registered(device, &ready), (&ready, &key))
+    let credential = target.credentials.for_device(&settings.registration_id);
+    render(
+        device,
+        &settings,
+        &registered(device, &target),
+        &Material { target: &target, credential: &credential },
+    )
 }
 
 fn text(secret: &Secret, key: &str) -> Option<String> {
@@ -203,21 +207,23 @@ fn what_a_secret_tells_equals_what_it_was_written_from() {
     let device = device(json!({"payload": {"site": "a"}}));
     let desired = desired_of(&device);
     let secret = existing(&desired, &json!({}));
-    let told = read_back(&secret, &device, &ready()).unwrap();
-    assert_eq!(told.registered, registered(&device, &ready()));
+    let told = read_back(&secret, &device, &target()).unwrap();
+    assert_eq!(told.registered, registered(&device, &target()));
     assert_eq!(told.secret.map(|secret| secret.version), Some(9));
-    let elsewhere = Ready { scope: IdScope::parse("0ne2").unwrap(), ..ready() };
+    let mut elsewhere = target();
+    elsewhere.terms.instance.scope = IdScope::parse("0ne2").unwrap();
     assert_eq!(read_back(&secret, &device, &elsewhere), None);
     // Written with other settings, or with a key that is not at hand: what it tells is still of use.
     let mut relabelled = device.clone();
     relabelled.spec.secret = serde_json::from_value(json!({"labels": {"a": "b"}})).unwrap();
-    assert_eq!(read_back(&secret, &relabelled, &ready()).unwrap().secret, None);
-    let other_key = Ready { active: group_key(2), ..ready() };
+    assert_eq!(read_back(&secret, &relabelled, &target()).unwrap().secret, None);
+    let mut other_key = target();
+    other_key.terms.credentials = keys(2, None);
     assert_eq!(read_back(&secret, &device, &other_key).unwrap().secret, None);
     let forged = json!({"metadata": {"annotations": {
         "dps-operator.io/assignment": r#"{"hub":"evil;x.azure-devices.net","deviceId":"truck-1"}"#,
     }}});
-    assert_eq!(read_back(&existing(&desired, &forged), &device, &ready()), None);
+    assert_eq!(read_back(&existing(&desired, &forged), &device, &target()), None);
 }
 
 #[test]
@@ -240,11 +246,11 @@ fn labels_and_annotations_of_ours_that_are_no_longer_asked_for_are_removed_and_t
 proptest! {
     #[test]
     fn no_annotation_makes_us_panic_or_believe_a_hostile_hub(text in ".{0,200}", hub in ".{0,60}") {
-        let (device, ready) = (device(json!({})), ready());
+        let (device, target) = (device(json!({})), target());
         let desired = desired_of(&device);
         for annotation in [text, json!({"hub": hub, "deviceId": "truck-1"}).to_string()] {
             let change = json!({"metadata": {"annotations": {"dps-operator.io/assignment": annotation}}});
-            let read = read_back(&existing(&desired, &change), &device, &ready);
+            let read = read_back(&existing(&desired, &change), &device, &target);
             prop_assert!(read.is_none_or(|read| read.registered.hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')));
         }
     }

@@ -12,22 +12,22 @@ use super::{most_in_a_minute, scope};
 enum Happens {
     Joins(Tenant, Lane),
     Leaves,
-    CallEnds(Outcome),
+    CallEnds(Ended),
     PermitComesBack,
     Time(u64),
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
     let lane = prop_oneof![Just(Lane::New), Just(Lane::Changed), Just(Lane::Fleet), Just(Lane::Last)];
-    let outcome = prop_oneof![
-        6 => Just(Outcome::Accepted),
-        1 => Just(Outcome::Answered),
-        1 => Just(Outcome::Throttled { retry_after: Some(Duration::from_secs(3)) }),
+    let ended = prop_oneof![
+        6 => Just(Ended::Admitted),
+        1 => Just(Ended::Unknown),
+        1 => Just(Ended::Throttled { retry_after: Some(Duration::from_secs(3)) }),
     ];
     prop_oneof![
         6 => (1..4_u32, lane).prop_map(|(tenant, lane)| Happens::Joins(tenant, lane)),
         1 => Just(Happens::Leaves),
-        5 => outcome.prop_map(Happens::CallEnds),
+        5 => ended.prop_map(Happens::CallEnds),
         1 => Just(Happens::PermitComesBack),
         4 => (1..5000_u64).prop_map(Happens::Time),
     ]
@@ -48,7 +48,7 @@ impl Model {
     fn new(limit: u32) -> Self {
         let now = Instant::now();
         let mut queue = Permits::new(limit, 10_000);
-        (1..4).for_each(|tenant| queue.admit(tenant, scope(), true, now));
+        (1..4).for_each(|tenant| queue.admit(tenant, scope(), Gate::OPEN, now));
         Self {
             queue,
             now,
@@ -73,9 +73,9 @@ impl Model {
                     self.served += 1;
                 }
             }
-            Happens::CallEnds(outcome) => {
+            Happens::CallEnds(ended) => {
                 if let Some(permit) = self.held.pop() {
-                    self.queue.finished(permit, outcome, self.now);
+                    self.queue.finished(permit, ended, self.now);
                 }
             }
             Happens::PermitComesBack => {
@@ -107,7 +107,7 @@ impl Model {
     fn run_out(&mut self) {
         for _ in 0..100_000 {
             while let Some(permit) = self.held.pop() {
-                self.queue.finished(permit, Outcome::Accepted, self.now);
+                self.queue.finished(permit, Ended::Admitted, self.now);
             }
             self.grant();
             let Some(next) = self.queue.next_at() else { continue };

@@ -1,30 +1,34 @@
 //! A device that has to wait for its first registration is kept as text: a tenth of what the object
 //! and all that may become known of it take. A fleet that is declared at once waits for hours.
 
-use super::Engine;
-use super::work::Work;
+use super::entry::Timers;
+use super::work::{Freshness, Work};
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
+use crate::clock::Now;
 use crate::controller::device::facts::Facts;
-use crate::fleet::DeviceId;
-
-/// So many are kept as they are: few wait for long.
-const CROWD: usize = 500;
+use crate::schedule::Share;
 
 /// Such a device.
-pub(super) struct Parked {
+pub(super) struct Dormant {
     object: Box<str>,
-    /// Its Secret has been looked at.
+    /// Its Secret has been read.
     secret_read: bool,
+    pub(super) timers: Timers,
 }
 
-impl Parked {
+impl Dormant {
     /// `None` if more is known of the device than what its object says.
-    fn of(work: &Work) -> Option<Self> {
+    pub(super) fn of(work: &Work, timers: Timers) -> Option<Self> {
         let is_new = work.facts == Facts::default();
-        let idle = work.task.is_none() && work.found.is_none() && work.unanswered == 0;
+        let idle = work.task.is_none() && work.found.is_none();
         // A payload that could not be read would come back as none.
         let readable = work.device.spec.payload.as_ref().is_none_or(|payload| payload.object().is_some());
-        if !is_new || !idle || !readable || work.stale || work.revived || work.for_fleet {
+        if !is_new
+            || !idle
+            || !readable
+            || work.freshness != Freshness::Current
+            || work.share != Share::Device
+        {
             return None;
         }
         let mut device = (*work.device).clone();
@@ -34,39 +38,14 @@ impl Parked {
                 .retain(|key, _| [RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT].contains(&key.as_str()));
         });
         let object = serde_json::to_string(&device).ok()?.into_boxed_str();
-        Some(Self { object, secret_read: work.secret_read })
+        Some(Self { object, secret_read: work.secret_read, timers })
     }
 
     /// `None` if it does not come back as it was.
-    fn restored(&self, hub_suffixes: &[String]) -> Option<Work> {
+    pub(super) fn restored(&self, hub_suffixes: &[String], now: Now) -> Option<Work> {
         let device = serde_json::from_str(&self.object).ok()?;
-        let work = Work { secret_read: self.secret_read, ..Work::new(device, hub_suffixes) };
+        let work = Work { secret_read: self.secret_read, ..Work::new(device, hub_suffixes, now) };
         (work.facts == Facts::default()).then_some(work)
-    }
-}
-
-impl Engine {
-    /// Puts a new device away that waits among many, to be looked at or for leave to call.
-    pub(super) fn park(&mut self, id: DeviceId) {
-        if self.work.len() > CROWD {
-            self.put_away(id);
-        }
-    }
-
-    pub(super) fn put_away(&mut self, id: DeviceId) {
-        if let Some(parked) = self.work.get(&id).and_then(|work| Parked::of(work)) {
-            self.work.remove(&id);
-            self.parked.insert(id, parked);
-        }
-    }
-
-    /// Takes a device up again that was put away.
-    pub(super) fn unpark(&mut self, id: DeviceId) {
-        let Some(parked) = self.parked.remove(&id).filter(|_| !self.work.contains_key(&id)) else { return };
-        // What does not come back is read from the API server.
-        if let Some(work) = parked.restored(&self.config.allowed_hub_suffixes) {
-            self.work.insert(id, Box::new(work));
-        }
     }
 }
 
@@ -76,7 +55,8 @@ mod tests {
 
     use super::*;
     use crate::api::device::ProvisionedDevice;
-    use crate::controller::device::facts::Asked;
+    use crate::clock;
+    use crate::controller::device::facts::Trigger;
 
     fn device() -> ProvisionedDevice {
         serde_json::from_value(json!({
@@ -93,18 +73,18 @@ mod tests {
     }
 
     fn work() -> Work {
-        Work::new(device(), &[])
+        Work::new(device(), &[], clock::now())
     }
 
     #[test]
-    fn a_new_device_comes_back_as_it_was_without_what_nobody_reads() {
+    fn a_new_device_comes_back_as_it_was_without_what_is_never_read() {
         let mut work = work();
         work.secret_read = true;
-        let parked = Parked::of(&work).unwrap();
-        let back = parked.restored(&[]).unwrap();
+        let dormant = Dormant::of(&work, Timers::default()).unwrap();
+        let back = dormant.restored(&[], clock::now()).unwrap();
         assert!(back.secret_read);
         let back = back.device;
-        assert!(parked.secret_read && parked.object.len() < 500, "{}", parked.object.len());
+        assert!(dormant.secret_read && dormant.object.len() < 500, "{}", dormant.object.len());
         assert_eq!(
             serde_json::to_value(&back.spec).unwrap(),
             serde_json::to_value(&work.device.spec).unwrap()
@@ -126,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_says_that_it_is_queued_is_put_away_with_its_status() {
+    fn a_device_that_is_reported_as_queued_becomes_dormant_with_its_status() {
         let mut device = device();
         let condition = json!({
             "type": "Ready", "status": "False", "reason": "Queued", "message": "m",
@@ -134,23 +114,23 @@ mod tests {
         });
         device.status =
             serde_json::from_value(json!({"observedGeneration": 2, "conditions": [condition]})).unwrap();
-        let work = Work::new(device, &[]);
-        let back = Parked::of(&work).unwrap().restored(&[]).unwrap();
+        let work = Work::new(device, &[], clock::now());
+        let back = Dormant::of(&work, Timers::default()).unwrap().restored(&[], clock::now()).unwrap();
         assert_eq!(back.device.status, work.device.status);
     }
 
     #[test]
-    fn a_device_of_which_more_is_known_is_not_put_away() {
+    fn a_device_of_which_more_is_known_does_not_become_dormant() {
         let mut asked = work();
-        asked.facts.asked = Some(Asked::NotFound);
+        asked.facts.trigger = Some(Trigger::NotFound);
         let mut stale = work();
-        stale.stale = true;
+        stale.freshness = Freshness::Stale;
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         let mut unreadable = device();
         let payload = serde_json::from_str(&format!("{{\"a\": {deep}}}"));
         unreadable.spec.payload = Some(payload.unwrap());
-        for work in [asked, stale, Work::new(unreadable, &[])] {
-            assert!(Parked::of(&work).is_none());
+        for work in [asked, stale, Work::new(unreadable, &[], clock::now())] {
+            assert!(Dormant::of(&work, Timers::default()).is_none());
         }
     }
 }

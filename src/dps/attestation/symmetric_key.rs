@@ -9,7 +9,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::ids::RegistrationId;
+use super::{CredentialId, CredentialKind, DeviceCredential, Proof};
+use crate::dps::ids::RegistrationId;
 
 /// Sizes of enrollment keys in bytes ("How to use symmetric keys"; the service makes 64).
 const SIZES: std::ops::RangeInclusive<usize> = 16..=64;
@@ -53,33 +54,15 @@ impl GroupKey {
     }
 
     /// base64(HMAC-SHA256(group key, registration id)), as "Symmetric key attestation" defines it.
-    pub fn derive(&self, id: &RegistrationId) -> DeviceKey {
-        DeviceKey(Zeroizing::new(STANDARD.encode(hmac_sha256(&self.0, id.as_str().as_bytes()))))
+    pub fn derive(&self, id: &RegistrationId) -> DeviceCredential {
+        let key = Zeroizing::new(STANDARD.encode(hmac_sha256(&self.0, id.as_str().as_bytes())));
+        DeviceCredential { issuer: self.id(), proof: Proof::SymmetricKey(DeviceKey(key)) }
     }
 
-    /// Tells keys apart without revealing them: the first 8 bytes of SHA-256("dps-operator/v1" 0x00 key).
-    pub fn fingerprint(&self) -> Fingerprint {
+    /// The first 8 bytes of SHA-256("dps-operator/v1" 0x00 key).
+    pub fn id(&self) -> CredentialId {
         let digest = Sha256::new_with_prefix(b"dps-operator/v1\0").chain_update(&*self.0).finalize();
-        let mut first = [0; 8];
-        first.copy_from_slice(&digest[..8]);
-        Fingerprint(u64::from_be_bytes(first))
-    }
-}
-
-/// Identifies a group key; shown as 16 hex digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fingerprint(u64);
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl Fingerprint {
-    /// Reads what `Display` wrote.
-    pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok().map(Self)).flatten()
+        CredentialId::new(CredentialKind::GroupKey, &digest)
     }
 }
 
@@ -109,7 +92,7 @@ impl DeviceKey {
 #[cfg(test)]
 impl DeviceKey {
     /// A key as published vectors give it.
-    pub(super) fn for_test(base64: &str) -> Self {
+    pub(crate) fn for_test(base64: &str) -> Self {
         Self(Zeroizing::new(base64.to_owned()))
     }
 }
@@ -132,7 +115,8 @@ mod tests {
     fn the_published_derivation_vector_holds() {
         let id = RegistrationId::parse("sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6").unwrap();
         let key = GroupKey::parse(PUBLISHED_KEY.as_bytes()).unwrap();
-        assert_eq!(key.derive(&id).reveal(), "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=");
+        let Proof::SymmetricKey(device) = key.derive(&id).proof;
+        assert_eq!(device.reveal(), "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=");
     }
 
     #[test]
@@ -151,19 +135,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_survives_a_round_trip_and_tells_keys_apart() {
+    fn an_id_tells_keys_apart() {
         let key = GroupKey::parse(PUBLISHED_KEY.as_bytes()).unwrap();
         let other = GroupKey::parse(STANDARD.encode([1; 32]).as_bytes()).unwrap();
-        let shown = key.fingerprint().to_string();
-        assert_eq!(shown.len(), 16);
-        assert_eq!(Fingerprint::parse(&shown), Some(key.fingerprint()));
-        assert_ne!(key.fingerprint(), other.fingerprint());
+        assert_ne!(key.id(), other.id());
+        assert_eq!(key.id(), key.derive(&RegistrationId::parse("a").unwrap()).issuer);
     }
 
     #[test]
     fn debug_shows_nothing_of_a_key() {
         let key = GroupKey::parse(PUBLISHED_KEY.as_bytes()).unwrap();
         let device = key.derive(&RegistrationId::parse("a").unwrap());
-        assert_eq!(format!("{key:?} {device:?}"), "GroupKey(…) DeviceKey(…)");
+        assert_eq!(format!("{key:?} {:?}", device.proof), "GroupKey(…) SymmetricKey(DeviceKey(…))");
     }
 }

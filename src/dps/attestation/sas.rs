@@ -1,21 +1,12 @@
 //! The token that authenticates one registration to DPS ("How to use symmetric keys over HTTPS").
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use super::ids::{IdScope, RegistrationId};
-use super::key::DeviceKey;
+use super::symmetric_key::DeviceKey;
+use crate::dps::ids::{IdScope, RegistrationId, escape};
 
 /// How long a token is valid, in seconds: enough for an operation of five minutes and some skew.
 pub const LIFETIME: i64 = 15 * 60;
-
-/// RFC 3986 unreserved characters stay; everything else is escaped, once.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// Escapes one path segment or token field.
-pub(super) fn escape(text: &str) -> String {
-    utf8_percent_encode(text, ESCAPED).to_string()
-}
 
 /// `SharedAccessSignature sr=…&sig=…&se=…&skn=registration`, with `%2F` in `sr` (the form that all
 /// official clients' servers agree on) and `se` in Unix seconds.

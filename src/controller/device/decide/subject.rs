@@ -1,0 +1,68 @@
+//! What the checks have in common.
+
+use std::time::Duration;
+
+use super::{Decision, Step, Subject, Verdict};
+use crate::api::conditions::Reason;
+use crate::controller::device::facts::{FailedWork, Failure, Registered, later};
+use crate::fleet::inherit::Policy;
+
+/// Failures in a row before a device's own status says that the service is unavailable: it may be back
+/// in a moment.
+const QUIET_ATTEMPTS: u32 = 3;
+/// The longest wait after a failure, with all that is added to it.
+const LONGEST_WAIT: Duration = Duration::from_secs(75 * 60);
+
+impl Subject<'_> {
+    pub(super) fn registered(&self) -> Option<&Registered> {
+        self.snapshot.facts.registered.as_ref()
+    }
+
+    pub(super) fn suspended(&self) -> Decision {
+        Decision::say(Reason::Suspended, "spec.suspend is true: no DPS operation is started for this device.")
+    }
+
+    /// The same work failed and its wait is not over; a change of device or integration ends it.
+    pub(super) fn backing_off(&self, work: FailedWork) -> Option<Decision> {
+        let failure = self.snapshot.facts.failure.as_ref().filter(|failure| failure.work == work)?;
+        let unchanged = Some(failure.generation) == self.snapshot.device.metadata.generation
+            && failure.revision.map_or(self.target.as_recorded, |epoch| epoch == self.target.revision)
+            && (self.settings.token.is_none() || self.settings.token == failure.token.as_deref());
+        // A clock that was set back makes no device wait longer than the longest wait.
+        let sane = failure.not_before <= later(self.snapshot.now, LONGEST_WAIT);
+        if !unchanged || !sane || failure.not_before <= self.snapshot.now {
+            return None;
+        }
+        Some(Decision {
+            step: Step::Nothing,
+            verdict: self.verdict_of(failure),
+            wake: Some(failure.not_before),
+        })
+    }
+
+    /// What the status says of a failure; nothing of what is likely to pass by itself.
+    pub(super) fn verdict_of(&self, failure: &Failure) -> Option<Verdict> {
+        let quiet = match failure.reason {
+            Reason::ServiceUnavailable => failure.attempts < QUIET_ATTEMPTS,
+            Reason::Registering => self.snapshot.facts.provisioned(),
+            _ => false,
+        };
+        (!quiet).then(|| Verdict { reason: failure.reason, message: failure.message.clone() })
+    }
+
+    /// The credential that the device was registered with is at hand.
+    pub(super) fn has_credential_of(&self, registered: &Registered) -> bool {
+        registered.credential.is_some_and(|used| self.target.credentials.has(used))
+    }
+
+    /// The status was written for the object as it is now.
+    pub(super) fn is_observed(&self) -> bool {
+        let device = self.snapshot.device;
+        let observed = device.status.as_ref().and_then(|status| status.observed_generation);
+        observed.is_some() && observed == device.metadata.generation
+    }
+
+    pub(super) fn never(&self) -> bool {
+        self.settings.policy == Policy::Never
+    }
+}

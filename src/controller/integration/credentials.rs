@@ -1,0 +1,208 @@
+//! The credentials of an integration: the two keys of an enrollment group. Slots, and which of them
+//! is in use, are known here and nowhere else. Pure.
+
+use super::unusable::Unusable;
+use crate::api::attestation::{
+    Attestation, CredentialStatus, CredentialsStatus, KeySlot, KeyStatus, SymmetricKey,
+};
+use crate::api::conditions::Reason;
+use crate::api::references::Referred;
+use crate::dps::attestation::symmetric_key::GroupKey;
+use crate::dps::attestation::{CredentialId, DeviceCredential};
+use crate::dps::ids::RegistrationId;
+use crate::fleet::credential;
+
+/// A key of the enrollment group and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+struct SlotKey {
+    slot: KeySlot,
+    id: CredentialId,
+    key: GroupKey,
+}
+
+/// Both keys, as far as they are declared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Credentials {
+    /// New registrations are made with this one.
+    in_use: SlotKey,
+    other: Option<SlotKey>,
+}
+
+/// Names of the Secrets that an attestation refers to.
+pub fn secret_names(attestation: &Attestation) -> impl Iterator<Item = &str> {
+    let Attestation { symmetric_key } = attestation;
+    symmetric_key.iter().flat_map(|symmetric| {
+        let SymmetricKey { primary_key_ref, secondary_key_ref, active: _ } = symmetric;
+        [Some(primary_key_ref.name.as_str()), secondary_key_ref.as_ref().map(|key| key.name.as_str())]
+            .into_iter()
+            .flatten()
+    })
+}
+
+impl Credentials {
+    /// Takes the keys from their Secrets, which `find` gives by name. The key in the slot that was
+    /// asked for is in use.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, without any of a key.
+    pub fn resolve<'a>(
+        attestation: &Attestation,
+        find: impl Fn(&str) -> &'a Referred,
+    ) -> Result<Self, Unusable> {
+        let Attestation { symmetric_key } = attestation;
+        let Some(SymmetricKey { primary_key_ref: primary, secondary_key_ref: secondary, active }) =
+            symmetric_key
+        else {
+            let message = "spec.attestation: this version knows symmetricKey only.";
+            return Err(Unusable::new(Reason::InvalidConfiguration, message));
+        };
+        let key = |slot, name: &str, key: &str| group_key(slot, name, key, find(name));
+        let primary = key(KeySlot::Primary, &primary.name, &primary.key)?;
+        let secondary = secondary.as_ref().map(|r| key(KeySlot::Secondary, &r.name, &r.key)).transpose()?;
+        let (in_use, other) = match (active, secondary) {
+            (KeySlot::Primary, secondary) => (primary, secondary),
+            (KeySlot::Secondary, Some(secondary)) => (secondary, Some(primary)),
+            (KeySlot::Secondary, None) => {
+                let message =
+                    "spec.attestation.symmetricKey.active is Secondary, but there is no secondaryKeyRef.";
+                return Err(Unusable::new(Reason::InvalidConfiguration, message));
+            }
+        };
+        Ok(Self { in_use, other })
+    }
+
+    /// The credential that new registrations are made with.
+    pub fn in_use(&self) -> CredentialId {
+        self.in_use.id
+    }
+
+    pub fn other(&self) -> Option<CredentialId> {
+        self.other.as_ref().map(|other| other.id)
+    }
+
+    /// True if both use the same credential, in the same slot.
+    pub fn use_the_same(&self, other: &Self) -> bool {
+        self.in_use == other.in_use
+    }
+
+    /// True if the credential is one of the present ones.
+    pub fn has(&self, id: CredentialId) -> bool {
+        self.find(id).is_some()
+    }
+
+    /// What a device proves its identity with in a new registration.
+    pub fn for_device(&self, id: &RegistrationId) -> DeviceCredential {
+        self.in_use.key.derive(id)
+    }
+
+    /// What a device that was registered with this credential proves its identity with; `None` if the
+    /// credential is none of the present ones.
+    pub fn of_device(&self, id: &RegistrationId, used: CredentialId) -> Option<DeviceCredential> {
+        Some(self.find(used)?.key.derive(id))
+    }
+
+    /// What a device's status says of the credential in use.
+    pub fn shown(&self) -> CredentialStatus {
+        CredentialStatus { slot: Some(self.in_use.slot), ..credential::show(self.in_use.id) }
+    }
+
+    /// The other one in use, if there is another.
+    pub fn swapped(&self) -> Option<Self> {
+        let other = self.other.clone()?;
+        Some(Self { in_use: other, other: Some(self.in_use.clone()) })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &SlotKey> {
+        [Some(&self.in_use), self.other.as_ref()].into_iter().flatten()
+    }
+
+    fn find(&self, id: CredentialId) -> Option<&SlotKey> {
+        self.all().find(|key| key.id == id)
+    }
+
+    /// What the integration's status says of them. `accepted`: DPS accepted the one in use.
+    pub fn status(&self, accepted: bool, before: Option<&CredentialsStatus>) -> CredentialsStatus {
+        let of = |slot: KeySlot| {
+            let key = self.all().find(|key| key.slot == slot);
+            key.map(|key| KeyStatus { fingerprint: key.id.to_string() })
+        };
+        CredentialsStatus {
+            primary: of(KeySlot::Primary),
+            secondary: of(KeySlot::Secondary),
+            in_use: Some(self.in_use.slot),
+            working: if accepted {
+                Some(self.in_use.slot)
+            } else {
+                before.and_then(|b| self.still_working(b))
+            },
+        }
+    }
+
+    /// The slot that DPS accepted last, while its key is the same.
+    fn still_working(&self, before: &CredentialsStatus) -> Option<KeySlot> {
+        let key = self.all().find(|key| Some(key.slot) == before.working)?;
+        is_recorded(before, key).then_some(key.slot)
+    }
+
+    /// True if the status knows the credential in use.
+    pub fn is_recorded(&self, status: &CredentialsStatus) -> bool {
+        is_recorded(status, &self.in_use)
+    }
+
+    /// True if the status says that DPS accepted the credential in use.
+    pub fn is_recorded_as_accepted(&self, status: &CredentialsStatus) -> bool {
+        status.working == Some(self.in_use.slot) && self.is_recorded(status)
+    }
+
+    /// True if the status says that the other one is used instead.
+    pub fn is_recorded_as_replaced(&self, status: &CredentialsStatus) -> bool {
+        self.other.as_ref().is_some_and(|other| status.in_use == Some(other.slot))
+    }
+
+    /// True if the status knows both.
+    pub fn are_recorded(&self, status: &CredentialsStatus) -> bool {
+        self.all().all(|key| is_recorded(status, key))
+    }
+}
+
+fn is_recorded(status: &CredentialsStatus, key: &SlotKey) -> bool {
+    let recorded = match key.slot {
+        KeySlot::Primary => status.primary.as_ref(),
+        KeySlot::Secondary => status.secondary.as_ref(),
+    };
+    recorded.and_then(|recorded| CredentialId::parse(key.id.kind(), &recorded.fingerprint)) == Some(key.id)
+}
+
+fn group_key(slot: KeySlot, name: &str, key: &str, referred: &Referred) -> Result<SlotKey, Unusable> {
+    let not_found = |message: String| Unusable::new(Reason::KeySecretNotFound, message);
+    let (data, generated) = match referred {
+        Referred::Present { data, generated } => (data, *generated),
+        Referred::Forbidden => {
+            return Err(not_found(format!(
+                "Secret {name:?} may not be read by the operator; check its RBAC."
+            )));
+        }
+        Referred::Missing | Referred::Unread => {
+            let message = format!(
+                "Secret {name:?} does not exist. Create it with the enrollment group's key under {key:?}."
+            );
+            return Err(not_found(message));
+        }
+    };
+    if generated {
+        let message = format!(
+            "Secret {name:?} was written by this operator for a device; name the Secret with the group's key."
+        );
+        return Err(Unusable::new(Reason::KeyInvalid, message));
+    }
+    let Some(bytes) = data.get(key) else {
+        let message =
+            format!("Secret {name:?} has no key {key:?}. Add it, or name the right one in the reference.");
+        return Err(not_found(message));
+    };
+    let key = GroupKey::parse(bytes).map_err(|error| {
+        let message = format!("Key {key:?} of Secret {name:?} is not an enrollment group key: {error}.");
+        Unusable::new(Reason::KeyInvalid, message)
+    })?;
+    Ok(SlotKey { slot, id: key.id(), key })
+}

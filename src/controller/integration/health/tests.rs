@@ -1,0 +1,302 @@
+//! How an integration fares, together with the permits that its gate limits.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Answer, Health, Next, Swap};
+use crate::api::conditions::Reason;
+use crate::controller::integration::unusable::Unusable;
+use crate::dps::attestation::CredentialId;
+use crate::dps::attestation::CredentialKind::GroupKey;
+use crate::dps::error::{Detail, DpsError, Unreachable};
+use crate::dps::ids::IdScope;
+use crate::schedule::permits::{Ended, Lane, Permit, Permits};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn issuer(filler: u8) -> CredentialId {
+    CredentialId::parse(GroupKey, &format!("{filler:016x}")).unwrap()
+}
+
+/// How a call ends.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Accepted,
+    Refused,
+    Unreachable,
+    ServerError,
+    /// DPS answered, and that says nothing about the key.
+    Answered,
+    /// It was made for an earlier revision.
+    Unknown,
+}
+
+fn error(outcome: Outcome) -> Option<DpsError> {
+    match outcome {
+        Outcome::Accepted | Outcome::Unknown => None,
+        Outcome::Refused => Some(DpsError::Unauthorized(Detail::default())),
+        Outcome::Unreachable => Some(DpsError::Unreachable(Unreachable::Connect)),
+        Outcome::ServerError => Some(DpsError::Server { retry_after: None, detail: Detail::default() }),
+        Outcome::Answered => Some(DpsError::NotFound(Detail::default())),
+    }
+}
+
+/// Why calls go one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Narrow {
+    Refused(u32),
+    Down(u32),
+}
+
+/// One integration and the permits of its scope.
+struct Driven {
+    health: Health,
+    permits: Permits,
+}
+
+impl Driven {
+    fn new(per_minute: u32, accepted: bool, waiters: u32) -> (Self, Instant) {
+        let now = Instant::now();
+        let mut driven = Self { health: Health::default(), permits: Permits::new(per_minute, 1000) };
+        driven.configured(accepted, now);
+        for waiter in 0..waiters {
+            assert!(driven.permits.enqueue(1, waiter, Lane::New, now));
+        }
+        (driven, now)
+    }
+
+    fn configured(&mut self, accepted: bool, now: Instant) {
+        self.health.configured(issuer(1), accepted, false);
+        self.permits.admit(1, IdScope::parse("0ne1").unwrap(), self.health.gate(), now);
+    }
+
+    fn recall_refusal(&mut self, now: Instant) {
+        self.health.recall_refusal(Unusable::new(Reason::Unauthorized, "m"), now);
+        self.permits.set_gate(1, self.health.gate());
+    }
+
+    fn answered(&mut self, permit: &Permit, outcome: Outcome, now: Instant) {
+        let error = error(outcome);
+        let answer =
+            Answer { device: permit.waiter, issuer: issuer(1), error: error.as_ref(), throttled: false };
+        self.health.answered(&answer, now);
+        self.permits.set_gate(1, self.health.gate());
+    }
+
+    fn accepted(&mut self, permit: Permit, now: Instant) {
+        self.permits.admitted(&permit);
+        self.answered(&permit, Outcome::Accepted, now);
+    }
+
+    fn finished(&mut self, permit: Permit, outcome: Outcome, now: Instant) {
+        let ended = if matches!(outcome, Outcome::Accepted) { Ended::Admitted } else { Ended::Unknown };
+        self.permits.finished(permit, ended, now);
+        if !matches!(outcome, Outcome::Unknown) {
+            self.answered(&permit, outcome, now);
+        }
+    }
+
+    fn narrow(&self) -> Option<Narrow> {
+        match (self.health.outages, self.health.refusals) {
+            (0, 0) => None,
+            (0, refusals) => Some(Narrow::Refused(refusals)),
+            (outages, _) => Some(Narrow::Down(outages)),
+        }
+    }
+
+    /// Grants everything that may be granted, each call ending at once with `outcome`, until `until`;
+    /// returns the times of the grants.
+    fn run(&mut self, from: Instant, until: Instant, outcome: Outcome) -> Vec<Instant> {
+        let (mut now, mut grants) = (from, Vec::new());
+        while now < until {
+            while let Some(permit) = self.permits.poll(now) {
+                grants.push(now);
+                self.finished(permit, outcome, now);
+            }
+            now = self.permits.next_at().unwrap_or(until).max(now + Duration::from_millis(1));
+        }
+        grants
+    }
+}
+
+fn seconds(grants: &[Instant], from: Instant) -> Vec<u64> {
+    grants.iter().map(|grant| (*grant - from).as_secs()).collect()
+}
+
+#[test]
+fn an_integration_that_was_never_accepted_has_one_call_in_flight() {
+    let (mut queue, now) = Driven::new(600, false, 5);
+    let permit = queue.permits.poll(now).unwrap();
+    assert_eq!(queue.permits.poll(now), None);
+    assert_eq!(queue.permits.next_at(), None);
+    queue.finished(permit, Outcome::Accepted, now);
+    assert!(queue.permits.poll(now).is_some() && queue.permits.poll(now).is_some());
+}
+
+#[test]
+fn the_others_do_not_wait_for_the_end_of_the_first_operation() {
+    let (mut queue, now) = Driven::new(600, false, 5);
+    let first = queue.permits.poll(now).unwrap();
+    assert!(queue.permits.is_awaited(&first));
+    queue.accepted(first, now);
+    assert!(queue.permits.poll(now).is_some() && queue.permits.poll(now).is_some());
+}
+
+#[test]
+fn a_wrong_key_costs_three_refusals_and_then_one_try_a_minute_and_longer() {
+    let (mut queue, now) = Driven::new(600, false, 100);
+    let grants = queue.run(now, now + MINUTE * 8, Outcome::Refused);
+    assert_eq!(seconds(&grants, now), [0, 0, 0, 60, 180, 420]);
+    assert_eq!(queue.narrow(), Some(Narrow::Refused(6)));
+}
+
+#[test]
+fn a_refusal_from_before_the_start_costs_no_new_canaries() {
+    let (mut queue, now) = Driven::new(600, false, 10);
+    queue.recall_refusal(now);
+    let grants = queue.run(now, now + MINUTE * 4, Outcome::Refused);
+    assert_eq!(seconds(&grants, now), [60, 180]);
+}
+
+#[test]
+fn a_changed_key_is_tried_at_once() {
+    let (mut queue, now) = Driven::new(600, false, 10);
+    queue.run(now, now + MINUTE, Outcome::Refused);
+    assert_eq!(queue.permits.poll(now + MINUTE / 2), None);
+    for change in 0..5 {
+        // Also when one wrong key is pasted after the other.
+        let at = now + MINUTE / 2 + Duration::from_millis(change);
+        queue.configured(false, at);
+        let permit = queue.permits.poll(at).unwrap();
+        queue.finished(permit, Outcome::Refused, at);
+    }
+}
+
+#[test]
+fn an_instance_that_does_not_answer_is_probed_by_one_device_with_growing_waits() {
+    let (mut queue, now) = Driven::new(600, true, 100);
+    let grants = queue.run(now, now + MINUTE, Outcome::Unreachable);
+    assert_eq!(seconds(&grants, now), [0, 5, 15, 35]);
+    let later = now + MINUTE * 2;
+    let permit = queue.permits.poll(later).unwrap();
+    queue.finished(permit, Outcome::Accepted, later);
+    assert_eq!(queue.narrow(), None);
+}
+
+#[test]
+fn any_answer_shows_that_an_instance_is_there_again() {
+    let (mut queue, now) = Driven::new(600, true, 100);
+    let permit = queue.permits.poll(now).unwrap();
+    queue.finished(permit, Outcome::Unreachable, now);
+    let later = now + MINUTE;
+    let permit = queue.permits.poll(later).unwrap();
+    queue.finished(permit, Outcome::Unknown, later);
+    assert_eq!(queue.narrow(), Some(Narrow::Down(1)));
+    let permit = queue.permits.poll(later).unwrap();
+    queue.finished(permit, Outcome::Answered, later);
+    assert_eq!(queue.narrow(), None);
+}
+
+#[test]
+fn calls_that_fail_together_count_as_one_outage() {
+    let (mut queue, now) = Driven::new(60_000, true, 100);
+    let permits: Vec<_> = (0..100).map(|_| queue.permits.poll(now).unwrap()).collect();
+    permits.into_iter().for_each(|permit| queue.finished(permit, Outcome::Unreachable, now));
+    assert_eq!(queue.narrow(), Some(Narrow::Down(1)));
+}
+
+#[test]
+fn one_device_that_is_refused_again_and_again_does_not_condemn_an_accepted_key() {
+    let (mut queue, now) = Driven::new(60_000, true, 1);
+    for minute in 0..5 {
+        let at = now + MINUTE * minute;
+        let permit = queue.permits.poll(at).unwrap();
+        queue.finished(permit, Outcome::Refused, at);
+        assert!(queue.permits.enqueue(1, permit.waiter, Lane::New, at));
+    }
+    assert_eq!(queue.narrow(), Some(Narrow::Refused(1)));
+}
+
+#[test]
+fn two_devices_that_are_refused_in_turn_do_not_condemn_an_accepted_key_either() {
+    let (mut queue, now) = Driven::new(60_000, true, 0);
+    for (minute, waiter) in [0, 1, 0, 1, 0].into_iter().enumerate() {
+        let at = now + MINUTE * u32::try_from(minute).unwrap();
+        queue.permits.enqueue(1, waiter, Lane::New, at);
+        let permit = queue.permits.poll(at).unwrap();
+        queue.finished(permit, Outcome::Refused, at);
+    }
+    assert_eq!(queue.narrow(), Some(Narrow::Refused(2)));
+}
+
+#[test]
+fn a_single_server_error_does_not_slow_the_others_down_and_three_in_a_row_do() {
+    let (mut queue, now) = Driven::new(600, true, 10);
+    for expected in [None, None, Some(Narrow::Down(1))] {
+        let permit = queue.permits.poll(now).unwrap();
+        queue.finished(permit, Outcome::ServerError, now);
+        assert_eq!(queue.narrow(), expected);
+    }
+}
+
+/// What follows from a row of refusals, each of another device.
+fn after_refusals(accepted: bool, count: u32) -> Vec<Next> {
+    let (mut health, now) = (Health::default(), Instant::now());
+    health.configured(issuer(1), accepted, false);
+    let refused = error(Outcome::Refused);
+    (0..count)
+        .map(|device| {
+            let answer = Answer { device, issuer: issuer(1), error: refused.as_ref(), throttled: false };
+            health.answered(&answer, now).next
+        })
+        .collect()
+}
+
+#[test]
+fn an_accepted_key_that_is_refused_is_asked_about_and_given_up_after_three_canaries() {
+    assert_eq!(after_refusals(true, 3), [Next::AskAnother, Next::AskAnother, Next::TryOther]);
+    assert_eq!(after_refusals(false, 3), [Next::Nothing, Next::Nothing, Next::TryOther]);
+}
+
+#[test]
+fn of_two_keys_each_is_tried_once_and_then_the_one_that_was_asked_for_has_to_be_mended() {
+    let mut health = Health::default();
+    health.configured(issuer(1), false, false);
+    assert_eq!((health.fall_back(issuer(2), false), health.has_fallen_back()), (Some(Swap::ToOther), true));
+    assert_eq!((health.fall_back(issuer(1), false), health.has_fallen_back()), (Some(Swap::Back), false));
+    assert_eq!((health.fall_back(issuer(2), false), health.has_fallen_back()), (None, false));
+    health.credentials_changed(false);
+    assert_eq!(health.fall_back(issuer(2), true), Some(Swap::ToOther));
+    assert!(health.accepted(), "the status says that DPS has taken the other one before");
+}
+
+#[test]
+fn a_refusal_of_a_credential_that_is_not_in_use_says_nothing() {
+    let (mut health, now) = (Health::default(), Instant::now());
+    health.configured(issuer(1), true, false);
+    let refused = error(Outcome::Refused);
+    for device in 0..10 {
+        let answer = Answer { device, issuer: issuer(2), error: refused.as_ref(), throttled: false };
+        let change = health.answered(&answer, now);
+        assert_eq!((change.next, change.report), (Next::Nothing, false));
+    }
+    assert!(health.accepted() && health.trouble().is_none() && !health.is_blocked());
+}
+
+#[test]
+fn trouble_is_said_once_and_ends_with_the_first_success() {
+    let (mut health, now) = (Health::default(), Instant::now());
+    health.configured(issuer(1), false, false);
+    let mut answered = |outcome| {
+        let error = error(outcome);
+        let answer = Answer { device: 1, issuer: issuer(1), error: error.as_ref(), throttled: false };
+        let change = health.answered(&answer, now);
+        (change.report, change.wake_waiting, health.trouble().map(|trouble| trouble.reason))
+    };
+    assert_eq!(answered(Outcome::Refused), (true, true, Some(Reason::Unauthorized)));
+    assert_eq!(answered(Outcome::Refused), (false, false, Some(Reason::Unauthorized)));
+    assert_eq!(answered(Outcome::Accepted), (true, true, None));
+    assert_eq!(answered(Outcome::Unreachable), (true, true, Some(Reason::EndpointUnreachable)));
+    assert_eq!(answered(Outcome::Answered), (true, true, None), "any answer shows that it is there");
+}

@@ -1,0 +1,85 @@
+//! What devices are registered with: an integration that can be used. Pure: the connection stands
+//! beside it.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::credentials::Credentials;
+use crate::api::integration::DeviceDefaults;
+use crate::dps::host::Endpoint;
+use crate::dps::ids::IdScope;
+use crate::dps::tls::TlsSettings;
+use crate::fleet::inherit::Inherited;
+use crate::fleet::record::Wanted;
+
+/// A DPS instance and how it is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    pub scope: IdScope,
+    pub endpoint: Endpoint,
+    pub tls: TlsSettings,
+}
+
+/// Everything about an integration that its devices depend on: they cannot tell equal terms apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Terms {
+    pub instance: Instance,
+    pub credentials: Credentials,
+    pub prefixes: Vec<String>,
+    /// The integration's own namespace, and prefixes for ids of devices in others.
+    pub namespace: String,
+    pub foreign_prefixes: Vec<String>,
+    /// Settings that devices inherit, and their hashes.
+    pub defaults: Option<Arc<DeviceDefaults>>,
+    pub inherited: Arc<Inherited>,
+    /// The integration's reprovision token.
+    pub token: Option<String>,
+    pub suspended: bool,
+}
+
+/// Terms as they stood at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    pub terms: Terms,
+    /// Unique among all integrations; moves whenever the terms change, so that failures of the past do
+    /// not delay what may have been mended.
+    pub revision: u64,
+    /// The first revision after a start, and the status names this very spec and credential: failures
+    /// that devices remember from before the start still count.
+    pub as_recorded: bool,
+}
+
+impl Deref for Target {
+    type Target = Terms;
+
+    fn deref(&self) -> &Terms {
+        &self.terms
+    }
+}
+
+impl Terms {
+    pub fn scope(&self) -> &str {
+        self.instance.scope.as_str()
+    }
+
+    /// What settled devices are compared with.
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted { scope: self.scope(), credential: self.credentials.in_use(), inherited: &self.inherited }
+    }
+
+    /// True if the id begins with one of the prefixes, or there are none. Ids from other namespaces
+    /// have to begin with one of theirs, too.
+    pub fn allows_id(&self, id: &str, namespace: &str) -> bool {
+        let fits = |prefixes: &[String]| {
+            prefixes.iter().any(|prefix| id.starts_with(&prefix.replace("{namespace}", namespace)))
+        };
+        (self.prefixes.is_empty() || fits(&self.prefixes))
+            && (namespace == self.namespace || fits(&self.foreign_prefixes))
+    }
+
+    /// True if both lead to the same DPS instance with the same credential: what DPS said of one it
+    /// would say of the other.
+    pub fn same_for_dps(&self, other: &Self) -> bool {
+        self.instance == other.instance && self.credentials.use_the_same(&other.credentials)
+    }
+}

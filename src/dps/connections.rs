@@ -1,0 +1,56 @@
+//! Connection pools: one for each way in which TLS is set up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::client::{ClientError, ClockOffset, DpsClient};
+use super::observe::Observer;
+use super::tls::TlsSettings;
+
+/// Pools that are kept for integrations to come. One that is dropped here lives on in its users.
+const KEPT: usize = 64;
+
+/// What a connection to one DPS instance consists of.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub client: DpsClient,
+    /// How far DPS's clock is from ours, once it has mattered.
+    pub clock: Arc<ClockOffset>,
+}
+
+/// One pool for each way in which TLS is set up.
+#[derive(Debug)]
+pub struct Connections {
+    proxy: Option<String>,
+    hub_suffixes: Arc<[String]>,
+    observer: Arc<dyn Observer>,
+    pools: HashMap<TlsSettings, DpsClient>,
+}
+
+impl Connections {
+    pub fn new(proxy: Option<String>, hub_suffixes: Arc<[String]>, observer: Arc<dyn Observer>) -> Self {
+        Self { proxy, hub_suffixes, observer, pools: HashMap::new() }
+    }
+
+    /// A connection that knows nothing yet of DPS's clock.
+    ///
+    /// # Errors
+    /// When no client can be made of the CA bundle or the proxy.
+    pub fn get(&mut self, tls: &TlsSettings) -> Result<Connection, ClientError> {
+        let client = match self.pools.get(tls) {
+            Some(client) => client.clone(),
+            None => self.open(tls)?,
+        };
+        Ok(Connection { client, clock: Arc::default() })
+    }
+
+    fn open(&mut self, tls: &TlsSettings) -> Result<DpsClient, ClientError> {
+        let (suffixes, observer) = (self.hub_suffixes.clone(), self.observer.clone());
+        let client = DpsClient::new(tls.ca_bundle.as_deref(), self.proxy.as_deref(), suffixes, observer)?;
+        if self.pools.len() >= KEPT {
+            self.pools.clear();
+        }
+        self.pools.insert(tls.clone(), client.clone());
+        Ok(client)
+    }
+}

@@ -1,0 +1,10 @@
+//! How TLS to DPS is set up.
+
+use std::sync::Arc;
+
+/// What tells two TLS configurations apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TlsSettings {
+    /// PEM, trusted beside the public roots.
+    pub ca_bundle: Option<Arc<[u8]>>,
+}

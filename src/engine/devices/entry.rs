@@ -1,0 +1,84 @@
+//! What is kept of one device.
+
+use tokio::time::Instant;
+
+use super::contested::Restores;
+use super::work::Work;
+use crate::dps::answer::Assignment;
+use crate::schedule::permits::Permit;
+
+/// A permit to call DPS, and whether the call has begun.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct HeldPermit {
+    pub permit: Permit,
+    pub used: bool,
+}
+
+/// What is due for a settled device, and what it has come to.
+#[derive(Debug)]
+pub(in crate::engine) enum Drift {
+    /// To be looked up.
+    Check,
+    /// To be registered again.
+    Periodic,
+    /// It is elsewhere, or its registration record has changed.
+    Found(Box<Assignment>),
+    /// DPS has no assignment for it.
+    NotFound,
+}
+
+/// When an integration that cannot be used is reported.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ReportAfter {
+    /// Not before, and then in turn.
+    Grace(Instant),
+    /// Its turn.
+    Turn(Instant),
+}
+
+/// When something that lasts is reported.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Timers {
+    pub unusable: Option<ReportAfter>,
+    pub queued: Option<Instant>,
+}
+
+impl Timers {
+    pub fn is_empty(&self) -> bool {
+        let Self { unusable, queued } = self;
+        unusable.is_none() && queued.is_none()
+    }
+}
+
+/// One device. Boxed where it is large: most have one or two of these.
+#[derive(Default)]
+pub(super) struct Entry {
+    pub work: Option<Box<Work>>,
+    pub permit: Option<Box<HeldPermit>>,
+    pub drift: Option<Drift>,
+    pub restores: Option<Box<Restores>>,
+    pub timers: Timers,
+    /// When its Secret may be compared whose version has moved.
+    pub verify: Option<Instant>,
+    /// Requests in a row that the API server did not answer.
+    pub unanswered: u32,
+}
+
+impl Entry {
+    pub fn is_empty(&self) -> bool {
+        let Self { work, permit, drift, restores, timers, verify, unanswered } = self;
+        work.is_none()
+            && permit.is_none()
+            && drift.is_none()
+            && restores.is_none()
+            && timers.is_empty()
+            && verify.is_none()
+            && *unanswered == 0
+    }
+
+    /// True if nothing but its work and its timers is kept.
+    pub fn is_plain(&self) -> bool {
+        let Self { work: _, permit, drift, restores, timers: _, verify, unanswered } = self;
+        permit.is_none() && drift.is_none() && restores.is_none() && verify.is_none() && *unanswered == 0
+    }
+}

@@ -1,0 +1,322 @@
+//! All that is kept of a device beside its record in the index: its work, its permit, its timers. One
+//! `remove` empties everything. No client, no clock, no task but the handles of those that run.
+
+mod contested;
+mod dormant;
+mod entry;
+mod reads;
+#[cfg(test)]
+mod tests;
+mod ticks;
+mod timers;
+mod work;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+
+use self::dormant::Dormant;
+pub(super) use self::entry::{Drift, HeldPermit};
+use self::entry::{Entry, Timers};
+use self::reads::ReadQueue;
+use self::ticks::Ticks;
+use self::timers::{REPORT_INTERVAL, VERIFIED_AT_ONCE, VERIFY_INTERVAL};
+pub(super) use self::work::{Freshness, Work};
+use crate::api::device::ProvisionedDevice;
+use crate::clock::Now;
+use crate::controller::device::facts::Trigger;
+use crate::fleet::DeviceId;
+use crate::schedule::Share;
+use crate::schedule::pace::Pace;
+use crate::schedule::permits::Permit;
+
+/// So many devices are kept as they are: few wait for long.
+const CROWD: usize = 500;
+
+/// All devices that have work to do, or of which something is remembered for a while.
+pub(super) struct Active {
+    /// Boxed: the map stays as large as it once was, and most devices need no work most of the time.
+    entries: HashMap<DeviceId, Box<Entry>>,
+    /// Apart, so that a fleet that waits costs no entries.
+    dormant: HashMap<DeviceId, Dormant>,
+    /// Devices that have work.
+    working: usize,
+    /// Devices whose effect is in flight.
+    in_flight: usize,
+    pub reads: ReadQueue,
+    /// When it was last found out whose drift check or periodic registration is due.
+    pub ticks: Ticks,
+    reports: Pace,
+    queued_reports: Pace,
+    verifications: Pace,
+    hub_suffixes: Arc<[String]>,
+}
+
+impl Active {
+    pub fn new(hub_suffixes: Arc<[String]>) -> Self {
+        Self {
+            entries: HashMap::new(),
+            dormant: HashMap::new(),
+            working: 0,
+            in_flight: 0,
+            reads: ReadQueue::default(),
+            ticks: Ticks::default(),
+            reports: Pace::new(REPORT_INTERVAL, 0),
+            queued_reports: Pace::new(REPORT_INTERVAL, 0),
+            verifications: Pace::new(VERIFY_INTERVAL, VERIFIED_AT_ONCE),
+            hub_suffixes,
+        }
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    fn entry(&mut self, id: DeviceId) -> &mut Entry {
+        self.entries.entry(id).or_default()
+    }
+
+    /// Drops the entry of a device of which nothing is remembered.
+    pub fn tidy(&mut self, id: DeviceId) {
+        if self.entries.get(&id).is_some_and(|entry| entry.is_empty()) {
+            self.entries.remove(&id);
+        }
+    }
+
+    /// Forgets a device that is gone or was replaced. Returns the permit that it held.
+    pub fn remove(&mut self, id: DeviceId) -> Option<HeldPermit> {
+        self.dormant.remove(&id);
+        let entry = self.entries.remove(&id)?;
+        let Entry { work, permit, drift: _, restores: _, timers: _, verify: _, unanswered: _ } = *entry;
+        self.end(work);
+        permit.map(|held| *held)
+    }
+
+    /// Ends the work of a device that needs none; what it did lately stays known. Returns the permit
+    /// that it held.
+    pub fn settle(&mut self, id: DeviceId) -> Option<HeldPermit> {
+        self.dormant.remove(&id);
+        let entry = self.entries.get_mut(&id)?;
+        let work = entry.work.take();
+        let permit = entry.permit.take();
+        entry.drift = None;
+        entry.timers = Timers::default();
+        entry.unanswered = 0;
+        self.end(work);
+        self.tidy(id);
+        permit.map(|held| *held)
+    }
+
+    fn end(&mut self, work: Option<Box<Work>>) {
+        let Some(work) = work else { return };
+        self.working -= 1;
+        if let Some(task) = work.task {
+            task.abort();
+            self.in_flight -= 1;
+        }
+    }
+
+    // Work.
+
+    pub fn work(&self, id: DeviceId) -> Option<&Work> {
+        self.entries.get(&id)?.work.as_deref()
+    }
+
+    pub fn work_mut(&mut self, id: DeviceId) -> Option<&mut Work> {
+        self.entries.get_mut(&id)?.work.as_deref_mut()
+    }
+
+    fn begin(&mut self, id: DeviceId, work: Work) {
+        let before = self.entry(id).work.replace(Box::new(work));
+        self.working += 1;
+        self.end(before);
+    }
+
+    /// Takes in an object as the watch shows it; `settled`: unless it has work, it needs none.
+    pub fn observed(&mut self, id: DeviceId, device: ProvisionedDevice, settled: bool, now: Now) {
+        if let Some(dormant) = self.dormant.remove(&id)
+            && !dormant.timers.is_empty()
+        {
+            self.entry(id).timers = dormant.timers;
+        }
+        let suffixes = self.hub_suffixes.clone();
+        match self.work_mut(id) {
+            Some(work) if work.freshness == Freshness::Revived => {
+                work.replace_revived(device, &suffixes, now)
+            }
+            // What we know goes further than what the status says.
+            Some(work) => {
+                if work.device.metadata.generation != device.metadata.generation {
+                    work.found = None;
+                    work.secret_read = false;
+                    work.share = Share::Device;
+                }
+                work.device = Arc::new(device);
+                work.freshness = Freshness::Current;
+            }
+            None if settled => {}
+            None => {
+                self.begin(id, Work::new(device, &suffixes, now));
+                self.sleep_in_a_crowd(id);
+            }
+        }
+    }
+
+    /// Takes in an object that was read. `outdated`: the watch has brought a newer one meanwhile;
+    /// `share`: whose work it is if there was none.
+    pub fn read(&mut self, id: DeviceId, device: ProvisionedDevice, outdated: bool, share: Share, now: Now) {
+        let suffixes = self.hub_suffixes.clone();
+        match self.work_mut(id) {
+            Some(work) if work.freshness == Freshness::Revived => {
+                work.replace_revived(device, &suffixes, now)
+            }
+            Some(work) => {
+                if !outdated {
+                    work.device = Arc::new(device);
+                }
+                work.freshness = Freshness::Current;
+            }
+            None => {
+                self.answered(id);
+                self.begin(id, Work { share, ..Work::new(device, &suffixes, now) });
+            }
+        }
+    }
+
+    /// Begins the work of a device whose object was made from the record.
+    pub fn revived(&mut self, id: DeviceId, device: ProvisionedDevice, now: Now) {
+        let work = Work::new(device, &self.hub_suffixes, now);
+        self.begin(id, Work { freshness: Freshness::Revived, share: Share::Fleet, ..work });
+    }
+
+    /// Keeps what a standby has to know: the object of a device that will need work, as it is now.
+    pub fn stand_by(&mut self, id: DeviceId, device: ProvisionedDevice, settled: bool, now: Now) {
+        self.remove(id);
+        if !settled {
+            self.begin(id, Work::new(device, &self.hub_suffixes, now));
+            self.sleep(id);
+        }
+    }
+
+    /// An effect of the device is in flight.
+    pub fn started(&mut self, id: DeviceId, task: AbortHandle) {
+        let Some(work) = self.work_mut(id) else { return task.abort() };
+        let first = work.task.replace(task).is_none();
+        self.in_flight += usize::from(first);
+    }
+
+    /// The effect that was in flight has ended.
+    pub fn ended(&mut self, id: DeviceId) {
+        let was_in_flight = self.work_mut(id).is_some_and(|work| work.task.take().is_some());
+        self.in_flight -= usize::from(was_in_flight);
+    }
+
+    /// Ends every effect that is in flight.
+    pub fn abort_all(&self) {
+        let tasks = self.entries.values().filter_map(|entry| entry.work.as_ref()?.task.as_ref());
+        tasks.for_each(AbortHandle::abort);
+    }
+
+    // Dormant devices.
+
+    /// Puts a new device to sleep that waits among many, to be reconciled or for leave to call.
+    pub fn sleep_in_a_crowd(&mut self, id: DeviceId) {
+        if self.working > CROWD {
+            self.sleep(id);
+        }
+    }
+
+    fn sleep(&mut self, id: DeviceId) {
+        let Some(entry) = self.entries.get(&id).filter(|entry| entry.is_plain()) else { return };
+        let dormant = entry.work.as_ref().and_then(|work| Dormant::of(work, entry.timers));
+        if let Some(dormant) = dormant {
+            self.entries.remove(&id);
+            self.working -= 1;
+            self.dormant.insert(id, dormant);
+        }
+    }
+
+    /// Wakes a device that sleeps. One that does not come back as it was is read from the API server.
+    pub fn wake(&mut self, id: DeviceId, now: Now) {
+        let Some(dormant) = self.dormant.remove(&id) else { return };
+        let restored = dormant.restored(&self.hub_suffixes, now);
+        self.entry(id).timers = dormant.timers;
+        if self.work(id).is_none()
+            && let Some(work) = restored
+        {
+            self.begin(id, work);
+        }
+    }
+
+    // Permits.
+
+    pub fn permit(&self, id: DeviceId) -> Option<HeldPermit> {
+        self.entries.get(&id)?.permit.as_deref().copied()
+    }
+
+    /// A permit that has not been used yet.
+    pub fn unused_permit(&self, id: DeviceId) -> Option<Permit> {
+        self.permit(id).filter(|held| !held.used).map(|held| held.permit)
+    }
+
+    pub fn hold(&mut self, id: DeviceId, held: HeldPermit) {
+        self.entry(id).permit = Some(Box::new(held));
+    }
+
+    pub fn release(&mut self, id: DeviceId) -> Option<HeldPermit> {
+        let held = self.entries.get_mut(&id)?.permit.take()?;
+        Some(*held)
+    }
+
+    pub fn holds(&self, id: DeviceId, permit: Permit) -> bool {
+        self.permit(id).is_some_and(|held| held.permit == permit)
+    }
+
+    // Drift checks and periodic registrations.
+
+    pub fn drift(&self, id: DeviceId) -> Option<&Drift> {
+        self.entries.get(&id)?.drift.as_ref()
+    }
+
+    /// Something has fallen due, unless something is already.
+    pub fn due(&mut self, id: DeviceId, drift: Drift) {
+        self.entry(id).drift.get_or_insert(drift);
+    }
+
+    pub fn set_drift(&mut self, id: DeviceId, drift: Option<Drift>) {
+        if drift.is_some() || self.entries.contains_key(&id) {
+            self.entry(id).drift = drift;
+        }
+    }
+
+    /// What a drift check has come to becomes a fact as soon as the object is at hand.
+    pub fn absorb_drift(&mut self, id: DeviceId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(work) = entry.work.as_mut() else { return };
+        match entry.drift.take() {
+            Some(Drift::Found(assignment)) => {
+                let reconcile_at = work.facts.served.reconcile_at.clone();
+                work.facts.look_up(*assignment, reconcile_at);
+            }
+            Some(Drift::NotFound) => work.facts.trigger = Some(Trigger::NotFound),
+            Some(Drift::Periodic) => work.facts.trigger = Some(Trigger::Periodic),
+            Some(Drift::Check) => work.facts.trigger = work.facts.trigger.or(Some(Trigger::DriftCheck)),
+            None => return,
+        }
+        work.unreported = true;
+    }
+
+    /// The API server did not answer; returns how many times in a row.
+    pub fn unanswered(&mut self, id: DeviceId) -> u32 {
+        let entry = self.entry(id);
+        entry.unanswered += 1;
+        entry.unanswered
+    }
+
+    pub fn answered(&mut self, id: DeviceId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.unanswered = 0;
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What follows from a change that one owner has reported, applied to the others.
+
+use super::Engine;
+use super::devices::HeldPermit;
+use super::integrations::{Change, PermitChange};
+use crate::clock::Now;
+use crate::fleet::DeviceId;
+use crate::fleet::intern::Sym;
+use crate::schedule::permits::Ended;
+
+impl Engine {
+    /// Applies what follows from a change of an integration, but for lookups: those are calls.
+    pub(super) fn follow(&mut self, sym: Sym, change: &Change, now: Now) {
+        match &change.permits {
+            Some(PermitChange::Admit { scope, gate, limits }) => {
+                self.permits.admit(sym.index(), scope.clone(), *gate, now.mono);
+                self.permits.limit(sym.index(), *limits, now.mono);
+            }
+            Some(PermitChange::Limit(limits)) => self.permits.limit(sym.index(), *limits, now.mono),
+            Some(PermitChange::Gate(gate)) => self.permits.set_gate(sym.index(), *gate),
+            Some(PermitChange::Dismiss) => drop(self.permits.dismiss(sym.index())),
+            None => {}
+        }
+        if change.wake_waiting {
+            for id in self.permits.waiters(sym.index()) {
+                self.active.restart_grace(id);
+                self.ready.wake(id);
+            }
+        }
+        if change.wake_devices {
+            for id in self.fleet.of_integration(sym) {
+                self.active.restart_grace(id);
+                self.ready.wake_later(id);
+                self.wake_claimants(id);
+            }
+        }
+    }
+
+    /// A change of one device that claims a registration id may give the id to another.
+    pub(super) fn wake_claimants(&mut self, id: DeviceId) {
+        let Some(record) = self.fleet.get(id) else { return };
+        let claimants = self.fleet.holders(record.registration_id());
+        claimants.filter(|other| *other != id).for_each(|other| self.ready.wake(other));
+    }
+
+    /// Forgets everything about a device but its record: it is gone, or another object has its name.
+    pub(super) fn forget(&mut self, id: DeviceId, now: Now) {
+        let held = self.active.remove(id);
+        self.leave_line(id, held, now);
+    }
+
+    /// Gives up a device's place in line and its permit.
+    pub(super) fn leave_line(&mut self, id: DeviceId, held: Option<HeldPermit>, now: Now) {
+        self.permits.leave(id);
+        self.active.left_line(id);
+        match held {
+            // A call that has begun may have reached DPS, so it counts.
+            Some(HeldPermit { permit, used: true }) => {
+                self.permits.finished(permit, Ended::Unknown, now.mono);
+            }
+            Some(HeldPermit { permit, used: false }) => self.permits.unused(permit),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What should follow from a change of an integration. The registry only says so: the permits and the
+//! devices are others'.
+
+use crate::dps::ids::IdScope;
+use crate::schedule::permits::{Gate, Limits};
+
+/// What should follow for an integration.
+#[derive(Debug, Default, PartialEq)]
+pub(in crate::engine) struct Change {
+    pub permits: Option<PermitChange>,
+    /// All its devices have to be reconciled, and those of others that share a registration id.
+    pub wake_devices: bool,
+    /// Trouble has begun or ended: devices that wait for a permit have to be reconciled.
+    pub wake_waiting: bool,
+    /// A device that was registered with this credential should be looked up.
+    pub ask_another: bool,
+}
+
+/// What should follow for its permits.
+#[derive(Debug, PartialEq)]
+pub(in crate::engine) enum PermitChange {
+    Admit { scope: IdScope, gate: Gate, limits: Limits },
+    Limit(Limits),
+    Gate(Gate),
+    Dismiss,
+}

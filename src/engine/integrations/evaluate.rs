@@ -1,0 +1,195 @@
+//! From an integration as it is declared to the target that its devices are compared with.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::change::{Change, PermitChange};
+use super::report::Reporting;
+use super::{Integration, Registry, State};
+use crate::api::conditions::{self, ConditionType, Reason};
+use crate::api::integration::DpsIntegration;
+use crate::api::names::RECONCILE_REQUESTED_AT;
+use crate::api::references::{Reference, Referred};
+use crate::api::version;
+use crate::controller::device::act::UsableIntegration;
+use crate::controller::integration::consent::Consent;
+use crate::controller::integration::credentials::Credentials;
+use crate::controller::integration::decide::{Usable, resolve};
+use crate::controller::integration::status;
+use crate::controller::integration::target::{Target, Terms};
+use crate::controller::integration::unusable::Unusable;
+use crate::dps::client::ClientError;
+use crate::dps::connections::Connection;
+use crate::dps::tls::TlsSettings;
+use crate::fleet::intern::Sym;
+
+impl Integration {
+    /// While nothing about the credentials has changed, the one that was found to work stays in use.
+    fn choose_credential(&mut self, object: &DpsIntegration, credentials: Credentials) -> Credentials {
+        let Some(swapped) = credentials.swapped() else {
+            self.health.credentials_changed(false);
+            self.asked_for = None;
+            return credentials;
+        };
+        if self.asked_for.as_ref() != Some(&credentials) {
+            let replaced = !self.known && status::has_fallen_back(object, &credentials);
+            self.health.credentials_changed(replaced);
+            self.asked_for = Some(credentials.clone());
+        }
+        if self.health.has_fallen_back() { swapped } else { credentials }
+    }
+}
+
+impl Registry {
+    /// An integration is declared or has changed.
+    pub fn observed(&mut self, sym: Sym, object: DpsIntegration, now: Instant) -> Change {
+        let integration = self.integrations.entry(sym).or_default();
+        let held = integration.object.as_ref().map(|held| version::of(&held.metadata));
+        if held.is_some_and(|held| held >= version::of(&object.metadata)) {
+            return Change::default();
+        }
+        let asked = |object: &DpsIntegration| object.annotations().get(RECONCILE_REQUESTED_AT).cloned();
+        if integration.object.as_ref().is_some_and(|held| asked(held) != asked(&object)) {
+            // What was refused may have been mended in Azure.
+            integration.state = State::Unread;
+            integration.asked_for = None;
+        }
+        let consent = Consent::of(&object.spec).unwrap_or_default();
+        let before = std::mem::replace(&mut integration.consent, consent.clone());
+        integration.object = Some(Arc::new(object));
+        integration.reporting.renew();
+        let change = self.evaluate(sym, now);
+        Change { wake_devices: change.wake_devices || consent != before, ..change }
+    }
+
+    /// Forgets what DPS's answers have shown: what the leader that was has learned is in the status.
+    pub fn forget_answers(&mut self, sym: Sym) {
+        if let Some(integration) = self.integrations.get_mut(&sym) {
+            let object = integration.object.take();
+            let consent = std::mem::take(&mut integration.consent);
+            let reporting = Reporting::due();
+            *integration = Integration { object, consent, reporting, ..Integration::default() };
+        }
+    }
+
+    /// Judges an integration once more.
+    pub fn evaluate(&mut self, sym: Sym, now: Instant) -> Change {
+        let Some(object) = self.object(sym).cloned() else { return Change::default() };
+        let unread = Referred::Unread;
+        let find = |reference: &Reference| self.referred.get(reference).unwrap_or(&unread);
+        let connected = match resolve(&object, &self.config.allowed_dps_hosts, find) {
+            Ok(None) => return Change::default(),
+            Ok(Some(usable)) => {
+                self.connect(&usable.terms.instance.tls).map(|connection| (usable, connection))
+            }
+            Err(unusable) => Err(unusable),
+        };
+        match connected {
+            Ok((usable, connection)) => self.judged_usable(sym, &object, usable, connection, now),
+            Err(unusable) => self.judged_unusable(sym, unusable, now),
+        }
+    }
+
+    fn connect(&mut self, tls: &TlsSettings) -> Result<Connection, Unusable> {
+        self.connections.get(tls).map_err(|error| match error {
+            ClientError::Setup(_) => Unusable::new(
+                Reason::InvalidConfiguration,
+                "The operator's HTTP client cannot be set up; check its --dps-proxy.",
+            ),
+            ClientError::NoCertificate | ClientError::BadCertificate => {
+                Unusable::new(Reason::CaBundleInvalid, format!("The CA bundle cannot be used: {error}."))
+            }
+        })
+    }
+
+    fn judged_usable(
+        &mut self,
+        sym: Sym,
+        object: &DpsIntegration,
+        usable: Usable,
+        mut connection: Connection,
+        now: Instant,
+    ) -> Change {
+        let Some(integration) = self.integrations.get_mut(&sym) else { return Change::default() };
+        let Usable { terms, limits } = usable;
+        let credentials = integration.choose_credential(object, terms.credentials.clone());
+        let terms = Terms { credentials, ..terms };
+        integration.reporting.dirty = true;
+        let before = integration.usable().cloned();
+        let new_limits = std::mem::replace(&mut integration.limits, limits) != limits || before.is_none();
+        if before.as_ref().is_some_and(|before| before.target.terms == terms) {
+            if !new_limits {
+                return Change::default();
+            }
+            self.counters.touch(now);
+            let permits = Some(PermitChange::Limit(limits));
+            return Change { permits, wake_devices: true, ..Change::default() };
+        }
+        let same_credential = |before: &UsableIntegration| {
+            let (before, now) = (&before.target.terms, &terms);
+            before.credentials.use_the_same(&now.credentials) && before.instance.scope == now.instance.scope
+        };
+        let accepted = if before.as_ref().is_some_and(same_credential) {
+            integration.health.accepted()
+        } else {
+            status::was_accepted(object, &terms.credentials)
+        };
+        let as_recorded = !integration.known && status::is_recorded(object, &terms.credentials);
+        let kept = before.filter(|before| before.target.terms.same_for_dps(&terms));
+        integration.health.configured(terms.credentials.in_use(), accepted, kept.is_some());
+        match kept {
+            Some(before) => connection.clock = before.connection.clock,
+            None => {
+                // A refusal beside a fallback is that of the credential that was asked for.
+                let concerns = as_recorded && !integration.health.has_fallen_back();
+                if let Some(refusal) = recorded_refusal(object).filter(|_| concerns) {
+                    integration.health.recall_refusal(refusal, now);
+                }
+            }
+        }
+        integration.known = true;
+        integration.unusable_since =
+            (terms.suspended || integration.health.trouble().is_some()).then_some(now);
+        let scope = terms.instance.scope.clone();
+        let gate = integration.health.gate();
+        self.use_target(sym, terms, as_recorded, connection);
+        self.counters.touch(now);
+        let permits = Some(PermitChange::Admit { scope, gate, limits });
+        Change { permits, wake_devices: true, ..Change::default() }
+    }
+
+    /// Gives the terms a revision; devices are compared with them from now on.
+    pub(super) fn use_target(&mut self, sym: Sym, terms: Terms, as_recorded: bool, connection: Connection) {
+        let Some(integration) = self.integrations.get_mut(&sym) else { return };
+        self.revisions += 1;
+        let target = Arc::new(Target { terms, revision: self.revisions, as_recorded });
+        integration.revision = self.revisions;
+        integration.state = State::Usable(UsableIntegration { target, connection });
+    }
+
+    fn judged_unusable(&mut self, sym: Sym, unusable: Unusable, now: Instant) -> Change {
+        let Some(integration) = self.integrations.get_mut(&sym) else { return Change::default() };
+        integration.reporting.dirty = true;
+        let was_usable = !matches!(integration.state, State::Unusable(_));
+        integration.state = State::Unusable(unusable);
+        if !was_usable {
+            return Change::default();
+        }
+        self.revisions += 1;
+        integration.revision = self.revisions;
+        integration.health.unusable();
+        integration.unusable_since = Some(now);
+        self.counters.touch(now);
+        Change { permits: Some(PermitChange::Dismiss), wake_devices: true, ..Change::default() }
+    }
+}
+
+/// The refusal that the status has recorded for the present credential: after a start it still stands.
+fn recorded_refusal(object: &DpsIntegration) -> Option<Unusable> {
+    let conditions = &object.status.as_ref()?.conditions;
+    let ready = conditions::find(conditions, ConditionType::Ready)?;
+    (ready.reason == Reason::Unauthorized.as_str())
+        .then(|| Unusable::new(Reason::Unauthorized, ready.message.clone()))
+}

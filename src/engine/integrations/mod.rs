@@ -1,0 +1,256 @@
+//! Integrations: evaluated when they or what they refer to change. The registry owns what is known of
+//! them and returns what should follow; it starts nothing.
+
+mod answers;
+mod change;
+mod evaluate;
+mod namespaces;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+pub(super) use self::answers::Answered;
+pub(super) use self::change::{Change, PermitChange};
+use self::namespaces::Namespaces;
+pub(super) use self::report::Report;
+use self::report::{Counters, Reporting};
+use crate::api::integration::DpsIntegration;
+use crate::api::references::{Reference, Referred, ReferredKind};
+use crate::config::Config;
+use crate::controller::device::act::UsableIntegration;
+use crate::controller::integration::consent::Consent;
+use crate::controller::integration::credentials::Credentials;
+use crate::controller::integration::decide::references;
+use crate::controller::integration::health::Health;
+use crate::controller::integration::target::Target;
+use crate::controller::integration::unusable::Unusable;
+use crate::dps::connections::Connections;
+use crate::dps::observe::Observer;
+use crate::fleet::intern::{Interner, Sym};
+use crate::schedule::permits::Limits;
+
+/// Whether devices can be registered with an integration.
+#[derive(Default)]
+enum State {
+    /// Not everything that it refers to has been read yet.
+    #[default]
+    Unread,
+    Usable(UsableIntegration),
+    Unusable(Unusable),
+}
+
+/// An integration as it stands.
+#[derive(Default)]
+struct Integration {
+    object: Option<Arc<DpsIntegration>>,
+    state: State,
+    health: Health,
+    /// Which other namespaces may refer to it.
+    consent: Consent,
+    limits: Limits,
+    /// Both credentials as they were asked for, when there were two of them.
+    asked_for: Option<Credentials>,
+    /// Calls a minute of its scope, when checks come to more than that.
+    insufficient: Option<u32>,
+    /// It has been judged usable before, since the start.
+    known: bool,
+    unusable_since: Option<Instant>,
+    /// Of its target, or since it has none.
+    revision: u64,
+    reporting: Reporting,
+}
+
+impl Integration {
+    fn usable(&self) -> Option<&UsableIntegration> {
+        match &self.state {
+            State::Usable(usable) => Some(usable),
+            State::Unread | State::Unusable(_) => None,
+        }
+    }
+
+    fn target(&self) -> Option<&Target> {
+        self.usable().map(|usable| &*usable.target)
+    }
+
+    /// The id scope in which DPS has once accepted a credential of this integration, whether it can
+    /// be used now or not: its devices' claims on their registration ids stand.
+    fn accepted_scope(&self) -> Option<&str> {
+        let object = self.object.as_ref()?;
+        let recorded = object.status.as_ref().is_some_and(|status| status.accepted_id_scope.is_some());
+        (self.health.accepted() || recorded).then_some(object.spec.id_scope.as_str())
+    }
+
+    /// It could be used, but is suspended or in trouble: new devices have to wait.
+    fn holds_up(&self) -> bool {
+        self.health.trouble().is_some() || self.target().is_some_and(|target| target.suspended)
+    }
+}
+
+/// All integrations.
+pub(super) struct Registry {
+    config: Arc<Config>,
+    integrations: HashMap<Sym, Integration>,
+    referred: BTreeMap<Reference, Referred>,
+    namespaces: Namespaces,
+    connections: Connections,
+    counters: Counters,
+    /// The last revision that was given to a target.
+    revisions: u64,
+}
+
+impl Registry {
+    pub fn new(config: Arc<Config>, observer: Arc<dyn Observer>) -> Self {
+        let suffixes = config.allowed_hub_suffixes.clone();
+        Self {
+            connections: Connections::new(config.dps_proxy.clone(), suffixes, observer),
+            config,
+            integrations: HashMap::new(),
+            referred: BTreeMap::new(),
+            namespaces: Namespaces::default(),
+            counters: Counters::default(),
+            revisions: 0,
+        }
+    }
+
+    // What is known of an integration.
+
+    /// Integrations that are declared.
+    pub fn declared(&self) -> impl Iterator<Item = Sym> {
+        self.integrations.iter().filter(|(_, i)| i.object.is_some()).map(|(sym, _)| *sym)
+    }
+
+    pub fn object(&self, sym: Sym) -> Option<&Arc<DpsIntegration>> {
+        self.integrations.get(&sym)?.object.as_ref()
+    }
+
+    pub fn usable(&self, sym: Sym) -> Option<&UsableIntegration> {
+        self.integrations.get(&sym)?.usable()
+    }
+
+    pub fn target(&self, sym: Sym) -> Option<&Target> {
+        self.integrations.get(&sym)?.target()
+    }
+
+    pub fn limits(&self, sym: Sym) -> Limits {
+        self.integrations.get(&sym).map(|integration| integration.limits).unwrap_or_default()
+    }
+
+    pub fn accepted_scope(&self, sym: Sym) -> Option<&str> {
+        self.integrations.get(&sym)?.accepted_scope()
+    }
+
+    pub fn holds_up(&self, sym: Sym) -> bool {
+        self.integrations.get(&sym).is_some_and(Integration::holds_up)
+    }
+
+    pub fn unusable_since(&self, sym: Sym) -> Option<Instant> {
+        self.integrations.get(&sym)?.unusable_since
+    }
+
+    /// True if the integration is declared and is for devices of this namespace, whether it can be
+    /// used or not.
+    pub fn serves(&self, sym: Sym, namespace: Sym, names: &Interner) -> bool {
+        let declared = self.integrations.get(&sym).filter(|found| found.object.is_some());
+        declared.is_some_and(|found| {
+            is_of_namespace(sym, namespace, names)
+                || found.consent.admits(self.namespaces.labels(names.text(namespace))) == Some(true)
+        })
+    }
+
+    // What watches show.
+
+    /// An integration is gone.
+    pub fn gone(&mut self, sym: Sym, now: Instant) -> Change {
+        let Some(integration) = self.integrations.get_mut(&sym).filter(|found| found.object.is_some()) else {
+            return Change::default();
+        };
+        let (known, unusable_since) = (true, Some(now));
+        *integration = Integration { known, unusable_since, ..Integration::default() };
+        self.counters.touch(now);
+        Change { permits: Some(PermitChange::Dismiss), wake_devices: true, ..Change::default() }
+    }
+
+    /// Integrations of a watch's list that were not in it.
+    pub fn unlisted(&self, listed: &BTreeSet<String>, only: Option<&str>, names: &Interner) -> Vec<Sym> {
+        let in_scope = |key: &str| only.is_none_or(|only| key.split('/').next() == Some(only));
+        let gone = |key: &str| in_scope(key) && !listed.contains(key);
+        self.declared().filter(|sym| gone(names.text(*sym))).collect()
+    }
+
+    /// Everything that integrations refer to.
+    pub fn references(&self) -> BTreeSet<Reference> {
+        let objects = self.integrations.values().filter_map(|integration| integration.object.as_ref());
+        objects.flat_map(|object| references(&object.namespace().unwrap_or_default(), &object.spec)).collect()
+    }
+
+    /// Takes in what is referred to now; returns what is new or no longer referred to.
+    pub fn refer_to(&mut self, wanted: &BTreeSet<Reference>) -> Vec<Reference> {
+        let unwanted = self.referred.keys().filter(|reference| !wanted.contains(reference));
+        let mut changed: Vec<Reference> = unwanted.cloned().collect();
+        changed.iter().for_each(|reference| drop(self.referred.remove(reference)));
+        for reference in wanted {
+            self.referred.entry(reference.clone()).or_insert_with(|| {
+                changed.push(reference.clone());
+                Referred::Unread
+            });
+        }
+        changed
+    }
+
+    /// What is referred to has been read or has changed; returns who refers to it.
+    pub fn referred_observed(&mut self, reference: &Reference, referred: Referred) -> Vec<Sym> {
+        let Some(known) = self.referred.get_mut(reference) else { return Vec::new() };
+        *known = referred;
+        let refers = |object: &DpsIntegration| {
+            references(object.metadata.namespace.as_deref().unwrap_or_default(), &object.spec)
+                .contains(reference)
+        };
+        let users = self.integrations.iter().filter(|(_, i)| i.object.as_deref().is_some_and(refers));
+        users.map(|(sym, _)| *sym).collect()
+    }
+
+    pub fn is_referred_to(&self, reference: &Reference) -> bool {
+        self.referred.contains_key(reference)
+    }
+
+    /// True if this Secret holds the key of an enrollment group.
+    pub fn is_group_key(&self, namespace: &str, name: String) -> bool {
+        let namespace = namespace.to_owned();
+        self.is_referred_to(&Reference { kind: ReferredKind::Secret, namespace, name })
+    }
+
+    pub fn references_are_read(&self) -> bool {
+        self.namespaces.are_read()
+            && !self.referred.values().any(|referred| matches!(referred, Referred::Unread))
+    }
+
+    /// True the first time that an integration needs the labels of namespaces.
+    pub fn begins_to_need_labels(&mut self, readings: usize) -> bool {
+        let needed = self.integrations.values().any(|integration| integration.consent.needs_labels());
+        needed && self.namespaces.ask(readings)
+    }
+
+    pub fn labels_observed(&mut self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.namespaces.observed(namespace, labels)
+    }
+
+    pub fn labels_gone(&mut self, namespace: &str) {
+        self.namespaces.gone(namespace);
+    }
+
+    pub fn labels_read(&mut self) {
+        self.namespaces.read();
+    }
+}
+
+/// True if the integration of this key (`namespace/name`) is in this namespace.
+pub(super) fn is_of_namespace(integration: Sym, namespace: Sym, names: &Interner) -> bool {
+    let own = names.text(integration).split_once('/');
+    own.is_some_and(|(own, _)| own == names.text(namespace))
+}

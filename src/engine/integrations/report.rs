@@ -1,0 +1,318 @@
+//! What integrations report: conditions at once, counters seldom.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{Integration, Registry, State};
+use crate::api::conditions::{self, ConditionType, Reason};
+use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
+use crate::api::names::RECONCILE_REQUESTED_AT;
+use crate::api::version;
+use crate::clock::Now;
+use crate::controller::events::{self, EventNote};
+use crate::controller::integration::status::{self, View};
+use crate::fleet::Fleet;
+use crate::fleet::counts::{self, Counts};
+use crate::fleet::intern::Sym;
+use crate::kube_io::error::ApiError;
+use crate::schedule::retry::{self, RetryClass};
+use crate::telemetry::metrics::{IntegrationGauges, Rotation, Unserved};
+
+/// Counters wait this long for more of the same,
+const COUNT_AFTER: Duration = Duration::from_secs(1);
+/// and are written at most this often.
+const COUNT_INTERVAL: Duration = Duration::from_secs(10);
+/// After a conflict the watch brings the new object; it is not waited for any longer.
+const CONFLICT_WAIT: Duration = Duration::from_secs(10);
+
+/// When counters are taken, and what they came to.
+#[derive(Default)]
+pub(super) struct Counters {
+    changed_at: Option<Instant>,
+    last: HashMap<Sym, Counts>,
+    unserved: Vec<Unserved>,
+}
+
+impl Counters {
+    /// Some device has changed.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.changed_at.get_or_insert(now);
+    }
+}
+
+/// How far an integration's status has been written.
+#[derive(Default)]
+pub(super) struct Reporting {
+    /// A status write is in flight.
+    writing: bool,
+    /// Something other than counters may have changed.
+    pub(super) dirty: bool,
+    /// The last status did not reach the API server.
+    unwritten: bool,
+    counted_at: Option<Instant>,
+    /// Revision of the integration when its devices were counted last.
+    counted_revision: Option<u64>,
+    unanswered: u32,
+    not_before: Option<Instant>,
+}
+
+impl Reporting {
+    /// For an integration whose status has to be looked at.
+    pub(super) fn due() -> Self {
+        Self { dirty: true, ..Self::default() }
+    }
+
+    /// The object is another one than before.
+    pub(super) fn renew(&mut self) {
+        self.dirty = true;
+        self.unwritten = false;
+        self.not_before = None;
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.dirty && !self.writing && self.not_before.is_none_or(|at| at <= now)
+    }
+
+    fn try_again(&mut self, at: Instant) {
+        self.unwritten = true;
+        self.dirty = true;
+        self.not_before = Some(at);
+    }
+}
+
+/// A status that should be written.
+pub(in crate::engine) struct Report {
+    pub integration: Sym,
+    pub object: Arc<DpsIntegration>,
+    pub status: DpsIntegrationStatus,
+    /// Events that it is worth.
+    pub notes: Vec<EventNote>,
+}
+
+impl Registry {
+    /// Some device has changed: counters have to be taken.
+    pub fn recount(&mut self, now: Instant) {
+        self.counters.touch(now);
+    }
+
+    pub fn is_writing(&self) -> bool {
+        self.integrations.values().any(|integration| integration.reporting.writing)
+    }
+
+    /// When statuses have to be looked at if nothing else happens. `counting`: every watch has been
+    /// read.
+    pub fn next_report(&self, counting: bool) -> Option<Instant> {
+        let count = self.counters.changed_at.filter(|_| counting).map(|at| self.count_due(at));
+        let reporting = self.integrations.values().map(|integration| &integration.reporting);
+        let waiting = reporting.filter(|r| r.dirty && !r.writing).filter_map(|r| r.not_before);
+        waiting.chain(count).min()
+    }
+
+    fn count_due(&self, changed_at: Instant) -> Instant {
+        let counted = self.integrations.values().filter_map(|integration| integration.reporting.counted_at);
+        let soonest = changed_at + COUNT_AFTER;
+        counted.max().map_or(soonest, |last| (last + COUNT_INTERVAL).max(soonest))
+    }
+
+    /// Takes counters if they are due; true if it did.
+    pub fn count_if_due(&mut self, fleet: &Fleet, now: Instant) -> bool {
+        if self.counters.changed_at.is_none_or(|at| self.count_due(at) > now) {
+            return false;
+        }
+        self.counters.changed_at = None;
+        self.counters.last = counts::count(fleet, |sym| Some(self.target(sym)?.wanted()));
+        self.counters.unserved = unserved(fleet, self);
+        self.compare_demand();
+        for integration in self.integrations.values_mut().filter(|found| found.object.is_some()) {
+            integration.reporting.counted_at = Some(now);
+            integration.reporting.counted_revision = Some(integration.revision);
+            integration.reporting.dirty = true;
+        }
+        true
+    }
+
+    /// Integrations whose status has to be looked at.
+    pub fn due(&self, now: Instant) -> Vec<Sym> {
+        let due = self.integrations.iter().filter(|(_, integration)| integration.reporting.is_due(now));
+        due.map(|(sym, _)| *sym).collect()
+    }
+
+    /// The status that should be written now, if it differs. `throttled_for`: how long DPS has asked
+    /// the id scope to wait; `counting`: every watch has been read.
+    pub fn report(
+        &mut self,
+        sym: Sym,
+        throttled_for: Option<Duration>,
+        counting: bool,
+        now: Now,
+    ) -> Option<Report> {
+        let none = Counts::default();
+        let counts = self.counters.last.get(&sym).or(Some(&none)).filter(|_| counting);
+        let integration = self.integrations.get_mut(&sym)?;
+        integration.reporting.dirty = false;
+        let object = integration.object.clone()?;
+        // Since something else is wanted, they stay as they are written until they are taken.
+        let counted = integration.reporting.counted_revision == Some(integration.revision);
+        let view = View {
+            credentials: match &integration.state {
+                State::Unread => return None,
+                State::Usable(usable) => Ok(&usable.target.credentials),
+                State::Unusable(unusable) => Err(unusable),
+            },
+            suspended: object.spec.suspend,
+            insufficient: integration.insufficient,
+            reconcile_at: reconcile_at(&object),
+            health: &integration.health,
+            throttled_until: throttled_for.and_then(|wait| now.wall.checked_add(wait).ok()),
+            counts: counts.filter(|_| counted),
+        };
+        let status = status::render(&object, &view, now.wall);
+        if status::is_equal(object.status.as_ref(), &status) && !integration.reporting.unwritten {
+            return None;
+        }
+        log(&object, &status);
+        let notes = events::of_integration(object.status.as_ref(), &status);
+        integration.reporting.writing = true;
+        let written = Arc::make_mut(integration.object.get_or_insert_with(|| object.clone()));
+        written.status = Some(status.clone());
+        Some(Report { integration: sym, object, status, notes })
+    }
+
+    /// A status was written, or not. `Ok` is the new version.
+    pub fn written(&mut self, sym: Sym, result: Result<u64, ApiError>, now: Instant) {
+        let Some(integration) = self.integrations.get_mut(&sym) else { return };
+        let Integration { object, reporting, .. } = integration;
+        reporting.writing = false;
+        match result {
+            Ok(version) => {
+                reporting.unanswered = 0;
+                reporting.not_before = None;
+                reporting.unwritten = false;
+                if let Some(object) = object.as_mut().filter(|held| version::of(&held.metadata) < version) {
+                    Arc::make_mut(object).metadata.resource_version = Some(version.to_string());
+                }
+            }
+            // Changed by another writer, or gone: the watch shows it. If it does not, it is tried again.
+            Err(ApiError::Conflict | ApiError::NotFound) => reporting.try_again(now + CONFLICT_WAIT),
+            Err(_) => {
+                reporting.unanswered += 1;
+                let wait = retry::wait(RetryClass::Transient, reporting.unanswered, u64::from(sym.index()));
+                reporting.try_again(now + wait);
+            }
+        }
+    }
+
+    /// Finds integrations whose checks come to more than their rate.
+    fn compare_demand(&mut self) {
+        let demand = |sym: &Sym| self.counters.last.get(sym).map_or(0.0, |counts| counts.demand);
+        let mut by_scope: HashMap<String, f64> = HashMap::new();
+        for (sym, integration) in &self.integrations {
+            if let Some(target) = integration.target() {
+                *by_scope.entry(target.scope().to_owned()).or_default() += demand(sym);
+            }
+        }
+        for (sym, integration) in &mut self.integrations {
+            let own = demand(sym);
+            let of_scope = integration.target().and_then(|target| by_scope.get(target.scope()).copied());
+            let rate = self.config.registrations_per_minute;
+            let limits =
+                [Some((of_scope.unwrap_or(0.0), rate)), integration.limits.share.map(|share| (own, share))];
+            let exceeded = limits.into_iter().flatten().find(|(demand, rate)| *demand > f64::from(*rate));
+            integration.insufficient = exceeded.map(|(_, rate)| rate);
+        }
+    }
+
+    pub fn unserved(&self) -> &[Unserved] {
+        &self.counters.unserved
+    }
+
+    /// What metrics show of every declared integration.
+    pub fn gauges(&self) -> Vec<IntegrationGauges> {
+        self.declared().filter_map(|sym| self.gauges_of(sym)).collect()
+    }
+
+    fn gauges_of(&self, sym: Sym) -> Option<IntegrationGauges> {
+        let integration = self.integrations.get(&sym)?;
+        let object = integration.object.as_ref()?;
+        let none = Counts::default();
+        let counts = self.counters.last.get(&sym).unwrap_or(&none);
+        let status = object.status.as_ref();
+        let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let reason = conditions::reason_of(conditions, ConditionType::Ready).map_or("", Reason::as_str);
+        let rotation = status.and_then(|status| status.key_rotation.as_ref());
+        let devices = &counts.devices;
+        Some(IntegrationGauges {
+            namespace: object.metadata.namespace.clone().unwrap_or_default(),
+            name: object.metadata.name.clone().unwrap_or_default(),
+            ready: conditions::is_true(conditions, ConditionType::Ready),
+            reason: reason.to_owned(),
+            devices: [
+                ("ready", devices.ready),
+                ("pending", devices.pending),
+                ("failed", devices.failed),
+                ("suspended", devices.suspended),
+            ],
+            assigned: devices.assigned,
+            hubs: counts.hubs.iter().map(|hub| (hub.hostname.clone(), hub.devices)).collect(),
+            failures: counts.failures.iter().map(|f| (f.reason.clone(), f.devices)).collect(),
+            fallen_back: integration.health.has_fallen_back() && integration.usable().is_some(),
+            rotation: rotation.map(|rotation| Rotation {
+                total: rotation.total,
+                pending: rotation.pending,
+                blocked: rotation.blocked,
+            }),
+        })
+    }
+}
+
+/// Devices that no integration serves, by their own namespace and in its order. One pass over all
+/// devices, most of which are judged like the one before.
+fn unserved(fleet: &Fleet, registry: &Registry) -> Vec<Unserved> {
+    let mut unserved: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut judged = None;
+    for (_, record) in fleet.iter() {
+        let pair = (record.integration, record.namespace);
+        let served = match judged {
+            Some((last, served)) if last == pair => served,
+            _ => registry.serves(record.integration, record.namespace, &fleet.names),
+        };
+        judged = Some((pair, served));
+        if !served {
+            *unserved.entry(fleet.names.text(record.namespace)).or_default() += 1;
+        }
+    }
+    let shown = |(namespace, devices): (&str, usize)| Unserved { namespace: namespace.to_owned(), devices };
+    unserved.into_iter().map(shown).collect()
+}
+
+fn reconcile_at(object: &DpsIntegration) -> Option<&str> {
+    object.metadata.annotations.as_ref()?.get(RECONCILE_REQUESTED_AT).map(String::as_str)
+}
+
+fn log(object: &DpsIntegration, status: &DpsIntegrationStatus) {
+    let reason =
+        |status: &DpsIntegrationStatus| conditions::reason_of(&status.conditions, ConditionType::Ready);
+    let after = reason(status);
+    if object.status.as_ref().and_then(reason) == after {
+        return;
+    }
+    let (namespace, name) = (&object.metadata.namespace, &object.metadata.name);
+    let trouble = after.filter(|reason| reason.is_stalled() || reason.is_reconciling());
+    let ready = conditions::find(&status.conditions, ConditionType::Ready);
+    match (trouble, ready) {
+        (Some(reason), Some(ready)) => {
+            warn!(
+                namespace,
+                integration = name,
+                reason = reason.as_str(),
+                why = ready.message,
+                "integration"
+            );
+        }
+        _ => info!(namespace, integration = name, reason = after.map(Reason::as_str), "integration"),
+    }
+}

@@ -1,0 +1,280 @@
+//! What the API server shows is handed to the owners of that knowledge; what follows is applied.
+
+pub(super) mod sync;
+mod watches;
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
+use tracing::info;
+
+use self::sync::{Phase, WatchId, WatchedKind};
+pub(super) use self::watches::Watches;
+use super::Engine;
+use crate::api::device::ProvisionedDevice;
+use crate::api::integration::DpsIntegration;
+use crate::api::references::{Reference, Referred, ReferredKind};
+use crate::api::version;
+use crate::clock::Now;
+use crate::fleet::Change;
+use crate::fleet::uid::Uid;
+use crate::kube_io::watch::Observed;
+
+impl Engine {
+    fn namespace_of(&self, watch: WatchId) -> Option<String> {
+        self.context.config.namespaces().get(watch.0).cloned().flatten()
+    }
+
+    /// A watch has been read, or is not allowed.
+    fn watch_read(&mut self, kind: WatchedKind, watch: WatchId, allowed: bool, now: Now) {
+        self.sync.read(kind, watch, allowed);
+        self.context.telemetry.metrics.synced(kind.as_str(), self.sync.is_synced(kind));
+        self.context.telemetry.health.set_ready(self.sync.is_ready());
+        self.advance(now);
+    }
+
+    /// Starts what comes next when everything before it has been read.
+    fn advance(&mut self, now: Now) {
+        while let Some(phase) = self.sync.advance(self.registry.references_are_read()) {
+            match phase {
+                Phase::Integrations => {}
+                Phase::References => self.watch_references(),
+                Phase::Devices => self.watches.start_devices(&self.context),
+                Phase::Complete => {
+                    let (devices, integrations) = (self.fleet.len(), self.registry.declared().count());
+                    info!(devices, integrations, "every watch has been read");
+                    self.context.telemetry.health.set_ready(self.sync.is_ready());
+                    self.begin(now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn integration_observed(
+        &mut self,
+        watch: WatchId,
+        observed: Observed<DpsIntegration>,
+        now: Now,
+    ) {
+        match observed {
+            Observed::Listing => self.sync.integration_list_begins(watch),
+            Observed::Present(integration) => {
+                let key = key_of(&integration);
+                self.sync.integration_listed(watch, &key);
+                let sym = self.fleet.names.intern(&key);
+                let change = self.registry.observed(sym, integration, now.mono);
+                let namespaces = self.context.config.namespaces();
+                if self.registry.begins_to_need_labels(namespaces.len()) {
+                    self.watches.start_namespaces(&self.context);
+                }
+                self.follow(sym, &change, now);
+            }
+            Observed::Gone(integration) => {
+                let sym = self.fleet.names.intern(&key_of(&integration));
+                let change = self.registry.gone(sym, now.mono);
+                self.follow(sym, &change, now);
+            }
+            Observed::Listed => {
+                let listed = self.sync.integration_list_ends(watch);
+                let only = self.namespace_of(watch);
+                for sym in self.registry.unlisted(&listed, only.as_deref(), &self.fleet.names) {
+                    let change = self.registry.gone(sym, now.mono);
+                    self.follow(sym, &change, now);
+                }
+                self.watch_read(WatchedKind::Integrations, watch, true, now);
+            }
+            Observed::Forbidden => self.watch_read(WatchedKind::Integrations, watch, false, now),
+        }
+        if self.sync.phase() != Phase::Integrations {
+            self.watch_references();
+        }
+    }
+
+    /// Watches exactly the Secrets and ConfigMaps that integrations refer to now.
+    fn watch_references(&mut self) {
+        let wanted = self.registry.references();
+        self.watches.refer_to(&wanted);
+        // A Secret with a group's key is never the output for a device.
+        for Reference { kind, namespace, name } in self.registry.refer_to(&wanted) {
+            if kind == ReferredKind::Secret {
+                let devices = self.fleet.devices_of_secret(&namespace, &name);
+                devices.into_iter().for_each(|id| self.ready.wake(id));
+            }
+        }
+    }
+
+    pub(super) fn referred_observed(
+        &mut self,
+        reference: &Reference,
+        observed: Observed<Referred>,
+        now: Now,
+    ) {
+        if !self.registry.is_referred_to(reference) {
+            return;
+        }
+        let referred = match observed {
+            Observed::Listing => return self.sync.reference_list_begins(reference.clone()),
+            Observed::Present(referred) => referred,
+            Observed::Gone(_) => Referred::Missing,
+            Observed::Forbidden => Referred::Forbidden,
+            // A list that ends without the object says that there is none.
+            Observed::Listed if self.sync.reference_seen(reference) => Referred::Missing,
+            Observed::Listed => return,
+        };
+        self.sync.reference_seen(reference);
+        for sym in self.registry.referred_observed(reference, referred) {
+            let change = self.registry.evaluate(sym, now.mono);
+            self.follow(sym, &change, now);
+        }
+        if self.sync.phase() == Phase::References {
+            self.advance(now);
+        }
+    }
+
+    pub(super) fn device_observed(
+        &mut self,
+        watch: WatchId,
+        observed: Observed<ProvisionedDevice>,
+        now: Now,
+    ) {
+        match observed {
+            Observed::Listing => self.sync.device_list_begins(watch),
+            Observed::Present(device) => self.device_changed(device, now),
+            Observed::Gone(device) => {
+                let id = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
+                let uid = Uid::of(&device);
+                if let Some(id) = id.filter(|id| self.fleet.get(*id).is_some_and(|record| record.uid == uid))
+                {
+                    self.device_gone(id, now);
+                }
+            }
+            Observed::Listed => {
+                let only = self.namespace_of(watch);
+                let unseen = self.fleet.unseen(self.sync.device_list(watch), only.as_deref());
+                unseen.into_iter().for_each(|id| self.device_gone(id, now));
+                self.watch_read(WatchedKind::Devices, watch, true, now);
+            }
+            Observed::Forbidden => self.watch_read(WatchedKind::Devices, watch, false, now),
+        }
+    }
+
+    fn device_changed(&mut self, device: ProvisionedDevice, now: Now) {
+        let known = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
+        let referred = known.and_then(|id| self.fleet.get(id)).map(|record| record.integration);
+        let (id, change) = self.fleet.upsert(&device, Some(self.sync.list()));
+        match change {
+            Change::Known => return,
+            Change::Replaced => self.forget(id, now),
+            Change::New | Change::Changed => {}
+        }
+        let settled = self.fleet.get(id).is_some_and(|record| record.settled.is_some());
+        if !self.role.leads() {
+            return self.active.stand_by(id, device, settled, now);
+        }
+        self.registry.recount(now.mono);
+        self.wake_claimants(id);
+        if self.fleet.get(id).map(|record| record.integration) != referred {
+            let held = self.active.release(id);
+            self.leave_line(id, held, now);
+        }
+        self.active.observed(id, device, settled, now);
+        self.ready.wake(id);
+    }
+
+    fn device_gone(&mut self, id: crate::fleet::DeviceId, now: Now) {
+        self.forget(id, now);
+        self.ready.forget(id);
+        self.registry.recount(now.mono);
+        if let Some(record) = self.fleet.remove(id) {
+            // A device that lost against it may be the rightful holder of the id now.
+            let others = self.fleet.holders(record.registration_id());
+            others.for_each(|other| self.ready.wake(other));
+        }
+    }
+
+    pub(super) fn secret_observed(
+        &mut self,
+        watch: WatchId,
+        observed: Observed<PartialObjectMeta<Secret>>,
+        now: Now,
+    ) {
+        let only = self.namespace_of(watch);
+        let changed = match observed {
+            Observed::Listing => {
+                self.fleet.begin_secret_list(only.as_deref());
+                Vec::new()
+            }
+            Observed::Present(secret) => {
+                let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+                self.fleet.secret_seen(&namespace, &name, version::of(&secret.metadata))
+            }
+            Observed::Gone(secret) => {
+                let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+                let version = version::of(&secret.metadata);
+                for id in self.fleet.devices_of_secret(&namespace, &name) {
+                    if let Some(work) = self.active.work_mut(id) {
+                        work.secret_gone_at = work.secret_gone_at.max(version);
+                    }
+                }
+                self.fleet.secret_gone(&namespace, &name, version)
+            }
+            Observed::Listed => {
+                let unlisted = self.fleet.end_secret_list(only.as_deref());
+                self.watch_read(WatchedKind::Secrets, watch, true, now);
+                unlisted
+            }
+            // Without the watch every new device looks for its Secret itself.
+            Observed::Forbidden => {
+                self.fleet.distrust_secret_watch();
+                self.watch_read(WatchedKind::Secrets, watch, false, now);
+                Vec::new()
+            }
+        };
+        for id in changed {
+            self.active.wake(id, now);
+            if let Some(work) = self.active.work_mut(id) {
+                work.found = None;
+                work.secret_read = false;
+            }
+            self.ready.wake(id);
+        }
+    }
+
+    pub(super) fn namespace_observed(&mut self, observed: Observed<PartialObjectMeta<Namespace>>, now: Now) {
+        match observed {
+            Observed::Listing => {}
+            Observed::Present(namespace) => {
+                let name = namespace.name_any();
+                if self.registry.labels_observed(&name, namespace.labels()) {
+                    self.wake_foreign_devices(&name);
+                }
+            }
+            Observed::Gone(namespace) => self.registry.labels_gone(&namespace.name_any()),
+            Observed::Listed | Observed::Forbidden => {
+                self.registry.labels_read();
+                self.advance(now);
+            }
+        }
+    }
+
+    /// Devices of a namespace that refer to another one's integration.
+    fn wake_foreign_devices(&mut self, namespace: &str) {
+        let names = &self.fleet.names;
+        let Some(sym) = names.get(namespace) else { return };
+        let is_foreign = |integration| {
+            let key: &str = names.text(integration);
+            key.split_once('/').is_some_and(|(other, _)| other != namespace)
+        };
+        let of_it = self.fleet.iter().filter(|(_, record)| record.namespace == sym);
+        let foreign: Vec<_> =
+            of_it.filter(|(_, record)| is_foreign(record.integration)).map(|(id, _)| id).collect();
+        for id in foreign {
+            self.active.restart_grace(id);
+            self.ready.wake_later(id);
+        }
+    }
+}
+
+fn key_of(integration: &DpsIntegration) -> String {
+    format!("{}/{}", integration.namespace().unwrap_or_default(), integration.name_any())
+}

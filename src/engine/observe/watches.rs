@@ -1,0 +1,114 @@
+//! The watches: each a task of its own, and all supervised. One that ends ends the process, since what
+//! is known would grow old unnoticed.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinSet;
+use tracing::{Instrument, info_span};
+
+use super::sync::{WatchId, WatchedKind};
+use crate::api::device::ProvisionedDevice;
+use crate::api::integration::DpsIntegration;
+use crate::api::names;
+use crate::api::references::Reference;
+use crate::engine::{Context, Message};
+use crate::kube_io::refs::Refs;
+use crate::kube_io::watch::{self, WatchScope};
+
+/// All that run.
+pub(in crate::engine) struct Watches {
+    tasks: JoinSet<&'static str>,
+    refs: Refs<Message>,
+}
+
+impl Watches {
+    pub fn new(client: Client, sender: Sender<Message>) -> Self {
+        Self { tasks: JoinSet::new(), refs: Refs::new(client, sender, Message::Referred) }
+    }
+
+    pub fn start_integrations(&mut self, context: &Context) {
+        for (watch, namespace) in scopes(context) {
+            let wrap = move |observed| Message::Integration(watch, observed);
+            let scope = WatchScope { namespace: namespace.clone(), ..WatchScope::default() };
+            let (client, sender) = context.connection();
+            self.spawn(
+                WatchedKind::Integrations.as_str(),
+                namespace,
+                watch::run::<DpsIntegration, _>(client, scope, sender, wrap),
+            );
+        }
+    }
+
+    pub fn start_devices(&mut self, context: &Context) {
+        for (watch, namespace) in scopes(context) {
+            let wrap = move |observed| Message::Device(watch, observed);
+            let scope = WatchScope { namespace: namespace.clone(), ..WatchScope::default() };
+            let (client, sender) = context.connection();
+            let devices = watch::run::<ProvisionedDevice, _>(client, scope, sender, wrap);
+            self.spawn(WatchedKind::Devices.as_str(), namespace.clone(), devices);
+
+            let wrap = move |observed| Message::Secret(watch, observed);
+            let labels = Some(format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
+            let scope = WatchScope { namespace: namespace.clone(), labels, ..WatchScope::default() };
+            let (client, sender) = context.connection();
+            self.spawn(
+                WatchedKind::Secrets.as_str(),
+                namespace,
+                watch::run_metadata::<Secret, _>(client, scope, sender, wrap),
+            );
+        }
+    }
+
+    /// One watch over all namespaces, or one reading for each that is watched: a right that a Role
+    /// can give.
+    pub fn start_namespaces(&mut self, context: &Context) {
+        for (_, namespace) in scopes(context) {
+            let (client, sender) = context.connection();
+            match namespace {
+                None => {
+                    self.spawn("namespaces", None, watch::run_namespaces(client, sender, Message::Namespace));
+                }
+                Some(name) => {
+                    let poll = watch::poll_namespace(client, name.clone(), sender, Message::Namespace);
+                    self.spawn("namespaces", Some(name), poll);
+                }
+            }
+        }
+    }
+
+    /// Watches exactly what integrations refer to now.
+    pub fn refer_to(&mut self, wanted: &BTreeSet<Reference>) {
+        self.refs.watch_exactly(wanted);
+    }
+
+    fn spawn(
+        &mut self,
+        kind: &'static str,
+        namespace: Option<String>,
+        watch: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let span = info_span!("watch", kind, namespace);
+        self.tasks.spawn(async move {
+            watch.instrument(span).await;
+            kind
+        });
+    }
+
+    /// Waits until one ends, which none should; returns what it watched.
+    pub async fn ended(&mut self) -> String {
+        tokio::select! {
+            Some(ended) = self.tasks.join_next() => ended.map_or_else(|error| error.to_string(), str::to_owned),
+            ended = self.refs.ended() => ended,
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// One watch for each of these: `None` is all namespaces.
+fn scopes(context: &Context) -> Vec<(WatchId, Option<String>)> {
+    context.config.namespaces().into_iter().enumerate().map(|(place, name)| (WatchId(place), name)).collect()
+}

@@ -1,0 +1,149 @@
+//! What the operator shows beside statuses: events, and gauges of the fleet and the permits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use tokio::time::Instant;
+
+use crate::clock::Now;
+use crate::config::EventsLevel;
+use crate::controller::events::{EventNote, EventReason};
+use crate::dps::observe::Observer;
+use crate::fleet::intern::Sym;
+use crate::kube_io::events::{Events, Note};
+use crate::schedule::permits::Permits;
+use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::{IntegrationGauges, QueueGauges, Unserved};
+
+/// Events of an integration and all its devices are counted over this time,
+const WINDOW: Duration = Duration::from_secs(60);
+/// and this many are published; one more says that there are others.
+const MOST: u32 = 30;
+const HELD_BACK: &str =
+    "Further events about its devices are held back for a minute; status.failures counts devices by reason.";
+
+/// Events of an integration in its present minute.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Instant,
+    events: u32,
+}
+
+/// Whether one more event may be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    Admitted,
+    /// It is the first that may not.
+    FirstHeldBack,
+    HeldBack,
+}
+
+/// Where events and gauges go.
+pub(super) struct Publisher {
+    events: Events,
+    level: EventsLevel,
+    windows: Windows,
+    telemetry: Arc<Telemetry>,
+}
+
+#[derive(Default)]
+struct Windows(HashMap<Sym, Window>);
+
+impl Windows {
+    fn admit(&mut self, integration: Sym, now: Instant) -> Admission {
+        self.0.retain(|_, window| window.since + WINDOW > now);
+        let window = self.0.entry(integration).or_insert(Window { since: now, events: 0 });
+        window.events = window.events.saturating_add(1);
+        match window.events {
+            ..=MOST => Admission::Admitted,
+            events if events == MOST + 1 => Admission::FirstHeldBack,
+            _ => Admission::HeldBack,
+        }
+    }
+}
+
+impl Publisher {
+    pub fn new(events: Events, level: EventsLevel, telemetry: Arc<Telemetry>) -> Self {
+        Self { events, level, windows: Windows::default(), telemetry }
+    }
+
+    /// Every first assignment is worth an event.
+    pub fn publishes_all(&self) -> bool {
+        self.level == EventsLevel::All
+    }
+
+    /// Publishes an event about an object of an integration, unless there are too many; `owner` is the
+    /// integration itself, which is told then.
+    pub fn emit(
+        &mut self,
+        integration: Sym,
+        regarding: &ObjectReference,
+        owner: Option<&ObjectReference>,
+        event: EventNote,
+        now: Now,
+    ) {
+        if self.level == EventsLevel::None {
+            return;
+        }
+        let note = match self.windows.admit(integration, now.mono) {
+            Admission::Admitted => Some(note(regarding, event, now)),
+            Admission::FirstHeldBack => {
+                owner.map(|owner| note(owner, EventNote::new(EventReason::EventsHeldBack, HELD_BACK), now))
+            }
+            Admission::HeldBack => None,
+        };
+        if note.is_some_and(|note| !self.events.publish(note)) {
+            self.telemetry.metrics.event_dropped();
+        }
+    }
+
+    pub fn permits(&self, permits: &Permits, now: Instant) {
+        self.telemetry.metrics.queue(&QueueGauges {
+            waiting: permits.waiting().map(|(lane, waiting)| (lane.as_str(), waiting)).to_vec(),
+            in_flight: permits.in_flight(),
+            throttled_scopes: permits.throttled_scopes(now),
+            rate_factor: permits.slowest(now),
+        });
+    }
+
+    /// Integrations in the order of their names, so that those beyond the bound are always the same.
+    pub fn fleet(&self, mut integrations: Vec<IntegrationGauges>, unserved: &[Unserved]) {
+        integrations.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        self.telemetry.metrics.fleet(integrations, unserved.to_vec());
+    }
+}
+
+fn note(regarding: &ObjectReference, event: EventNote, now: Now) -> Note {
+    let EventNote { reason, note } = event;
+    let (warning, reason) = (reason.is_warning(), reason.as_str());
+    Note { regarding: regarding.clone(), warning, reason, note, time: now.wall }
+}
+
+/// Counts requests to DPS.
+#[derive(Debug)]
+pub(super) struct CountCalls(pub Arc<Telemetry>);
+
+impl Observer for CountCalls {
+    fn request(&self, operation: &'static str, outcome: &'static str, took: Duration) {
+        self.0.metrics.dps_request(operation, outcome, took);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::intern::Interner;
+
+    #[test]
+    fn thirty_events_a_minute_are_published_for_an_integration_and_one_more_says_that_there_are_others() {
+        let (mut windows, mut names, now) = (Windows::default(), Interner::default(), Instant::now());
+        let (one, other) = (names.intern("fleet/a"), names.intern("fleet/b"));
+        let row: Vec<_> = (0..33).map(|_| windows.admit(one, now)).collect();
+        assert!(row[..30].iter().all(|admission| *admission == Admission::Admitted));
+        assert_eq!(row[30..], [Admission::FirstHeldBack, Admission::HeldBack, Admission::HeldBack]);
+        assert_eq!(windows.admit(other, now), Admission::Admitted);
+        assert_eq!(windows.admit(one, now + WINDOW), Admission::Admitted);
+    }
+}

@@ -1,0 +1,167 @@
+//! What DPS answers is taken in: for the rate, for what its integration says, and as facts of the device.
+
+use tracing::debug;
+
+use super::effect::{Answer, Began, Called, Checked};
+use crate::clock::Now;
+use crate::controller::device::decide::Call;
+use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Trigger};
+use crate::controller::device::registered::looked_up_hash;
+use crate::controller::device::secret::settings_of_same_rendering;
+use crate::controller::failure;
+use crate::dps::error::DpsError;
+use crate::engine::Engine;
+use crate::engine::devices::{Drift, Freshness};
+use crate::engine::integrations::Answered;
+use crate::fleet::DeviceId;
+use crate::fleet::intern::Sym;
+use crate::fleet::record::Record;
+use crate::schedule::permits::{Ended, Permit};
+
+impl Engine {
+    pub(super) fn called(&mut self, id: DeviceId, called: Called, now: Now) {
+        let Called { permit, began, served, call, result } = called;
+        if self.take_permit(id, permit) {
+            self.dps_answered(id, permit, began.revision, result.as_ref().err(), now);
+        }
+        let usable = self.usable_of(id).filter(|usable| usable.target.revision == began.revision);
+        let inherited = usable.map(|usable| usable.target.inherited.clone());
+        let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.active.work_mut(id)) else { return };
+        match result {
+            Ok(Answer::Registered(registered)) => {
+                work.same_settings = inherited.and_then(|inherited| {
+                    settings_of_same_rendering(&work.device, &work.facts, &registered, &inherited)
+                });
+                if work.freshness == Freshness::Revived {
+                    work.freshness = Freshness::Current;
+                }
+                record.registered = true;
+                work.facts.register(registered, served);
+            }
+            Ok(Answer::Found(assignment)) => work.facts.look_up(assignment, served.reconcile_at),
+            Err(DpsError::NotFound(_)) if call == Call::Lookup => {
+                work.facts.trigger = Some(Trigger::NotFound);
+                work.facts.served.reconcile_at = served.reconcile_at;
+            }
+            Err(error) => {
+                let failure = registration_failed(&error, began, served, now);
+                self.context.telemetry.metrics.operation_failed(failure.reason.as_str());
+                debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
+                work.facts.fail(failure, record.uid.seed(), now.wall);
+            }
+        }
+        self.ready.wake(id);
+    }
+
+    /// Nothing new costs nothing. A failed check says nothing of the device: the next one comes.
+    pub(super) fn drift_checked(&mut self, id: DeviceId, checked: Checked, now: Now) {
+        let Checked { permit, revision, result } = checked;
+        if self.take_permit(id, permit) {
+            self.dps_answered(id, permit, revision, result.as_ref().err(), now);
+        }
+        let known = self.fleet.get(id).map(|record| record.looked_up);
+        let drift = match result {
+            Ok(assignment) if known == Some(looked_up_hash(&assignment)) => None,
+            Ok(assignment) => Some(Drift::Found(Box::new(assignment))),
+            Err(DpsError::NotFound(_)) => Some(Drift::NotFound),
+            Err(_) => None,
+        };
+        self.active.set_drift(id, drift);
+        self.active.absorb_drift(id);
+        self.ready.wake(id);
+    }
+
+    /// DPS has accepted the credential of a registration that goes on: others need not wait for its end.
+    pub(super) fn credential_accepted(&mut self, id: DeviceId, permit: Permit, revision: u64, now: Now) {
+        let Some(sym) = self.fleet.get(id).map(|record| record.integration) else { return };
+        let is_its = sym.index() == permit.tenant && self.active.holds(id, permit);
+        if !is_its || !self.registry.is_present(sym, revision) {
+            return;
+        }
+        self.permits.admitted(&permit);
+        let answered = Answered { device: id, revision, error: None, throttled: false };
+        let change = self.registry.answered(sym, answered, now.mono);
+        self.follow(sym, &change, now);
+    }
+
+    /// Takes in how a call ended: for the rate, and for what the integration says.
+    fn dps_answered(
+        &mut self,
+        id: DeviceId,
+        permit: Permit,
+        revision: u64,
+        error: Option<&DpsError>,
+        now: Now,
+    ) {
+        let sym = self.fleet.get(id).map(|record| record.integration);
+        let is_its = |sym: &_| self.registry.is_present(*sym, revision);
+        let Some(sym) = sym.filter(|sym| sym.index() == permit.tenant).filter(is_its) else {
+            self.permits.finished(permit, Ended::Unknown, now.mono);
+            return;
+        };
+        self.permits.finished(permit, ended(error), now.mono);
+        let throttled = self.permits.paused_until(permit.tenant).is_some_and(|until| until > now.mono);
+        let answered = Answered { device: id, revision, error, throttled };
+        let change = self.registry.answered(sym, answered, now.mono);
+        self.follow(sym, &change, now);
+        if change.ask_another {
+            self.ask_another(sym);
+        }
+    }
+
+    /// True if this call is still the device's; its permit is taken away.
+    fn take_permit(&mut self, id: DeviceId, permit: Permit) -> bool {
+        let holds = self.active.holds(id, permit);
+        if holds {
+            self.active.release(id);
+        }
+        holds
+    }
+
+    /// A device was refused with a credential that works for others: one of those is looked up.
+    fn ask_another(&mut self, sym: Sym) {
+        let Some(in_use) = self.registry.target(sym).map(|target| target.credentials.in_use()) else {
+            return;
+        };
+        let works = |record: &Record| record.settled.is_some() && record.credential == Some(in_use);
+        let other = self.fleet.iter().find(|(id, record)| {
+            record.integration == sym && works(record) && !record.deleting && self.active.drift(*id).is_none()
+        });
+        if let Some((id, _)) = other {
+            self.active.due(id, Drift::Check);
+            self.ready.wake(id);
+        }
+    }
+}
+
+/// What the end of a call says about the rate.
+fn ended(error: Option<&DpsError>) -> Ended {
+    match error {
+        None | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_)) => Ended::Admitted,
+        Some(DpsError::Throttled { retry_after, .. }) => Ended::Throttled { retry_after: *retry_after },
+        Some(
+            DpsError::Unauthorized(_)
+            | DpsError::Unreachable(_)
+            | DpsError::Server { .. }
+            | DpsError::Conflict(_)
+            | DpsError::Deadline
+            | DpsError::NotFound(_)
+            | DpsError::Rejected(_)
+            | DpsError::ClockOff
+            | DpsError::InvalidResponse(_),
+        ) => Ended::Unknown,
+    }
+}
+
+fn registration_failed(error: &DpsError, began: Began, served: ServedRequests, now: Now) -> NewFailure {
+    NewFailure {
+        work: FailedWork::Registration,
+        reason: failure::reason(error),
+        message: failure::message(error),
+        error: Some(failure::last_error(error, now.wall)),
+        at_least: error.retry_after(),
+        generation: began.generation,
+        revision: began.revision,
+        token: served.token,
+    }
+}

@@ -1,0 +1,33 @@
+//! What falls due from time to time: drift checks and periodic registrations of settled devices.
+
+use crate::clock::Now;
+use crate::engine::Engine;
+use crate::engine::devices::Drift;
+use crate::fleet::inherit::Policy;
+use crate::schedule::due::is_due;
+
+impl Engine {
+    /// Finds the devices for which something has fallen due since it was last found out.
+    pub(in crate::engine) fn find_due(&mut self, now: Now) {
+        let Some(elapsed) = self.active.ticks.tick(now) else { return };
+        let mut due = Vec::new();
+        for (id, record) in self.fleet.iter() {
+            if record.settled.is_none() || record.deleting {
+                continue;
+            }
+            let target = self.registry.target(record.integration).filter(|target| !target.suspended);
+            let Some(target) = target else { continue };
+            let schedule = record.schedule.or(target.inherited.schedule);
+            let is_due = |interval: u32| is_due(record.uid.phase(), interval, elapsed.after, elapsed.until);
+            match (schedule.policy, schedule.drift) {
+                (Policy::Periodic(interval), _) if is_due(interval) => due.push((id, Drift::Periodic)),
+                (_, Some(interval)) if is_due(interval) => due.push((id, Drift::Check)),
+                _ => {}
+            }
+        }
+        for (id, drift) in due {
+            self.active.due(id, drift);
+            self.ready.wake_later(id);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What an effect brings back.
+
+use k8s_openapi::api::core::v1::Secret;
+
+use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
+use crate::controller::device::act::SecretTrouble;
+use crate::controller::device::decide::Call;
+use crate::controller::device::facts::{Registered, ServedRequests, WrittenSecret};
+use crate::controller::events::EventNote;
+use crate::dps::answer::Assignment;
+use crate::dps::error::DpsError;
+use crate::fleet::DeviceId;
+use crate::fleet::uid::Uid;
+use crate::kube_io::error::ApiError;
+use crate::schedule::permits::Permit;
+
+/// An effect of a device that has ended, or has got so far.
+pub(in crate::engine) struct Done {
+    pub id: DeviceId,
+    pub uid: Uid,
+    pub effect: Effect,
+}
+
+/// Under which circumstances a call or a write began.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Began {
+    /// Generation of the device.
+    pub generation: i64,
+    /// Of the target.
+    pub revision: u64,
+}
+
+/// What DPS said of a device.
+pub(in crate::engine) enum Answer {
+    /// It was registered, or found for the first time.
+    Registered(Registered),
+    /// Where a registered device is now.
+    Found(Assignment),
+}
+
+/// A call that has ended.
+pub(in crate::engine) struct Called {
+    pub permit: Permit,
+    pub began: Began,
+    /// What users had asked for when it began.
+    pub served: ServedRequests,
+    pub call: Call,
+    pub result: Result<Answer, DpsError>,
+}
+
+/// A drift check that has ended.
+pub(in crate::engine) struct Checked {
+    pub permit: Permit,
+    pub revision: u64,
+    pub result: Result<Assignment, DpsError>,
+}
+
+/// A write of the Secret that has ended.
+pub(in crate::engine) struct SecretWritten {
+    pub began: Began,
+    /// It had been deleted or edited.
+    pub restored: bool,
+    pub result: Result<WrittenSecret, SecretTrouble>,
+}
+
+/// A write of the status that has ended.
+pub(in crate::engine) struct StatusWritten {
+    pub status: ProvisionedDeviceStatus,
+    /// The transition is worth a line in the log.
+    pub is_news: bool,
+    /// Events that it is worth.
+    pub notes: Vec<EventNote>,
+    pub result: Result<u64, ApiError>,
+}
+
+/// What an effect brings. Boxed where it is large.
+pub(in crate::engine) enum Effect {
+    DeviceRead(Result<Option<Box<ProvisionedDevice>>, ApiError>),
+    /// DPS has accepted the credential; the registration goes on.
+    CredentialAccepted {
+        permit: Permit,
+        revision: u64,
+    },
+    Called(Box<Called>),
+    Checked(Box<Checked>),
+    SecretRead {
+        revision: u64,
+        read: Result<Option<Box<Secret>>, ApiError>,
+    },
+    SecretWritten(Box<SecretWritten>),
+    StatusWritten(Box<StatusWritten>),
+}
+
+impl Effect {
+    /// True if it is the end of the device's one effect in flight.
+    pub fn ends_task(&self) -> bool {
+        match self {
+            Self::DeviceRead(_) | Self::CredentialAccepted { .. } | Self::Checked(_) => false,
+            Self::Called(_) | Self::SecretRead { .. } | Self::SecretWritten(_) | Self::StatusWritten(_) => {
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What effects bring is taken in as facts; then the device is reconciled once more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use tracing::{info, warn};
+
+use super::effect::{Done, Effect, SecretWritten, StatusWritten};
+use crate::api::conditions::{self, ConditionType, Reason};
+use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
+use crate::api::version;
+use crate::clock::Now;
+use crate::controller::device::act::SecretTrouble;
+use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests};
+use crate::controller::device::secret::read_back;
+use crate::controller::events::{EventNote, EventReason};
+use crate::engine::Engine;
+use crate::engine::devices::Freshness;
+use crate::fleet::record::Record;
+use crate::fleet::uid::Uid;
+use crate::fleet::{Change, DeviceId};
+use crate::kube_io::error::ApiError;
+use crate::kube_io::events::reference;
+use crate::schedule::Share;
+use crate::schedule::retry::{self, RetryClass};
+
+/// A watch that does not bring the object we conflicted with is not waited for any longer.
+const STALE_WAIT: Duration = Duration::from_secs(10);
+
+impl Engine {
+    pub(in crate::engine) fn effect_done(&mut self, done: Done, now: Now) {
+        let Done { id, uid, effect } = done;
+        if matches!(effect, Effect::DeviceRead(_)) {
+            self.active.reads.ended(id);
+            while let Some(next) = self.active.reads.next() {
+                self.reconcile(next, now);
+            }
+        }
+        if self.fleet.get(id).is_none_or(|record| record.uid != uid) {
+            // The device is gone; permits were returned when its work was dropped. The device that has
+            // its place now may have waited for this read to end.
+            self.ready.wake(id);
+            return;
+        }
+        self.take_in(id, effect, now);
+        self.return_unused(id);
+        self.active.tidy(id);
+    }
+
+    fn take_in(&mut self, id: DeviceId, effect: Effect, now: Now) {
+        if effect.ends_task() {
+            self.active.ended(id);
+        }
+        match effect {
+            Effect::DeviceRead(read) => self.device_read(id, read, now),
+            Effect::CredentialAccepted { permit, revision } => {
+                self.credential_accepted(id, permit, revision, now);
+            }
+            Effect::Called(called) => self.called(id, *called, now),
+            Effect::Checked(checked) => self.drift_checked(id, *checked, now),
+            Effect::SecretRead { revision, read } => self.secret_read(id, revision, read, now),
+            Effect::SecretWritten(written) => self.secret_written(id, *written, now),
+            Effect::StatusWritten(written) => self.status_written(id, *written, now),
+        }
+    }
+
+    fn device_read(
+        &mut self,
+        id: DeviceId,
+        read: Result<Option<Box<ProvisionedDevice>>, ApiError>,
+        now: Now,
+    ) {
+        let device = match read {
+            Ok(Some(device)) => *device,
+            // The watch shows its end.
+            Ok(None) => return,
+            Err(error) => return self.unanswered(id, &error, now),
+        };
+        if self.fleet.get(id).map(|record| record.uid) != Some(Uid::of(&device)) {
+            // Another object of the same name: the watch brings it, with everything around it.
+            return;
+        }
+        let outdated = self.fleet.upsert(&device, None).1 == Change::Known && self.active.work(id).is_some();
+        // What a device needs that was settled and that no user has changed, others need too.
+        let settled = |record: &Record| record.settled.is_some() && !record.asks && record.secret_seen > 0;
+        let fleet_wide = self.fleet.get(id).is_some_and(settled);
+        let share = if fleet_wide { Share::Fleet } else { Share::Device };
+        self.active.read(id, device, outdated, share, now);
+        self.active.absorb_drift(id);
+        self.reconcile(id, now);
+    }
+
+    fn secret_read(
+        &mut self,
+        id: DeviceId,
+        revision: u64,
+        read: Result<Option<Box<Secret>>, ApiError>,
+        now: Now,
+    ) {
+        let secret = match read {
+            Ok(secret) => secret,
+            Err(error) => return self.unanswered(id, &error, now),
+        };
+        let target = self.usable_of(id).map(|usable| usable.target.clone());
+        let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.active.work_mut(id)) else { return };
+        let Some(target) = target.filter(|target| target.revision == revision) else {
+            // It was read for another target.
+            return self.ready.wake(id);
+        };
+        work.secret_read = true;
+        match secret {
+            Some(secret) => {
+                record.secret_seen = record.secret_seen.max(version::of(&secret.metadata));
+                let recorded = read_back(&secret, &work.device, &target);
+                let served = ServedRequests::now(&work.device, target.token.as_ref(), &work.facts.served);
+                work.facts.recall(recorded, served);
+                let facts = std::mem::take(&mut work.facts);
+                work.facts = facts.without_foreign_hub(&self.context.config.allowed_hub_suffixes);
+                record.registered = work.facts.registered.is_some();
+                work.found = Some(*secret);
+            }
+            None => record.secret_seen = 0,
+        }
+        self.ready.wake(id);
+    }
+
+    fn secret_written(&mut self, id: DeviceId, written: SecretWritten, now: Now) {
+        let SecretWritten { began, restored, result } = written;
+        if restored && result.is_ok() {
+            self.active.restored(id, now.mono);
+            let note = "Its Secret had been deleted or edited and was written again.";
+            self.emit(id, vec![EventNote::new(EventReason::SecretRestored, note)], now);
+        }
+        let (reason, message) = match result {
+            Ok(written) => {
+                self.active.answered(id);
+                let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.active.work_mut(id)) else {
+                    return;
+                };
+                // Its end may have been seen before our own answer came.
+                if work.secret_gone_at < written.version {
+                    record.secret_seen = record.secret_seen.max(written.version);
+                }
+                work.facts.secret = Some(written);
+                work.facts.failure =
+                    work.facts.failure.take().filter(|failure| failure.work != FailedWork::Secret);
+                return self.ready.wake(id);
+            }
+            // Nothing is restored in a namespace that is going away; its end comes by the watch.
+            Err(SecretTrouble::Terminating) => return,
+            Err(SecretTrouble::Unavailable) => return self.unanswered(id, &ApiError::Unavailable, now),
+            Err(SecretTrouble::Foreign(why)) => (Reason::SecretConflict, why.to_owned()),
+            Err(SecretTrouble::Refused(why)) => (Reason::SecretWriteFailed, why),
+        };
+        let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work_mut(id)) else { return };
+        let failure = NewFailure {
+            work: FailedWork::Secret,
+            reason,
+            message,
+            error: None,
+            at_least: None,
+            generation: began.generation,
+            revision: began.revision,
+            token: work.facts.served.token.clone(),
+        };
+        work.facts.fail(failure, record.uid.seed(), now.wall);
+        self.ready.wake(id);
+    }
+
+    fn status_written(&mut self, id: DeviceId, written: StatusWritten, now: Now) {
+        let StatusWritten { status, is_news, notes, result } = written;
+        match result {
+            Ok(written) => {
+                self.emit(id, notes, now);
+                self.active.answered(id);
+                let Some(work) = self.active.work_mut(id) else { return };
+                work.unreported = false;
+                let mut device = (*work.device).clone();
+                device.metadata.resource_version = Some(written.to_string());
+                if is_news {
+                    log(&device, &status);
+                }
+                device.status = Some(status);
+                let newer = self.fleet.get(id).is_some_and(|record| record.resource_version > written);
+                if newer {
+                    // The watch was faster and knows more.
+                    return self.ready.wake(id);
+                }
+                self.fleet.upsert(&device, None);
+                work.device = Arc::new(device);
+                self.registry.recount(now.mono);
+                self.ready.wake(id);
+            }
+            Err(ApiError::Conflict) if self.has_newer(id) => self.ready.wake(id),
+            // Changed by another writer, or gone: the watch shows it.
+            Err(ApiError::Conflict | ApiError::NotFound) => {
+                if let Some(work) = self.active.work_mut(id) {
+                    work.freshness = Freshness::Stale;
+                    self.ready.sleep_until(id, now.mono + STALE_WAIT);
+                }
+            }
+            Err(error) => self.unanswered(id, &error, now),
+        }
+    }
+
+    fn emit(&mut self, id: DeviceId, notes: Vec<EventNote>, now: Now) {
+        let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work(id)) else { return };
+        let regarding = reference(&*work.device);
+        let owner = self.registry.object(record.integration).map(|object| reference(&**object));
+        for event in notes {
+            self.publisher.emit(record.integration, &regarding, owner.as_ref(), event, now);
+        }
+    }
+
+    /// The watch brought a newer object while a write was under way.
+    fn has_newer(&self, id: DeviceId) -> bool {
+        let work = self.active.work(id);
+        work.map(|work| version::of(&work.device.metadata)) > work.and_then(|work| work.tried)
+    }
+
+    /// The API server did not do what it was asked; nothing is reported to the user, since the next
+    /// answer may be minutes away and the status could not be written anyway.
+    fn unanswered(&mut self, id: DeviceId, error: &ApiError, now: Now) {
+        let Some(record) = self.fleet.get(id) else { return };
+        let attempts = self.active.unanswered(id);
+        if *error != ApiError::Unavailable && attempts == 1 {
+            warn!(device = &*record.name, %error, "the API server refused a request; is the operator's RBAC complete?");
+        }
+        let wait = retry::wait(RetryClass::Transient, attempts, record.uid.seed());
+        self.ready.sleep_until(id, now.mono + wait);
+    }
+}
+
+/// Trouble with its message, which has no secrets and says what to do.
+fn log(device: &ProvisionedDevice, status: &ProvisionedDeviceStatus) {
+    let (namespace, name, hub) = (&device.metadata.namespace, &device.metadata.name, &status.assigned_hub);
+    let Some(ready) = conditions::find(&status.conditions, ConditionType::Ready) else { return };
+    let reason = ready.reason.as_str();
+    if Reason::parse(reason).is_some_and(|reason| reason.is_stalled() || reason.is_reconciling()) {
+        let error = status.last_error.as_ref().and_then(|error| error.tracking_id.as_deref());
+        warn!(namespace, device = name, reason, hub, why = ready.message, tracking_id = error, "device");
+    } else {
+        info!(namespace, device = name, reason, hub, "device");
+    }
+}

@@ -1,0 +1,115 @@
+//! Everything that a decision depends on, from memory.
+
+use tokio::time::Instant;
+
+use crate::clock::Now;
+use crate::controller::device::decide::{Delay, IntegrationState, SecretState, Snapshot};
+use crate::engine::Engine;
+use crate::engine::devices::Drift;
+use crate::engine::integrations::is_of_namespace;
+use crate::fleet::record::{Need, Record};
+use crate::fleet::{self, DeviceId};
+
+impl Engine {
+    /// `None` if there is no work.
+    pub(super) fn gather(&self, id: DeviceId, now: Now) -> Option<Snapshot<'_>> {
+        let (work, record) = (self.active.work(id)?, self.fleet.get(id)?);
+        let namespace = self.fleet.names.text(record.namespace);
+        Some(Snapshot {
+            device: &work.device,
+            facts: &work.facts,
+            integration: self.integration_of(id, now.mono),
+            secret: SecretState {
+                seen: self.fleet.secret(id),
+                read: work.secret_read,
+                watch_is_complete: !self.fleet.must_look_for_secrets(),
+                holds_group_key: self.registry.is_group_key(namespace, record.secret_name()),
+            },
+            duplicate: self.is_duplicate(id),
+            contested: self.active.contested(id, now),
+            delay: self.delay(id, now.mono),
+            metadata_prefixes: &self.context.config.secret_metadata_prefixes,
+            now: now.wall,
+        })
+    }
+
+    fn delay(&self, id: DeviceId, now: Instant) -> Delay {
+        if self.is_held_up(id) && self.active.grace(id, now).is_over() {
+            Delay::HeldUp
+        } else if self.active.is_queued_long(id, self.permits.waiting_since(id), now) {
+            Delay::Queued
+        } else {
+            Delay::None
+        }
+    }
+
+    /// The integration could be used, but is suspended or in trouble.
+    pub(super) fn is_held_up(&self, id: DeviceId) -> bool {
+        self.fleet.get(id).is_some_and(|record| self.registry.holds_up(record.integration))
+    }
+
+    /// What the index alone shows of a device's needs.
+    pub(super) fn need(&self, id: DeviceId, record: &Record, now: Instant) -> Need {
+        if record.deleting {
+            return Need::Nothing;
+        }
+        let Some(settled) = record.settled else { return Need::Fetch };
+        let busy = self.active.work(id).is_some_and(|work| work.task.is_some() || work.unreported);
+        // What a check has come to needs the object.
+        let has_news = self.active.drift(id).is_some_and(|drift| !matches!(drift, Drift::Check));
+        if busy || has_news {
+            return Need::Fetch;
+        }
+        match self.integration_of(id, now) {
+            IntegrationState::Missing(grace) | IntegrationState::NotAllowed(grace) => {
+                if grace.is_over() {
+                    Need::Fetch
+                } else {
+                    Need::Nothing
+                }
+            }
+            IntegrationState::NotReady(_) => {
+                if record.secret_seen > 0 {
+                    Need::Nothing
+                } else {
+                    Need::Fetch
+                }
+            }
+            IntegrationState::Usable(target) => {
+                let namespace = self.fleet.names.text(record.namespace);
+                if !target.allows_id(record.registration_id(), namespace) || self.is_duplicate(id) {
+                    return Need::Fetch;
+                }
+                record.need(&settled, target.wanted())
+            }
+        }
+    }
+
+    /// The integration as this device sees it.
+    pub(super) fn integration_of(&self, id: DeviceId, now: Instant) -> IntegrationState<'_> {
+        let grace = self.active.grace(id, now);
+        let Some(record) = self.fleet.get(id) else { return IntegrationState::Missing(grace) };
+        let (integration, names) = (record.integration, &self.fleet.names);
+        if !self.registry.serves(integration, record.namespace, names) {
+            let own = is_of_namespace(integration, record.namespace, names);
+            return if own { IntegrationState::Missing(grace) } else { IntegrationState::NotAllowed(grace) };
+        }
+        match self.registry.target(integration) {
+            Some(target) => IntegrationState::Usable(target),
+            None => IntegrationState::NotReady(grace),
+        }
+    }
+
+    /// True if another device has the better claim on the registration id: same id scope, and an
+    /// integration that DPS has accepted.
+    fn is_duplicate(&self, id: DeviceId) -> bool {
+        let Some(record) = self.fleet.get(id) else { return false };
+        let scope = |record: &Record| self.registry.accepted_scope(record.integration);
+        let Some(own) = scope(record) else { return false };
+        self.fleet.holders(record.registration_id()).filter(|other| *other != id).any(|other| {
+            self.fleet.get(other).is_some_and(|other| {
+                !other.deleting && scope(other) == Some(own) && fleet::precedes(other, record)
+            })
+        })
+    }
+}

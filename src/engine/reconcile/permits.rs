@@ -1,0 +1,52 @@
+//! Permits to call DPS: which device queues, which holds one, and what becomes of it.
+
+use crate::clock::Now;
+use crate::engine::Engine;
+use crate::engine::devices::HeldPermit;
+use crate::fleet::DeviceId;
+use crate::schedule::permits::{Lane, Permit};
+
+impl Engine {
+    /// A permit that is used from now on; without one the device queues. A permit that has been held
+    /// for too long goes back, and the device is next.
+    pub(super) fn use_permit_or_queue(&mut self, id: DeviceId, lane: Lane, now: Now) -> Option<Permit> {
+        let Some(permit) = self.active.unused_permit(id) else {
+            self.enqueue(id, lane, now);
+            return None;
+        };
+        if self.permits.is_fresh(&permit, now.mono) {
+            self.active.hold(id, HeldPermit { permit, used: true });
+            return Some(permit);
+        }
+        self.active.release(id);
+        self.permits.next_time(permit, now.mono);
+        None
+    }
+
+    /// A permit served to begin something that is no call: its place in the rollout is used up.
+    pub(super) fn spend_without_call(&mut self, id: DeviceId) {
+        if let Some(permit) = self.active.unused_permit(id) {
+            self.active.release(id);
+            self.permits.no_call(permit);
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, id: DeviceId, lane: Lane, now: Now) {
+        if let Some(tenant) = self.fleet.get(id).map(|record| record.integration.index()) {
+            self.permits.enqueue(tenant, id, lane, now.mono);
+        }
+    }
+
+    /// A device that no longer wants to register gives its permit back. One that is being read, whose
+    /// effect is in flight or that is about to be reconciled keeps it.
+    pub(super) fn return_unused(&mut self, id: DeviceId) {
+        let Some(permit) = self.active.unused_permit(id) else { return };
+        let busy = self.active.reads.contains(id)
+            || self.ready.is_ready(id)
+            || self.active.work(id).is_some_and(|work| work.task.is_some());
+        if !busy {
+            self.active.release(id);
+            self.permits.unused(permit);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Effects are started here, each a task of its own whose end comes back as a message.
+
+use std::future::Future;
+
+use tokio::task::AbortHandle;
+use tracing::{Instrument, debug, info_span};
+
+use super::effect::{Answer, Began, Called, Checked, Done, Effect, SecretWritten, StatusWritten};
+use crate::api::version;
+use crate::clock::Now;
+use crate::controller::device::act::{self, SecretBefore, SecretWrite, UsableIntegration};
+use crate::controller::device::decide::{Call, Verdict};
+use crate::controller::device::facts::ServedRequests;
+use crate::controller::device::secret::settings_hash;
+use crate::controller::device::status;
+use crate::controller::events;
+use crate::dps::ids::RegistrationId;
+use crate::engine::devices::Freshness;
+use crate::engine::{Engine, Message};
+use crate::fleet::record::Record;
+use crate::fleet::{DeviceId, SecretSeen};
+use crate::schedule::permits::{Lane, Permit};
+
+impl Engine {
+    /// Starts an effect of a device, whose end comes back as a message. `None` if the device is gone.
+    pub(super) fn spawn(
+        &self,
+        id: DeviceId,
+        effect: impl Future<Output = Effect> + Send + 'static,
+    ) -> Option<AbortHandle> {
+        let record = self.fleet.get(id)?;
+        let (uid, sender) = (record.uid, self.context.sender.clone());
+        let span = info_span!(
+            "effect",
+            namespace = self.fleet.names.text(record.namespace),
+            device = &*record.name,
+            integration = self.fleet.names.text(record.integration),
+        );
+        let task = tokio::spawn(async move {
+            let effect = effect.instrument(span).await;
+            // The loop is gone only when the process ends.
+            let _ = sender.send(Message::Effect(Done { id, uid, effect })).await;
+        });
+        Some(task.abort_handle())
+    }
+
+    /// Starts the one effect that a device may have in flight.
+    fn start(&mut self, id: DeviceId, effect: impl Future<Output = Effect> + Send + 'static) {
+        if let Some(task) = self.spawn(id, effect) {
+            self.active.started(id, task);
+        }
+    }
+
+    pub(super) fn usable_of(&self, id: DeviceId) -> Option<&UsableIntegration> {
+        self.registry.usable(self.fleet.get(id)?.integration)
+    }
+
+    /// Reads an object that is not kept, or whose copy is out of date; a few at a time.
+    pub(super) fn start_device_read(&mut self, id: DeviceId) {
+        let Some(record) = self.fleet.get(id) else { return };
+        if !self.active.reads.begin(id) {
+            return;
+        }
+        let (namespace, name) = (self.fleet.names.text(record.namespace).to_owned(), record.name.to_string());
+        let writer = self.context.writer.clone();
+        self.spawn(id, async move {
+            Effect::DeviceRead(writer.read_device(&namespace, &name).await.map(|read| read.map(Box::new)))
+        });
+    }
+
+    pub(super) fn start_call(&mut self, id: DeviceId, call: Call, permit: Permit, now: Now) {
+        let (Some(usable), Some(work), Some(record)) =
+            (self.usable_of(id).cloned(), self.active.work(id), self.fleet.get(id))
+        else {
+            let held = self.active.release(id);
+            return self.leave_line(id, held, now);
+        };
+        let device = work.device.clone();
+        let known = work.facts.registered.is_some();
+        let served = ServedRequests::now(&device, usable.target.token.as_ref(), &work.facts.served);
+        let revision = usable.target.revision;
+        let began = Began { generation: device.metadata.generation.unwrap_or(0), revision };
+        debug!(namespace = device.metadata.namespace, device = device.metadata.name, ?call, "calling DPS");
+        let (sender, uid) = (self.context.sender.clone(), record.uid);
+        let awaited = self.permits.is_awaited(&permit);
+        self.start(id, async move {
+            let accepted = || {
+                if awaited {
+                    // A full channel costs nothing but time: the end of the operation says the same.
+                    let effect = Effect::CredentialAccepted { permit, revision };
+                    let _ = sender.try_send(Message::Effect(Done { id, uid, effect }));
+                }
+            };
+            let result = match call {
+                Call::Register => act::register(&device, &usable, accepted).await.map(Answer::Registered),
+                Call::Lookup if known => act::find(&device, &usable).await.map(Answer::Found),
+                Call::Lookup => act::adopt(&device, &usable).await.map(Answer::Registered),
+            };
+            Effect::Called(Box::new(Called { permit, began, served, call, result }))
+        });
+    }
+
+    /// Looks a settled device up as soon as it has a permit. False if that cannot be done.
+    pub(super) fn start_drift_check(&mut self, id: DeviceId, now: Now) -> bool {
+        let Some(record) = self.fleet.get(id) else { return false };
+        let usable = self.registry.usable(record.integration).filter(|usable| !usable.target.suspended);
+        let (Some(usable), Ok(registration_id)) =
+            (usable.cloned(), RegistrationId::parse(record.registration_id()))
+        else {
+            return false;
+        };
+        let Some(permit) = self.use_permit_or_queue(id, Lane::Fleet, now) else { return true };
+        let revision = usable.target.revision;
+        self.spawn(id, async move {
+            let result = act::lookup(&registration_id, &usable).await;
+            Effect::Checked(Box::new(Checked { permit, revision, result }))
+        });
+        true
+    }
+
+    pub(super) fn start_secret_read(&mut self, id: DeviceId) {
+        let Some(record) = self.fleet.get(id) else { return };
+        let (namespace, name) = (self.fleet.names.text(record.namespace).to_owned(), record.secret_name());
+        let revision = self.usable_of(id).map_or(0, |usable| usable.target.revision);
+        let writer = self.context.writer.clone();
+        self.start(id, async move {
+            let read = writer.read_secret(&namespace, &name).await.map(|secret| secret.map(Box::new));
+            Effect::SecretRead { revision, read }
+        });
+    }
+
+    pub(super) fn start_secret_write(&mut self, id: DeviceId) {
+        let Some(target) = self.usable_of(id).map(|usable| usable.target.clone()) else { return };
+        let seen = self.fleet.secret(id);
+        let name = self.fleet.get(id).map(Record::secret_name);
+        let Some(work) = self.active.work_mut(id) else { return };
+        let writer = self.context.writer.with_share(work.share);
+        let Some(registered) = work.facts.registered.clone() else { return };
+        let (device, found) = (work.device.clone(), work.found.take());
+        let restored = work.facts.secret.as_ref().is_some_and(|written| {
+            Some(&written.name) == name.as_ref() && seen != SecretSeen::Version(written.version)
+        });
+        let former = work.facts.secret.as_ref().map(|written| written.name.clone());
+        let same_settings = work.same_settings.take() == Some(settings_hash(&device, &target.inherited));
+        let before = match (found, seen) {
+            (Some(found), _) => SecretBefore::Read(Box::new(found)),
+            (None, SecretSeen::Version(version)) if same_settings && !restored => {
+                SecretBefore::AsWritten(version)
+            }
+            (None, SecretSeen::Version(_)) => SecretBefore::There,
+            (None, SecretSeen::No) => SecretBefore::Absent,
+        };
+        let generation = device.metadata.generation.unwrap_or(0);
+        let began = Began { generation, revision: target.revision };
+        self.start(id, async move {
+            let write = SecretWrite { device, registered, target, before, former };
+            let result = act::write_secret(&writer, write).await;
+            Effect::SecretWritten(Box::new(SecretWritten { began, restored, result }))
+        });
+        self.spend_without_call(id);
+    }
+
+    /// Writes the status if it differs; true if something was started for it.
+    pub(super) fn start_status_write(&mut self, id: DeviceId, verdict: &Verdict, now: Now) -> bool {
+        let Some(work) = self.active.work_mut(id) else { return false };
+        if work.freshness == Freshness::Revived {
+            self.start_device_read(id);
+            return true;
+        }
+        let before = work.device.status.as_ref();
+        let status = status::render(&work.device, &work.facts, verdict, now.wall);
+        if status::is_equal(before, &status, work.facts.failure.as_ref()) {
+            return false;
+        }
+        let is_news = status::is_news(before, &status);
+        let notes = events::of_device(before, &status, self.publisher.publishes_all());
+        work.tried = Some(version::of(&work.device.metadata));
+        let (device, writer) = (work.device.clone(), self.context.writer.with_share(work.share));
+        self.start(id, async move {
+            let result = writer.replace_status(&*device, &status).await;
+            Effect::StatusWritten(Box::new(StatusWritten { status, is_news, notes, result }))
+        });
+        true
+    }
+}

@@ -1,0 +1,195 @@
+//! An API server that keeps its objects in memory: versions, uids and conflicts are as in the real one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+/// An object after a change.
+pub(super) struct Stored {
+    pub kind: &'static str,
+    pub object: Value,
+    pub deleted: bool,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<(&'static str, String), Value>,
+    changes: Vec<Stored>,
+    version: u64,
+    writes: usize,
+    /// Requests to these resources are answered with 503.
+    unavailable: Vec<&'static str>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Api(Arc<Mutex<State>>);
+
+const KINDS: [&str; 4] = ["dpsintegrations", "provisioneddevices", "secrets", "events"];
+
+fn resource(kind: &str) -> (&'static str, &'static str) {
+    match kind {
+        "dpsintegrations" => ("dps-operator.io/v1alpha1", "DpsIntegration"),
+        "provisioneddevices" => ("dps-operator.io/v1alpha1", "ProvisionedDevice"),
+        "secrets" => ("v1", "Secret"),
+        _ => ("events.k8s.io/v1", "Event"),
+    }
+}
+
+/// `patch` laid over `object`; what is null is removed.
+fn merge(object: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        object.clone_from(patch);
+        return;
+    };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    for (key, value) in fields {
+        if value.is_null() {
+            object.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut object[key], value);
+        }
+    }
+}
+
+impl State {
+    fn store(&mut self, kind: &'static str, name: &str, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.objects.insert((kind, name.to_owned()), object.clone());
+        self.changes.push(Stored { kind, object: object.clone(), deleted: false });
+        object
+    }
+
+    fn create(&mut self, kind: &'static str, name: &str, change: &Value) -> Value {
+        let (version, kind_name) = resource(kind);
+        let uid = format!("00000000-0000-4000-8000-{:012}", self.version + 1);
+        let mut object = json!({
+            "apiVersion": version, "kind": kind_name,
+            "metadata": {"name": name, "namespace": "fleet", "uid": uid, "generation": 1,
+                "creationTimestamp": "2026-11-27T00:00:00Z"},
+        });
+        merge(&mut object, change);
+        self.store(kind, name, object)
+    }
+
+    fn respond(&mut self, method: &Method, path: &str, body: &Value) -> (StatusCode, Value) {
+        let parts: Vec<&str> = path.split('/').collect();
+        let Some(at) = parts.iter().position(|part| KINDS.contains(part)) else {
+            return (StatusCode::NOT_FOUND, json!({}));
+        };
+        let kind = KINDS.into_iter().find(|kind| *kind == parts[at]).unwrap();
+        if self.unavailable.contains(&kind) {
+            return (StatusCode::SERVICE_UNAVAILABLE, json!({}));
+        }
+        let name = parts.get(at + 1).copied().or(body["metadata"]["name"].as_str()).unwrap_or_default();
+        let stored = self.objects.get(&(kind, name.to_owned())).cloned();
+        self.writes += usize::from(*method != Method::GET && kind != "events");
+        match (method.as_str(), stored) {
+            // Lists and watches: the test says what they show.
+            ("GET", _) if name.is_empty() => (StatusCode::INTERNAL_SERVER_ERROR, json!({})),
+            ("GET", Some(object)) => (StatusCode::OK, object),
+            ("POST", None) => (StatusCode::CREATED, self.create(kind, name, body)),
+            ("POST", Some(_)) => (StatusCode::CONFLICT, json!({})),
+            (_, None) => (StatusCode::NOT_FOUND, json!({})),
+            (_, Some(mut object)) => {
+                let meta = &body["metadata"];
+                let same = |field: &str| meta[field].is_null() || meta[field] == object["metadata"][field];
+                if !same("uid") || !same("resourceVersion") {
+                    return (StatusCode::CONFLICT, json!({}));
+                }
+                if method == Method::PUT {
+                    object["status"] = body["status"].clone();
+                } else {
+                    merge(&mut object, body);
+                }
+                (StatusCode::OK, self.store(kind, name, object))
+            }
+        }
+    }
+}
+
+impl Api {
+    pub(super) fn client(&self) -> Client {
+        let state = self.0.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let state = state.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let bytes = body.collect().await.unwrap().to_bytes();
+                let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+                let (status, answer) = state.lock().unwrap().respond(&parts.method, parts.uri.path(), &body);
+                let answer = if status.is_success() {
+                    answer
+                } else {
+                    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "",
+                        "reason": status.canonical_reason(), "code": status.as_u16()})
+                };
+                let body = Body::from(serde_json::to_vec(&answer).unwrap());
+                Ok::<_, std::convert::Infallible>(Response::builder().status(status).body(body).unwrap())
+            }
+        });
+        Client::new(service, "fleet")
+    }
+
+    /// Creates the object, or changes it and counts its generation up.
+    pub(super) fn apply(&self, kind: &'static str, name: &str, change: Value) {
+        let mut state = self.0.lock().unwrap();
+        match state.objects.get(&(kind, name.to_owned())).cloned() {
+            None => drop(state.create(kind, name, &change)),
+            Some(mut object) => {
+                merge(&mut object, &change);
+                if !change["spec"].is_null() {
+                    let generation = object["metadata"]["generation"].as_i64().unwrap_or(1);
+                    object["metadata"]["generation"] = json!(generation + 1);
+                }
+                state.store(kind, name, object);
+            }
+        }
+    }
+
+    pub(super) fn delete(&self, kind: &'static str, name: &str) {
+        let mut state = self.0.lock().unwrap();
+        state.version += 1;
+        let version = state.version.to_string();
+        let mut object = state.objects.remove(&(kind, name.to_owned())).unwrap();
+        object["metadata"]["resourceVersion"] = json!(version);
+        state.changes.push(Stored { kind, object, deleted: true });
+    }
+
+    pub(super) fn get(&self, kind: &'static str, name: &str) -> Option<Value> {
+        self.0.lock().unwrap().objects.get(&(kind, name.to_owned())).cloned()
+    }
+
+    /// Names of all objects of a kind.
+    pub(super) fn names(&self, kind: &str) -> Vec<String> {
+        let state = self.0.lock().unwrap();
+        state.objects.keys().filter(|(of, _)| *of == kind).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// What has changed since this was asked last.
+    pub(super) fn changes(&self) -> Vec<Stored> {
+        std::mem::take(&mut self.0.lock().unwrap().changes)
+    }
+
+    pub(super) fn writes(&self) -> usize {
+        self.0.lock().unwrap().writes
+    }
+
+    pub(super) fn set_unavailable(&self, kinds: &[&'static str]) {
+        self.0.lock().unwrap().unavailable = kinds.to_vec();
+    }
+
+    /// Everything but Secrets, for a test that fails.
+    pub(super) fn dump(&self) -> String {
+        let state = self.0.lock().unwrap();
+        let shown = state.objects.iter().filter(|((kind, _), _)| *kind != "secrets");
+        shown.map(|((kind, name), object)| format!("{kind}/{name}: {}\n", object["status"])).collect()
+    }
+}

@@ -1,0 +1,246 @@
+//! The engine without a cluster: an API server in memory, the DPS simulator, and times that are made
+//! up, so that minutes take no time.
+
+mod api;
+mod situations;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use dps_simulator::config::Quotas;
+use dps_simulator::{EnrollmentGroup, IdScope as Scope, Running, Simulator};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{Receiver, channel};
+use zeroize::Zeroizing;
+
+use self::api::{Api, Stored};
+use super::observe::sync::WatchId;
+use super::{Context, Engine, MESSAGES, Message};
+use crate::api::references::{Reference, Referred, ReferredKind};
+use crate::cli::{Cli, Command};
+use crate::clock::{self, Now};
+use crate::kube_io::watch::Observed;
+use crate::kube_io::write::Writer;
+use crate::telemetry::Telemetry;
+
+const KEY: &str = "ZW5naW5lLXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDE=";
+const OTHER_KEY: &str = "ZW5naW5lLXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDI=";
+const SCOPE: &str = "0neENGINE";
+const HUBS: [&str; 2] = ["hub-a.azure-devices.net", "hub-b.azure-devices.net"];
+const WATCH: WatchId = WatchId(0);
+/// Real time that a condition may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One engine with everything around it.
+struct World {
+    engine: Engine,
+    messages: Receiver<Message>,
+    api: Api,
+    dps: Running,
+    now: Now,
+}
+
+impl World {
+    /// With an integration that can be used, which DPS has not seen yet.
+    async fn start(flags: &[&str]) -> Self {
+        let mut world = Self::without_integration(flags).await;
+        world.declare_integration(json!({}));
+        world.show_keys(KEY, OTHER_KEY);
+        world.complete();
+        world
+    }
+
+    async fn without_integration(flags: &[&str]) -> Self {
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dps = simulator().await;
+        let host = format!("--allowed-dps-hosts=localhost:{}", dps.address().port());
+        let arguments = ["dps-operator", "run", "--watch-namespaces=fleet", &host];
+        let arguments = arguments.into_iter().chain(flags.iter().copied());
+        let Command::Run(arguments) = Cli::try_parse_from(arguments).unwrap().command else { unreachable!() };
+        let config = Arc::new(arguments.config().unwrap());
+        let (api, (sender, messages)) = (Api::default(), channel(MESSAGES));
+        let client = api.client();
+        let telemetry = Arc::new(Telemetry::new().unwrap());
+        let writer = Writer::new(client.clone());
+        let mut engine = Engine::new(Context { config, client, writer, sender, telemetry });
+        let now = clock::now();
+        engine.take_over(now);
+        Self { engine, messages, api, dps, now }
+    }
+
+    /// Time goes on, for the engine alone.
+    fn pass(&mut self, time: Duration) {
+        self.now = Now { wall: self.now.wall.checked_add(time).unwrap(), mono: self.now.mono + time };
+    }
+
+    fn take(&mut self, message: Message) {
+        self.engine.take(message, self.now);
+    }
+
+    // What watches show.
+
+    /// Everything has been read for the first time.
+    fn complete(&mut self) {
+        self.take(Message::Integration(WATCH, Observed::Listed));
+        self.show_keys(KEY, OTHER_KEY);
+        for observed in [Observed::Listing, Observed::Listed] {
+            self.take(Message::Secret(WATCH, observed));
+        }
+        self.take(Message::Device(WATCH, Observed::Listing));
+        self.deliver();
+        self.take(Message::Device(WATCH, Observed::Listed));
+        assert!(self.engine.sync.is_complete());
+    }
+
+    fn declare_integration(&mut self, change: Value) {
+        let symmetric = json!({
+            "primaryKeyRef": {"name": "group", "key": "primaryKey"},
+            "secondaryKeyRef": {"name": "group", "key": "secondaryKey"},
+        });
+        let mut spec = json!({
+            "idScope": SCOPE, "hostname": format!("localhost:{}", self.dps.address().port()),
+            "caBundleRef": {"name": "ca", "key": "ca.crt"}, "attestation": {"symmetricKey": symmetric},
+            "deviceDefaults": {"driftCheck": {"interval": "0s"}},
+        });
+        for (key, value) in change.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        self.api.apply("dpsintegrations", "factory", json!({"spec": spec}));
+        self.deliver();
+    }
+
+    fn show_keys(&mut self, primary: &str, secondary: &str) {
+        let entry = |name: &str, text: &str| (name.to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
+        let keys = [entry("primaryKey", primary), entry("secondaryKey", secondary)];
+        let ca = [entry("ca.crt", self.dps.ca_pem())];
+        for (kind, name, data) in
+            [(ReferredKind::Secret, "group", keys.to_vec()), (ReferredKind::ConfigMap, "ca", ca.to_vec())]
+        {
+            let reference = Reference { kind, namespace: "fleet".to_owned(), name: name.to_owned() };
+            let referred = Referred::Present { data: data.into_iter().collect(), generated: false };
+            self.take(Message::Referred(reference, Observed::Present(referred)));
+        }
+    }
+
+    fn declare(&mut self, device: &str, change: Value) {
+        let mut spec = json!({"integrationRef": {"name": "factory"}});
+        for (key, value) in change.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        self.api.apply("provisioneddevices", device, json!({"spec": spec}));
+        self.deliver();
+    }
+
+    fn delete(&mut self, kind: &'static str, name: &str) {
+        self.api.delete(kind, name);
+        self.deliver();
+    }
+
+    /// Shows the engine what has changed in the API server.
+    fn deliver(&mut self) {
+        for Stored { kind, object, deleted } in self.api.changes() {
+            let message = match kind {
+                "dpsintegrations" => Message::Integration(WATCH, seen(object, deleted)),
+                "provisioneddevices" => Message::Device(WATCH, seen(object, deleted)),
+                "secrets" => Message::Secret(WATCH, seen(object, deleted)),
+                _ => continue,
+            };
+            self.take(message);
+        }
+    }
+
+    /// Lets the engine go on until the condition holds.
+    async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let begun = std::time::Instant::now();
+        loop {
+            self.engine.turn(true, self.now);
+            self.deliver();
+            if holds(self) && self.messages.is_empty() {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "not reached: {what}\n{}", self.api.dump());
+            let soon = Duration::from_millis(20);
+            if let Ok(Some(message)) = tokio::time::timeout(soon, self.messages.recv()).await {
+                self.take(message);
+            }
+        }
+    }
+
+    /// Lets the engine go on until nothing is left to do but `calls` to DPS that do not end.
+    async fn until_idle(&mut self, calls: usize) {
+        self.until("nothing to do", |world| {
+            let engine = &world.engine;
+            engine.active.in_flight() == calls
+                && !engine.registry.is_writing()
+                && !engine.ready.has_ready()
+                && engine.ready.next_due().is_none_or(|at| at > world.now.mono)
+        })
+        .await;
+    }
+
+    async fn until_reason(&mut self, device: &str, reason: &str) {
+        self.until(&format!("{device} says {reason}"), |world| world.reason(device) == reason).await;
+    }
+
+    async fn until_ready(&mut self, device: &str) {
+        self.until_reason(device, "Provisioned").await;
+    }
+
+    // What a user sees.
+
+    fn status(&self, device: &str) -> Value {
+        self.api.get("provisioneddevices", device).map_or(Value::Null, |object| object["status"].clone())
+    }
+
+    /// Reason of the device's Ready condition; empty while there is none.
+    fn reason(&self, device: &str) -> String {
+        condition(&self.status(device), "Ready")["reason"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn integration(&self) -> Value {
+        self.api.get("dpsintegrations", "factory").unwrap()["status"].clone()
+    }
+
+    fn integration_reason(&self) -> String {
+        condition(&self.integration(), "Ready")["reason"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Registrations that DPS has seen.
+    fn registers(&self) -> usize {
+        let ledger = self.dps.control().ledger();
+        ledger.iter().filter(|entry| entry.operation == dps_simulator::OperationKind::Register).count()
+    }
+
+    /// Writes that the API server has taken.
+    fn writes(&self) -> usize {
+        self.api.writes()
+    }
+}
+
+fn seen<K: serde::de::DeserializeOwned>(object: Value, deleted: bool) -> Observed<K> {
+    let object = serde_json::from_value(object).unwrap();
+    if deleted { Observed::Gone(object) } else { Observed::Present(object) }
+}
+
+fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+    let conditions = status["conditions"].as_array();
+    conditions.into_iter().flatten().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
+}
+
+async fn simulator() -> Running {
+    let config = dps_simulator::Config {
+        think_time: Duration::ZERO,
+        retry_after: Some(Duration::ZERO),
+        quotas: Quotas { registrations_per_minute: None, polls_per_ten_seconds: None },
+        id_scopes: vec![Scope {
+            id_scope: SCOPE.to_owned(),
+            hubs: HUBS.map(str::to_owned).to_vec(),
+            enrollment_groups: vec![EnrollmentGroup::new("fleet", KEY, OTHER_KEY).unwrap()],
+            ..Scope::default()
+        }],
+        ..dps_simulator::Config::default()
+    };
+    Simulator::start(config).await.unwrap()
+}

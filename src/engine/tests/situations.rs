@@ -1,0 +1,256 @@
+//! What devices and integrations come to.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{KEY, OTHER_KEY, World, condition};
+use crate::controller::device::decide::Call;
+use crate::controller::device::facts::ServedRequests;
+use crate::dps::error::DpsError;
+use crate::engine::Message;
+use crate::engine::reconcile::effect::{Began, Called, Done, Effect};
+
+const WRONG: &str = "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmc=";
+const MINUTE: Duration = Duration::from_secs(60);
+/// The rate is one call a minute.
+const SLOW: &[&str] = &["--registrations-per-minute=1"];
+
+#[tokio::test]
+async fn a_device_is_registered_gets_its_secret_and_then_its_status_in_two_writes() {
+    let mut world = World::start(&[]).await;
+    world.until_idle(0).await;
+    let before = world.writes();
+    world.declare("truck-1", json!({}));
+
+    world.until_ready("truck-1").await;
+
+    let status = world.status("truck-1");
+    let secret = world.api.get("secrets", "truck-1-hub").unwrap();
+    assert_eq!(status["secret"]["resourceVersion"], secret["metadata"]["resourceVersion"]);
+    assert_eq!(secret["metadata"]["ownerReferences"][0]["name"], "truck-1");
+    // Besides the integration's own status, which says that DPS has accepted the key.
+    world.until_idle(0).await;
+    assert!(world.writes() - before <= 4 && world.registers() == 1);
+    assert!(world.engine.active.work(0).is_none(), "a settled device has no work");
+}
+
+#[tokio::test]
+async fn a_device_that_waits_for_its_turn_for_five_minutes_is_reported_as_queued() {
+    let mut world = World::start(SLOW).await;
+    world.dps.control().set_think_time(Duration::from_secs(3600));
+    world.declare("first", json!({}));
+    world.until("the first registration", |world| world.registers() == 1).await;
+    for device in ["second", "third", "last"] {
+        world.declare(device, json!({}));
+    }
+    world.until("the second registration", |world| world.registers() == 2).await;
+    world.until_idle(2).await;
+
+    world.pass(5 * MINUTE - Duration::from_secs(1));
+    world.until("the third registration", |world| world.registers() == 3).await;
+    world.until_idle(3).await;
+    assert_eq!(world.reason("last"), "", "it is too early to say so");
+    world.pass(Duration::from_secs(2));
+    world.until_reason("last", "Queued").await;
+
+    let status = world.status("last");
+    assert_eq!(condition(&status, "Reconciling")["reason"], "Queued");
+    assert_eq!(condition(&status, "Ready")["status"], "False");
+    world.until_idle(3).await;
+    let written = status["conditions"].clone();
+    world.pass(MINUTE / 2);
+    world.until_idle(3).await;
+    assert_eq!(world.status("last")["conditions"], written, "it is said once");
+}
+
+#[tokio::test]
+async fn a_registration_without_an_end_is_reported_by_a_new_device() {
+    let mut world = World::start(&[]).await;
+    world.dps.control().set_think_time(Duration::from_secs(3600));
+    world.declare("truck-1", json!({}));
+    world.until("the registration", |world| world.registers() == 1).await;
+    let held = world.engine.active.permit(0).unwrap();
+    let record = world.engine.fleet.get(0).unwrap();
+    let revision = world.engine.registry.target(record.integration).unwrap().revision;
+
+    // What the client says after five minutes.
+    let called = Called {
+        permit: held.permit,
+        began: Began { generation: 1, revision },
+        served: ServedRequests::default(),
+        call: Call::Register,
+        result: Err(DpsError::Deadline),
+    };
+    let effect = Effect::Called(Box::new(called));
+    world.take(Message::Effect(Done { id: 0, uid: world.engine.fleet.get(0).unwrap().uid, effect }));
+    world.until_reason("truck-1", "Registering").await;
+
+    let status = world.status("truck-1");
+    assert_eq!(condition(&status, "Reconciling")["reason"], "Registering");
+    assert_eq!(condition(&status, "Registered")["reason"], "NeverRegistered");
+    assert_eq!(condition(&status, "SecretReady")["reason"], "Missing");
+    assert_eq!(status["attempts"], 1);
+}
+
+#[tokio::test]
+async fn a_deleted_secret_is_written_again_without_a_call() {
+    let mut world = World::start(&[]).await;
+    world.declare("truck-1", json!({}));
+    world.until_ready("truck-1").await;
+    let data = world.api.get("secrets", "truck-1-hub").unwrap()["data"].clone();
+
+    world.delete("secrets", "truck-1-hub");
+    world.until("the Secret", |world| world.api.get("secrets", "truck-1-hub").is_some()).await;
+
+    world.until_idle(0).await;
+    assert_eq!(world.api.get("secrets", "truck-1-hub").unwrap()["data"], data);
+    assert_eq!(world.registers(), 1);
+}
+
+#[tokio::test]
+async fn another_object_of_the_same_name_begins_with_nothing_of_its_predecessor() {
+    let mut world = World::start(&[]).await;
+    world.declare("truck-1", json!({}));
+    world.until_ready("truck-1").await;
+    for _ in 0..4 {
+        world.delete("secrets", "truck-1-hub");
+        world.until("the Secret", |world| world.api.get("secrets", "truck-1-hub").is_some()).await;
+        world.until_idle(0).await;
+        world.pass(Duration::from_secs(2));
+    }
+    world.engine.active.restored(0, world.now.mono);
+    assert!(world.engine.active.contested(0, world.now).is_some());
+
+    world.api.delete("provisioneddevices", "truck-1");
+    world.api.changes();
+    world.declare("truck-1", json!({}));
+
+    assert!(world.engine.active.contested(0, world.now).is_none());
+}
+
+#[tokio::test]
+async fn a_missing_integration_is_reported_after_thirty_seconds_and_not_before() {
+    let mut world = World::start(&[]).await;
+    world.declare("truck-1", json!({"integrationRef": {"name": "other"}}));
+    world.until_idle(0).await;
+    world.pass(Duration::from_secs(29));
+    world.until_idle(0).await;
+    assert_eq!(world.reason("truck-1"), "");
+
+    world.pass(Duration::from_secs(2));
+    world.until_reason("truck-1", "IntegrationNotFound").await;
+
+    assert_eq!(world.registers(), 0);
+}
+
+#[tokio::test]
+async fn a_wrong_key_costs_three_refusals_and_then_one_a_minute() {
+    let mut world = World::start(&[]).await;
+    world.declare_integration(json!({"attestation": {"symmetricKey": {
+        "primaryKeyRef": {"name": "group", "key": "primaryKey"}, "secondaryKeyRef": null,
+    }}}));
+    world.show_keys(WRONG, OTHER_KEY);
+    for number in 0..10 {
+        world.declare(&format!("truck-{number}"), json!({}));
+    }
+
+    world.until("the refusal", |world| world.integration_reason() == "Unauthorized").await;
+    world.until_idle(0).await;
+
+    assert_eq!(world.dps.control().ledger_len(), 3);
+    world.pass(MINUTE - Duration::from_secs(1));
+    world.until_idle(0).await;
+    assert_eq!(world.dps.control().ledger_len(), 3, "it is not tried again so soon");
+    world.pass(Duration::from_secs(2));
+    world.until("the next try", |world| world.dps.control().ledger_len() == 4).await;
+    world.until_idle(0).await;
+    world.show_keys(KEY, OTHER_KEY);
+    for number in (0..10).rev() {
+        world.pass(Duration::from_secs(1));
+        world.until_ready(&format!("truck-{number}")).await;
+    }
+}
+
+#[tokio::test]
+async fn the_other_key_is_used_while_dps_refuses_the_one_that_was_asked_for_and_the_status_says_so() {
+    let mut world = World::start(&[]).await;
+    world.show_keys(WRONG, OTHER_KEY);
+    for number in 0..4 {
+        world.declare(&format!("truck-{number}"), json!({}));
+    }
+
+    world
+        .until("use of the other key", |world| world.integration()["credentials"]["inUse"] == "Secondary")
+        .await;
+    for number in 0..4 {
+        world.until_ready(&format!("truck-{number}")).await;
+    }
+
+    assert_eq!(world.integration_reason(), "Available");
+    assert_eq!(world.status("truck-0")["credential"]["slot"], "Secondary");
+    world.until("acceptance", |world| world.integration()["credentials"]["working"] == "Secondary").await;
+}
+
+#[tokio::test]
+async fn what_the_leader_has_written_is_enough_for_the_next_one() {
+    let mut world = World::start(&[]).await;
+    for number in 0..5 {
+        world.declare(&format!("truck-{number}"), json!({}));
+    }
+    for number in 0..5 {
+        world.until_ready(&format!("truck-{number}")).await;
+    }
+    world.pass(MINUTE);
+    world.until_idle(0).await;
+    let (writes, calls) = (world.writes(), world.dps.control().ledger_len());
+
+    world.engine.take_over(world.now);
+    world.until_idle(0).await;
+    world.pass(MINUTE);
+    world.until_idle(0).await;
+
+    assert_eq!((world.writes(), world.dps.control().ledger_len()), (writes, calls));
+}
+
+#[tokio::test]
+async fn an_api_server_that_does_not_answer_is_asked_again_and_loses_nothing() {
+    let mut world = World::start(&[]).await;
+    world.api.set_unavailable(&["secrets"]);
+    world.declare("truck-1", json!({}));
+    world.until("the registration", |world| world.registers() == 1).await;
+    world.until_idle(0).await;
+    assert!(world.api.names("secrets").is_empty());
+
+    world.api.set_unavailable(&[]);
+    world.pass(Duration::from_secs(7));
+    world.until_ready("truck-1").await;
+
+    assert_eq!((world.registers(), world.api.names("secrets")), (1, vec!["truck-1-hub".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_suspended_integration_registers_nothing_and_goes_on_where_it_stopped() {
+    let mut world = World::start(&[]).await;
+    world.declare_integration(json!({"suspend": true}));
+    world.declare("truck-1", json!({}));
+    world.until_idle(0).await;
+    assert_eq!(world.dps.control().ledger_len(), 0);
+
+    world.declare_integration(json!({"suspend": false}));
+
+    world.until_ready("truck-1").await;
+}
+
+#[tokio::test]
+async fn of_two_devices_with_one_registration_id_the_older_is_registered() {
+    let mut world = World::start(&[]).await;
+    world.declare("truck-1", json!({"registrationId": "shared"}));
+    world.until_ready("truck-1").await;
+
+    world.declare("truck-2", json!({"registrationId": "shared"}));
+    world.until_reason("truck-2", "DuplicateRegistrationId").await;
+    world.delete("provisioneddevices", "truck-1");
+
+    world.until_ready("truck-2").await;
+}
