@@ -119,8 +119,15 @@ pub struct Inherited {
 impl Inherited {
     pub fn new(defaults: Option<&DeviceDefaults>, endpoint: &str, token: Option<&str>) -> Self {
         let none = DeviceDefaults::default();
-        let defaults = defaults.unwrap_or(&none);
-        let secret = defaults.secret.clone().unwrap_or_default();
+        // Every field: a change of one that is left out here reaches no settled device.
+        let DeviceDefaults {
+            payload,
+            registration: _, // for first registrations only
+            reprovision,
+            drift_check,
+            secret,
+        } = defaults.unwrap_or(&none);
+        let secret = secret.clone().unwrap_or_default();
         let mut mask = 0;
         Self {
             secret: std::array::from_fn(|_| {
@@ -128,8 +135,8 @@ impl Inherited {
                 mask += 1;
                 hash
             }),
-            payload: defaults.payload.as_ref().and_then(Payload::object).map(hash::payload),
-            schedule: OwnSchedule::of(defaults.reprovision.as_ref(), defaults.drift_check.as_ref()),
+            payload: payload.as_ref().and_then(Payload::object).map(hash::payload),
+            schedule: OwnSchedule::of(reprovision.as_ref(), drift_check.as_ref()),
             token: token.map(hash::token),
         }
     }

@@ -106,24 +106,47 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What the status tells. `seed` spreads waits as `retry::wait` does.
+    /// What the status says. `seed` spreads waits as `retry::wait` does.
     pub fn from_status(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Timestamp) -> Self {
+        // Every field: one that is left out here is forgotten by the next write.
+        let ProvisionedDeviceStatus {
+            observed_generation: _,
+            conditions: _,
+            registration_id: _,
+            id_scope: _,
+            enrollment_group_id: _,
+            assigned_hub: _,
+            previous_hub,
+            device_id: _,
+            assignment: _,
+            credential: _,
+            registered_hash: _,
+            secret,
+            binding,
+            returned_payload_hash: _,
+            last_registration_time: _,
+            attempts: _,
+            last_error: _,
+            last_handled_reprovision_token,
+            last_handled_integration_token,
+            last_handled_reconcile_at,
+        } = status;
         Self {
             registered: registered(status),
-            previous_hub: status.previous_hub.clone(),
-            secret: status.secret.as_ref().map(|secret| WrittenSecret {
+            previous_hub: previous_hub.clone(),
+            secret: secret.as_ref().map(|secret| WrittenSecret {
                 name: secret.name.clone(),
                 version: version::parse(secret.resource_version.as_deref()),
                 rendered: secret.rendered_hash.as_deref().and_then(Hash::parse),
-                binding: status.binding.is_some(),
+                binding: binding.is_some(),
             }),
             failure: failure(status, generation, seed, now),
             trigger: None,
             fresh: false,
             served: ServedRequests {
-                token: status.last_handled_reprovision_token.clone(),
-                integration_token: status.last_handled_integration_token.clone(),
-                reconcile_at: status.last_handled_reconcile_at.clone(),
+                token: last_handled_reprovision_token.clone(),
+                integration_token: last_handled_integration_token.clone(),
+                reconcile_at: last_handled_reconcile_at.clone(),
             },
         }
     }

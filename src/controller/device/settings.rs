@@ -8,7 +8,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::formats;
-use crate::api::device::ProvisionedDevice;
+use crate::api::device::{ProvisionedDevice, ProvisionedDeviceSpec};
 use crate::api::integration::DeviceDefaults;
 use crate::api::names::{REPROVISION_REQUESTED_AT, TOKEN_MAX};
 use crate::api::payload::PayloadError;
@@ -123,17 +123,28 @@ impl<'a> Settings<'a> {
         device: &'a ProvisionedDevice,
         defaults: Option<&'a DeviceDefaults>,
     ) -> Result<Self, InvalidSettings> {
-        let spec = &device.spec;
+        // Every field: one that is left out here has no effect.
+        let ProvisionedDeviceSpec {
+            integration_ref,
+            registration_id: _,
+            payload: _,
+            registration,
+            reprovision,
+            drift_check: _,
+            secret: own_secret,
+            suspend: _,
+        } = &device.spec;
         let registration_id =
             RegistrationId::parse(device.registration_id()).map_err(InvalidSettings::RegistrationId)?;
+        let own = own_secret.as_ref().map(|secret| &secret.settings);
         let inherited = defaults.and_then(|defaults| defaults.secret.as_ref());
-        let secret = Merged { own: spec.secret.as_ref().map(|secret| &secret.settings), inherited };
         let inherits = defaults.and_then(|defaults| defaults.reprovision.as_ref());
-        let schedule = OwnSchedule::of(spec.reprovision.as_ref(), None).or(OwnSchedule::of(inherits, None));
-        let on_create = spec.registration.as_ref().and_then(|registration| registration.on_create);
+        let schedule = OwnSchedule::of(reprovision.as_ref(), None).or(OwnSchedule::of(inherits, None));
+        let on_create = registration.as_ref().and_then(|registration| registration.on_create);
         let on_create = on_create.or_else(|| defaults?.registration.as_ref()?.on_create);
-        let shares_namespace = spec.integration_ref.namespace.is_none()
-            || spec.integration_ref.namespace == device.metadata.namespace;
+        let shares_namespace =
+            integration_ref.namespace.is_none() || integration_ref.namespace == device.metadata.namespace;
+        let merged = Merged::new(own, inherited, shares_namespace);
         let settings = Self {
             registration_id,
             payload: payload(device, defaults)?,
@@ -141,17 +152,12 @@ impl<'a> Settings<'a> {
             policy: schedule.policy,
             token: token(device)?,
             secret_name: device.secret_name(),
-            retain: secret.scalar(|s| s.deletion_policy) == Some(DeletionPolicy::Retain),
-            labels: secret.map(|s| s.labels.as_ref(), shares_namespace),
-            annotations: secret.map(|s| s.annotations.as_ref(), shares_namespace),
-            keys: KeyNames::new(
-                secret.own.and_then(|s| s.keys.as_ref()),
-                inherited.and_then(|s| s.keys.as_ref()),
-            ),
-            formats: secret.formats(),
-            gateway_hostname: secret
-                .scalar(|s| s.gateway_hostname.as_deref())
-                .filter(|gateway| !gateway.is_empty()),
+            retain: merged.deletion_policy == Some(DeletionPolicy::Retain),
+            labels: merged.labels,
+            annotations: merged.annotations,
+            keys: merged.keys,
+            formats: merged.formats,
+            gateway_hostname: merged.gateway_hostname.filter(|gateway| !gateway.is_empty()),
         };
         settings.check_keys()?;
         Ok(settings)
@@ -182,32 +188,51 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// Settings of the Secret: the device's own and those that it inherits.
+type Entries = BTreeMap<String, String>;
+
+/// Settings of the Secret in effect: the device's own, and those that it inherits.
 struct Merged<'a> {
-    own: Option<&'a SecretSettings>,
-    inherited: Option<&'a SecretSettings>,
+    deletion_policy: Option<DeletionPolicy>,
+    labels: BTreeMap<&'a str, &'a str>,
+    annotations: BTreeMap<&'a str, &'a str>,
+    keys: KeyNames<'a>,
+    formats: BTreeSet<FormatType>,
+    gateway_hostname: Option<&'a str>,
 }
 
+static NO_SETTINGS: SecretSettings = SecretSettings {
+    deletion_policy: None,
+    labels: None,
+    annotations: None,
+    formats: None,
+    keys: None,
+    gateway_hostname: None,
+};
+
 impl<'a> Merged<'a> {
-    /// One that replaces the inherited one whole.
-    fn scalar<T>(&self, field: impl Fn(&'a SecretSettings) -> Option<T>) -> Option<T> {
-        self.own.and_then(&field).or_else(|| self.inherited.and_then(&field))
-    }
-
-    /// Merged key by key, the device's own winning.
-    fn map(
-        &self,
-        field: fn(&'a SecretSettings) -> Option<&'a BTreeMap<String, String>>,
-        inherits: bool,
-    ) -> BTreeMap<&'a str, &'a str> {
-        let inherited = self.inherited.filter(|_| inherits).and_then(field);
-        let entries = inherited.into_iter().chain(self.own.and_then(field)).flatten();
-        entries.map(|(key, value)| (key.as_str(), value.as_str())).collect()
-    }
-
-    fn formats(&self) -> BTreeSet<FormatType> {
-        let chosen = self.scalar(|settings| settings.formats.as_ref());
-        chosen.into_iter().flatten().map(|format| format.kind).collect()
+    /// Labels and annotations are inherited only in the integration's own namespace.
+    fn new(
+        own: Option<&'a SecretSettings>,
+        inherited: Option<&'a SecretSettings>,
+        shares_namespace: bool,
+    ) -> Self {
+        let SecretSettings { deletion_policy, labels, annotations, formats, keys, gateway_hostname } =
+            own.unwrap_or(&NO_SETTINGS);
+        let inherited = inherited.unwrap_or(&NO_SETTINGS);
+        let map = |own: &'a Option<Entries>, inherited: &'a Option<Entries>| {
+            let inherited = inherited.iter().filter(|_| shares_namespace);
+            let entries = inherited.chain(own).flatten();
+            entries.map(|(key, value)| (key.as_str(), value.as_str())).collect()
+        };
+        let formats = formats.as_ref().or(inherited.formats.as_ref());
+        Self {
+            deletion_policy: deletion_policy.or(inherited.deletion_policy),
+            labels: map(labels, &inherited.labels),
+            annotations: map(annotations, &inherited.annotations),
+            keys: KeyNames::new(keys.as_ref(), inherited.keys.as_ref()),
+            formats: formats.into_iter().flatten().map(|format| format.kind).collect(),
+            gateway_hostname: gateway_hostname.as_deref().or(inherited.gateway_hostname.as_deref()),
+        }
     }
 }
 

@@ -8,10 +8,10 @@ use super::credentials::{Credentials, secret_names};
 use super::target::{Instance, Terms};
 use super::unusable::Unusable;
 use crate::api::conditions::Reason;
-use crate::api::integration::{CaBundleRef, DpsIntegration, DpsIntegrationSpec};
+use crate::api::integration::{CaBundleRef, DpsIntegration, DpsIntegrationSpec, RateLimit, Rollout};
 use crate::api::names::{REPROVISION_REQUESTED_AT, TOKEN_MAX};
 use crate::api::references::{Reference, Referred, ReferredKind};
-use crate::dps::host::{AllowedHosts, HostError};
+use crate::dps::host::{AllowedHosts, Endpoint, HostError};
 use crate::dps::ids::IdScope;
 use crate::dps::tls::TlsSettings;
 use crate::fleet::inherit::Inherited;
@@ -46,63 +46,70 @@ pub fn resolve<'a>(
     allowed: &AllowedHosts,
     find: impl Fn(&Reference) -> &'a Referred,
 ) -> Result<Option<Usable>, Unusable> {
-    let spec = &integration.spec;
     let namespace = integration.metadata.namespace.as_deref().unwrap_or_default();
-    Consent::of(spec).map_err(|invalid| Unusable::new(Reason::InvalidConfiguration, invalid.to_string()))?;
-    let defaults = spec.device_defaults.clone();
-    if let Some(payload) = defaults.as_ref().and_then(|defaults| defaults.payload.as_ref()) {
-        payload.checked().map_err(|error| {
-            let message = format!("spec.deviceDefaults.payload {error}.");
-            Unusable::new(Reason::InvalidConfiguration, message)
-        })?;
+    // Every field: one that is left out here has no effect.
+    let DpsIntegrationSpec {
+        id_scope,
+        hostname,
+        attestation,
+        ca_bundle_ref,
+        registration_id_prefixes,
+        allowed_namespaces,
+        rate_limit,
+        rollout,
+        device_defaults,
+        suspend,
+    } = &integration.spec;
+    let invalid = |message: String| Unusable::new(Reason::InvalidConfiguration, message);
+    Consent::of(&integration.spec).map_err(|error| invalid(error.to_string()))?;
+    if let Some(payload) = device_defaults.as_ref().and_then(|defaults| defaults.payload.as_ref()) {
+        payload.checked().map_err(|error| invalid(format!("spec.deviceDefaults.payload {error}.")))?;
     }
-    let scope = IdScope::parse(&spec.id_scope)
-        .map_err(|error| Unusable::new(Reason::InvalidConfiguration, format!("spec.idScope: {error}.")))?;
-    let endpoint = allowed.check(&spec.hostname).map_err(|error| {
-        let reason = match error {
-            HostError::Malformed => Reason::InvalidConfiguration,
-            HostError::NotAllowed => Reason::HostNotAllowed,
-        };
-        Unusable::new(reason, format!("spec.hostname: {error}."))
-    })?;
-    let references = references(namespace, spec);
+    let scope = IdScope::parse(id_scope).map_err(|error| invalid(format!("spec.idScope: {error}.")))?;
+    let endpoint = endpoint(hostname, allowed)?;
+    let references = references(namespace, &integration.spec);
     if references.iter().any(|reference| matches!(find(reference), Referred::Unread)) {
         return Ok(None);
     }
-    let credentials = Credentials::resolve(&spec.attestation, |name| {
+    let credentials = Credentials::resolve(attestation, |name| {
         find(&Reference {
             kind: ReferredKind::Secret,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         })
     })?;
-    let ca_bundle = spec.ca_bundle_ref.as_ref().map(|ca| ca_bundle(namespace, ca, &find)).transpose()?;
+    let ca_bundle = ca_bundle_ref.as_ref().map(|ca| ca_bundle(namespace, ca, &find)).transpose()?;
     let token = token(integration)?;
-    let inherited = Inherited::new(defaults.as_ref(), &endpoint.to_string(), token.as_deref());
+    let inherited = Inherited::new(device_defaults.as_ref(), &endpoint.to_string(), token.as_deref());
+    let allowed = allowed_namespaces.as_ref();
     let terms = Terms {
         instance: Instance { scope, endpoint, tls: TlsSettings { ca_bundle } },
         credentials,
-        prefixes: spec.registration_id_prefixes.clone(),
+        prefixes: registration_id_prefixes.clone(),
         namespace: namespace.to_owned(),
-        foreign_prefixes: foreign_prefixes(spec),
-        defaults: defaults.map(Arc::new),
+        foreign_prefixes: allowed.map(|allowed| allowed.registration_id_prefixes.clone()).unwrap_or_default(),
+        defaults: device_defaults.clone().map(Arc::new),
         inherited: Arc::new(inherited),
         token,
-        suspended: spec.suspend,
+        suspended: *suspend,
     };
-    Ok(Some(Usable { terms, limits: limits(spec) }))
+    Ok(Some(Usable { terms, limits: limits(rate_limit.as_ref(), rollout.as_ref()) }))
 }
 
-fn foreign_prefixes(spec: &DpsIntegrationSpec) -> Vec<String> {
-    let allowed = spec.allowed_namespaces.as_ref();
-    allowed.map(|allowed| allowed.registration_id_prefixes.clone()).unwrap_or_default()
+fn endpoint(hostname: &str, allowed: &AllowedHosts) -> Result<Endpoint, Unusable> {
+    allowed.check(hostname).map_err(|error| {
+        let reason = match error {
+            HostError::Malformed => Reason::InvalidConfiguration,
+            HostError::NotAllowed => Reason::HostNotAllowed,
+        };
+        Unusable::new(reason, format!("spec.hostname: {error}."))
+    })
 }
 
-fn limits(spec: &DpsIntegrationSpec) -> Limits {
+fn limits(rate_limit: Option<&RateLimit>, rollout: Option<&Rollout>) -> Limits {
     let number = |per_minute: i32| u32::try_from(per_minute).ok();
-    let rollout = spec.rollout.as_ref();
     Limits {
-        share: spec.rate_limit.as_ref().and_then(|limit| number(limit.registrations_per_minute)),
+        share: rate_limit.and_then(|limit| number(limit.registrations_per_minute)),
         rollout: rollout.and_then(|rollout| rollout.max_per_minute).and_then(number),
         paused: rollout.is_some_and(|rollout| rollout.paused),
     }

@@ -193,7 +193,7 @@ fn what_admission_cannot_see_is_refused() {
 /// DPS has accepted the credential in use.
 fn accepted() -> Health {
     let mut health = Health::default();
-    health.configured(key_id(1), true, false);
+    health.configured(key_id(1), true);
     health
 }
 

@@ -138,10 +138,11 @@ impl Registry {
         };
         let as_recorded = !integration.known && status::is_recorded(object, &terms.credentials);
         let kept = before.filter(|before| before.target.terms.same_for_dps(&terms));
-        integration.health.configured(terms.credentials.in_use(), accepted, kept.is_some());
+        integration.health.configured(terms.credentials.in_use(), accepted);
         match kept {
             Some(before) => connection.clock = before.connection.clock,
             None => {
+                integration.health.forget_trouble();
                 // A refusal beside a fallback is that of the credential that was asked for.
                 let concerns = as_recorded && !integration.health.has_fallen_back();
                 if let Some(refusal) = recorded_refusal(object).filter(|_| concerns) {
@@ -179,7 +180,7 @@ impl Registry {
         }
         self.revisions += 1;
         integration.revision = self.revisions;
-        integration.health.unusable();
+        integration.health.forget_trouble();
         integration.unusable_since = Some(now);
         self.counters.touch(now);
         Change { permits: Some(PermitChange::Dismiss), wake_devices: true, ..Change::default() }

@@ -160,13 +160,10 @@ impl Health {
     }
 
     /// A configuration is in use from now on. Refusals and outages are forgotten: what changed may
-    /// have mended them. `kept`: the instance and the credential are the same as before.
-    pub fn configured(&mut self, issuer: CredentialId, accepted: bool, kept: bool) {
+    /// have mended them. `accepted`: DPS has accepted the issuer for the present scope before.
+    pub fn configured(&mut self, issuer: CredentialId, accepted: bool) {
         self.issuer = Some(issuer);
         self.reopen(accepted);
-        if !kept {
-            self.trouble = None;
-        }
     }
 
     /// The status has recorded that DPS refused this credential: after a start that still stands, and
@@ -178,8 +175,8 @@ impl Health {
         self.not_before = Some(now + REFUSED_FIRST);
     }
 
-    /// The integration cannot be used at present.
-    pub fn unusable(&mut self) {
+    /// What was wrong concerned another instance or credential.
+    pub fn forget_trouble(&mut self) {
         self.trouble = None;
     }
 
@@ -274,7 +271,7 @@ impl Health {
             Some(DpsError::Throttled { .. }) => Reason::Throttled,
             _ if self.outages > 0 => Reason::EndpointUnreachable,
             Some(DpsError::Unauthorized(_)) if self.refusals > 0 && !self.accepted => Reason::Unauthorized,
-            // Whatever it said, DPS answered.
+            // DPS answered; what it said does not matter here.
             _ => return self.keep_trouble(|reason| reason != Reason::EndpointUnreachable),
         };
         let Some(error) = answer.error else { return };
@@ -334,8 +331,8 @@ impl Health {
     }
 }
 
-/// True if DPS accepted the credential. Whatever it says about the enrollment or the hubs, it
-/// accepted the credential before it said so.
+/// True if DPS accepted the credential: before it says anything about the enrollment or the hubs, it
+/// has accepted that.
 fn accepts(error: Option<&DpsError>) -> bool {
     matches!(error, None | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_)))
 }

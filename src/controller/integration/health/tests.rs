@@ -67,7 +67,7 @@ impl Driven {
     }
 
     fn configured(&mut self, accepted: bool, now: Instant) {
-        self.health.configured(issuer(1), accepted, false);
+        self.health.configured(issuer(1), accepted);
         self.permits.admit(1, IdScope::parse("0ne1").unwrap(), self.health.gate(), now);
     }
 
@@ -243,7 +243,7 @@ fn a_single_server_error_does_not_slow_the_others_down_and_three_in_a_row_do() {
 /// What follows from a row of refusals, each of another device.
 fn after_refusals(accepted: bool, count: u32) -> Vec<Next> {
     let (mut health, now) = (Health::default(), Instant::now());
-    health.configured(issuer(1), accepted, false);
+    health.configured(issuer(1), accepted);
     let refused = error(Outcome::Refused);
     (0..count)
         .map(|device| {
@@ -262,7 +262,7 @@ fn an_accepted_key_that_is_refused_is_asked_about_and_given_up_after_three_canar
 #[test]
 fn of_two_keys_each_is_tried_once_and_then_the_one_that_was_asked_for_has_to_be_mended() {
     let mut health = Health::default();
-    health.configured(issuer(1), false, false);
+    health.configured(issuer(1), false);
     assert_eq!((health.fall_back(issuer(2), false), health.has_fallen_back()), (Some(Swap::ToOther), true));
     assert_eq!((health.fall_back(issuer(1), false), health.has_fallen_back()), (Some(Swap::Back), false));
     assert_eq!((health.fall_back(issuer(2), false), health.has_fallen_back()), (None, false));
@@ -274,7 +274,7 @@ fn of_two_keys_each_is_tried_once_and_then_the_one_that_was_asked_for_has_to_be_
 #[test]
 fn a_refusal_of_a_credential_that_is_not_in_use_says_nothing() {
     let (mut health, now) = (Health::default(), Instant::now());
-    health.configured(issuer(1), true, false);
+    health.configured(issuer(1), true);
     let refused = error(Outcome::Refused);
     for device in 0..10 {
         let answer = Answer { device, issuer: issuer(2), error: refused.as_ref(), throttled: false };
@@ -287,7 +287,7 @@ fn a_refusal_of_a_credential_that_is_not_in_use_says_nothing() {
 #[test]
 fn trouble_is_said_once_and_ends_with_the_first_success() {
     let (mut health, now) = (Health::default(), Instant::now());
-    health.configured(issuer(1), false, false);
+    health.configured(issuer(1), false);
     let mut answered = |outcome| {
         let error = error(outcome);
         let answer = Answer { device: 1, issuer: issuer(1), error: error.as_ref(), throttled: false };
