@@ -7,7 +7,6 @@
 // Always true here: below it clippy takes everything for test code, which may unwrap and panic.
 #![cfg(test)]
 
-mod after_five_minutes;
 mod devices;
 mod dps;
 mod examples;

@@ -1,9 +1,12 @@
 //! A fleet that is declared at once waits in the queue.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::world::objects::data;
-use crate::world::{INTEGRATION, Kind, SCOPE, World};
+use crate::world::waiting::until_true;
+use crate::world::{INTEGRATION, Kind, POLL, SCOPE, Setup, World, condition};
 
 /// More than are kept in memory as they are.
 const DEVICES: usize = 800;
@@ -33,4 +36,31 @@ async fn devices_that_wait_in_a_long_queue_are_registered_with_their_latest_spec
     assert_eq!(world.get(Kind::Device, &last).await["status"]["observedGeneration"], 2);
     let secret = data(&world.get(Kind::Secret, &format!("{last}-hub")).await);
     assert!(world.dps.accepts_device_key(SCOPE, &last, &secret["sharedAccessKey"]));
+}
+
+/// That it is reported after five minutes is tested in `src/engine/tests`, with times that are made up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_in_line_and_operations_without_an_end_are_counted_and_not_reported_at_once() {
+    let mut world = World::without_operator(Setup::default()).await;
+    world.registrations_per_minute = 1;
+    world.dps.set_think_time(Duration::from_secs(3600));
+    world.start_operator().await;
+    world.integration(INTEGRATION).await;
+    world.device("first").await;
+    world.wait_ledger("the first registration", |_| world.registers() == 1).await;
+    // A second one is admitted by the scope's own rate, so the last of these waits.
+    let others = world.devices("other", 3).await;
+
+    let replica = world.first_replica();
+    let in_line = r#"dps_operator_queue_length{lane="new"}"#;
+    let waits = until_true(world.patience, POLL, async || replica.metric(in_line).await == Some(2.0)).await;
+    assert!(waits, "two devices wait for a permit");
+    world.wait_counters(INTEGRATION, |devices| devices["pending"] == 4).await;
+
+    let in_flight = replica.metric("dps_operator_dps_operations_in_flight").await;
+    assert_eq!(in_flight, Some(2.0));
+    for device in ["first", &others[2]] {
+        let device = world.get(Kind::Device, device).await;
+        assert!(condition(&device, "Ready").is_none(), "{}", device["status"]);
+    }
 }
