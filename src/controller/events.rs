@@ -124,7 +124,7 @@ pub fn of_integration(before: Option<&DpsIntegrationStatus>, after: &DpsIntegrat
     notes
 }
 
-/// A reason of Ready that was not there before and that a person may have to look at.
+/// A reason of Ready that was not there before and that may need a person.
 fn trouble(before: &[Condition], after: &[Condition]) -> Option<EventNote> {
     let ready = conditions::find(after, ConditionType::Ready)?;
     let reason = Reason::parse(&ready.reason)?;

@@ -115,7 +115,7 @@ struct Engine {
     role: Role,
 }
 
-/// What the loop is told from outside.
+/// What controls the loop from outside.
 pub struct Orders {
     /// Until when this process may act; while it may not, it watches and is ready to.
     pub lead: watch::Receiver<Option<Instant>>,
@@ -129,7 +129,7 @@ pub struct Orders {
 #[error("the watch of {0} has ended; the operator has to be started again")]
 pub struct WatchEnded(String);
 
-/// Runs until it is told to stop, then ends what is in flight.
+/// Runs until it is stopped, then ends what is in flight.
 ///
 /// # Errors
 /// When a watch ends, which none should.
@@ -150,8 +150,8 @@ pub async fn run(
     let mut deadline = None;
     loop {
         let now = clock::now();
-        // A process that was frozen wakes up with its lease over, and whatever it does before it ends
-        // another one may be doing.
+        // A process that was frozen wakes up with its lease over, and another one may be
+        // doing what it would do before it ends.
         let lease_over = lead.borrow().is_some_and(|until| until <= now.mono);
         let acts = engine.role.leads() && !lease_over;
         engine.turn(acts, now);

@@ -75,7 +75,7 @@ impl Publisher {
     }
 
     /// Publishes an event about an object of an integration, unless there are too many; `owner` is the
-    /// integration itself, which is told then.
+    /// integration itself, which gets one event about that.
     pub fn emit(
         &mut self,
         integration: Sym,

@@ -43,7 +43,7 @@ pub enum SecretTrouble {
 
 /// What is known of the Secret before it is written.
 pub enum SecretBefore {
-    /// Nothing says that there is one: it is created without looking.
+    /// Nothing says that there is one: it is created without a read.
     Absent,
     There,
     /// It has just been read.
@@ -63,7 +63,7 @@ pub struct UsableIntegration {
 /// `accepted` is called as soon as DPS has taken the request.
 ///
 /// # Errors
-/// Whatever DPS has to say instead of an assignment.
+/// What DPS says instead of an assignment.
 pub async fn register(
     device: &ProvisionedDevice,
     integration: &UsableIntegration,
@@ -80,7 +80,7 @@ pub async fn register(
 /// Takes an existing registration over as it is.
 ///
 /// # Errors
-/// `NotFound` when DPS has no assignment for the device; whatever else it has to say.
+/// `NotFound` when DPS has no assignment for the device; its other refusals as they are.
 pub async fn adopt(
     device: &ProvisionedDevice,
     integration: &UsableIntegration,

@@ -53,7 +53,7 @@ pub struct Failure {
     pub token: Option<String>,
 }
 
-/// What a Secret that was written for a device tells.
+/// What is recorded in a Secret that was written for a device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordedInSecret {
     pub registered: Registered,
@@ -164,26 +164,28 @@ impl Facts {
         self.registered.is_some() && self.secret.is_some()
     }
 
-    /// Takes in what the Secret tells. A device whose status is rebuilt is not asked for anything anew:
-    /// `now` counts as handled.
-    pub fn recall(&mut self, told: Option<RecordedInSecret>, now: ServedRequests) {
-        let Some(RecordedInSecret { registered: told, secret }) = told else { return };
+    /// Takes in what is recorded in the Secret. A device whose status is rebuilt serves no request a
+    /// second time: `now` counts as served.
+    pub fn recall(&mut self, recorded: Option<RecordedInSecret>, now: ServedRequests) {
+        let Some(RecordedInSecret { registered, secret }) = recorded else { return };
         let Some(known) = &mut self.registered else {
-            (self.registered, self.served) = (Some(told), now);
+            self.registered = Some(registered);
+            self.served = now;
             return;
         };
         if !self.fresh
-            && let Some(secret) = secret.filter(|_| told.is_newer_than(known))
+            && let Some(secret) = secret.filter(|_| registered.is_newer_than(known))
         {
             // Written, and then the operator ended before it could write the status.
-            let hub = told.hub.clone();
+            let hub = registered.hub.clone();
             self.moved_to(&hub);
-            (self.registered, self.secret) = (Some(told), Some(secret));
+            self.registered = Some(registered);
+            self.secret = Some(secret);
             return;
         }
         // The status keeps no more than the hash of a returned payload.
         let lost = known.returned_payload.as_mut().filter(|known| known.json.is_none());
-        if let (Some(lost), Some(payload)) = (lost, told.returned_payload)
+        if let (Some(lost), Some(payload)) = (lost, registered.returned_payload)
             && lost.hash == payload.hash
         {
             *lost = payload;
@@ -283,7 +285,7 @@ fn registered(status: &ProvisionedDeviceStatus) -> Option<Registered> {
 }
 
 /// A failure as the status recorded it, so that a restart does not forget how long to wait.
-/// Only those that DPS answered: the others are looked at again, which asks nobody outside.
+/// Only those that DPS answered: the others are decided upon once more, which calls nothing outside.
 fn failure(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Timestamp) -> Option<Failure> {
     let error = status.last_error.clone()?;
     let reason = conditions::reason_of(&status.conditions, ConditionType::Ready)?;

@@ -25,7 +25,7 @@ pub fn render(
     let binding = facts.secret.as_ref().filter(|secret| secret.binding && whole);
     let binding = binding.map(|secret| BindingStatus { name: secret.name.clone() });
     let registered = facts.registered.as_ref();
-    // What failed before and works again is no longer spoken of.
+    // What failed before and works again is no longer mentioned.
     let failure = facts.failure.as_ref().filter(|failure| failure.reason == verdict.reason);
     ProvisionedDeviceStatus {
         observed_generation: device.metadata.generation,
@@ -61,7 +61,7 @@ fn secret(facts: &Facts) -> Option<SecretStatus> {
     })
 }
 
-/// True if writing would tell a reader nothing new: times, tracking ids and, between powers of two,
+/// True if writing would change nothing for a reader: times, tracking ids and, between powers of two,
 /// the number of attempts do not count.
 pub fn is_equal(
     written: Option<&ProvisionedDeviceStatus>,

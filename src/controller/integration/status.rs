@@ -20,7 +20,7 @@ pub struct View<'a> {
     pub suspended: bool,
     /// The rate in calls a minute, if checks and periodic registrations come to more.
     pub insufficient: Option<u32>,
-    /// The annotation that asks to look again.
+    /// The annotation that asks for a check.
     pub reconcile_at: Option<&'a str>,
     pub health: &'a Health,
     pub throttled_until: Option<Timestamp>,
@@ -107,7 +107,7 @@ fn key_rotation(
     })
 }
 
-/// True if writing would tell a reader nothing new.
+/// True if writing would change nothing for a reader.
 pub fn is_equal(written: Option<&DpsIntegrationStatus>, wanted: &DpsIntegrationStatus) -> bool {
     let Some(written) = written else { return false };
     let mut wanted = timeless(wanted);
@@ -138,7 +138,7 @@ impl View<'_> {
 }
 
 fn credentials(view: &View<'_>, before: Option<CredentialsStatus>) -> Option<CredentialsStatus> {
-    // While a key cannot be read, what was known of it stays: it tells after a restart that DPS
+    // While a key cannot be read, what was known of it stays: after a restart it shows that DPS
     // had accepted it.
     let Ok(credentials) = view.credentials else { return before };
     Some(credentials.status(view.accepted(), before.as_ref()))

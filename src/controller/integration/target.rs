@@ -20,7 +20,7 @@ pub struct Instance {
     pub tls: TlsSettings,
 }
 
-/// Everything about an integration that its devices depend on: they cannot tell equal terms apart.
+/// Everything about an integration that its devices depend on: equal terms are the same to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
     pub instance: Instance,

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::clock::Now;
 
-/// Between two looks at the clock.
+/// Time between two checks of what is due.
 const TICK: Duration = Duration::from_secs(10);
 
 /// Due times are not stored: they follow from the device's uid, the same after a restart.

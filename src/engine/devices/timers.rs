@@ -51,7 +51,7 @@ impl Active {
         }
     }
 
-    /// The integration has changed: whatever is reported of it waits once more.
+    /// The integration has changed: a report of it waits once more.
     pub fn restart_grace(&mut self, id: DeviceId) {
         if let Some(dormant) = self.dormant.get_mut(&id) {
             dormant.timers.unusable = None;

@@ -61,7 +61,7 @@ pub(super) struct Reporting {
 }
 
 impl Reporting {
-    /// For an integration whose status has to be looked at.
+    /// For an integration whose status has to be rendered.
     pub(super) fn due() -> Self {
         Self { dirty: true, ..Self::default() }
     }
@@ -103,7 +103,7 @@ impl Registry {
         self.integrations.values().any(|integration| integration.reporting.writing)
     }
 
-    /// When statuses have to be looked at if nothing else happens. `counting`: every watch has been
+    /// When statuses have to be rendered if nothing else happens. `counting`: every watch has been
     /// read.
     pub fn next_report(&self, counting: bool) -> Option<Instant> {
         let count = self.counters.changed_at.filter(|_| counting).map(|at| self.count_due(at));
@@ -135,7 +135,7 @@ impl Registry {
         true
     }
 
-    /// Integrations whose status has to be looked at.
+    /// Integrations whose status has to be rendered.
     pub fn due(&self, now: Instant) -> Vec<Sym> {
         let due = self.integrations.iter().filter(|(_, integration)| integration.reporting.is_due(now));
         due.map(|(sym, _)| *sym).collect()

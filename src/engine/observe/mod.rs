@@ -223,7 +223,7 @@ impl Engine {
                 self.watch_read(WatchedKind::Secrets, watch, true, now);
                 unlisted
             }
-            // Without the watch every new device looks for its Secret itself.
+            // Without the watch the Secret of every new device is read.
             Observed::Forbidden => {
                 self.fleet.distrust_secret_watch();
                 self.watch_read(WatchedKind::Secrets, watch, false, now);

@@ -48,8 +48,8 @@ impl Subject<'_> {
     /// Which call is needed and how urgent it is; `None` when none is.
     fn why(&self) -> Option<(Call, Lane)> {
         if self.registered().is_none() {
-            let looks = self.settings.looks_first && self.snapshot.facts.trigger != Some(Trigger::NotFound);
-            return Some((if looks { Call::Lookup } else { Call::Register }, Lane::New));
+            let adopts = self.settings.looks_first && self.snapshot.facts.trigger != Some(Trigger::NotFound);
+            return Some((if adopts { Call::Lookup } else { Call::Register }, Lane::New));
         }
         if let Some(lane) = self.asked_to_register() {
             return Some((Call::Register, lane));

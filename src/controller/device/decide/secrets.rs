@@ -7,7 +7,7 @@ use crate::controller::device::facts::{FailedWork, Registered};
 use crate::controller::device::secret;
 use crate::fleet::SecretSeen;
 
-const CONTESTED: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; end the fight, or set another spec.secret.name.";
+const CONTESTED: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; stop what changes it, or set another spec.secret.name.";
 const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone, and the key that the device was registered with or the payload that was returned is not at hand; it is written again as soon as it is.";
 
 /// The Secret of a provisioned device is gone and there is no key to render it from.
@@ -20,7 +20,7 @@ pub(super) fn stranded_without_key(snapshot: &Snapshot<'_>) -> Option<Decision> 
 }
 
 /// The status says that a foreign Secret is in the place of the device's. The watch does not show that
-/// one, so it looks like none.
+/// one, so it seems to be missing.
 fn has_conflict(device: &ProvisionedDevice) -> bool {
     let conditions = device.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     reason_of(conditions, ConditionType::SecretReady) == Some(Reason::SecretConflict)

@@ -33,7 +33,7 @@ impl Desired {
         }
         if existing.immutable == Some(true) && changes.get("data").is_some() {
             return Judgement::Foreign(
-                "A Secret of this name is immutable. Delete it and it is written anew.",
+                "A Secret of this name is immutable. Delete it and it is written again.",
             );
         }
         let mut patch = changes;
@@ -43,7 +43,7 @@ impl Desired {
     }
 
     /// The patch for a Secret that is, at this version, exactly as we wrote it with the same settings:
-    /// nothing has to be looked at, and nothing happens if it is not that version any more.
+    /// nothing has to be read, and nothing happens if it is not that version any more.
     pub fn blind_patch(&self, version: u64) -> Value {
         let data: Map<String, Value> =
             self.data.iter().map(|(key, value)| (key.clone(), json!(ByteString(value.to_vec())))).collect();
@@ -53,11 +53,11 @@ impl Desired {
         })
     }
 
-    /// What tells users of a Secret under a former name where the credentials are now; `None` if it
+    /// What shows users of a Secret under a former name where the credentials are now; `None` if it
     /// says so already or is not ours.
     pub fn superseded(&self, old: &Secret) -> Option<Value> {
-        let told = annotation(old, names::SUPERSEDED_BY) == Some(self.name.as_str());
-        (!told && self.foreign(old).is_none()).then(|| {
+        let shown = annotation(old, names::SUPERSEDED_BY) == Some(self.name.as_str());
+        (!shown && self.foreign(old).is_none()).then(|| {
             json!({"metadata": {
                 "uid": old.metadata.uid,
                 "resourceVersion": old.metadata.resource_version,

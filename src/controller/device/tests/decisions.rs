@@ -134,7 +134,7 @@ fn a_changed_payload_registers_and_changed_labels_only_rewrite_the_secret() {
 }
 
 /// The status that says this of a device.
-fn told(situation: &Situation, reason: Reason) -> Option<ProvisionedDeviceStatus> {
+fn reported(situation: &Situation, reason: Reason) -> Option<ProvisionedDeviceStatus> {
     let verdict = Verdict { reason, message: String::new() };
     Some(render(&situation.device, &situation.facts, &verdict, NOW))
 }
@@ -142,7 +142,7 @@ fn told(situation: &Situation, reason: Reason) -> Option<ProvisionedDeviceStatus
 #[test]
 fn hashes_of_another_version_are_no_reason_for_anything_unless_the_user_changes_something() {
     let mut situation = Situation::settled_device();
-    situation.device.status = told(&situation, Reason::Provisioned);
+    situation.device.status = reported(&situation, Reason::Provisioned);
     situation.facts.registered.as_mut().unwrap().hash = None;
     situation.facts.secret.as_mut().unwrap().rendered = None;
     let decision = situation.decide();
@@ -178,19 +178,19 @@ fn a_secret_that_was_written_before_the_operator_ended_knows_better_than_the_sta
     let secret =
         Some(WrittenSecret { name: "truck-1-hub".to_owned(), version: 99, rendered, binding: false });
     let mut older = situation.facts.clone();
-    let tells = RecordedInSecret { registered: newer.clone(), secret };
-    situation.facts.recall(Some(tells.clone()), ServedRequests::default());
+    let recorded = RecordedInSecret { registered: newer.clone(), secret };
+    situation.facts.recall(Some(recorded.clone()), ServedRequests::default());
     situation.secret.read = true;
     assert_eq!(situation.facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
     let decision = situation.decide();
     assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::Provisioned)));
     // What DPS has said since, or at a later time, counts for more.
     older.fresh = true;
-    older.recall(Some(tells.clone()), ServedRequests::default());
+    older.recall(Some(recorded.clone()), ServedRequests::default());
     assert_ne!(older.registered, Some(newer.clone()));
     older.fresh = false;
     older.registered.as_mut().unwrap().time = Some(later(NOW, Duration::from_secs(120)));
-    older.recall(Some(tells), ServedRequests::default());
+    older.recall(Some(recorded), ServedRequests::default());
     assert_ne!(older.registered, Some(newer));
 }
 
@@ -279,8 +279,8 @@ fn a_missing_integration_is_spoken_of_after_a_while() {
     for situation in [Situation::new_device(), Situation::settled_device()] {
         let quiet = situation.decide_with(IntegrationState::Missing(Grace::Running));
         assert_eq!((quiet.step, said(&quiet)), (Step::Nothing, None));
-        let told = situation.decide_with(IntegrationState::Missing(Grace::Over));
-        assert_eq!((told.step, said(&told)), (Step::Nothing, Some(Reason::IntegrationNotFound)));
+        let over = situation.decide_with(IntegrationState::Missing(Grace::Over));
+        assert_eq!((over.step, said(&over)), (Step::Nothing, Some(Reason::IntegrationNotFound)));
     }
     let gone = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
     let decision = gone.decide_with(IntegrationState::Missing(Grace::Over));
@@ -288,7 +288,7 @@ fn a_missing_integration_is_spoken_of_after_a_while() {
 }
 
 #[test]
-fn a_secret_that_is_fought_over_is_left_alone_for_a_while() {
+fn a_contested_secret_is_left_alone_for_a_while() {
     let until = later(NOW, Duration::from_secs(4));
     for (report, expected) in [(Grace::Running, None), (Grace::Over, Some(Reason::SecretWriteFailed))] {
         let contested = Some(Contested { until, report });
@@ -296,7 +296,7 @@ fn a_secret_that_is_fought_over_is_left_alone_for_a_while() {
             Situation { contested, secret: secret(SecretSeen::No), ..Situation::settled_device() };
         let decision = situation.decide();
         assert_eq!((decision.step, said(&decision), decision.wake), (Step::Nothing, expected, Some(until)));
-        // What the user asks for is not part of the fight.
+        // What the user asks for is not contested.
         situation.secret.seen = SecretSeen::Version(super::SECRET_VERSION);
         situation.device = device(json!({"secret": {"labels": {"a": "b"}}}));
         assert_eq!(situation.decide().step, Step::WriteSecret);
@@ -310,7 +310,7 @@ fn an_integration_that_is_not_ready_leaves_provisioned_devices_in_peace_unless_t
     assert_eq!(said(&Situation::settled_device().decide_with(not_ready)), None);
     let mut gone = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
     assert_eq!(said(&gone.decide_with(not_ready)), Some(Reason::CredentialUnavailable));
-    // A Secret of somebody else is not shown by the watch, and is not a Secret that is gone.
+    // A foreign Secret is not shown by the watch, and is not a Secret that is gone.
     let verdict = Verdict { reason: Reason::SecretConflict, message: String::new() };
     gone.device.status = Some(render(&gone.device, &gone.facts, &verdict, NOW));
     assert_eq!(said(&gone.decide_with(not_ready)), None);
@@ -393,7 +393,7 @@ fn a_failure_is_waited_out_and_spoken_of_unless_it_may_pass_in_a_moment() {
 }
 
 #[test]
-fn a_registration_without_an_end_is_told_by_a_new_device_and_not_by_a_provisioned_one() {
+fn a_registration_without_an_end_is_reported_by_a_new_device_and_not_by_a_provisioned_one() {
     let mut situation = Situation::new_device();
     situation.facts.fail(failure(FailedWork::Registration, Reason::Registering), 0, NOW);
     let decision = situation.decide();

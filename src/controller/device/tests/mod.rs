@@ -1,6 +1,5 @@
 //! Tables for everything that is decided about a device.
 
-mod asked;
 mod decisions;
 mod effective;
 mod facts;
@@ -8,6 +7,7 @@ mod formats;
 mod revived;
 mod secrets;
 mod statuses;
+mod triggers;
 
 use std::sync::Arc;
 

@@ -207,13 +207,13 @@ fn what_a_secret_tells_equals_what_it_was_written_from() {
     let device = device(json!({"payload": {"site": "a"}}));
     let desired = desired_of(&device);
     let secret = existing(&desired, &json!({}));
-    let told = read_back(&secret, &device, &target()).unwrap();
-    assert_eq!(told.registered, registered(&device, &target()));
-    assert_eq!(told.secret.map(|secret| secret.version), Some(9));
+    let recorded = read_back(&secret, &device, &target()).unwrap();
+    assert_eq!(recorded.registered, registered(&device, &target()));
+    assert_eq!(recorded.secret.map(|secret| secret.version), Some(9));
     let mut elsewhere = target();
     elsewhere.terms.instance.scope = IdScope::parse("0ne2").unwrap();
     assert_eq!(read_back(&secret, &device, &elsewhere), None);
-    // Written with other settings, or with a key that is not at hand: what it tells is still of use.
+    // Written with other settings, or with a key that is not at hand: what it records is still of use.
     let mut relabelled = device.clone();
     relabelled.spec.secret = serde_json::from_value(json!({"labels": {"a": "b"}})).unwrap();
     assert_eq!(read_back(&secret, &relabelled, &target()).unwrap().secret, None);

@@ -67,12 +67,14 @@ fn an_integrations_token_concerns_the_fleet_and_not_devices_that_came_after_it()
     assert_eq!(situation.decide().step, Step::Nothing);
     situation.target.terms.token = None;
     assert_eq!(situation.decide().step, Step::Nothing);
-    // A restored device is not asked anew.
+    // A restored device serves no request again.
     let mut facts = Facts::default();
-    let told = registered(&situation.device, &situation.target);
-    let told = RecordedInSecret { registered: told, secret: None };
-    facts
-        .recall(Some(told), ServedRequests { integration_token: token.clone(), ..ServedRequests::default() });
+    let registered = registered(&situation.device, &situation.target);
+    let recorded = RecordedInSecret { registered, secret: None };
+    facts.recall(
+        Some(recorded),
+        ServedRequests { integration_token: token.clone(), ..ServedRequests::default() },
+    );
     assert_eq!(facts.served.integration_token, token);
 }
 
@@ -91,7 +93,7 @@ fn a_hub_that_a_lookup_finds_is_followed_and_not_fought() {
     situation.facts.look_up(found("hub-b.azure-devices.net"), None);
     assert_eq!(situation.decide().step, Step::WriteSecret);
     assert_eq!(situation.facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
-    // Only etag or times: the Secret stays, the status tells.
+    // Only etag or times: the Secret stays, the status shows them.
     let mut situation = Situation::settled_device();
     situation.facts.look_up(found("hub-a.azure-devices.net"), None);
     assert_eq!(situation.decide().step, Step::Nothing);
@@ -137,7 +139,7 @@ fn policy_never_registers_for_a_token_only_and_says_what_it_leaves_out() {
     );
     annotate(&mut situation, TOKEN, "1");
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
-    // Its credentials cannot be brought back without a registration that nobody allowed.
+    // Its credentials cannot be brought back without a registration that is not allowed.
     let mut gone = with_spec(json!({"reprovision": {"policy": "Never"}}));
     gone.target.terms.credentials = keys(2, None);
     gone.secret = secret(SecretSeen::No);
