@@ -511,6 +511,31 @@ fn few_files_ask_the_time_and_few_start_tasks() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// The standard library, then other crates, then ours.
+fn import_group(item: &syn::Item) -> Option<u8> {
+    let syn::Item::Use(item) = item else { return None };
+    let syn::UseTree::Path(path) = &item.tree else { return None };
+    Some(match path.ident.to_string().as_str() {
+        "std" => 0,
+        "crate" | "self" | "super" => 2,
+        _ => 1,
+    })
+}
+
+#[test]
+fn imports_stand_in_groups() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let file = syn::parse_file(&fs::read_to_string(root.join(&source.name)).unwrap()).unwrap();
+        let groups: Vec<u8> = file.items.iter().filter_map(import_group).collect();
+        if !groups.is_sorted() {
+            wrong.push(source.name);
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
 #[test]
 fn the_table_in_contributing_names_every_part() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -341,3 +341,16 @@ fn a_bundle_without_a_certificate_is_refused() {
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert!(matches!(client(Some(broken)), Err(ClientError::BadCertificate)));
 }
+
+#[tokio::test]
+async fn an_operation_without_an_end_is_given_up() {
+    let dps = simulator().await;
+    dps.control().set_think_time(Duration::from_secs(3600));
+    let impatient = client(Some(dps.ca_pem())).unwrap().with_operation_timeout(Duration::from_secs(3));
+
+    let result = Device::default().register_at(endpoint(dps.address().port()), &impatient).await;
+
+    assert_eq!(result, Err(DpsError::Deadline));
+    let polls = dps.control().ledger().iter().filter(|entry| entry.operation == OperationKind::Poll).count();
+    assert!((1..=2).contains(&polls), "{polls} polls");
+}

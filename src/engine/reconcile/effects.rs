@@ -205,6 +205,9 @@ impl Engine {
     }
 
     fn emit(&mut self, id: DeviceId, notes: Vec<EventNote>, now: Now) {
+        if notes.is_empty() {
+            return;
+        }
         let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work(id)) else { return };
         let regarding = reference(&*work.device);
         let owner = self.registry.object(record.integration).map(|object| reference(&**object));
