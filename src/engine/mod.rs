@@ -4,10 +4,10 @@
 //! `integrations`, the permits). A device that has changed is reconciled (`reconcile`): gathered from
 //! memory, decided upon, and at most one effect is started. What an effect brings comes back as a
 //! message, is taken in as facts, and the device is reconciled once more. Owners never call each
-//! other: they return what should follow (`follow`).
+//! other: they return what should follow (`apply`).
 
+mod apply;
 mod devices;
-mod follow;
 mod integrations;
 mod observe;
 mod publish;
@@ -33,7 +33,7 @@ use self::integrations::Registry;
 use self::observe::Watches;
 use self::observe::sync::{Sync, WatchId, WatchedKind};
 use self::publish::{CountCalls, Publisher};
-use self::reconcile::effect::Done;
+use self::reconcile::outcome::Done;
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred};
@@ -65,7 +65,7 @@ enum Message {
     Device(WatchId, Observed<ProvisionedDevice>),
     Secret(WatchId, Observed<PartialObjectMeta<Secret>>),
     Namespace(Observed<PartialObjectMeta<Namespace>>),
-    Effect(Done),
+    Outcome(Done),
     IntegrationWritten(Sym, Result<u64, ApiError>),
 }
 
@@ -235,7 +235,7 @@ impl Engine {
             Message::Device(watch, observed) => self.device_observed(watch, observed, now),
             Message::Secret(watch, observed) => self.secret_observed(watch, observed, now),
             Message::Namespace(observed) => self.namespace_observed(observed, now),
-            Message::Effect(done) => self.effect_done(done, now),
+            Message::Outcome(done) => self.effect_done(done, now),
             Message::IntegrationWritten(sym, result) => self.registry.written(sym, result, now.mono),
         }
     }
@@ -260,7 +260,7 @@ impl Engine {
             self.granted(permit, now);
         }
         self.report_integrations(now);
-        self.publisher.permits(&self.permits, now.mono);
+        self.publisher.set_permit_gauges(&self.permits, now.mono);
         self.context.telemetry.metrics.turn_took(now.mono.elapsed());
     }
 

@@ -69,8 +69,8 @@ impl Publisher {
         Self { events, level, windows: Windows::default(), telemetry }
     }
 
-    /// Every first assignment is worth an event.
-    pub fn publishes_all(&self) -> bool {
+    /// With `--events=all` a device's first assignment is an event, too.
+    pub fn announces_first_assignments(&self) -> bool {
         self.level == EventsLevel::All
     }
 
@@ -99,7 +99,7 @@ impl Publisher {
         }
     }
 
-    pub fn permits(&self, permits: &Permits, now: Instant) {
+    pub fn set_permit_gauges(&self, permits: &Permits, now: Instant) {
         self.telemetry.metrics.queue(&QueueGauges {
             waiting: permits.waiting().map(|(lane, waiting)| (lane.as_str(), waiting)).to_vec(),
             in_flight: permits.in_flight(),
@@ -109,7 +109,7 @@ impl Publisher {
     }
 
     /// Integrations in the order of their names, so that those beyond the bound are always the same.
-    pub fn fleet(&self, mut integrations: Vec<IntegrationGauges>, unserved: &[Unserved]) {
+    pub fn set_fleet_gauges(&self, mut integrations: Vec<IntegrationGauges>, unserved: &[Unserved]) {
         integrations.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         self.telemetry.metrics.fleet(integrations, unserved.to_vec());
     }

@@ -29,7 +29,7 @@ impl Engine {
             }
         }
         if counting {
-            self.publisher.fleet(self.registry.gauges(), self.registry.unserved());
+            self.publisher.set_fleet_gauges(self.registry.gauges(), self.registry.unserved());
         }
     }
 

@@ -21,15 +21,15 @@ impl Engine {
         for sym in declared {
             self.registry.forget_answers(sym);
             let change = self.registry.evaluate(sym, now.mono);
-            self.follow(sym, &change, now);
+            self.apply(sym, &change, now);
         }
         if self.sync.is_complete() {
-            self.begin(now);
+            self.reconcile_all(now);
         }
     }
 
-    /// Everything has been read: all devices are reconciled.
-    pub(super) fn begin(&mut self, now: Now) {
+    /// Has all devices reconciled, now that everything has been read.
+    pub(super) fn reconcile_all(&mut self, now: Now) {
         let all: Vec<DeviceId> = self.fleet.iter().map(|(id, _)| id).collect();
         all.into_iter().for_each(|id| self.ready.wake(id));
         self.registry.recount(now.mono);

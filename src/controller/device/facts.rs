@@ -61,7 +61,7 @@ pub struct RecordedInSecret {
     pub secret: Option<WrittenSecret>,
 }
 
-/// Why a registered device should register once more although nothing has changed.
+/// Why DPS should be called for a registered device although neither it nor its integration has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// Its period is over.

@@ -3,8 +3,8 @@
 
 pub mod consent;
 pub mod credentials;
-pub mod decide;
 pub mod health;
+pub mod resolve;
 pub mod status;
 pub mod target;
 pub mod unusable;

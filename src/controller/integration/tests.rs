@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::credentials::Credentials;
-use super::decide::{Usable, references, resolve};
 use super::health::{Answer, CANARIES, Health, Swap};
+use super::resolve::{Usable, references, resolve};
 use super::status::{View, has_fallen_back, is_equal, is_recorded, render, was_accepted};
 use super::unusable::Unusable;
 use crate::api::attestation::KeySlot;

@@ -14,9 +14,9 @@ pub(in crate::engine) struct HeldPermit {
     pub used: bool,
 }
 
-/// What is due for a settled device, and what it has come to.
+/// A drift check or a registration that has fallen due for a settled device, and what it has come to.
 #[derive(Debug)]
-pub(in crate::engine) enum Drift {
+pub(in crate::engine) enum DueWork {
     /// To be looked up.
     Check,
     /// To be registered again.
@@ -55,7 +55,7 @@ impl Timers {
 pub(super) struct Entry {
     pub work: Option<Box<Work>>,
     pub permit: Option<Box<HeldPermit>>,
-    pub drift: Option<Drift>,
+    pub drift: Option<DueWork>,
     pub restores: Option<Box<Restores>>,
     pub timers: Timers,
     /// When its Secret may be compared whose version has moved.

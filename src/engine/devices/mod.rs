@@ -1,5 +1,5 @@
 //! All that is kept of a device beside its record in the index: its work, its permit, its timers. One
-//! `remove` empties everything. No client, no clock, no task but the handles of those that run.
+//! `remove` empties all of it. No client, no clock, no task but the handles of those that run.
 
 mod contested;
 mod dormant;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 use self::dormant::Dormant;
-pub(super) use self::entry::{Drift, HeldPermit};
+pub(super) use self::entry::{DueWork, HeldPermit};
 use self::entry::{Entry, Timers};
 use self::reads::ReadQueue;
 use self::ticks::Ticks;
@@ -178,7 +178,7 @@ impl Active {
                 work.freshness = Freshness::Current;
             }
             None => {
-                self.answered(id);
+                self.reset_unanswered(id);
                 self.begin(id, Work { share, ..Work::new(device, &suffixes, now) });
             }
         }
@@ -273,35 +273,35 @@ impl Active {
         self.permit(id).is_some_and(|held| held.permit == permit)
     }
 
-    // Drift checks and periodic registrations.
+    // DueWork checks and periodic registrations.
 
-    pub fn drift(&self, id: DeviceId) -> Option<&Drift> {
+    pub fn due_work(&self, id: DeviceId) -> Option<&DueWork> {
         self.entries.get(&id)?.drift.as_ref()
     }
 
     /// Something has fallen due, unless something is already.
-    pub fn due(&mut self, id: DeviceId, drift: Drift) {
+    pub fn due(&mut self, id: DeviceId, drift: DueWork) {
         self.entry(id).drift.get_or_insert(drift);
     }
 
-    pub fn set_drift(&mut self, id: DeviceId, drift: Option<Drift>) {
+    pub fn set_due(&mut self, id: DeviceId, drift: Option<DueWork>) {
         if drift.is_some() || self.entries.contains_key(&id) {
             self.entry(id).drift = drift;
         }
     }
 
     /// What a drift check has come to becomes a fact as soon as the object is at hand.
-    pub fn absorb_drift(&mut self, id: DeviceId) {
+    pub fn absorb_due(&mut self, id: DeviceId) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let Some(work) = entry.work.as_mut() else { return };
         match entry.drift.take() {
-            Some(Drift::Found(assignment)) => {
+            Some(DueWork::Found(assignment)) => {
                 let reconcile_at = work.facts.served.reconcile_at.clone();
                 work.facts.look_up(*assignment, reconcile_at);
             }
-            Some(Drift::NotFound) => work.facts.trigger = Some(Trigger::NotFound),
-            Some(Drift::Periodic) => work.facts.trigger = Some(Trigger::Periodic),
-            Some(Drift::Check) => work.facts.trigger = work.facts.trigger.or(Some(Trigger::DriftCheck)),
+            Some(DueWork::NotFound) => work.facts.trigger = Some(Trigger::NotFound),
+            Some(DueWork::Periodic) => work.facts.trigger = Some(Trigger::Periodic),
+            Some(DueWork::Check) => work.facts.trigger = work.facts.trigger.or(Some(Trigger::DriftCheck)),
             None => return,
         }
         work.unreported = true;
@@ -314,7 +314,7 @@ impl Active {
         entry.unanswered
     }
 
-    pub fn answered(&mut self, id: DeviceId) {
+    pub fn reset_unanswered(&mut self, id: DeviceId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.unanswered = 0;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Active, CROWD, Drift, Freshness, HeldPermit};
+use super::{Active, CROWD, DueWork, Freshness, HeldPermit};
 use crate::api::device::ProvisionedDevice;
 use crate::clock::{self, Now};
 use crate::controller::device::decide::Grace;
@@ -95,7 +95,7 @@ async fn a_device_that_is_gone_leaves_nothing_behind() {
     let (active, now) = (&mut situation.active, situation.now);
     let task = in_flight();
     active.started(0, task.abort_handle());
-    active.due(0, Drift::Check);
+    active.due(0, DueWork::Check);
     active.restored(0, now.mono);
     active.unanswered(0);
     active.plan_report(0, None, now.mono);
@@ -109,7 +109,7 @@ async fn a_device_that_is_gone_leaves_nothing_behind() {
     assert_eq!(returned.map(|held| held.permit), Some(held));
     assert!(task.await.unwrap_err().is_cancelled());
     let active = &mut situation.active;
-    assert!(active.work(0).is_none() && active.permit(0).is_none() && active.drift(0).is_none());
+    assert!(active.work(0).is_none() && active.permit(0).is_none() && active.due_work(0).is_none());
     assert_eq!((active.in_flight(), active.working), (0, 0));
     assert!(active.contested(0, now).is_none());
     assert_eq!(active.unanswered(0), 1, "counting starts afresh");
@@ -121,13 +121,13 @@ async fn a_device_that_settles_keeps_what_was_done_lately_and_nothing_else() {
     let mut situation = Situation::with_devices(1);
     let now = situation.now;
     (0..4).for_each(|_| situation.active.restored(0, now.mono));
-    situation.active.due(0, Drift::Periodic);
+    situation.active.due(0, DueWork::Periodic);
     let held = situation.hold(0, true);
 
     let returned = situation.active.settle(0);
 
     assert_eq!(returned.map(|held| (held.permit, held.used)), Some((held, true)));
-    assert!(situation.active.work(0).is_none() && situation.active.drift(0).is_none());
+    assert!(situation.active.work(0).is_none() && situation.active.due_work(0).is_none());
     assert!(situation.active.contested(0, now).is_some(), "its Secret was reverted a moment ago");
 }
 
@@ -427,12 +427,12 @@ fn a_secret_that_is_left_alone_is_no_longer_contested() {
     assert!(situation.active.entries.is_empty());
 }
 
-fn look_up(found: Value) -> Drift {
+fn look_up(found: Value) -> DueWork {
     let hub = crate::dps::ids::HubHostname::parse(
         found["hub"].as_str().unwrap(),
         &[".azure-devices.net".to_owned()],
     );
-    Drift::Found(Box::new(crate::dps::answer::Assignment {
+    DueWork::Found(Box::new(crate::dps::answer::Assignment {
         hub: hub.unwrap(),
         device_id: "truck-0".to_owned(),
         substatus: None,
@@ -447,36 +447,36 @@ fn look_up(found: Value) -> Drift {
 #[test]
 fn what_a_drift_check_has_come_to_becomes_a_fact() {
     for (drift, trigger) in [
-        (Drift::Check, Some(Trigger::DriftCheck)),
-        (Drift::Periodic, Some(Trigger::Periodic)),
-        (Drift::NotFound, Some(Trigger::NotFound)),
+        (DueWork::Check, Some(Trigger::DriftCheck)),
+        (DueWork::Periodic, Some(Trigger::Periodic)),
+        (DueWork::NotFound, Some(Trigger::NotFound)),
         (look_up(json!({"hub": "hub-b.azure-devices.net"})), None),
     ] {
         let mut situation = Situation::new();
         situation.observe(0, registered(0));
-        let moved = matches!(drift, Drift::Found(_));
-        situation.active.set_drift(0, Some(drift));
+        let moved = matches!(drift, DueWork::Found(_));
+        situation.active.set_due(0, Some(drift));
 
-        situation.active.absorb_drift(0);
+        situation.active.absorb_due(0);
 
         let work = situation.active.work(0).unwrap();
         assert_eq!((work.facts.trigger, work.unreported), (trigger, true));
         let hub = work.facts.registered.as_ref().map(|registered| registered.hub.as_str());
         let expected = if moved { "hub-b.azure-devices.net" } else { "hub-a.azure-devices.net" };
         assert_eq!(hub, Some(expected));
-        assert!(situation.active.drift(0).is_none());
+        assert!(situation.active.due_work(0).is_none());
     }
 }
 
 #[test]
 fn what_is_due_already_is_not_replaced_by_a_lesser_check() {
     let mut situation = Situation::new();
-    situation.active.due(0, Drift::Periodic);
+    situation.active.due(0, DueWork::Periodic);
 
-    situation.active.due(0, Drift::Check);
-    situation.active.absorb_drift(0);
+    situation.active.due(0, DueWork::Check);
+    situation.active.absorb_due(0);
 
-    assert!(matches!(situation.active.drift(0), Some(Drift::Periodic)), "without its object it waits");
+    assert!(matches!(situation.active.due_work(0), Some(DueWork::Periodic)), "without its object it waits");
 }
 
 #[test]

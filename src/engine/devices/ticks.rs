@@ -1,4 +1,4 @@
-//! When it was last found out what has fallen due.
+//! When the fleet was last searched for what has fallen due.
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use crate::api::version;
 use crate::controller::device::act::UsableIntegration;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
-use crate::controller::integration::decide::{Usable, resolve};
+use crate::controller::integration::resolve::{Usable, resolve};
 use crate::controller::integration::status;
 use crate::controller::integration::target::{Target, Terms};
 use crate::controller::integration::unusable::Unusable;

@@ -1,8 +1,8 @@
 //! Integrations: evaluated when they or what they refer to change. The registry owns what is known of
 //! them and returns what should follow; it starts nothing.
 
-mod answers;
 mod change;
+mod ended_calls;
 mod evaluate;
 mod namespaces;
 mod report;
@@ -15,8 +15,8 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-pub(super) use self::answers::Answered;
 pub(super) use self::change::{Change, PermitChange};
+pub(super) use self::ended_calls::EndedCall;
 use self::namespaces::Namespaces;
 pub(super) use self::report::Report;
 use self::report::{Counters, Reporting};
@@ -26,8 +26,8 @@ use crate::config::Config;
 use crate::controller::device::act::UsableIntegration;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
-use crate::controller::integration::decide::references;
 use crate::controller::integration::health::Health;
+use crate::controller::integration::resolve::references;
 use crate::controller::integration::target::Target;
 use crate::controller::integration::unusable::Unusable;
 use crate::dps::connections::Connections;
@@ -61,7 +61,8 @@ struct Integration {
     /// It has been judged usable before, since the start.
     known: bool,
     unusable_since: Option<Instant>,
-    /// Of its target, or since it has none.
+    /// Moves whenever the target changes or there is none any more; answers to calls that were made under
+    /// another one are ignored.
     revision: u64,
     reporting: Reporting,
 }

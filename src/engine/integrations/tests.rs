@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{Answered, Change, PermitChange, Registry, Report};
+use super::{Change, EndedCall, PermitChange, Registry, Report};
 use crate::api::attestation::KeySlot::{self, Primary, Secondary};
 use crate::api::conditions::{ConditionType, Reason, find, reason_of};
 use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
@@ -142,7 +142,7 @@ impl Situation {
 
     /// DPS answers a call that a device has made for the present target.
     fn answer(&mut self, device: DeviceId, error: Option<&DpsError>) -> Change {
-        let answered = Answered { device, revision: self.target().revision, error, throttled: false };
+        let answered = EndedCall { device, revision: self.target().revision, error, throttled: false };
         self.registry.answered(self.factory, answered, self.now)
     }
 
@@ -555,7 +555,7 @@ fn an_answer_to_a_call_for_an_earlier_target_changes_nothing() {
     let mut situation = Situation::usable(json!({}));
     let (factory, revision) = (situation.factory, situation.target().revision);
     situation.show_keys(keys(3, 2));
-    let answered = Answered { device: 1, revision, error: None, throttled: false };
+    let answered = EndedCall { device: 1, revision, error: None, throttled: false };
 
     let change = situation.registry.answered(factory, answered, situation.now);
 
@@ -584,7 +584,7 @@ fn an_instance_that_cannot_be_reached_is_called_after_growing_waits() {
 fn throttling_is_over_with_the_first_acceptance_after_its_pause() {
     let mut situation = Situation::accepted(json!({}));
     let error = DpsError::Throttled { retry_after: None, detail: Detail::default() };
-    let late = Answered { device: 1, revision: 1, error: None, throttled: true };
+    let late = EndedCall { device: 1, revision: 1, error: None, throttled: true };
     let news = || Change { wake_waiting: true, ..gated(Gate::OPEN) };
 
     assert_eq!(situation.answer(1, Some(&error)), news());

@@ -44,7 +44,7 @@ impl Engine {
                     let (devices, integrations) = (self.fleet.len(), self.registry.declared().count());
                     info!(devices, integrations, "every watch has been read");
                     self.context.telemetry.health.set_ready(self.sync.is_ready());
-                    self.begin(now);
+                    self.reconcile_all(now);
                 }
             }
         }
@@ -67,19 +67,19 @@ impl Engine {
                 if self.registry.begins_to_need_labels(namespaces.len()) {
                     self.watches.start_namespaces(&self.context);
                 }
-                self.follow(sym, &change, now);
+                self.apply(sym, &change, now);
             }
             Observed::Gone(integration) => {
                 let sym = self.fleet.names.intern(&key_of(&integration));
                 let change = self.registry.gone(sym, now.mono);
-                self.follow(sym, &change, now);
+                self.apply(sym, &change, now);
             }
             Observed::Listed => {
                 let listed = self.sync.integration_list_ends(watch);
                 let only = self.namespace_of(watch);
                 for sym in self.registry.unlisted(&listed, only.as_deref(), &self.fleet.names) {
                     let change = self.registry.gone(sym, now.mono);
-                    self.follow(sym, &change, now);
+                    self.apply(sym, &change, now);
                 }
                 self.watch_read(WatchedKind::Integrations, watch, true, now);
             }
@@ -124,7 +124,7 @@ impl Engine {
         self.sync.reference_seen(reference);
         for sym in self.registry.referred_observed(reference, referred) {
             let change = self.registry.evaluate(sym, now.mono);
-            self.follow(sym, &change, now);
+            self.apply(sym, &change, now);
         }
         if self.sync.phase() == Phase::References {
             self.advance(now);
@@ -164,7 +164,7 @@ impl Engine {
         let (id, change) = self.fleet.upsert(&device, Some(self.sync.list()));
         match change {
             Change::Known => return,
-            Change::Replaced => self.forget(id, now),
+            Change::Replaced => self.drop_work(id, now),
             Change::New | Change::Changed => {}
         }
         let settled = self.fleet.get(id).is_some_and(|record| record.settled.is_some());
@@ -182,7 +182,7 @@ impl Engine {
     }
 
     fn device_gone(&mut self, id: crate::fleet::DeviceId, now: Now) {
-        self.forget(id, now);
+        self.drop_work(id, now);
         self.ready.forget(id);
         self.registry.recount(now.mono);
         if let Some(record) = self.fleet.remove(id) {

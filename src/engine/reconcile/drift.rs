@@ -2,7 +2,7 @@
 
 use crate::clock::Now;
 use crate::engine::Engine;
-use crate::engine::devices::Drift;
+use crate::engine::devices::DueWork;
 use crate::fleet::inherit::Policy;
 use crate::schedule::due::is_due;
 
@@ -20,8 +20,8 @@ impl Engine {
             let schedule = record.schedule.or(target.inherited.schedule);
             let is_due = |interval: u32| is_due(record.uid.phase(), interval, elapsed.after, elapsed.until);
             match (schedule.policy, schedule.drift) {
-                (Policy::Periodic(interval), _) if is_due(interval) => due.push((id, Drift::Periodic)),
-                (_, Some(interval)) if is_due(interval) => due.push((id, Drift::Check)),
+                (Policy::Periodic(interval), _) if is_due(interval) => due.push((id, DueWork::Periodic)),
+                (_, Some(interval)) if is_due(interval) => due.push((id, DueWork::Check)),
                 _ => {}
             }
         }

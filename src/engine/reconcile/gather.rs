@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use crate::clock::Now;
 use crate::controller::device::decide::{Delay, IntegrationState, SecretState, Snapshot};
 use crate::engine::Engine;
-use crate::engine::devices::Drift;
+use crate::engine::devices::DueWork;
 use crate::engine::integrations::is_of_namespace;
 use crate::fleet::record::{Need, Record};
 use crate::fleet::{self, DeviceId};
@@ -56,7 +56,7 @@ impl Engine {
         let Some(settled) = record.settled else { return Need::Fetch };
         let busy = self.active.work(id).is_some_and(|work| work.task.is_some() || work.unreported);
         // What a check has come to needs the object.
-        let has_news = self.active.drift(id).is_some_and(|drift| !matches!(drift, Drift::Check));
+        let has_news = self.active.due_work(id).is_some_and(|drift| !matches!(drift, DueWork::Check));
         if busy || has_news {
             return Need::Fetch;
         }

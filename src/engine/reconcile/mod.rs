@@ -1,11 +1,11 @@
 //! One device: gathered from memory, decided upon, and at most one effect started. What the effect
 //! brings is taken in as facts, and the device is reconciled once more.
 
-mod answers;
+mod dps_answers;
 mod drift;
-pub(super) mod effect;
-mod effects;
 mod gather;
+pub(super) mod outcome;
+mod outcomes;
 mod permits;
 mod start;
 mod waiting;
@@ -41,7 +41,7 @@ impl Engine {
             Outlook::Settled => self.settle(id, now),
             Outlook::DriftCheck => {
                 if !self.start_drift_check(id, now) {
-                    self.active.set_drift(id, None);
+                    self.active.set_due(id, None);
                     self.settle(id, now);
                 }
             }
@@ -75,7 +75,7 @@ impl Engine {
         }
         let need = self.need(id, record, now.mono);
         if need == Need::Nothing {
-            return if self.active.drift(id).is_some() { Outlook::DriftCheck } else { Outlook::Settled };
+            return if self.active.due_work(id).is_some() { Outlook::DriftCheck } else { Outlook::Settled };
         }
         self.active.wake(id, now);
         let Some(work) = self.active.work(id) else { return Outlook::TakeUp(need) };
@@ -90,7 +90,7 @@ impl Engine {
 
     /// Gathers and decides, from memory alone; then starts.
     fn decide_and_start(&mut self, id: DeviceId, now: Now) {
-        self.active.absorb_drift(id);
+        self.active.absorb_due(id);
         let Some(snapshot) = self.gather(id, now) else { return };
         let decision = decide(&snapshot);
         self.carry_out(id, decision, now);

@@ -5,7 +5,7 @@ use std::future::Future;
 use tokio::task::AbortHandle;
 use tracing::{Instrument, debug, info_span};
 
-use super::effect::{Answer, Began, Called, Checked, Done, Effect, SecretWritten, StatusWritten};
+use super::outcome::{Began, Called, Checked, Done, DpsResult, Outcome, SecretWritten, StatusWritten};
 use crate::api::version;
 use crate::clock::Now;
 use crate::controller::device::act::{self, SecretBefore, SecretWrite, UsableIntegration};
@@ -26,7 +26,7 @@ impl Engine {
     pub(super) fn spawn(
         &self,
         id: DeviceId,
-        effect: impl Future<Output = Effect> + Send + 'static,
+        effect: impl Future<Output = Outcome> + Send + 'static,
     ) -> Option<AbortHandle> {
         let record = self.fleet.get(id)?;
         let (uid, sender) = (record.uid, self.context.sender.clone());
@@ -39,13 +39,13 @@ impl Engine {
         let task = tokio::spawn(async move {
             let effect = effect.instrument(span).await;
             // The loop is gone only when the process ends.
-            let _ = sender.send(Message::Effect(Done { id, uid, effect })).await;
+            let _ = sender.send(Message::Outcome(Done { id, uid, effect })).await;
         });
         Some(task.abort_handle())
     }
 
     /// Starts the one effect that a device may have in flight.
-    fn start(&mut self, id: DeviceId, effect: impl Future<Output = Effect> + Send + 'static) {
+    fn start(&mut self, id: DeviceId, effect: impl Future<Output = Outcome> + Send + 'static) {
         if let Some(task) = self.spawn(id, effect) {
             self.active.started(id, task);
         }
@@ -64,7 +64,7 @@ impl Engine {
         let (namespace, name) = (self.fleet.names.text(record.namespace).to_owned(), record.name.to_string());
         let writer = self.context.writer.clone();
         self.spawn(id, async move {
-            Effect::DeviceRead(writer.read_device(&namespace, &name).await.map(|read| read.map(Box::new)))
+            Outcome::DeviceRead(writer.read_device(&namespace, &name).await.map(|read| read.map(Box::new)))
         });
     }
 
@@ -87,16 +87,16 @@ impl Engine {
             let accepted = || {
                 if awaited {
                     // A full channel costs nothing but time: the end of the operation says the same.
-                    let effect = Effect::CredentialAccepted { permit, revision };
-                    let _ = sender.try_send(Message::Effect(Done { id, uid, effect }));
+                    let effect = Outcome::CredentialAccepted { permit, revision };
+                    let _ = sender.try_send(Message::Outcome(Done { id, uid, effect }));
                 }
             };
             let result = match call {
-                Call::Register => act::register(&device, &usable, accepted).await.map(Answer::Registered),
-                Call::Lookup if known => act::find(&device, &usable).await.map(Answer::Found),
-                Call::Lookup => act::adopt(&device, &usable).await.map(Answer::Registered),
+                Call::Register => act::register(&device, &usable, accepted).await.map(DpsResult::Registered),
+                Call::Lookup if known => act::find(&device, &usable).await.map(DpsResult::Found),
+                Call::Lookup => act::adopt(&device, &usable).await.map(DpsResult::Registered),
             };
-            Effect::Called(Box::new(Called { permit, began, served, call, result }))
+            Outcome::Called(Box::new(Called { permit, began, served, call, result }))
         });
     }
 
@@ -113,7 +113,7 @@ impl Engine {
         let revision = usable.target.revision;
         self.spawn(id, async move {
             let result = act::lookup(&registration_id, &usable).await;
-            Effect::Checked(Box::new(Checked { permit, revision, result }))
+            Outcome::Checked(Box::new(Checked { permit, revision, result }))
         });
         true
     }
@@ -125,7 +125,7 @@ impl Engine {
         let writer = self.context.writer.clone();
         self.start(id, async move {
             let read = writer.read_secret(&namespace, &name).await.map(|secret| secret.map(Box::new));
-            Effect::SecretRead { revision, read }
+            Outcome::SecretRead { revision, read }
         });
     }
 
@@ -155,7 +155,7 @@ impl Engine {
         self.start(id, async move {
             let write = SecretWrite { device, registered, target, before, former };
             let result = act::write_secret(&writer, write).await;
-            Effect::SecretWritten(Box::new(SecretWritten { began, restored, result }))
+            Outcome::SecretWritten(Box::new(SecretWritten { began, restored, result }))
         });
         self.spend_without_call(id);
     }
@@ -173,12 +173,12 @@ impl Engine {
             return false;
         }
         let is_news = status::is_news(before, &status);
-        let notes = events::of_device(before, &status, self.publisher.publishes_all());
+        let notes = events::of_device(before, &status, self.publisher.announces_first_assignments());
         work.tried = Some(version::of(&work.device.metadata));
         let (device, writer) = (work.device.clone(), self.context.writer.with_share(work.share));
         self.start(id, async move {
             let result = writer.replace_status(&*device, &status).await;
-            Effect::StatusWritten(Box::new(StatusWritten { status, is_news, notes, result }))
+            Outcome::StatusWritten(Box::new(StatusWritten { status, is_news, notes, result }))
         });
         true
     }

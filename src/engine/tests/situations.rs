@@ -9,7 +9,7 @@ use crate::controller::device::decide::Call;
 use crate::controller::device::facts::ServedRequests;
 use crate::dps::error::DpsError;
 use crate::engine::Message;
-use crate::engine::reconcile::effect::{Began, Called, Done, Effect};
+use crate::engine::reconcile::outcome::{Began, Called, Done, Outcome};
 
 const WRONG: &str = "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmc=";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -82,8 +82,8 @@ async fn a_registration_without_an_end_is_reported_by_a_new_device() {
         call: Call::Register,
         result: Err(DpsError::Deadline),
     };
-    let effect = Effect::Called(Box::new(called));
-    world.take(Message::Effect(Done { id: 0, uid: world.engine.fleet.get(0).unwrap().uid, effect }));
+    let effect = Outcome::Called(Box::new(called));
+    world.take(Message::Outcome(Done { id: 0, uid: world.engine.fleet.get(0).unwrap().uid, effect }));
     world.until_reason("truck-1", "Registering").await;
 
     let status = world.status("truck-1");

@@ -58,7 +58,7 @@ pub enum Delay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SecretState {
     pub seen: SecretSeen,
-    /// The Secret that the watch showed, or may not have shown, has been read.
+    /// The Secret has been read from the API server.
     pub read: bool,
     /// The watch shows every generated Secret. It does not when there are too many foreign ones with
     /// our label, or when it is not allowed.
@@ -141,7 +141,8 @@ impl Decision {
     }
 }
 
-/// The one decision about a device.
+/// Decides the next step for a device whose object is in memory. Settled devices come here only if
+/// `fleet::record::Record::need` finds that they need something.
 pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
     if snapshot.device.metadata.deletion_timestamp.is_some() {
         return Decision::rest();
@@ -182,7 +183,7 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
 
 /// What the device asks for is refused. That does not hide that its Secret is gone.
 fn refused(snapshot: &Snapshot<'_>, reason: Reason, message: &str) -> Decision {
-    if secrets::stranded_without_key(snapshot).is_some() {
+    if secrets::secret_is_gone(snapshot).is_some() {
         let message = format!("The Secret is gone and cannot be written again: {message}");
         return Decision::say(Reason::CredentialUnavailable, message);
     }
@@ -190,7 +191,7 @@ fn refused(snapshot: &Snapshot<'_>, reason: Reason, message: &str) -> Decision {
 }
 
 fn not_allowed(snapshot: &Snapshot<'_>, grace: Grace) -> Decision {
-    if let Some(stranded) = secrets::stranded_without_key(snapshot) {
+    if let Some(stranded) = secrets::secret_is_gone(snapshot) {
         return stranded;
     }
     if !grace.is_over() {
@@ -203,7 +204,7 @@ fn not_allowed(snapshot: &Snapshot<'_>, grace: Grace) -> Decision {
 }
 
 fn integration_missing(snapshot: &Snapshot<'_>, grace: Grace) -> Decision {
-    if let Some(stranded) = secrets::stranded_without_key(snapshot) {
+    if let Some(stranded) = secrets::secret_is_gone(snapshot) {
         return stranded;
     }
     if grace.is_over() {
@@ -223,7 +224,7 @@ fn integration_missing(snapshot: &Snapshot<'_>, grace: Grace) -> Decision {
 /// it from.
 fn integration_not_ready(snapshot: &Snapshot<'_>, grace: Grace) -> Decision {
     if snapshot.facts.provisioned() {
-        return secrets::stranded_without_key(snapshot).unwrap_or_else(Decision::rest);
+        return secrets::secret_is_gone(snapshot).unwrap_or_else(Decision::rest);
     }
     Decision { verdict: grace.is_over().then(|| not_ready(snapshot.device)), ..Decision::rest() }
 }

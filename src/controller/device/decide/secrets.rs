@@ -10,8 +10,9 @@ use crate::fleet::SecretSeen;
 const CONTESTED: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; stop what changes it, or set another spec.secret.name.";
 const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone, and the key that the device was registered with or the payload that was returned is not at hand; it is written again as soon as it is.";
 
-/// The Secret of a provisioned device is gone and there is no key to render it from.
-pub(super) fn stranded_without_key(snapshot: &Snapshot<'_>) -> Option<Decision> {
+/// The Secret of a provisioned device is no longer there, where there is no credential to render it
+/// from.
+pub(super) fn secret_is_gone(snapshot: &Snapshot<'_>) -> Option<Decision> {
     let device = snapshot.device;
     let written = snapshot.facts.secret.as_ref().is_some_and(|written| written.name == device.secret_name());
     let gone = written && snapshot.secret.seen == SecretSeen::No && !has_conflict(device);

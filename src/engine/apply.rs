@@ -10,7 +10,7 @@ use crate::schedule::permits::Ended;
 
 impl Engine {
     /// Applies what follows from a change of an integration, but for lookups: those are calls.
-    pub(super) fn follow(&mut self, sym: Sym, change: &Change, now: Now) {
+    pub(super) fn apply(&mut self, sym: Sym, change: &Change, now: Now) {
         match &change.permits {
             Some(PermitChange::Admit { scope, gate, limits }) => {
                 self.permits.admit(sym.index(), scope.clone(), *gate, now.mono);
@@ -43,8 +43,9 @@ impl Engine {
         claimants.filter(|other| *other != id).for_each(|other| self.ready.wake(other));
     }
 
-    /// Forgets everything about a device but its record: it is gone, or another object has its name.
-    pub(super) fn forget(&mut self, id: DeviceId, now: Now) {
+    /// Drops work, timers and permit of a device that is gone or whose name another object has. Its
+    /// record stays, and reads in flight: their results are dropped by uid.
+    pub(super) fn drop_work(&mut self, id: DeviceId, now: Now) {
         let held = self.active.remove(id);
         self.leave_line(id, held, now);
     }

@@ -1,4 +1,4 @@
-//! What effects bring is taken in as facts; then the device is reconciled once more.
+//! Results of effects are taken in as facts; then the device is reconciled once more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use tracing::{info, warn};
 
-use super::effect::{Done, Effect, SecretWritten, StatusWritten};
+use super::outcome::{Done, Outcome, SecretWritten, StatusWritten};
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::api::version;
@@ -31,7 +31,7 @@ const STALE_WAIT: Duration = Duration::from_secs(10);
 impl Engine {
     pub(in crate::engine) fn effect_done(&mut self, done: Done, now: Now) {
         let Done { id, uid, effect } = done;
-        if matches!(effect, Effect::DeviceRead(_)) {
+        if matches!(effect, Outcome::DeviceRead(_)) {
             self.active.reads.ended(id);
             while let Some(next) = self.active.reads.next() {
                 self.reconcile(next, now);
@@ -48,20 +48,20 @@ impl Engine {
         self.active.tidy(id);
     }
 
-    fn take_in(&mut self, id: DeviceId, effect: Effect, now: Now) {
+    fn take_in(&mut self, id: DeviceId, effect: Outcome, now: Now) {
         if effect.ends_task() {
             self.active.ended(id);
         }
         match effect {
-            Effect::DeviceRead(read) => self.device_read(id, read, now),
-            Effect::CredentialAccepted { permit, revision } => {
+            Outcome::DeviceRead(read) => self.device_read(id, read, now),
+            Outcome::CredentialAccepted { permit, revision } => {
                 self.credential_accepted(id, permit, revision, now);
             }
-            Effect::Called(called) => self.called(id, *called, now),
-            Effect::Checked(checked) => self.drift_checked(id, *checked, now),
-            Effect::SecretRead { revision, read } => self.secret_read(id, revision, read, now),
-            Effect::SecretWritten(written) => self.secret_written(id, *written, now),
-            Effect::StatusWritten(written) => self.status_written(id, *written, now),
+            Outcome::Called(called) => self.called(id, *called, now),
+            Outcome::Checked(checked) => self.drift_checked(id, *checked, now),
+            Outcome::SecretRead { revision, read } => self.secret_read(id, revision, read, now),
+            Outcome::SecretWritten(written) => self.secret_written(id, *written, now),
+            Outcome::StatusWritten(written) => self.status_written(id, *written, now),
         }
     }
 
@@ -87,7 +87,7 @@ impl Engine {
         let fleet_wide = self.fleet.get(id).is_some_and(settled);
         let share = if fleet_wide { Share::Fleet } else { Share::Device };
         self.active.read(id, device, outdated, share, now);
-        self.active.absorb_drift(id);
+        self.active.absorb_due(id);
         self.reconcile(id, now);
     }
 
@@ -134,7 +134,7 @@ impl Engine {
         }
         let (reason, message) = match result {
             Ok(written) => {
-                self.active.answered(id);
+                self.active.reset_unanswered(id);
                 let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.active.work_mut(id)) else {
                     return;
                 };
@@ -173,7 +173,7 @@ impl Engine {
         match result {
             Ok(written) => {
                 self.emit(id, notes, now);
-                self.active.answered(id);
+                self.active.reset_unanswered(id);
                 let Some(work) = self.active.work_mut(id) else { return };
                 work.unreported = false;
                 let mut device = (*work.device).clone();

@@ -2,7 +2,7 @@
 
 use tracing::debug;
 
-use super::effect::{Answer, Began, Called, Checked};
+use super::outcome::{Began, Called, Checked, DpsResult};
 use crate::clock::Now;
 use crate::controller::device::decide::Call;
 use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Trigger};
@@ -11,8 +11,8 @@ use crate::controller::device::secret::settings_of_same_rendering;
 use crate::controller::failure;
 use crate::dps::error::DpsError;
 use crate::engine::Engine;
-use crate::engine::devices::{Drift, Freshness};
-use crate::engine::integrations::Answered;
+use crate::engine::devices::{DueWork, Freshness};
+use crate::engine::integrations::EndedCall;
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::Record;
@@ -28,7 +28,7 @@ impl Engine {
         let inherited = usable.map(|usable| usable.target.inherited.clone());
         let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.active.work_mut(id)) else { return };
         match result {
-            Ok(Answer::Registered(registered)) => {
+            Ok(DpsResult::Registered(registered)) => {
                 work.same_settings = inherited.and_then(|inherited| {
                     settings_of_same_rendering(&work.device, &work.facts, &registered, &inherited)
                 });
@@ -38,7 +38,7 @@ impl Engine {
                 record.registered = true;
                 work.facts.register(registered, served);
             }
-            Ok(Answer::Found(assignment)) => work.facts.look_up(assignment, served.reconcile_at),
+            Ok(DpsResult::Found(assignment)) => work.facts.look_up(assignment, served.reconcile_at),
             Err(DpsError::NotFound(_)) if call == Call::Lookup => {
                 work.facts.trigger = Some(Trigger::NotFound);
                 work.facts.served.reconcile_at = served.reconcile_at;
@@ -53,7 +53,8 @@ impl Engine {
         self.ready.wake(id);
     }
 
-    /// Nothing new costs nothing. A failed check says nothing of the device: the next one comes.
+    /// If DPS reports what is known, nothing is read or written. A failed check says nothing of the
+    /// device: the next one comes.
     pub(super) fn drift_checked(&mut self, id: DeviceId, checked: Checked, now: Now) {
         let Checked { permit, revision, result } = checked;
         if self.take_permit(id, permit) {
@@ -62,12 +63,12 @@ impl Engine {
         let known = self.fleet.get(id).map(|record| record.looked_up);
         let drift = match result {
             Ok(assignment) if known == Some(looked_up_hash(&assignment)) => None,
-            Ok(assignment) => Some(Drift::Found(Box::new(assignment))),
-            Err(DpsError::NotFound(_)) => Some(Drift::NotFound),
+            Ok(assignment) => Some(DueWork::Found(Box::new(assignment))),
+            Err(DpsError::NotFound(_)) => Some(DueWork::NotFound),
             Err(_) => None,
         };
-        self.active.set_drift(id, drift);
-        self.active.absorb_drift(id);
+        self.active.set_due(id, drift);
+        self.active.absorb_due(id);
         self.ready.wake(id);
     }
 
@@ -79,9 +80,9 @@ impl Engine {
             return;
         }
         self.permits.admitted(&permit);
-        let answered = Answered { device: id, revision, error: None, throttled: false };
+        let answered = EndedCall { device: id, revision, error: None, throttled: false };
         let change = self.registry.answered(sym, answered, now.mono);
-        self.follow(sym, &change, now);
+        self.apply(sym, &change, now);
     }
 
     /// Takes in how a call ended: for the rate, and for what the integration says.
@@ -101,9 +102,9 @@ impl Engine {
         };
         self.permits.finished(permit, ended(error), now.mono);
         let throttled = self.permits.paused_until(permit.tenant).is_some_and(|until| until > now.mono);
-        let answered = Answered { device: id, revision, error, throttled };
+        let answered = EndedCall { device: id, revision, error, throttled };
         let change = self.registry.answered(sym, answered, now.mono);
-        self.follow(sym, &change, now);
+        self.apply(sym, &change, now);
         if change.ask_another {
             self.ask_another(sym);
         }
@@ -125,10 +126,13 @@ impl Engine {
         };
         let works = |record: &Record| record.settled.is_some() && record.credential == Some(in_use);
         let other = self.fleet.iter().find(|(id, record)| {
-            record.integration == sym && works(record) && !record.deleting && self.active.drift(*id).is_none()
+            record.integration == sym
+                && works(record)
+                && !record.deleting
+                && self.active.due_work(*id).is_none()
         });
         if let Some((id, _)) = other {
-            self.active.due(id, Drift::Check);
+            self.active.due(id, DueWork::Check);
             self.ready.wake(id);
         }
     }

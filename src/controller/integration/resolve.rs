@@ -1,4 +1,4 @@
-//! Whether an integration can be used, and if not, why. Pure.
+//! From what a user wrote and the Secrets that are there to terms for devices, or to why not. Pure.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

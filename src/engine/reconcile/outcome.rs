@@ -1,4 +1,4 @@
-//! What an effect brings back.
+//! Results of effects that have ended, on their way back to the loop.
 
 use k8s_openapi::api::core::v1::Secret;
 
@@ -14,11 +14,11 @@ use crate::fleet::uid::Uid;
 use crate::kube_io::error::ApiError;
 use crate::schedule::permits::Permit;
 
-/// An effect of a device that has ended, or has got so far.
+/// An effect of a device that has ended, or news from one that goes on.
 pub(in crate::engine) struct Done {
     pub id: DeviceId,
     pub uid: Uid,
-    pub effect: Effect,
+    pub effect: Outcome,
 }
 
 /// Under which circumstances a call or a write began.
@@ -31,7 +31,7 @@ pub(in crate::engine) struct Began {
 }
 
 /// What DPS said of a device.
-pub(in crate::engine) enum Answer {
+pub(in crate::engine) enum DpsResult {
     /// It was registered, or found for the first time.
     Registered(Registered),
     /// Where a registered device is now.
@@ -45,7 +45,7 @@ pub(in crate::engine) struct Called {
     /// What users had asked for when it began.
     pub served: ServedRequests,
     pub call: Call,
-    pub result: Result<Answer, DpsError>,
+    pub result: Result<DpsResult, DpsError>,
 }
 
 /// A drift check that has ended.
@@ -73,8 +73,8 @@ pub(in crate::engine) struct StatusWritten {
     pub result: Result<u64, ApiError>,
 }
 
-/// What an effect brings. Boxed where it is large.
-pub(in crate::engine) enum Effect {
+/// The result of an effect. Boxed where it is large.
+pub(in crate::engine) enum Outcome {
     DeviceRead(Result<Option<Box<ProvisionedDevice>>, ApiError>),
     /// DPS has accepted the credential; the registration goes on.
     CredentialAccepted {
@@ -91,7 +91,7 @@ pub(in crate::engine) enum Effect {
     StatusWritten(Box<StatusWritten>),
 }
 
-impl Effect {
+impl Outcome {
     /// True if it is the end of the device's one effect in flight.
     pub fn ends_task(&self) -> bool {
         match self {

@@ -13,7 +13,7 @@ use crate::fleet::intern::Sym;
 
 /// An answer to a call that was made for a device.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::engine) struct Answered<'a> {
+pub(in crate::engine) struct EndedCall<'a> {
     pub device: DeviceId,
     /// Of the target that the call was made for.
     pub revision: u64,
@@ -30,8 +30,8 @@ impl Registry {
     }
 
     /// Takes in how a call ended, or that DPS has accepted one that goes on.
-    pub fn answered(&mut self, sym: Sym, answered: Answered<'_>, now: Instant) -> Change {
-        let Answered { device, revision, error, throttled } = answered;
+    pub fn answered(&mut self, sym: Sym, answered: EndedCall<'_>, now: Instant) -> Change {
+        let EndedCall { device, revision, error, throttled } = answered;
         let present = |integration: &&mut Integration| integration.revision == revision;
         let Some(integration) = self.integrations.get_mut(&sym).filter(present) else {
             return Change::default();
