@@ -23,8 +23,8 @@ fn strings(value: &Value, of: &str) -> BTreeSet<String> {
     value[of].as_array().into_iter().flatten().map(Value::to_string).collect()
 }
 
-/// Everything in which `new` admits less than `old`.
-fn narrower(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+/// Adds to `found` everything in which `new` admits less than `old`.
+fn find_narrower(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     let mut say = |what: &str| found.push(format!("{path}: {what}"));
     for key in FIXED.into_iter().filter(|key| old[key] != new[key]) {
         say(&format!("{key} was {} and is {}", old[key], new[key]));
@@ -59,18 +59,18 @@ fn narrower(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     }
     for (name, before) in old["properties"].as_object().into_iter().flatten() {
         match new["properties"].get(name) {
-            Some(now) => narrower(&format!("{path}.{name}"), before, now, found),
+            Some(now) => find_narrower(&format!("{path}.{name}"), before, now, found),
             None => found.push(format!("{path}.{name}: it is gone")),
         }
     }
     for part in ["items", "additionalProperties"] {
         if old[part].is_object() {
-            narrower(&format!("{path}[]"), &old[part], &new[part], found);
+            find_narrower(&format!("{path}[]"), &old[part], &new[part], found);
         }
     }
 }
 
-/// The served names and versions, and what is narrower in each version's schema.
+/// What the new CRD takes away from the old one: names, served versions, and what their schemas admit.
 fn incompatible(old: &Value, new: &Value) -> Vec<String> {
     let mut found = Vec::new();
     for part in ["group", "names", "scope"] {
@@ -88,7 +88,7 @@ fn incompatible(old: &Value, new: &Value) -> Vec<String> {
             found.push("selectable fields are gone".to_owned());
         }
         let schema = |version: &Value| version["schema"]["openAPIV3Schema"].clone();
-        narrower("", &schema(before), &schema(now), &mut found);
+        find_narrower("", &schema(before), &schema(now), &mut found);
     }
     found
 }
@@ -120,7 +120,7 @@ fn what_earlier_versions_admitted_is_admitted_still() {
 }
 
 #[test]
-fn whatever_admits_less_is_found() {
+fn everything_that_admits_less_is_found() {
     let old = json!({"type": "object", "required": ["a"], "properties": {
         "a": {"type": "string", "maxLength": 5, "enum": ["x", "y"]},
         "b": {"type": "array", "items": {"type": "integer", "minimum": 1}},
@@ -130,7 +130,7 @@ fn whatever_admits_less_is_found() {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
         new.pointer_mut(parent).unwrap()[key] = value;
         let mut found = Vec::new();
-        narrower("", &old, &new, &mut found);
+        find_narrower("", &old, &new, &mut found);
         found.len()
     };
     let rule = json!([{"rule": "has(self.a)"}]);

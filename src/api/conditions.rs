@@ -182,7 +182,7 @@ impl Reason {
         )
     }
 
-    /// True while nothing is wrong but that it takes long.
+    /// True while nothing is wrong and the work only takes long.
     pub fn takes_long(self) -> bool {
         matches!(self, Self::Queued | Self::Registering)
     }
@@ -291,6 +291,7 @@ mod tests {
             assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
         }
     }
+
     #[test]
     fn every_reason_has_a_paragraph() {
         let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conditions.md");

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions, with the last touches that the derive cannot make.
+//! The CustomResourceDefinitions, with the finishing touches that the derive cannot make.
 
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn finish(crd: &mut Value) {
         for version in versions {
             let schema = &mut version["schema"]["openAPIV3Schema"];
             strip_null(schema);
-            // Tells a new object from one we have seen, and lets kstatus report InProgress at once.
+            // Marks an object that was never reconciled, so that kstatus reports InProgress at once.
             schema["properties"]["status"]["default"] = json!({"observedGeneration": -1});
         }
     }

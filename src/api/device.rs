@@ -77,10 +77,11 @@ pub struct IntegrationRef {
     /// The kind referred to.
     #[serde(default)]
     pub kind: IntegrationKind,
-    /// Its name.
+    /// Name of the integration.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its namespace, the device's own when absent. Another one needs that integration's consent.
+    /// Namespace of the integration, the device's own when absent. Another one needs that
+    /// integration's consent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
@@ -93,7 +94,7 @@ pub enum IntegrationKind {
     DpsIntegration,
 }
 
-/// The generated Secret: its name and how it looks.
+/// The generated Secret: its name and its settings.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceSecret {
@@ -112,7 +113,7 @@ pub struct DeviceSecret {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProvisionedDeviceStatus {
-    /// The generation that the conditions speak of; -1 before the first look.
+    /// The generation that the conditions describe; -1 until the operator has reconciled the object once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready, Registered, SecretReady; Reconciling or Stalled only while true.
@@ -122,16 +123,16 @@ pub struct ProvisionedDeviceStatus {
     /// The id registered with DPS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registration_id: Option<String>,
-    /// The id scope it was registered in.
+    /// The id scope that the device was registered in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_scope: Option<String>,
-    /// The enrollment group that admitted it, if DPS said so.
+    /// The enrollment group that admitted the device, if DPS named it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enrollment_group_id: Option<String>,
     /// Host name of the hub that the device is assigned to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assigned_hub: Option<String>,
-    /// The hub it was assigned to before.
+    /// Host name of the hub that the device was assigned to before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_hub: Option<String>,
     /// The device's id in that hub.
@@ -191,7 +192,7 @@ pub struct AssignmentStatus {
     /// When the registration record was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_time: Option<String>,
-    /// When it last changed.
+    /// When the registration record last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated_time: Option<String>,
 }
@@ -200,9 +201,9 @@ pub struct AssignmentStatus {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretStatus {
-    /// Its name.
+    /// Name of the Secret.
     pub name: String,
-    /// Its version as of our last write or check.
+    /// resourceVersion of the Secret after the operator's last write or check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
     /// Hash of the settings and the assignment that it was rendered from.
@@ -210,7 +211,7 @@ pub struct SecretStatus {
     pub rendered_hash: Option<String>,
 }
 
-/// The field that Service Binding looks for.
+/// The field that Service Binding reads.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BindingStatus {
@@ -228,13 +229,13 @@ pub struct LastError {
     /// DPS's six-digit code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
-    /// DPS's message, shortened and without anything that looks like a key.
+    /// DPS's message, shortened and without anything that could be a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// DPS's tracking id: what Azure support asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracking_id: Option<String>,
-    /// When it was answered.
+    /// When the answer came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
 }

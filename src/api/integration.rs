@@ -61,7 +61,7 @@ pub struct DpsIntegrationSpec {
     #[schemars(length(max = 32), inner(length(max = 128)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub registration_id_prefixes: Vec<String>,
-    /// Who else may reference this integration. Absent: devices of its own namespace only.
+    /// Consent to devices of other namespaces. Absent: only devices of this namespace may reference it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
     /// Lowers this integration's share of the rate; never raises the operator's limit for the id scope.
@@ -71,7 +71,7 @@ pub struct DpsIntegrationSpec {
     /// integration's own token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
-    /// Settings for devices that say nothing themselves.
+    /// Settings that a device inherits where it sets none of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_defaults: Option<DeviceDefaults>,
     /// True: no new DPS operation for any of its devices.
@@ -157,7 +157,7 @@ pub struct Rollout {
     pub max_per_minute: Option<i32>,
 }
 
-/// Settings that devices inherit when they say nothing themselves.
+/// Settings that a device inherits where it sets none of its own.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceDefaults {
@@ -174,7 +174,7 @@ pub struct DeviceDefaults {
     /// How often DPS is asked where a device is now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift_check: Option<DriftCheck>,
-    /// How generated Secrets look. Labels and annotations apply only to devices of this namespace.
+    /// Settings of generated Secrets. Labels and annotations apply only to devices of this namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretSettings>,
 }
@@ -183,7 +183,7 @@ pub struct DeviceDefaults {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DpsIntegrationStatus {
-    /// The generation that the conditions speak of; -1 before the first look.
+    /// The generation that the conditions describe; -1 until the operator has reconciled the object once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready always; Reconciling or Stalled only while true.
@@ -234,9 +234,9 @@ pub struct DeviceCounts {
     pub ready: i32,
     /// Those still to be served or retried.
     pub pending: i32,
-    /// Those with Stalled=True: somebody must change something.
+    /// Those with Stalled=True: a person must change something.
     pub failed: i32,
-    /// Those with their own suspend.
+    /// Those with suspend: true in their own spec.
     pub suspended: i32,
     /// Those that have a hub.
     pub assigned: i32,
@@ -274,6 +274,6 @@ pub struct KeyRotationStatus {
     pub excluded: i32,
     /// True when DPS refused the new key for every canary.
     pub blocked: bool,
-    /// When it began.
+    /// When the rotation began.
     pub started_at: Time,
 }

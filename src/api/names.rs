@@ -29,7 +29,7 @@ pub const ASSIGNMENT: &str = "dps-operator.io/assignment";
 pub const ADOPT: &str = "dps-operator.io/adopt";
 /// Token that asks for one more registration.
 pub const REPROVISION_REQUESTED_AT: &str = "dps-operator.io/reprovision-requested-at";
-/// Flux's way to ask that an object be looked at again.
+/// Annotation with which Flux asks for a reconciliation.
 pub const RECONCILE_REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
 /// On a Secret that its device no longer uses: the name of the one it uses now.
 pub const SUPERSEDED_BY: &str = "dps-operator.io/superseded-by";

@@ -1,4 +1,4 @@
-//! The one field in which users write whatever they like.
+//! The payload: the one field whose content is the user's own JSON.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -28,7 +28,7 @@ impl Payload {
     /// The object, if it can be handed to DPS.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it cannot.
     pub fn checked(&self) -> Result<&Map<String, Value>, PayloadError> {
         let object = self.object().ok_or(PayloadError::TooDeep)?;
         let size = serde_json::to_vec(object).map_or(usize::MAX, |json| json.len());

@@ -25,7 +25,7 @@ pub enum ReferredKind {
     ConfigMap,
 }
 
-/// Names one of them.
+/// Name of a Secret or ConfigMap that an integration refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
     pub kind: ReferredKind,

@@ -67,7 +67,7 @@ pub(super) fn payload(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A label selector without its nested limits spelled out by the derive.
+/// A label selector with the limits that the derive would leave out.
 pub(super) fn namespace_selector(_: &mut SchemaGenerator) -> Schema {
     let text = |description: &str| json!({"type": "string", "maxLength": 63, "description": description});
     json_schema!({
@@ -91,7 +91,7 @@ pub(super) fn namespace_selector(_: &mut SchemaGenerator) -> Schema {
                             "type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
                         },
                         "values": {
-                            "description": "With In and NotIn only.",
+                            "description": "Values to compare with; only with In and NotIn.",
                             "type": "array", "maxItems": 32, "items": text("A value."), "x-kubernetes-list-type": "atomic",
                         },
                     },

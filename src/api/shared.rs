@@ -36,7 +36,7 @@ pub struct Reprovision {
     /// OnChange (the built-in): when what was registered no longer matches. Periodic: also at every
     /// interval. Never: once, then only on request.
     pub policy: ReprovisionPolicy,
-    /// With and only with Periodic; at least 1h.
+    /// Time between two registrations; required with Periodic and not allowed otherwise; at least 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::reprovision_interval")]
     pub interval: Option<Duration>,
@@ -71,7 +71,7 @@ pub enum DeletionPolicy {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Format {
-    /// Which one.
+    /// Which format.
     #[serde(rename = "type")]
     pub kind: FormatType,
 }
@@ -122,7 +122,7 @@ pub struct SecretKeys {
     pub returned_payload: Option<String>,
 }
 
-/// How the generated Secret looks, apart from its name.
+/// Settings of the generated Secret, apart from its name.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretSettings {
