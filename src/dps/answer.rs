@@ -12,16 +12,16 @@ use super::retry_after;
 use super::wire::{ErrorBody, Operation, RegistrationState};
 
 const RETURNED_PAYLOAD_MAX: usize = 32 * 1024;
-/// A clock further off than this is worth a word, and one retry with DPS's own time.
+/// Seconds. A clock that is further off is reported, and the next token is made for DPS's time.
 pub(super) const SKEW_NOTICED: i64 = 5 * 60;
-/// Nobody may have us sign tokens for another day.
+/// Seconds. A `Date` that is further off is ignored: no server may have tokens signed for another day.
 const SKEW_BELIEVED: i64 = 24 * 60 * 60;
 
-/// A device's place as DPS reports it; hub and ids have been checked.
+/// A device's assignment as DPS reports it; hub and ids have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     pub hub: HubHostname,
-    /// The registration id but for ASCII case, where the credential requires that.
+    /// Equal to the registration id but for ASCII case, where the credential requires that.
     pub device_id: String,
     pub substatus: Option<String>,
     pub etag: Option<String>,
@@ -33,7 +33,7 @@ pub struct Assignment {
 }
 
 /// A whole answer within the limits.
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
@@ -110,7 +110,7 @@ fn clean_token(text: &str) -> String {
 }
 
 /// The answer's JSON, or the error that its status stands for.
-pub(super) fn success<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, DpsError> {
+pub(super) fn success<T: serde::de::DeserializeOwned>(answer: &HttpAnswer) -> Result<T, DpsError> {
     match answer.status {
         StatusCode::OK | StatusCode::ACCEPTED => {
             serde_json::from_slice(&answer.body).map_err(|_| DpsError::InvalidResponse(Invalid::NotJson))
@@ -119,7 +119,7 @@ pub(super) fn success<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result
     }
 }
 
-fn refusal(status: StatusCode, answer: &Answer) -> DpsError {
+fn refusal(status: StatusCode, answer: &HttpAnswer) -> DpsError {
     let detail = error_detail(answer);
     let retry_after = retry_after::parse(&answer.headers, answer.at);
     match status.as_u16() {
@@ -134,7 +134,7 @@ fn refusal(status: StatusCode, answer: &Answer) -> DpsError {
     }
 }
 
-fn error_detail(answer: &Answer) -> Detail {
+fn error_detail(answer: &HttpAnswer) -> Detail {
     let body: ErrorBody = serde_json::from_slice(&answer.body).unwrap_or_default();
     let header = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let code = body.error_code.or_else(|| header("x-ms-error-code").and_then(|text| text.parse().ok()));
@@ -173,7 +173,7 @@ fn failed(state: RegistrationState) -> DpsError {
 }
 
 /// Seconds that the answer's `Date` is ahead of our clock, when that is more than five minutes.
-pub(super) fn clock_skew(answer: &Answer) -> Option<i64> {
+pub(super) fn clock_skew(answer: &HttpAnswer) -> Option<i64> {
     let date: Timestamp = retry_after::date(answer.headers.get(DATE)?.to_str().ok()?)?;
     let off = date.as_second() - answer.at.as_second();
     (off.abs() > SKEW_NOTICED && off.abs() <= SKEW_BELIEVED).then_some(off)
@@ -181,9 +181,10 @@ pub(super) fn clock_skew(answer: &Answer) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
 
     fn id() -> RegistrationId {
         RegistrationId::parse("truck-1").unwrap()
@@ -193,8 +194,8 @@ mod tests {
         vec![".azure-devices.net".to_owned()]
     }
 
-    fn answer(status: u16, body: &str) -> Answer {
-        Answer {
+    fn answer(status: u16, body: &str) -> HttpAnswer {
+        HttpAnswer {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: body.as_bytes().to_vec(),
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_about_somebody_else_or_with_a_hostile_hub_is_refused() {
+    fn an_answer_about_another_device_or_with_a_hostile_hub_is_refused() {
         let cases = [
             (json!({"registrationId": "truck-2"}), Invalid::RegistrationId),
             (json!({"deviceId": "truck-2"}), Invalid::DeviceId),
@@ -309,7 +310,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_makes_us_panic(status in 100_u16..600, body in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body, at: Timestamp::UNIX_EPOCH };
+            let answer = HttpAnswer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body, at: Timestamp::UNIX_EPOCH };
             if let Ok(operation) = success::<Operation>(&answer) {
                 let _ = outcome(&id(), CredentialKind::GroupKey, operation, &suffixes());
             }

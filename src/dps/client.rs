@@ -10,7 +10,7 @@ use reqwest::tls::Version;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::answer::{self, Answer, Assignment, success};
+use super::answer::{self, Assignment, HttpAnswer, success};
 use super::attestation::DeviceCredential;
 use super::error::{Detail, DpsError, Invalid, Unreachable};
 use super::host::Endpoint;
@@ -27,7 +27,7 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// However short a Retry-After is, later polls keep this distance.
 const SHORTEST_POLL_INTERVAL: Duration = POLL_INTERVAL;
-/// So many polls in a row may fail before the operation is given up.
+/// Polls in a row that may fail before the operation is given up.
 const POLL_FAILURES: u32 = 3;
 const BODY_MAX: usize = 256 * 1024;
 const HEADERS_MAX: usize = 16 * 1024;
@@ -63,7 +63,7 @@ impl ClockOffset {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Takes in what an answer shows; true if tokens were made for quite another time.
+    /// Takes over the offset that an answer shows; true if the token was made for quite another time.
     fn learn(&self, seconds: i64) -> bool {
         let before = self.0.swap(seconds, Ordering::Relaxed);
         before.abs_diff(seconds) > answer::SKEW_NOTICED.unsigned_abs()
@@ -127,7 +127,7 @@ impl DpsClient {
     }
 
     /// Registers the device and follows the operation to its end, at most five minutes. `accepted`
-    /// is called as soon as DPS has taken the request, and so the key, whatever comes of it.
+    /// is called as soon as DPS has taken the request, and so the key, however the operation ends.
     ///
     /// # Errors
     /// Every way in which this does not end with an assignment.
@@ -193,14 +193,14 @@ impl DpsClient {
             .unwrap_or_else(|| {
                 match status.as_deref() {
                     Some("unassigned") => Err(DpsError::NotFound(Detail::default())),
-                    // Somebody else registers it at this moment.
+                    // Another client registers it at this moment.
                     Some("assigning") => Err(DpsError::Conflict(Detail::default())),
                     _ => Err(DpsError::InvalidResponse(Invalid::RegistrationStatus)),
                 }
             })
     }
 
-    /// Sends with a fresh token.
+    /// Sends a request with a fresh token.
     ///
     /// # Errors
     /// `ClockOff` when DPS refused the token and its clock is far from the one the token was made
@@ -211,11 +211,11 @@ impl DpsClient {
         method: Method,
         url: &str,
         body: &[u8],
-    ) -> Result<Answer, DpsError> {
+    ) -> Result<HttpAnswer, DpsError> {
         let now = clock::now().wall.as_second() + identity.clock.seconds();
         let begun = Instant::now();
         let answer = self.send(identity, &method, url, body, now).await;
-        self.observer.request(observe::operation(&method), observe::outcome(&answer), begun.elapsed());
+        self.observer.request_ended(observe::operation(&method), observe::outcome(&answer), begun.elapsed());
         let answer = answer?;
         if answer.status == StatusCode::UNAUTHORIZED
             && identity.clock.learn(answer::clock_skew(&answer).unwrap_or(0))
@@ -232,7 +232,7 @@ impl DpsClient {
         url: &str,
         body: &[u8],
         now: i64,
-    ) -> Result<Answer, DpsError> {
+    ) -> Result<HttpAnswer, DpsError> {
         let mut request = self
             .http
             .request(method.clone(), format!("{url}?api-version={API_VERSION}"))
@@ -265,7 +265,7 @@ fn registration_body(id: &RegistrationId, payload: Option<&Map<String, Value>>) 
 }
 
 /// Reads the whole body, capped while it arrives.
-async fn read(mut response: reqwest::Response) -> Result<Answer, DpsError> {
+async fn read(mut response: reqwest::Response) -> Result<HttpAnswer, DpsError> {
     let headers = response.headers().clone();
     let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if header_bytes > HEADERS_MAX {
@@ -281,7 +281,7 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, DpsError> {
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer { status, headers, body, at: clock::now().wall })
+    Ok(HttpAnswer { status, headers, body, at: clock::now().wall })
 }
 
 /// reqwest's errors carry URLs and sources; only the kind goes on.
@@ -306,8 +306,8 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<rustls::Error>() || error.source().is_some_and(is_tls)
 }
 
-/// How long to wait before the next poll. DPS's own word counts; the floor applies without one.
-fn next_poll(answer: &Answer, first: bool) -> Duration {
+/// How long to wait before the next poll: as long as DPS asks, but later polls keep their distance.
+fn next_poll(answer: &HttpAnswer, first: bool) -> Duration {
     match retry_after::parse(&answer.headers, answer.at) {
         Some(asked) if first => asked,
         Some(asked) => asked.max(SHORTEST_POLL_INTERVAL),
@@ -323,7 +323,7 @@ fn after_failed_poll(error: DpsError, failures: u32) -> Result<Duration, DpsErro
     );
     if !may_pass || failures > POLL_FAILURES {
         return match error {
-            // The operation has been forgotten; the next attempt registers anew.
+            // DPS has forgotten the operation; the next attempt registers again.
             DpsError::NotFound(detail) => Err(DpsError::Conflict(detail)),
             other => Err(other),
         };

@@ -138,7 +138,7 @@ async fn a_device_registers_and_is_found_again() {
 }
 
 #[tokio::test]
-async fn an_unknown_registration_scope_and_a_wrong_key_are_told_apart() {
+async fn an_unknown_registration_scope_and_a_wrong_key_are_distinguished() {
     let dps = simulator().await;
     assert!(matches!(Device::default().lookup(&dps).await, Err(DpsError::NotFound(_))));
     let elsewhere = Device { scope: "0neOTHER", ..Device::default() };
@@ -207,7 +207,7 @@ async fn a_clock_that_is_off_costs_one_refusal_for_all_calls_to_an_instance() {
     // Refused although the token was made for DPS's time: then it is not the clock.
     dps.control().inject(date(1)).unwrap();
     assert!(matches!(device.register(&dps).await, Err(DpsError::Unauthorized(_))));
-    // Set right by somebody: the next refusal shows it.
+    // The clock has been set right: the next refusal shows it.
     dps.control().inject(date(0)).unwrap();
     assert_eq!(device.register(&dps).await, Err(DpsError::ClockOff));
     assert!(device.register(&dps).await.is_ok());
@@ -314,10 +314,10 @@ async fn a_certificate_that_has_expired_or_is_for_another_host_ends_the_call() {
     assert_eq!(register("elsewhere.example", 2999).await, (refused, 0));
 }
 
-/// Its clock runs ahead whenever everybody waits.
+/// The paused clock runs ahead whenever all tasks wait.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_never_answers_the_handshake_is_given_up_after_the_time_for_connecting() {
-    // Nobody accepts what the system has connected.
+    // The system connects; the listener accepts nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     silent.set_nonblocking(true).unwrap();
     let address = silent.local_addr().unwrap().to_string();

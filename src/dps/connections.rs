@@ -18,7 +18,7 @@ pub struct Connection {
     pub clock: Arc<ClockOffset>,
 }
 
-/// One pool for each way in which TLS is set up.
+/// The pools of the process.
 #[derive(Debug)]
 pub struct Connections {
     proxy: Option<String>,

@@ -72,7 +72,7 @@ impl Invalid {
             Self::NoHub => "the device is said to be assigned, but no hub or device id is named",
             Self::HubHostname => "the assigned hub is not a plain host name",
             Self::HubSuffix => "the assigned hub is not under an allowed suffix (--allowed-hub-suffixes)",
-            Self::RegistrationId => "the answer speaks of another registration id",
+            Self::RegistrationId => "the answer names another registration id",
             Self::DeviceId => "the answer names another device id",
             Self::PayloadTooLarge => "the returned payload is larger than 32 KiB",
             Self::RegistrationStatus => "the registration's status is none that DPS uses",
@@ -134,8 +134,8 @@ impl DpsError {
 }
 
 /// Makes a text from the other side safe to show: printable ASCII, short, without anything that
-/// looks like a key or a signature.
-pub fn clean(text: &str) -> String {
+/// could be a key or a signature.
+pub(super) fn clean(text: &str) -> String {
     let mut shown = String::new();
     let mut run = String::new();
     let flush = |run: &mut String, shown: &mut String| {

@@ -1,4 +1,4 @@
-//! Which hosts may be called. Whoever may write an integration chooses the host, so without this
+//! Which hosts may be called. A user who may write an integration chooses the host; without this
 //! list they could have device tokens sent to a server of their own.
 
 use std::fmt;
@@ -61,7 +61,7 @@ impl AllowedHosts {
             .map(Self)
     }
 
-    /// Normalises `hostname` (lower case, no trailing dot, port 443 unless named) and looks it up.
+    /// Normalises `hostname` (lower case, no trailing dot, port 443 unless named) and checks it.
     /// `*.` stands for exactly one label. IP addresses are allowed only when listed literally.
     ///
     /// # Errors

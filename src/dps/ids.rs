@@ -33,7 +33,7 @@ pub enum InvalidId {
 pub struct RegistrationId(Box<str>);
 
 impl RegistrationId {
-    pub const MAX: usize = 128;
+    const MAX: usize = 128;
 
     /// # Errors
     /// `InvalidId::RegistrationId` unless it matches `^[a-z0-9]([a-z0-9._:-]{0,126}[a-z0-9])?$`.
@@ -90,7 +90,7 @@ impl HubHostname {
         if allowed { Ok(Self(host.into())) } else { Err(InvalidId::HubSuffix) }
     }
 
-    /// True for a text that could be a hub's name, whatever its suffix: nothing in it can break out
+    /// True for a text that could be a hub's name under any suffix: nothing in it can break out
     /// of a connection string.
     pub fn is_plain(text: &str) -> bool {
         is_host_name(text)

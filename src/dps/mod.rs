@@ -10,7 +10,7 @@ pub mod ids;
 pub mod observe;
 mod retry_after;
 pub mod tls;
-pub mod wire;
+mod wire;
 
 #[cfg(test)]
 mod client_tests;

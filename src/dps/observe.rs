@@ -1,36 +1,36 @@
-//! Who watches the calls: told of each request to DPS once it has ended.
+//! What is reported of each request to DPS once it has ended.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use http::Method;
 
-use super::answer::Answer;
+use super::answer::HttpAnswer;
 use super::error::DpsError;
 
-/// What `operation` may be.
+/// Values of `operation` in a report.
 pub const OPERATIONS: [&str; 3] = ["register", "poll", "lookup"];
-/// What `outcome` may be.
+/// Values of `outcome` in a report.
 pub const OUTCOMES: [&str; 8] =
     ["success", "refused", "not_found", "conflict", "throttled", "unavailable", "rejected", "invalid"];
 
-/// Told of each request.
+/// Receives a report on each request.
 pub trait Observer: Debug + Send + Sync {
     /// `operation` is one of `OPERATIONS`, `outcome` one of `OUTCOMES`.
-    fn request(&self, operation: &'static str, outcome: &'static str, took: Duration);
+    fn request_ended(&self, operation: &'static str, outcome: &'static str, took: Duration);
 }
 
-/// Nobody watches.
+/// Ignores all reports.
 #[cfg(test)]
 #[derive(Debug)]
 pub struct Unobserved;
 
 #[cfg(test)]
 impl Observer for Unobserved {
-    fn request(&self, _: &'static str, _: &'static str, _: Duration) {}
+    fn request_ended(&self, _: &'static str, _: &'static str, _: Duration) {}
 }
 
-/// DPS's three calls have a method each.
+/// The operation of a request: each of DPS's three calls has an HTTP method of its own.
 pub(super) fn operation(method: &Method) -> &'static str {
     match *method {
         Method::PUT => "register",
@@ -39,8 +39,8 @@ pub(super) fn operation(method: &Method) -> &'static str {
     }
 }
 
-/// What came of a request, as a word of a closed set.
-pub(super) fn outcome(result: &Result<Answer, DpsError>) -> &'static str {
+/// The outcome of a request.
+pub(super) fn outcome(result: &Result<HttpAnswer, DpsError>) -> &'static str {
     match result.as_ref().map(|answer| answer.status.as_u16()) {
         Ok(200..=299) => "success",
         Ok(401 | 403) => "refused",
@@ -55,14 +55,16 @@ pub(super) fn outcome(result: &Result<Answer, DpsError>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
+
     use http::{HeaderMap, StatusCode};
     use jiff::Timestamp;
-    use std::collections::BTreeSet;
+
+    use super::*;
 
     #[test]
     fn every_answer_has_one_of_the_words() {
-        let answer = |status| Answer {
+        let answer = |status| HttpAnswer {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: Vec::new(),

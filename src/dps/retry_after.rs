@@ -7,11 +7,11 @@ use http::header::RETRY_AFTER;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-/// Nobody may make us wait longer than this by a header.
+/// The longest wait that a header can ask for.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// What the header asks for, at most an hour; `None` when it is absent or makes no sense.
-pub fn parse(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(super) fn parse(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(text.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST));
@@ -21,14 +21,15 @@ pub fn parse(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// An HTTP date (RFC 9110: `Sun, 06 Nov 1994 08:49:37 GMT`).
-pub fn date(text: &str) -> Option<Timestamp> {
+pub(super) fn date(text: &str) -> Option<Timestamp> {
     rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use http::HeaderValue;
+
+    use super::*;
 
     fn asked(text: &str) -> Option<Duration> {
         let mut headers = HeaderMap::new();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// What tells two TLS configurations apart.
+/// The settings in which two TLS configurations can differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TlsSettings {
     /// PEM, trusted beside the public roots.

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Generally available, used by Microsoft's C client and by IoT Edge.
-pub const API_VERSION: &str = "2021-06-01";
+pub(super) const API_VERSION: &str = "2021-06-01";
 
 /// Body of register and of the registration status lookup.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DeviceRegistration<'a> {
+pub(super) struct DeviceRegistration<'a> {
     pub registration_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<&'a Map<String, Value>>,
@@ -19,7 +19,7 @@ pub struct DeviceRegistration<'a> {
 /// Answer to register and to polls.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Operation {
+pub(super) struct Operation {
     pub operation_id: Option<String>,
     pub status: Option<String>,
     pub registration_state: Option<RegistrationState>,
@@ -28,7 +28,7 @@ pub struct Operation {
 /// Where a registration stands; the bare answer to a lookup.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RegistrationState {
+pub(super) struct RegistrationState {
     pub registration_id: Option<String>,
     pub created_date_time_utc: Option<String>,
     pub last_updated_date_time_utc: Option<String>,
@@ -46,14 +46,14 @@ pub struct RegistrationState {
 /// Which enrollment group admitted the device.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SymmetricKeyResult {
+pub(super) struct SymmetricKeyResult {
     pub enrollment_group_id: Option<String>,
 }
 
 /// Body of an answer that is not success.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ErrorBody {
+pub(super) struct ErrorBody {
     pub error_code: Option<i32>,
     pub tracking_id: Option<String>,
     pub message: Option<String>,

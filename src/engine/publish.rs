@@ -126,7 +126,7 @@ fn note(regarding: &ObjectReference, event: EventNote, now: Now) -> Note {
 pub(super) struct CountCalls(pub Arc<Telemetry>);
 
 impl Observer for CountCalls {
-    fn request(&self, operation: &'static str, outcome: &'static str, took: Duration) {
+    fn request_ended(&self, operation: &'static str, outcome: &'static str, took: Duration) {
         self.0.metrics.dps_request(operation, outcome, took);
     }
 }

@@ -1,5 +1,5 @@
 //! How a device proves to DPS who it is. What a kind of credential can do is decided in this folder;
-//! everything else handles credentials without looking into them.
+//! everything else passes credentials on as they are.
 
 mod sas;
 pub mod symmetric_key;
@@ -36,7 +36,7 @@ impl CredentialKind {
     }
 }
 
-/// Tells credentials apart without revealing them; shown as 16 hex digits.
+/// Identifies a credential without revealing it; shown as 16 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CredentialId {
     kind: CredentialKind,
@@ -44,7 +44,7 @@ pub struct CredentialId {
 }
 
 impl CredentialId {
-    /// From the first 8 bytes of a digest.
+    /// Takes the first 8 bytes of a digest.
     fn new(kind: CredentialKind, digest: &[u8]) -> Self {
         let fingerprint = digest.first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first));
         Self { kind, fingerprint }
@@ -70,7 +70,7 @@ impl fmt::Display for CredentialId {
 /// What one device proves its identity with, to DPS and to its hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceCredential {
-    /// Of the secret that vouches for it: for a derived key, the enrollment group's key.
+    /// Id of the secret that vouches for the device: for a derived key, the enrollment group's key.
     pub issuer: CredentialId,
     pub proof: Proof,
 }

@@ -6,11 +6,11 @@ use super::symmetric_key::DeviceKey;
 use crate::dps::ids::{IdScope, RegistrationId, escape};
 
 /// How long a token is valid, in seconds: enough for an operation of five minutes and some skew.
-pub const LIFETIME: i64 = 15 * 60;
+pub(super) const LIFETIME: i64 = 15 * 60;
 
 /// `SharedAccessSignature sr=…&sig=…&se=…&skn=registration`, with `%2F` in `sr` (the form that all
 /// official clients' servers agree on) and `se` in Unix seconds.
-pub fn token(scope: &IdScope, id: &RegistrationId, key: &DeviceKey, expiry: i64) -> Zeroizing<String> {
+pub(super) fn token(scope: &IdScope, id: &RegistrationId, key: &DeviceKey, expiry: i64) -> Zeroizing<String> {
     let resource = format!("{}%2Fregistrations%2F{}", escape(scope.as_str()), escape(id.as_str()));
     let signature = key.sign(format!("{resource}\n{expiry}").as_bytes());
     Zeroizing::new(format!(

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_tells_keys_apart() {
+    fn different_keys_have_different_ids() {
         let key = GroupKey::parse(PUBLISHED_KEY.as_bytes()).unwrap();
         let other = GroupKey::parse(STANDARD.encode([1; 32]).as_bytes()).unwrap();
         assert_ne!(key.id(), other.id());
