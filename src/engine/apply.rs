@@ -39,7 +39,7 @@ impl Engine {
     /// A change of one device that claims a registration id may give the id to another.
     pub(super) fn wake_claimants(&mut self, id: DeviceId) {
         let Some(record) = self.fleet.get(id) else { return };
-        let claimants = self.fleet.holders(record.registration_id());
+        let claimants = self.fleet.claimants(record.registration_id());
         claimants.filter(|other| *other != id).for_each(|other| self.ready.wake(other));
     }
 

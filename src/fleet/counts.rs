@@ -8,7 +8,7 @@ use super::intern::Sym;
 use super::record::{Record, Wanted};
 use crate::api::integration::{DeviceCounts, FailureCount, HubCount};
 
-/// So many hubs are named; the others are added up.
+/// Hubs that are named; further ones are added up.
 const HUBS_SHOWN: usize = 50;
 
 /// An integration's share of the fleet.
@@ -53,7 +53,7 @@ pub fn count<'a>(fleet: &Fleet, wanted: impl Fn(Sym) -> Option<Wanted<'a>>) -> H
     for (_, record) in fleet.iter() {
         let tally = tallies.entry(record.integration).or_default();
         if let Some(wanted) = wanted(record.integration) {
-            tally.plan(record, wanted);
+            tally.add_planned(record, wanted);
         }
         let Tally { devices, hubs, failures, .. } = tally;
         devices.total += 1;
@@ -77,8 +77,8 @@ pub fn count<'a>(fleet: &Fleet, wanted: impl Fn(Sym) -> Option<Wanted<'a>>) -> H
 }
 
 impl Tally {
-    /// What rotation and checks mean for one device.
-    fn plan(&mut self, record: &Record, wanted: Wanted<'_>) {
+    /// Adds what rotation and checks mean for one device.
+    fn add_planned(&mut self, record: &Record, wanted: Wanted<'_>) {
         let schedule = record.schedule.or(wanted.inherited.schedule);
         if record.credential.is_some() {
             self.rotation.total += 1;

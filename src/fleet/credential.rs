@@ -11,7 +11,7 @@ pub fn read(status: &CredentialStatus) -> Option<CredentialId> {
     CredentialId::parse(kind, &status.fingerprint)
 }
 
-/// What a status says of a credential.
+/// The form that a credential has in a status.
 pub fn show(id: CredentialId) -> CredentialStatus {
     let kind = match id.kind() {
         CredentialKind::GroupKey => CredentialType::SymmetricKey,

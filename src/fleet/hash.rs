@@ -1,4 +1,4 @@
-//! Hashes that tell whether something settled still holds. They cover settings, never rendered
+//! Hashes that show whether something settled still holds. They cover settings, never rendered
 //! bytes, so that an upgrade that would render differently touches nothing.
 
 use sha2::{Digest, Sha256};
@@ -22,11 +22,11 @@ impl Hash {
         Self(u64::from_be_bytes(first))
     }
 
-    pub fn bytes(self) -> [u8; 8] {
+    fn bytes(self) -> [u8; 8] {
         self.0.to_be_bytes()
     }
 
-    pub fn number(self) -> u64 {
+    pub(super) fn number(self) -> u64 {
         self.0
     }
 
@@ -113,8 +113,9 @@ pub fn payload(payload: &serde_json::Map<String, serde_json::Value>) -> Hash {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
 
     #[test]
     fn a_hash_survives_a_round_trip_and_other_versions_are_not_read() {

@@ -30,7 +30,7 @@ pub struct Schedule {
     pub drift: Option<u32>,
 }
 
-/// The part of a schedule that somebody has set.
+/// The part of a schedule that a device, or an integration for its devices, has set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnSchedule {
     policy: Option<Policy>,
@@ -53,7 +53,7 @@ impl OwnSchedule {
         Self { policy: reprovision.map(policy), drift: drift.and_then(|check| check.interval).map(seconds) }
     }
 
-    /// With what is inherited, and the operator's own where nobody says anything.
+    /// Completes it with what is inherited, and with what is built in where neither is set.
     pub fn or(self, inherited: Self) -> Schedule {
         let drift = self.drift.or(inherited.drift).unwrap_or(DRIFT_INTERVAL);
         Schedule {
@@ -73,7 +73,7 @@ impl Mask {
     const GATEWAY: u8 = 4;
     /// Labels and annotations stay in the integration's namespace.
     const FOREIGN: u8 = 8;
-    /// The device's own formats speak of the DPS endpoint.
+    /// The device's own formats contain the DPS endpoint.
     const NAMES_ENDPOINT: u8 = 16;
     const COUNT: usize = 32;
 
@@ -179,7 +179,7 @@ mod tests {
         Inherited::new(Some(&serde_json::from_value(defaults).unwrap()), "dps.example", None)
     }
 
-    /// Whether the two defaults look different to a device.
+    /// Whether a device inherits different settings from the two defaults.
     fn differs(spec: Value, one: Value, other: Value) -> bool {
         let mask = Mask::of(&device(spec));
         inherited(one).secret(mask) != inherited(other).secret(mask)

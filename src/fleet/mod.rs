@@ -6,7 +6,7 @@ pub mod credential;
 pub mod hash;
 pub mod inherit;
 pub mod intern;
-pub mod plain;
+mod plain;
 pub mod record;
 pub mod revive;
 pub mod uid;
@@ -23,13 +23,14 @@ use crate::api::device::ProvisionedDevice;
 /// A device's place in the slab; reused after the device is gone.
 pub type DeviceId = u32;
 
-/// Labelled Secrets that no device names are remembered up to this number (16 bytes each); beyond
-/// it every new device looks for its Secret before it registers.
+/// Labelled Secrets that no device names are remembered up to this number (16 bytes each). Beyond it
+/// what the watch shows does not count as complete, and a new device reads its Secret before it
+/// registers.
 const UNCLAIMED_MAX: usize = 100_000;
 
-/// What an event about a device amounts to.
+/// What an event changes about a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum DeviceChange {
     New,
     /// Same name, another object.
     Replaced,
@@ -60,7 +61,7 @@ pub struct Fleet {
     hasher: RandomState,
     /// Hash of namespace and name of a labelled Secret that no device names -> resourceVersion.
     unclaimed: HashMap<u64, u64>,
-    unclaimed_overflow: bool,
+    secret_watch_incomplete: bool,
     /// Names seen in the lists of Secrets that are being read, by the namespace that the list is
     /// limited to.
     listed_secrets: HashMap<Option<Sym>, HashSet<u64>>,
@@ -96,25 +97,25 @@ impl Fleet {
             .copied()
     }
 
-    /// Takes in a device as a watch shows it (`epoch`: in which list), or as our own reading or
-    /// writing does: that says nothing about whether a list would still show it.
-    pub fn upsert(&mut self, device: &ProvisionedDevice, epoch: Option<u32>) -> (DeviceId, Change) {
-        let mut record = Record::from_device(device, &mut self.names, epoch.unwrap_or(0));
+    /// Takes in a device as a watch shows it (`list`: the number of its latest list), or as our own
+    /// reading or writing does: that does not show whether a list would still contain it.
+    pub fn upsert(&mut self, device: &ProvisionedDevice, list: Option<u32>) -> (DeviceId, DeviceChange) {
+        let mut record = Record::from_device(device, &mut self.names, list.unwrap_or(0));
         let Some(id) = self.find_sym(record.namespace, &record.name) else {
             record.secret_seen = self.claim(&record);
-            return (self.insert(record), Change::New);
+            return (self.insert(record), DeviceChange::New);
         };
-        let Some(old) = self.get_mut(id) else { return (id, Change::Known) };
+        let Some(old) = self.get_mut(id) else { return (id, DeviceChange::Known) };
         if old.uid == record.uid && record.resource_version <= old.resource_version {
-            old.epoch = epoch.unwrap_or(old.epoch);
-            return (id, Change::Known);
+            old.list = list.unwrap_or(old.list);
+            return (id, DeviceChange::Known);
         }
         if record.resource_version < old.resource_version {
             // An older object of the same name, from a server that is behind.
-            return (id, Change::Known);
+            return (id, DeviceChange::Known);
         }
-        let change = if old.uid == record.uid { Change::Changed } else { Change::Replaced };
-        record.epoch = epoch.unwrap_or(old.epoch);
+        let change = if old.uid == record.uid { DeviceChange::Changed } else { DeviceChange::Replaced };
+        record.list = list.unwrap_or(old.list);
         record.secret_seen = old.secret_seen;
         if old.secret_name() != record.secret_name() {
             record.secret_seen = self.claim(&record);
@@ -146,7 +147,7 @@ impl Fleet {
         id
     }
 
-    /// Forgets a device. Its Secret, if the watch showed one, is remembered as nobody's.
+    /// Forgets a device. Its Secret, if the watch showed one, is remembered as one that no device names.
     pub fn remove(&mut self, id: DeviceId) -> Option<Record> {
         let record = self.get(id)?;
         let hash = self.name_hash(record.namespace, &record.name);
@@ -167,16 +168,16 @@ impl Fleet {
         self.iter().filter(|(_, record)| record.integration == integration).map(|(id, _)| id).collect()
     }
 
-    /// All devices with this registration id, in whatever id scope.
-    pub fn holders<'a>(&'a self, registration_id: &'a str) -> impl Iterator<Item = DeviceId> + 'a {
+    /// All devices that claim this registration id, in any id scope.
+    pub fn claimants<'a>(&'a self, registration_id: &'a str) -> impl Iterator<Item = DeviceId> + 'a {
         self.by_registration
             .iter_hash(self.hasher.hash_one(registration_id))
             .copied()
             .filter(move |id| self.get(*id).is_some_and(|record| record.registration_id() == registration_id))
     }
 
-    /// Devices whose Secret has this name. Whatever the Secret itself says about that: annotations
-    /// can be edited.
+    /// Devices whose Secret has this name. The annotations of the Secret do not count: users can edit
+    /// them.
     pub fn devices_of_secret(&self, namespace: &str, name: &str) -> Vec<DeviceId> {
         let Some(sym) = self.names.get(namespace) else { return Vec::new() };
         let named = self.by_secret.iter_hash(self.name_hash(sym, name)).copied();
@@ -258,23 +259,24 @@ impl Fleet {
         }
     }
 
-    /// True when there are so many foreign labelled Secrets that a device's own may have been lost
-    /// among them.
-    pub fn must_look_for_secrets(&self) -> bool {
-        self.unclaimed_overflow
+    /// False when the watch may not have shown a device's Secret, or when there are so many foreign
+    /// labelled Secrets that not all could be remembered.
+    pub fn is_secret_watch_complete(&self) -> bool {
+        !self.secret_watch_incomplete
     }
 
     /// The watch does not show all labelled Secrets.
-    pub fn distrust_secret_watch(&mut self) {
-        self.unclaimed_overflow = true;
+    pub fn mark_secret_watch_incomplete(&mut self) {
+        self.secret_watch_incomplete = true;
     }
 
-    /// Devices not seen since re-list `epoch` began, in `namespace` if the watch is limited to one.
-    pub fn unseen(&self, epoch: u32, namespace: Option<&str>) -> Vec<DeviceId> {
+    /// Devices that neither list number `list` nor its watch has shown, in `namespace` if the watch is
+    /// limited to one.
+    pub fn unseen(&self, list: u32, namespace: Option<&str>) -> Vec<DeviceId> {
         let wanted = namespace.map(|namespace| self.names.get(namespace));
         self.iter()
             .filter(|(_, record)| {
-                wanted.is_none_or(|only| only == Some(record.namespace)) && record.epoch < epoch
+                wanted.is_none_or(|only| only == Some(record.namespace)) && record.list < list
             })
             .map(|(id, _)| id)
             .collect()
@@ -290,7 +292,7 @@ impl Fleet {
         if self.unclaimed.len() < UNCLAIMED_MAX || self.unclaimed.contains_key(&hash) {
             self.unclaimed.insert(hash, version);
         } else {
-            self.unclaimed_overflow = true;
+            self.secret_watch_incomplete = true;
         }
     }
 
@@ -327,13 +329,6 @@ impl Fleet {
             }
         }
     }
-}
-
-/// Who may use a registration id that several devices claim: the one already registered, then the
-/// oldest, then by uid.
-pub fn precedes(a: &Record, b: &Record) -> bool {
-    let key = |record: &Record| (!record.registered, record.created, record.uid);
-    key(a) < key(b)
 }
 
 #[cfg(test)]

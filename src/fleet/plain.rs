@@ -14,7 +14,7 @@ pub(super) const SETTLED: [(ConditionType, Reason); 3] = [
 
 /// Since when the conditions of a device are as they are, in seconds since 1970, if that and the
 /// record are all there is to know of it.
-pub fn plain_since(device: &ProvisionedDevice) -> Option<u32> {
+pub(super) fn plain_since(device: &ProvisionedDevice) -> Option<u32> {
     let status = device.status.as_ref()?;
     (has_plain_spec(device) && has_plain_status(device, status)).then_some(())?;
     let mut since = None;

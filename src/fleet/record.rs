@@ -38,22 +38,23 @@ pub struct Record {
     pub created: i64,
     /// `namespace/name` of the integration.
     pub integration: Sym,
-    /// Only when it is not the name.
+    /// `None` when it is the name.
     registration_id: Option<Box<str>>,
-    /// Only when it is not `<name>-hub`.
+    /// `None` when it is `<name>-hub`.
     secret_name: Option<Box<str>>,
-    /// Of the device's own payload.
+    /// Hash of the device's own payload.
     pub payload: Option<Hash>,
     /// Which inherited settings do not reach it.
     pub mask: Mask,
     pub schedule: OwnSchedule,
-    /// Of its own settings and its assignment: with what it inherits, what its Secret is rendered from.
+    /// Hash of its own settings and its assignment. Its Secret is rendered from these and from what it
+    /// inherits.
     pub base: Hash,
-    /// Of the registration record as the status shows it.
+    /// Hash of the registration record as the status shows it.
     pub looked_up: Hash,
     /// The credential that it was registered with.
     pub credential: Option<CredentialId>,
-    /// Of the integration's token that it has served.
+    /// Hash of the integration's token that it has served.
     pub token: Option<Hash>,
     /// An annotation asks for something that the status has not answered.
     pub asks: bool,
@@ -67,17 +68,17 @@ pub struct Record {
     pub stalled: bool,
     pub suspended: bool,
     pub deleting: bool,
-    /// Present when the status speaks of this generation and is Ready=True/Provisioned.
+    /// Present when the status describes this generation and is Ready=True/Provisioned.
     pub settled: Option<Settled>,
-    /// Has an assignment in status.
+    /// True if the status holds an assignment.
     pub registered: bool,
     /// resourceVersion of the generated Secret as the watch last showed it; 0 while it shows none.
     pub secret_seen: u64,
-    /// The re-list in which the device was seen last.
-    pub epoch: u32,
+    /// Number of the latest list when a watch last showed the device.
+    pub list: u32,
 }
 
-/// What a settled device needs, as far as the index can tell.
+/// What a settled device needs, as far as the index knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     Nothing,
@@ -125,15 +126,22 @@ impl Record {
         }
     }
 
+    /// True if this device, and not the other one, may use a registration id that both claim: the one
+    /// already registered, else the older one, else the one with the lower uid.
+    pub fn has_better_claim_than(&self, other: &Self) -> bool {
+        let key = |record: &Self| (!record.registered, record.created, record.uid);
+        key(self) < key(other)
+    }
+
     pub fn registration_id(&self) -> &str {
         self.registration_id.as_deref().unwrap_or(&self.name)
     }
 
-    pub fn names_its_secret(&self) -> bool {
+    pub(super) fn names_its_secret(&self) -> bool {
         self.secret_name.is_some()
     }
 
-    pub fn is_secret_name(&self, name: &str) -> bool {
+    pub(super) fn is_secret_name(&self, name: &str) -> bool {
         match &self.secret_name {
             Some(own) => &**own == name,
             None => name.strip_suffix("-hub") == Some(&*self.name),
@@ -144,8 +152,8 @@ impl Record {
         names::generated_secret(self.secret_name.as_deref(), &self.name)
     }
 
-    /// Reads an object.
-    pub fn from_device(device: &ProvisionedDevice, names: &mut Interner, epoch: u32) -> Self {
+    /// The record of an object that list number `list` or its watch has shown.
+    pub(super) fn from_device(device: &ProvisionedDevice, names: &mut Interner, list: u32) -> Self {
         let name = device.metadata.name.as_deref().unwrap_or_default();
         let namespace = device.metadata.namespace.as_deref().unwrap_or_default();
         let own_secret = device.spec.secret.as_ref().and_then(|secret| secret.name.as_deref());
@@ -185,7 +193,7 @@ impl Record {
             deleting: device.metadata.deletion_timestamp.is_some(),
             settled: settled(device),
             secret_seen: 0,
-            epoch,
+            list,
         }
     }
 }

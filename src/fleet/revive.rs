@@ -17,8 +17,8 @@ use crate::api::device::{
 use crate::api::shared::SecretSettings;
 
 /// The object, as far as it is needed to register the device again and to replace its status. What
-/// DPS will say anew is left out: a status may be written from it only after a registration.
-/// `None` when the record does not tell enough.
+/// the next registration reports is left out: a status may be written from it only after that.
+/// `None` when the record does not hold enough.
 pub fn revive(
     record: &Record,
     names: &Interner,
@@ -76,7 +76,7 @@ pub fn revive(
             rendered_hash: settled.rendered.map(Hash::shown),
         }),
         last_handled_integration_token: served,
-        // What a registration says anew, and what a plain device does not have (`plain`).
+        // What the next registration reports, and what a plain device does not have (`plain`).
         enrollment_group_id: None,
         assignment: None,
         binding: None,

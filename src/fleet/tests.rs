@@ -1,10 +1,10 @@
 use serde_json::{Value, json};
 
 use super::counts::count;
-use super::{Change, Fleet, SecretSeen, precedes};
+use super::{DeviceChange, Fleet, SecretSeen};
 use crate::api::device::ProvisionedDevice;
 
-const NOBODY: [u32; 0] = [];
+const NONE: [u32; 0] = [];
 
 fn device(name: &str, uid: u8, version: u64, extra: &Value) -> ProvisionedDevice {
     let mut object = json!({
@@ -42,11 +42,11 @@ fn status(ready: &str, reason: &str, hub: Option<&str>, progress: Option<&str>) 
 fn events_are_new_changed_known_or_about_another_object() {
     let mut fleet = Fleet::default();
     let mut change = |uid, version| fleet.upsert(&device("a", uid, version, &json!({})), Some(1)).1;
-    assert_eq!(change(1, 5), Change::New);
-    assert_eq!(change(1, 5), Change::Known);
-    assert_eq!(change(1, 4), Change::Known);
-    assert_eq!(change(1, 6), Change::Changed);
-    assert_eq!(change(2, 7), Change::Replaced);
+    assert_eq!(change(1, 5), DeviceChange::New);
+    assert_eq!(change(1, 5), DeviceChange::Known);
+    assert_eq!(change(1, 4), DeviceChange::Known);
+    assert_eq!(change(1, 6), DeviceChange::Changed);
+    assert_eq!(change(2, 7), DeviceChange::Replaced);
     assert_eq!(fleet.len(), 1);
 }
 
@@ -72,17 +72,17 @@ fn devices_that_a_list_no_longer_shows_are_found() {
     assert_eq!(fleet.unseen(2, None), [b]);
     assert_eq!(fleet.unseen(2, Some("other")), Vec::<u32>::new());
     fleet.upsert(&device("b", 2, 1, &json!({})), Some(2));
-    assert_eq!((fleet.unseen(2, Some("fleet")), fleet.get(a).map(|r| r.epoch)), (Vec::new(), Some(2)));
+    assert_eq!((fleet.unseen(2, Some("fleet")), fleet.get(a).map(|r| r.list)), (Vec::new(), Some(2)));
 }
 
 #[test]
-fn the_secret_watch_tells_news_once_and_ignores_what_is_older() {
+fn the_secret_watch_reports_news_once_and_ignores_what_is_older() {
     let mut fleet = Fleet::default();
     let a = add(&mut fleet, "a", 1);
     assert_eq!(fleet.secret_seen("fleet", "a-hub", 5), [a]);
-    assert_eq!(fleet.secret_seen("fleet", "a-hub", 5), NOBODY);
+    assert_eq!(fleet.secret_seen("fleet", "a-hub", 5), NONE);
     assert_eq!(fleet.secret(a), SecretSeen::Version(5));
-    assert_eq!(fleet.secret_gone("fleet", "a-hub", 4), NOBODY);
+    assert_eq!(fleet.secret_gone("fleet", "a-hub", 4), NONE);
     assert_eq!(fleet.secret_gone("fleet", "a-hub", 6), [a]);
     assert_eq!(fleet.secret(a), SecretSeen::No);
 }
@@ -98,12 +98,12 @@ fn a_secret_belongs_to_the_devices_that_name_it() {
     let mut both = fleet.secret_seen("fleet", "other", 6);
     both.sort_unstable();
     assert_eq!(both, [b, c]);
-    assert_eq!(fleet.secret_seen("fleet", "b-hub", 7), NOBODY);
-    assert_eq!(fleet.secret_seen("elsewhere", "a-hub", 8), NOBODY);
+    assert_eq!(fleet.secret_seen("fleet", "b-hub", 7), NONE);
+    assert_eq!(fleet.secret_seen("elsewhere", "a-hub", 8), NONE);
     fleet.remove(b);
     assert_eq!(fleet.devices_of_secret("fleet", "other"), [c]);
     fleet.upsert(&device("c", 3, 2, &json!({})), Some(1));
-    assert_eq!(fleet.devices_of_secret("fleet", "other"), NOBODY);
+    assert_eq!(fleet.devices_of_secret("fleet", "other"), NONE);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn what_we_read_or_write_ourselves_does_not_count_as_listed() {
 #[test]
 fn a_secret_that_was_there_before_its_device_is_found_by_it() {
     let mut fleet = Fleet::default();
-    assert_eq!(fleet.secret_seen("fleet", "a-hub", 5), NOBODY);
+    assert_eq!(fleet.secret_seen("fleet", "a-hub", 5), NONE);
     let a = add(&mut fleet, "a", 1);
     assert_eq!(fleet.secret(a), SecretSeen::Version(5));
     // Retained after the device is gone, and found by the next of its name.
@@ -147,27 +147,27 @@ fn forged_secrets_cost_bounded_memory() {
         fleet.secret_seen("fleet", &format!("forged-{number}"), 1);
     }
     assert_eq!(fleet.unclaimed.len(), super::UNCLAIMED_MAX);
-    assert!(fleet.must_look_for_secrets());
+    assert!(!fleet.is_secret_watch_complete());
 }
 
 #[test]
-fn holders_of_a_registration_id_are_found_and_ordered() {
+fn claimants_of_a_registration_id_are_found_and_ordered() {
     let mut fleet = Fleet::default();
     let a = add(&mut fleet, "shared", 1);
     let other = device("b", 2, 1, &json!({"spec": {"registrationId": "shared"}}));
     let b = fleet.upsert(&other, Some(1)).0;
-    let mut holders: Vec<_> = fleet.holders("shared").collect();
-    holders.sort_unstable();
-    assert_eq!(holders, [a, b]);
-    assert!(precedes(fleet.get(a).unwrap(), fleet.get(b).unwrap()));
+    let mut claimants: Vec<_> = fleet.claimants("shared").collect();
+    claimants.sort_unstable();
+    assert_eq!(claimants, [a, b]);
+    assert!(fleet.get(a).unwrap().has_better_claim_than(fleet.get(b).unwrap()));
     fleet.get_mut(b).unwrap().registered = true;
-    assert!(precedes(fleet.get(b).unwrap(), fleet.get(a).unwrap()));
+    assert!(fleet.get(b).unwrap().has_better_claim_than(fleet.get(a).unwrap()));
     fleet.remove(a);
-    assert!(fleet.holders("shared").eq([b]));
+    assert!(fleet.claimants("shared").eq([b]));
 }
 
 #[test]
-fn a_record_is_settled_only_if_its_status_speaks_of_what_is_asked_for_now() {
+fn a_record_is_settled_only_if_its_status_describes_what_is_asked_for_now() {
     let mut object = device("a", 1, 1, &status("True", "Provisioned", Some("h"), None));
     object.status.as_mut().unwrap().secret =
         serde_json::from_value(json!({"name": "a-hub", "resourceVersion": "5"})).unwrap();

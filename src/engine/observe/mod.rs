@@ -16,7 +16,7 @@ use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::api::version;
 use crate::clock::Now;
-use crate::fleet::Change;
+use crate::fleet::DeviceChange;
 use crate::fleet::uid::Uid;
 use crate::kube_io::watch::Observed;
 
@@ -163,9 +163,9 @@ impl Engine {
         let referred = known.and_then(|id| self.fleet.get(id)).map(|record| record.integration);
         let (id, change) = self.fleet.upsert(&device, Some(self.sync.list()));
         match change {
-            Change::Known => return,
-            Change::Replaced => self.drop_work(id, now),
-            Change::New | Change::Changed => {}
+            DeviceChange::Known => return,
+            DeviceChange::Replaced => self.drop_work(id, now),
+            DeviceChange::New | DeviceChange::Changed => {}
         }
         let settled = self.fleet.get(id).is_some_and(|record| record.settled.is_some());
         if !self.role.leads() {
@@ -187,7 +187,7 @@ impl Engine {
         self.registry.recount(now.mono);
         if let Some(record) = self.fleet.remove(id) {
             // A device that lost against it may be the rightful holder of the id now.
-            let others = self.fleet.holders(record.registration_id());
+            let others = self.fleet.claimants(record.registration_id());
             others.for_each(|other| self.ready.wake(other));
         }
     }
@@ -225,7 +225,7 @@ impl Engine {
             }
             // Without the watch the Secret of every new device is read.
             Observed::Forbidden => {
-                self.fleet.distrust_secret_watch();
+                self.fleet.mark_secret_watch_incomplete();
                 self.watch_read(WatchedKind::Secrets, watch, false, now);
                 Vec::new()
             }

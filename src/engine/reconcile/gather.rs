@@ -7,8 +7,8 @@ use crate::controller::device::decide::{Delay, IntegrationState, SecretState, Sn
 use crate::engine::Engine;
 use crate::engine::devices::DueWork;
 use crate::engine::integrations::is_of_namespace;
+use crate::fleet::DeviceId;
 use crate::fleet::record::{Need, Record};
-use crate::fleet::{self, DeviceId};
 
 impl Engine {
     /// `None` if there is no work.
@@ -22,7 +22,7 @@ impl Engine {
             secret: SecretState {
                 seen: self.fleet.secret(id),
                 read: work.secret_read,
-                watch_is_complete: !self.fleet.must_look_for_secrets(),
+                watch_is_complete: self.fleet.is_secret_watch_complete(),
                 holds_group_key: self.registry.is_group_key(namespace, record.secret_name()),
             },
             duplicate: self.is_duplicate(id),
@@ -106,9 +106,9 @@ impl Engine {
         let Some(record) = self.fleet.get(id) else { return false };
         let scope = |record: &Record| self.registry.accepted_scope(record.integration);
         let Some(own) = scope(record) else { return false };
-        self.fleet.holders(record.registration_id()).filter(|other| *other != id).any(|other| {
+        self.fleet.claimants(record.registration_id()).filter(|other| *other != id).any(|other| {
             self.fleet.get(other).is_some_and(|other| {
-                !other.deleting && scope(other) == Some(own) && fleet::precedes(other, record)
+                !other.deleting && scope(other) == Some(own) && other.has_better_claim_than(record)
             })
         })
     }

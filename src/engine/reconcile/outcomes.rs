@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::engine::devices::Freshness;
 use crate::fleet::record::Record;
 use crate::fleet::uid::Uid;
-use crate::fleet::{Change, DeviceId};
+use crate::fleet::{DeviceChange, DeviceId};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::events::reference;
 use crate::schedule::Share;
@@ -81,7 +81,8 @@ impl Engine {
             // Another object of the same name: the watch brings it, with everything around it.
             return;
         }
-        let outdated = self.fleet.upsert(&device, None).1 == Change::Known && self.active.work(id).is_some();
+        let outdated =
+            self.fleet.upsert(&device, None).1 == DeviceChange::Known && self.active.work(id).is_some();
         // What a device needs that was settled and that no user has changed, others need too.
         let settled = |record: &Record| record.settled.is_some() && !record.asks && record.secret_seen > 0;
         let fleet_wide = self.fleet.get(id).is_some_and(settled);
