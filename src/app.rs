@@ -19,9 +19,9 @@ use crate::kube_io::{client, lease};
 use crate::telemetry::{Telemetry, logging, panic, server};
 use crate::{api, clock};
 
-/// What is in flight at the end gets this long.
+/// Time that calls in flight get at the end.
 const GRACE: Duration = Duration::from_secs(8);
-/// The same where another replica takes over: it should not have to wait.
+/// Time that they get where another replica takes over, which should not have to wait.
 const HANDOVER: Duration = Duration::from_secs(1);
 
 /// A deadline that no process lives to see.
@@ -69,13 +69,13 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
         let address = server::start(address, telemetry.clone()).await?;
         info!(%address, "serving probes and metrics");
     }
-    // Whoever is alone leads without end.
+    // Without a lease there is no other replica, and this one leads without end.
     let without_end = clock::now().mono + FOREVER;
     let (lead, leads) = watch::channel(config.lease.is_none().then_some(without_end));
     let (stop, stopped) = watch::channel(false);
     let (resign, resigned) = watch::channel(false);
     let grace = if config.lease.is_some() { HANDOVER } else { GRACE };
-    let lease = config.lease.as_ref().map(|lease| lease_settings(lease, &client));
+    let lease = config.lease.as_ref().map(|lease| election_settings(lease, &client));
     let mut election = tokio::spawn(elect(client.clone(), lease, lead, resigned));
     let orders = Orders { lead: leads, stop: stopped, grace };
     let mut engine = tokio::spawn(engine::run(config, client, orders, telemetry));
@@ -97,17 +97,17 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Takes part in the election, or waits for the end: whoever is alone leads all the time.
+/// Takes part in the election; without a lease there is none, and only the end is waited for.
 async fn elect(
     client: Client,
-    lease: Option<lease::Settings>,
+    lease: Option<lease::ElectionSettings>,
     lead: watch::Sender<Option<Instant>>,
     mut end: watch::Receiver<bool>,
-) -> Result<(), lease::Lost> {
+) -> Result<(), lease::LeaseLost> {
     match lease {
         Some(settings) => lease::run(client, settings, lead, end).await,
         None => {
-            // Without anybody who could tell the end has come, too.
+            // A sender that is dropped counts as the end, too.
             let _ = end.wait_for(|end| *end).await;
             drop(lead);
             Ok(())
@@ -115,13 +115,13 @@ async fn elect(
     }
 }
 
-fn lease_settings(lease: &LeaseSettings, client: &Client) -> lease::Settings {
+fn election_settings(lease: &LeaseSettings, client: &Client) -> lease::ElectionSettings {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "dps-operator".to_owned());
     let now = clock::now().wall.as_nanosecond();
-    lease::Settings {
+    lease::ElectionSettings {
         namespace: lease.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned()),
         name: lease.name.clone(),
-        // A container that starts again in the same Pod is somebody else.
+        // A container that starts again in the same Pod is another candidate.
         identity: format!("{host}_{:x}-{now:x}", std::process::id()),
     }
 }

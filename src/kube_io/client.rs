@@ -12,8 +12,8 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::api_requests::CountRequests;
 
 /// Azure's balancer drops idle flows after 240 s without a reset; a watch ends before that.
-pub const WATCH_TIMEOUT: Duration = Duration::from_secs(200);
-/// Until the headers of an answer are there. kube 5 has no limit of its own.
+pub(super) const WATCH_TIMEOUT: Duration = Duration::from_secs(200);
+/// Time until the headers of an answer have to be there; kube 5 has no limit of its own.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// No way to an API server was found, or it cannot be used.

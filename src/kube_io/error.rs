@@ -6,7 +6,7 @@ use kube::core::Status;
 /// What an error means for the object at hand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// 409 on a write: somebody else wrote, the object is another one, or it exists already.
+    /// 409 on a write: the object has changed, is another one, or exists already.
     #[error("conflict")]
     Conflict,
     /// 404.
@@ -63,7 +63,7 @@ fn refused_right(message: &str) -> String {
     if plain && (rbac || owner) {
         message.to_owned()
     } else {
-        "a rule of the cluster forbids it; the API server's audit log tells which".to_owned()
+        "a rule of the cluster forbids it; the API server's audit log shows which".to_owned()
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Note {
     pub time: Timestamp,
 }
 
-/// Where events are handed over.
+/// Takes events and sends them in the background.
 pub struct Events {
     sender: Sender<Note>,
     dropped: u64,

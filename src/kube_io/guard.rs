@@ -47,7 +47,7 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     }
 }
 
-/// The object without `managedFields`: three quarters of its size, and nobody reads them.
+/// The object without `managedFields`: three quarters of its size, and nothing reads them.
 fn pruned(text: &str) -> serde_json::Result<String> {
     let mut object: BTreeMap<&str, &RawValue> = serde_json::from_str(text)?;
     let without = match object.get("metadata") {
@@ -101,9 +101,10 @@ impl<K: Resource> Resource for Guarded<K> {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::{ObjectList, WatchEvent};
+
     use super::*;
     use crate::api::device::ProvisionedDevice;
-    use kube::core::{ObjectList, WatchEvent};
 
     fn nested(levels: usize) -> String {
         format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels))

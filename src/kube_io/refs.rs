@@ -16,11 +16,11 @@ use super::watch::{self, Observed, WatchScope, Watched};
 use crate::api::names;
 use crate::api::references::{Reference, Referred, ReferredKind};
 
-/// So many objects are watched; further ones are polled.
+/// Objects that are watched; further ones are polled.
 const WATCHES: usize = 128;
 
-/// Running watches, by what they watch.
-pub struct Refs<M> {
+/// The watches that run, by what they watch.
+pub struct ReferenceWatches<M> {
     client: Client,
     sender: Sender<M>,
     wrap: fn(Reference, Observed<Referred>) -> M,
@@ -28,7 +28,7 @@ pub struct Refs<M> {
     running: BTreeMap<Reference, AbortHandle>,
 }
 
-impl<M: Send + 'static> Refs<M> {
+impl<M: Send + 'static> ReferenceWatches<M> {
     pub fn new(client: Client, sender: Sender<M>, wrap: fn(Reference, Observed<Referred>) -> M) -> Self {
         Self { client, sender, wrap, tasks: JoinSet::new(), running: BTreeMap::new() }
     }

@@ -27,7 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// Failures that lie further apart are not in a row: a quiet watch shows nothing when it comes up.
 const APART: Duration = Duration::from_secs(120);
 /// One failure is not worth a warning: a CRD upgrade ends every watch, and an API server that restarts
-/// answers 429 for a while. From this many on a person may have to look.
+/// answers 429 for a while. From this many on, a person may have to act.
 const WORTH_A_WARNING: u32 = 8;
 
 /// Where to watch and what.
@@ -100,8 +100,8 @@ where
     follow(scope.api::<Guarded<K>>(client), &scope, sender, wrap, readable).await;
 }
 
-/// The same for the metadata of objects alone. Not guarded: the guard would have the API server
-/// send whole objects.
+/// Watches only the metadata of objects, in the same way. Not guarded: the guard would have the API
+/// server send whole objects.
 pub async fn run_metadata<K, M>(
     client: Client,
     scope: WatchScope,
@@ -114,8 +114,12 @@ pub async fn run_metadata<K, M>(
 }
 
 /// Reads one object by its name again and again and reports what a watch would show.
-pub async fn poll<K, M>(client: Client, scope: WatchScope, sender: Sender<M>, wrap: impl Fn(Observed<K>) -> M)
-where
+pub(super) async fn poll<K, M>(
+    client: Client,
+    scope: WatchScope,
+    sender: Sender<M>,
+    wrap: impl Fn(Observed<K>) -> M,
+) where
     K: Watched,
 {
     poll_api(scope.api::<K>(client), scope.name.as_deref().unwrap_or_default(), sender, wrap).await;
@@ -213,7 +217,7 @@ async fn follow<W, K, M>(
 fn present<W, K: Resource>(event: Event<W>, open: fn(W) -> Option<K>) -> Option<Observed<K>> {
     let read = |object| {
         let mut object = open(object)?;
-        // Three quarters of an object's memory, and nobody reads them.
+        // Three quarters of an object's memory, and nothing reads them.
         object.managed_fields_mut().clear();
         Some(object)
     };
@@ -252,7 +256,7 @@ fn answered(error: &watcher::Error) -> Option<u16> {
     }
 }
 
-/// Says it at once if a person has to do something, else when it lasts; then seldom.
+/// Logs a failure at once if a person has to act, otherwise once it lasts; after that seldom.
 fn report(kind: &str, code: Option<u16>, failures: u32) {
     let seldom = failures.is_power_of_two();
     match code {

@@ -18,8 +18,7 @@ use crate::schedule::Share;
 
 /// Writes in flight. More only adds latency: the API server is saturated near this number.
 const SLOTS: usize = 16;
-
-/// Of these, so many at most for work that concerns a whole fleet: a new device never waits behind it.
+/// Slots that work of a whole fleet may hold: the others keep a new device from waiting behind it.
 const FLEET_SLOTS: usize = SLOTS / 2;
 /// Reads of single objects in flight.
 const READ_SLOTS: usize = 16;
@@ -34,7 +33,7 @@ pub struct Writer {
     share: Share,
 }
 
-/// Of a written object only the version is of interest.
+/// A written object, read only as far as its version.
 #[derive(Deserialize)]
 struct Written {
     metadata: WrittenMeta,
@@ -63,7 +62,7 @@ impl Writer {
         }
     }
 
-    /// The same for work of this kind.
+    /// A writer for work of this share.
     #[must_use]
     pub fn with_share(&self, share: Share) -> Self {
         Self { share, ..self.clone() }
@@ -89,7 +88,7 @@ impl Writer {
         let api: Api<Guarded<ProvisionedDevice>> = Api::namespaced(self.client.clone(), namespace);
         match api.get_opt(name).await.map_err(|error| ApiError::from(&error))? {
             Some(Guarded::Read(device)) => Ok(Some(device)),
-            // The watch has said so.
+            // The watch has logged it.
             Some(Guarded::Unreadable(_)) | None => Ok(None),
         }
     }
@@ -118,7 +117,7 @@ impl Writer {
     /// Secret's new version.
     ///
     /// # Errors
-    /// `Conflict` when the Secret is not the one that was looked at; `NotFound` when it is gone.
+    /// `Conflict` when the Secret has changed or is another one; `NotFound` when it is gone.
     pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &Value) -> Result<u64, ApiError> {
         let _slot = self.slot().await;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);

@@ -16,18 +16,18 @@ use crate::api::integration::DpsIntegration;
 use crate::api::names;
 use crate::api::references::Reference;
 use crate::engine::{Context, Message};
-use crate::kube_io::refs::Refs;
+use crate::kube_io::refs::ReferenceWatches;
 use crate::kube_io::watch::{self, WatchScope};
 
 /// All that run.
 pub(in crate::engine) struct Watches {
     tasks: JoinSet<&'static str>,
-    refs: Refs<Message>,
+    refs: ReferenceWatches<Message>,
 }
 
 impl Watches {
     pub fn new(client: Client, sender: Sender<Message>) -> Self {
-        Self { tasks: JoinSet::new(), refs: Refs::new(client, sender, Message::Referred) }
+        Self { tasks: JoinSet::new(), refs: ReferenceWatches::new(client, sender, Message::Referred) }
     }
 
     pub fn start_integrations(&mut self, context: &Context) {

@@ -8,45 +8,45 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a lease is good after its last renewal.
-pub const LEASE: Duration = Duration::from_secs(30);
-/// A leader that has not renewed for this long ends; nobody else may lead before `LEASE` is over.
-pub const RENEW_DEADLINE: Duration = Duration::from_secs(20);
-/// Between two renewals.
-pub const RENEW_EVERY: Duration = Duration::from_secs(5);
-/// Between two looks of a standby: a lease that is released is taken over this soon.
-pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LEASE: Duration = Duration::from_secs(30);
+/// A leader that has not renewed for this long ends; no other process may lead before `LEASE` is over.
+const RENEW_DEADLINE: Duration = Duration::from_secs(20);
+/// Time between two renewals.
+pub(super) const RENEW_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two readings by a standby: a lease that is released is taken over this soon.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a lease says, as far as it matters here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
-    /// Empty: released.
+pub(super) struct LeaseRecord {
+    /// Identity of the process that holds the lease; empty once it is released.
     pub holder: String,
-    /// Good for so long after its renewal, as its holder says.
+    /// How long the lease is good after a renewal, as its holder says.
     pub duration: Duration,
-    /// Moves with each write; never compared with a clock.
+    /// resourceVersion: changes with each write, and is never compared with a clock.
     pub version: String,
 }
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum LeaseStep {
     /// There is no lease: create it.
     Create,
     /// It is free: write our name into it, guarded by its version.
     Take,
     /// It is ours: renew it, guarded by its version.
     Renew,
-    /// It is somebody else's: look again later.
+    /// Another process holds it: read it again later.
     Wait,
-    /// It was ours, and is or may soon be somebody else's: stop at once.
+    /// It was ours, and another process holds it or soon may: stop at once.
     Lost,
 }
 
 /// One candidate's view.
 #[derive(Debug)]
-pub struct Election {
+pub(super) struct Election {
     identity: String,
-    seen: Option<Record>,
+    seen: Option<LeaseRecord>,
     /// When the present record was seen first.
     since: Instant,
     /// When the last write that made or kept us leader was begun.
@@ -68,7 +68,7 @@ impl Election {
     }
 
     /// The lease was read; `None` if there is none.
-    pub fn observe(&mut self, record: Option<Record>, now: Instant) {
+    pub fn observe(&mut self, record: Option<LeaseRecord>, now: Instant) {
         if self.seen != record {
             self.since = now;
         }
@@ -76,27 +76,27 @@ impl Election {
     }
 
     /// A write that was begun at `begun` made this record ours.
-    pub fn written(&mut self, record: Record, begun: Instant) {
+    pub fn written(&mut self, record: LeaseRecord, begun: Instant) {
         self.renewed = (record.holder == self.identity).then_some(begun);
         self.observe(Some(record), begun);
     }
 
-    pub fn decide(&self, now: Instant) -> Step {
-        let ours = |record: &Record| record.holder == self.identity;
+    pub fn decide(&self, now: Instant) -> LeaseStep {
+        let ours = |record: &LeaseRecord| record.holder == self.identity;
         match (&self.seen, self.deadline()) {
-            (_, Some(deadline)) if now >= deadline => Step::Lost,
+            (_, Some(deadline)) if now >= deadline => LeaseStep::Lost,
             (Some(record), Some(_)) => {
                 if ours(record) {
-                    Step::Renew
+                    LeaseStep::Renew
                 } else {
-                    Step::Lost
+                    LeaseStep::Lost
                 }
             }
-            (None, Some(_)) => Step::Lost,
-            (None, None) => Step::Create,
+            (None, Some(_)) => LeaseStep::Lost,
+            (None, None) => LeaseStep::Create,
             (Some(record), None) => {
                 let free = record.holder.is_empty() || ours(record) || self.since + record.duration <= now;
-                if free { Step::Take } else { Step::Wait }
+                if free { LeaseStep::Take } else { LeaseStep::Wait }
             }
         }
     }
@@ -108,8 +108,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn record(holder: &str, version: &str) -> Record {
-        Record { holder: holder.to_owned(), duration: LEASE, version: version.to_owned() }
+    fn record(holder: &str, version: &str) -> LeaseRecord {
+        LeaseRecord { holder: holder.to_owned(), duration: LEASE, version: version.to_owned() }
     }
 
     fn election(now: Instant) -> Election {
@@ -120,9 +120,9 @@ mod tests {
     fn a_lease_that_is_not_there_is_created_and_a_released_one_taken_at_once() {
         let now = Instant::now();
         let mut election = election(now);
-        assert_eq!(election.decide(now), Step::Create);
+        assert_eq!(election.decide(now), LeaseStep::Create);
         election.observe(Some(record("", "1")), now);
-        assert_eq!(election.decide(now), Step::Take);
+        assert_eq!(election.decide(now), LeaseStep::Take);
     }
 
     #[test]
@@ -130,22 +130,22 @@ mod tests {
         let start = Instant::now();
         let mut election = election(start);
         election.observe(Some(record("other", "1")), start);
-        assert_eq!(election.decide(start + LEASE - SECOND), Step::Wait);
-        // Whatever time the holder's clock shows: what counts is that it moved.
+        assert_eq!(election.decide(start + LEASE - SECOND), LeaseStep::Wait);
+        // The holder's clock does not count, only that the lease has changed.
         election.observe(Some(record("other", "2")), start + LEASE - SECOND);
-        assert_eq!(election.decide(start + LEASE), Step::Wait);
+        assert_eq!(election.decide(start + LEASE), LeaseStep::Wait);
         election.observe(Some(record("other", "2")), start + LEASE + SECOND);
-        assert_eq!(election.decide(start + 2 * LEASE - 2 * SECOND), Step::Wait);
-        assert_eq!(election.decide(start + 2 * LEASE - SECOND), Step::Take);
+        assert_eq!(election.decide(start + 2 * LEASE - 2 * SECOND), LeaseStep::Wait);
+        assert_eq!(election.decide(start + 2 * LEASE - SECOND), LeaseStep::Take);
     }
 
     #[test]
     fn a_holder_that_asks_for_longer_is_waited_for_longer() {
         let start = Instant::now();
         let mut election = election(start);
-        election.observe(Some(Record { duration: 2 * LEASE, ..record("other", "1") }), start);
-        assert_eq!(election.decide(start + LEASE), Step::Wait);
-        assert_eq!(election.decide(start + 2 * LEASE), Step::Take);
+        election.observe(Some(LeaseRecord { duration: 2 * LEASE, ..record("other", "1") }), start);
+        assert_eq!(election.decide(start + LEASE), LeaseStep::Wait);
+        assert_eq!(election.decide(start + 2 * LEASE), LeaseStep::Take);
     }
 
     #[test]
@@ -153,12 +153,12 @@ mod tests {
         let start = Instant::now();
         let mut election = election(start);
         election.written(record("me", "1"), start);
-        assert_eq!(election.decide(start + RENEW_EVERY), Step::Renew);
-        assert_eq!(election.decide(start + RENEW_DEADLINE - SECOND), Step::Renew);
-        assert_eq!(election.decide(start + RENEW_DEADLINE), Step::Lost);
+        assert_eq!(election.decide(start + RENEW_INTERVAL), LeaseStep::Renew);
+        assert_eq!(election.decide(start + RENEW_DEADLINE - SECOND), LeaseStep::Renew);
+        assert_eq!(election.decide(start + RENEW_DEADLINE), LeaseStep::Lost);
         // The time counts from the beginning of the write: its answer may have taken long.
-        election.written(record("me", "2"), start + RENEW_EVERY);
-        assert_eq!(election.deadline(), Some(start + RENEW_EVERY + RENEW_DEADLINE));
+        election.written(record("me", "2"), start + RENEW_INTERVAL);
+        assert_eq!(election.deadline(), Some(start + RENEW_INTERVAL + RENEW_DEADLINE));
     }
 
     #[test]
@@ -168,20 +168,20 @@ mod tests {
             let mut election = election(now);
             election.written(record("me", "1"), now);
             election.observe(seen, now);
-            assert_eq!(election.decide(now), Step::Lost);
+            assert_eq!(election.decide(now), LeaseStep::Lost);
         }
     }
 
     #[test]
-    fn whoever_takes_over_does_so_after_the_former_leader_has_stopped() {
+    fn a_new_leader_takes_over_after_the_former_one_has_stopped() {
         let start = Instant::now();
         let (mut old, mut new) = (election(start), Election::new("new".to_owned(), start));
         old.written(record("me", "1"), start);
         // The standby cannot have seen the renewal before it was begun.
         new.observe(Some(record("me", "1")), start);
         let tenth = Duration::from_millis(100);
-        let taken = (0..).map(|n| start + n * tenth).find(|at| new.decide(*at) == Step::Take).unwrap();
-        let stopped = (0..).map(|n| start + n * tenth).find(|at| old.decide(*at) == Step::Lost).unwrap();
+        let taken = (0..).map(|n| start + n * tenth).find(|at| new.decide(*at) == LeaseStep::Take).unwrap();
+        let stopped = (0..).map(|n| start + n * tenth).find(|at| old.decide(*at) == LeaseStep::Lost).unwrap();
         assert!(taken - stopped >= Duration::from_secs(10), "{:?}", taken - stopped);
     }
 }

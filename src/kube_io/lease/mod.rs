@@ -1,5 +1,5 @@
 //! Leader election by a Lease, observed as client-go does. One leader acts; the others watch and
-//! wait. A leader that cannot renew in time ends: whoever leads next may have begun already.
+//! wait. A leader that cannot renew in time ends: another process may lead already.
 
 mod decide;
 
@@ -13,27 +13,27 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
-use self::decide::{Election, LEASE, LOOK_EVERY, RENEW_EVERY, Record, Step};
+use self::decide::{Election, LEASE, LeaseRecord, LeaseStep, POLL_INTERVAL, RENEW_INTERVAL};
 use super::error::ApiError;
 use crate::api::names::FIELD_MANAGER;
 use crate::clock;
 
 /// A call of a standby that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Failures in a row of which a standby speaks.
+/// A standby warns after this many failures in a row.
 const WORTH_A_WARNING: u32 = 8;
 
-/// The lease was not renewed in time, or somebody else took it.
+/// The lease was not renewed in time, or another process took it.
 #[derive(Debug, thiserror::Error)]
 #[error("the lease {namespace}/{name} was lost: another replica may lead now, so this one ends")]
-pub struct Lost {
+pub struct LeaseLost {
     namespace: String,
     name: String,
 }
 
-/// Which lease, and as whom.
+/// The lease to compete for, and the identity to do it with.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ElectionSettings {
     pub namespace: String,
     pub name: String,
     /// Unique for each process, so that one that was restarted does not take itself for its predecessor.
@@ -44,13 +44,13 @@ pub struct Settings {
 /// `leads` says until when this process may act as the leader; nothing while it stands by.
 ///
 /// # Errors
-/// `Lost` when it was the leader and is not any more.
+/// `LeaseLost` when it was the leader and is not any more.
 pub async fn run(
     client: Client,
-    settings: Settings,
+    settings: ElectionSettings,
     leads: watch::Sender<Option<Instant>>,
     mut end: watch::Receiver<bool>,
-) -> Result<(), Lost> {
+) -> Result<(), LeaseLost> {
     let api: Api<Lease> = Api::namespaced(client, &settings.namespace);
     let mut candidate = Candidate {
         election: Election::new(settings.identity.clone(), clock::now().mono),
@@ -64,7 +64,7 @@ pub async fn run(
         let next = candidate.round(&leads).await?;
         let ended = tokio::select! {
             () = sleep_until(next) => false,
-            // Without anybody who could tell the end has come, too.
+            // A sender that is dropped counts as the end, too.
             _ = end.wait_for(|end| *end) => true,
         };
         if ended {
@@ -76,7 +76,7 @@ pub async fn run(
 
 struct Candidate {
     api: Api<Lease>,
-    settings: Settings,
+    settings: ElectionSettings,
     election: Election,
     /// The lease as it was last read or written.
     known: Option<Lease>,
@@ -84,35 +84,35 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Looks, decides, writes. Returns when to go on.
-    async fn round(&mut self, leads: &watch::Sender<Option<Instant>>) -> Result<Instant, Lost> {
+    /// One turn: reads the lease, decides, writes. Returns when the next turn is due.
+    async fn round(&mut self, leads: &watch::Sender<Option<Instant>>) -> Result<Instant, LeaseLost> {
         let begun = clock::now().mono;
-        // Whoever leads knows the lease: nobody else writes it.
-        if !self.election.leads() && !self.look().await {
-            return Ok(begun + RENEW_EVERY);
+        // A leader knows its lease: no other process writes it.
+        if !self.election.leads() && !self.read().await {
+            return Ok(begun + RENEW_INTERVAL);
         }
         match self.election.decide(clock::now().mono) {
-            Step::Wait => Ok(begun + LOOK_EVERY),
-            Step::Lost => Err(self.lost()),
-            step @ (Step::Create | Step::Take | Step::Renew) => {
+            LeaseStep::Wait => Ok(begun + POLL_INTERVAL),
+            LeaseStep::Lost => Err(self.lost()),
+            step @ (LeaseStep::Create | LeaseStep::Take | LeaseStep::Renew) => {
                 let wrote = self.write(step).await;
-                if self.election.decide(clock::now().mono) == Step::Lost {
+                if self.election.decide(clock::now().mono) == LeaseStep::Lost {
                     return Err(self.lost());
                 }
                 if wrote && leads.send_replace(self.election.deadline()).is_none() {
                     info!(lease = self.settings.name, identity = self.settings.identity, "leading");
                 }
-                Ok(begun + if wrote { RENEW_EVERY } else { LOOK_EVERY })
+                Ok(begun + if wrote { RENEW_INTERVAL } else { POLL_INTERVAL })
             }
         }
     }
 
-    fn lost(&self) -> Lost {
-        Lost { namespace: self.settings.namespace.clone(), name: self.settings.name.clone() }
+    fn lost(&self) -> LeaseLost {
+        LeaseLost { namespace: self.settings.namespace.clone(), name: self.settings.name.clone() }
     }
 
     /// Reads the lease; false if the API server did not answer.
-    async fn look(&mut self) -> bool {
+    async fn read(&mut self) -> bool {
         let deadline = self.patience();
         let answer = timeout_at(deadline, self.api.get_opt(&self.settings.name)).await;
         match answer.unwrap_or(Err(kube::Error::Service("no answer in time".into()))) {
@@ -129,13 +129,13 @@ impl Candidate {
     }
 
     /// Writes the lease with our name; true if it is ours now.
-    async fn write(&mut self, step: Step) -> bool {
+    async fn write(&mut self, step: LeaseStep) -> bool {
         let (begun, deadline) = (clock::now().mono, self.patience());
         let lease = self.lease(&self.settings.identity, LEASE);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let name = &self.settings.name;
         let answer = match step {
-            Step::Create => timeout_at(deadline, self.api.create(&params, &lease)).await,
+            LeaseStep::Create => timeout_at(deadline, self.api.create(&params, &lease)).await,
             _ => timeout_at(deadline, self.api.replace(name, &params, &lease)).await,
         };
         match answer.unwrap_or(Err(kube::Error::Service("no answer in time".into()))) {
@@ -147,8 +147,8 @@ impl Candidate {
             Err(error) => {
                 self.failed(&error);
                 if self.election.leads() {
-                    // Somebody else wrote, or our own write got through and its answer was lost.
-                    self.look().await;
+                    // Another process wrote, or our own write got through and its answer was lost.
+                    self.read().await;
                 }
                 false
             }
@@ -199,7 +199,7 @@ impl Candidate {
         self.failures += 1;
         let (failures, lease) = (self.failures, &self.settings.name);
         match ApiError::from(error) {
-            ApiError::Conflict => debug!(lease, "somebody else wrote the lease first"),
+            ApiError::Conflict => debug!(lease, "another process wrote the lease first"),
             ApiError::Forbidden(_) if failures.is_power_of_two() => {
                 warn!(
                     failures,
@@ -215,10 +215,10 @@ impl Candidate {
     }
 }
 
-fn record(lease: &Lease) -> Record {
+fn record(lease: &Lease) -> LeaseRecord {
     let spec = lease.spec.as_ref();
     let seconds = spec.and_then(|spec| spec.lease_duration_seconds).and_then(|s| u64::try_from(s).ok());
-    Record {
+    LeaseRecord {
         holder: spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default(),
         duration: seconds.map_or(LEASE, Duration::from_secs),
         version: lease.metadata.resource_version.clone().unwrap_or_default(),
