@@ -20,7 +20,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_due_once_in_an_interval_however_often_one_looks() {
+    fn each_seed_is_due_once_in_an_interval_however_often_it_is_checked() {
         let day = 24 * 60 * 60;
         for step in [7, 10, 3600, 50_000] {
             for seed in seeds().take(20) {
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_makes_nobody_due() {
+    fn a_clock_that_goes_back_makes_nothing_due() {
         assert!(seeds().all(|seed| !is_due(seed, 60, 1000, 1000) && !is_due(seed, 60, 1000, 500)));
     }
 }

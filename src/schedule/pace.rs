@@ -9,7 +9,7 @@ use tokio::time::Instant;
 pub struct Pace {
     interval: Duration,
     burst: u32,
-    /// When the line would be empty if nobody joined it.
+    /// When the next one would go if there were no burst.
     next: Option<Instant>,
 }
 

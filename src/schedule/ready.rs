@@ -1,4 +1,4 @@
-//! Which device is looked at next, and when the others are due. Pure.
+//! Which device is reconciled next, and when the others are due. Pure.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -10,9 +10,10 @@ use super::Waiter;
 #[derive(Debug, Default)]
 pub struct ReadyQueue {
     ready: VecDeque<Waiter>,
-    /// Looked at when nothing else is ready: what concerns a whole fleet at once.
+    /// Reconciled when nothing else is ready: what concerns a whole fleet at once.
     later: VecDeque<Waiter>,
-    /// Who stands in which of the two. Entries of others are left over and skipped.
+    /// Which of the two lines a device stands in. Entries that disagree with this are left over and
+    /// skipped.
     queued: HashMap<Waiter, Urgency>,
     due: BTreeSet<(Instant, Waiter)>,
     due_at: HashMap<Waiter, Instant>,
@@ -25,14 +26,14 @@ enum Urgency {
 }
 
 impl ReadyQueue {
-    /// Looks at a device as soon as possible; once, however often it is woken.
+    /// Has a device reconciled as soon as possible; once, however often it is woken.
     pub fn wake(&mut self, id: Waiter) {
         if self.queued.insert(id, Urgency::Now) != Some(Urgency::Now) {
             self.ready.push_back(id);
         }
     }
 
-    /// Looks at a device when nothing more urgent is ready.
+    /// Has a device reconciled when nothing more urgent is ready.
     pub fn wake_later(&mut self, id: Waiter) {
         self.queued.entry(id).or_insert_with(|| {
             self.later.push_back(id);
@@ -40,14 +41,14 @@ impl ReadyQueue {
         });
     }
 
-    /// Looks at a device at `at`, instead of any time set before.
+    /// Has a device reconciled at `at`, instead of at any time set before.
     pub fn sleep_until(&mut self, id: Waiter, at: Instant) {
         self.forget_due(id);
         self.due.insert((at, id));
         self.due_at.insert(id, at);
     }
 
-    /// Looks at a device at `at`, or earlier if that was set before.
+    /// Has a device reconciled at `at`, or earlier if that was set before.
     pub fn wake_by(&mut self, id: Waiter, at: Instant) {
         if self.due_at.get(&id).is_none_or(|due| *due > at) {
             self.sleep_until(id, at);
@@ -60,7 +61,8 @@ impl ReadyQueue {
         self.queued.remove(&id);
     }
 
-    /// The next device to look at. What was due for it is over: whoever looks sets the next time.
+    /// The next device to reconcile. The time that was set for it is forgotten: the reconciliation sets
+    /// another one.
     pub fn next(&mut self, now: Instant) -> Option<Waiter> {
         while let Some((at, id)) = self.due.first().copied()
             && at <= now
@@ -87,7 +89,7 @@ impl ReadyQueue {
         None
     }
 
-    /// True if the device is among those that are looked at next.
+    /// True if the device is among those that are reconciled next.
     pub fn is_ready(&self, id: Waiter) -> bool {
         self.queued.contains_key(&id)
     }
@@ -111,11 +113,12 @@ impl ReadyQueue {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::Duration;
 
+    use super::*;
+
     #[test]
-    fn a_device_that_is_woken_twice_is_looked_at_once() {
+    fn a_device_that_is_woken_twice_is_reconciled_once() {
         let (mut runner, now) = (ReadyQueue::default(), Instant::now());
         runner.wake(1);
         runner.wake(2);
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_replaces_the_time_that_was_set_before() {
+    fn a_reconciliation_replaces_the_time_that_was_set_before() {
         let (mut runner, now) = (ReadyQueue::default(), Instant::now());
         let later = now + Duration::from_secs(60);
         runner.sleep_until(1, later);
@@ -149,13 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_device_is_not_looked_at() {
+    fn a_forgotten_device_is_not_reconciled() {
         let (mut runner, now) = (ReadyQueue::default(), Instant::now());
         runner.wake(1);
         runner.sleep_until(1, now);
         runner.forget(1);
         assert_eq!(runner.next(now), None);
     }
+
     #[test]
     fn what_concerns_a_fleet_waits_for_what_concerns_one_device() {
         let (mut runner, now) = (ReadyQueue::default(), Instant::now());

@@ -10,7 +10,7 @@ use crate::api::conditions::Reason;
 pub enum RetryClass {
     /// May pass by itself: 5 s doubling to 10 min.
     Transient,
-    /// Somebody has to change something: 1 min doubling to 1 h.
+    /// A person has to change something: 1 min doubling to 1 h.
     Terminal,
 }
 
@@ -52,7 +52,7 @@ pub fn class_of(reason: Reason) -> RetryClass {
 }
 
 /// The wait after failure number `attempts`: 5 s doubling to 10 min for what may pass, 1 min
-/// doubling to 1 h for what somebody has to mend; up to a quarter is added, spread by `seed` so
+/// doubling to 1 h for what a person has to mend; up to a quarter is added, spread by `seed` so
 /// that a fleet does not retry in step and a restart computes the same.
 pub fn wait(class: RetryClass, attempts: u32, seed: u64) -> Duration {
     let (first, cap) = match class {

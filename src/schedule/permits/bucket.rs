@@ -54,7 +54,7 @@ impl Bucket {
         self.tokens = (self.tokens + 1.0).min(self.burst);
     }
 
-    /// One call is possible at once, whatever came before.
+    /// One call is possible at once, however many came before.
     pub(super) fn at_least_one(&mut self) {
         self.tokens = self.tokens.max(1.0);
     }

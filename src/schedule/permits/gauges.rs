@@ -1,4 +1,4 @@
-//! How the queue stands, for those who look on.
+//! The state of the queue, for metrics.
 
 use std::time::Duration;
 

@@ -15,13 +15,13 @@ const NEWCOMER_BURST: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct Member {
-    /// Place of its id scope.
+    /// Index of its id scope.
     pub(super) scope: usize,
     /// Waiters by ticket, for each lane.
     waiting: [BTreeMap<u64, Waiter>; Lane::COUNT],
     /// It has a turn in this lane of its scope.
     in_turn: [bool; Lane::COUNT],
-    /// Nobody may queue until it is admitted again.
+    /// No device may queue until it is admitted again.
     pub(super) dismissed: bool,
     pub(super) in_flight: u32,
     pub(super) gate: Gate,
@@ -93,8 +93,8 @@ impl Member {
         Lane::ALL.into_iter().filter(move |lane| in_turn[lane.index()])
     }
 
-    /// After its turn: true while somebody waits in this lane.
-    pub(super) fn keeps_turn(&mut self, lane: Lane) -> bool {
+    /// Ends its turn in this lane; true if a device waits, so that it gets another.
+    pub(super) fn keep_turn(&mut self, lane: Lane) -> bool {
         let keeps = !self.waiting[lane.index()].is_empty();
         self.in_turn[lane.index()] = keeps;
         keeps
@@ -102,7 +102,7 @@ impl Member {
 
     /// The next waiter, and whether the scope's bucket paid for it.
     pub(super) fn grant(&mut self, lane: Lane, shared: &mut Bucket, now: Instant) -> Option<(Waiter, bool)> {
-        if self.is_closed() || self.gate.not_before.is_some_and(|at| at > now) || self.holds(lane) {
+        if self.is_closed() || self.gate.not_before.is_some_and(|at| at > now) || self.is_held(lane) {
             return None;
         }
         let outside = self.gate.own_budget;
@@ -135,7 +135,7 @@ impl Member {
 
     /// When a grant may be possible in this lane, given when the shared bucket has a token.
     pub(super) fn ready_at(&self, lane: Lane, shared: Instant) -> Option<Instant> {
-        if self.waiting[lane.index()].is_empty() || self.is_closed() || self.holds(lane) {
+        if self.waiting[lane.index()].is_empty() || self.is_closed() || self.is_held(lane) {
             return None;
         }
         let bucket = if self.gate.own_budget { self.own.ready_at(1.0) } else { shared };
@@ -149,7 +149,8 @@ impl Member {
         self.gate.one_at_a_time && self.in_flight > 0
     }
 
-    fn holds(&self, lane: Lane) -> bool {
+    /// Work in this lane is held.
+    fn is_held(&self, lane: Lane) -> bool {
         self.paused && lane.is_rollout()
     }
 }

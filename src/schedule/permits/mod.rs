@@ -3,10 +3,10 @@
 //!
 //! One bucket per id scope, because Azure limits an instance and an instance has several host
 //! names. Lanes are strict and work-conserving: a device that was never provisioned goes before one
-//! that a user changed, and that before work that concerns a whole fleet (in which those come last
-//! that have a credential that DPS still takes); each lane takes whatever the others leave. DPS's 429
-//! halves the rate, which is regained slowly, and closes the scope for as long as DPS asks; then one
-//! call goes ahead to see.
+//! that a user changed, and that one before work that concerns a whole fleet, in which devices go last
+//! whose credential DPS still takes; each lane takes what the others leave. DPS's 429 halves the rate,
+//! which is regained slowly, and closes the scope for as long as DPS asks; then one call goes ahead
+//! and shows whether the pause is over.
 //!
 //! What is known of an integration's health comes in as a `Gate`: one whose credential DPS has not
 //! accepted stays outside the bucket, with one call in flight and six a minute of its own, so that a
@@ -30,12 +30,12 @@ use self::scope::{Grant, Scope};
 use super::Waiter;
 use crate::dps::ids::IdScope;
 
-/// Permits older than this are not used: what was handed out evenly would be used in a heap.
+/// Permits older than this are not used: what was granted evenly would be used all at once.
 const FRESH: Duration = Duration::from_secs(1);
 /// Tickets at the back count up from here, tickets at the front down.
 const FIRST_TICKET: u64 = 1 << 63;
 
-/// An integration; what it means is the caller's business.
+/// An integration; only the caller knows which.
 pub type Tenant = u32;
 
 type Members = HashMap<Tenant, Member>;
@@ -49,7 +49,7 @@ pub enum Lane {
     Changed,
     /// It concerns a whole fleet: a rotated key, changed defaults, checks.
     Fleet,
-    /// The same, and it can wait longest: the device has a key that DPS still takes.
+    /// It concerns a whole fleet and can wait longest: the device has a key that DPS still takes.
     Last,
 }
 
@@ -74,7 +74,7 @@ impl Lane {
     }
 
     /// Its place among `ALL`.
-    pub fn index(self) -> usize {
+    fn index(self) -> usize {
         self as usize
     }
 }
@@ -90,7 +90,7 @@ pub struct Limits {
     pub paused: bool,
 }
 
-/// Leave to make one register or lookup call.
+/// The right to make one register or lookup call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permit {
     pub tenant: Tenant,
@@ -111,7 +111,7 @@ pub enum Ended {
     Admitted,
     /// 429.
     Throttled { retry_after: Option<Duration> },
-    /// It says nothing.
+    /// It says nothing about the rate.
     Unknown,
 }
 
@@ -179,7 +179,7 @@ impl Permits {
         }
     }
 
-    /// Makes an integration known, or tells that its scope, credential or route changed.
+    /// Takes in an integration that is new, or whose scope, credential or route has changed.
     pub fn admit(&mut self, tenant: Tenant, scope: IdScope, gate: Gate, now: Instant) {
         self.leave_scope(tenant);
         let index = *self.scope_ids.entry(scope).or_insert_with(|| {
@@ -207,7 +207,7 @@ impl Permits {
         }
     }
 
-    /// Forgets an integration and returns who was waiting for it.
+    /// Forgets an integration and returns the devices that were waiting for it.
     pub fn dismiss(&mut self, tenant: Tenant) -> Vec<Waiter> {
         self.leave_scope(tenant);
         // The member stays: calls in flight are still counted.
@@ -270,7 +270,7 @@ impl Permits {
         self.places.get(&waiter).map(|place| place.since)
     }
 
-    /// Who waits for an integration.
+    /// The devices that wait for an integration.
     pub fn waiters(&self, tenant: Tenant) -> Vec<Waiter> {
         self.members.get(&tenant).into_iter().flat_map(Member::waiters).collect()
     }
@@ -358,7 +358,7 @@ impl Permits {
         self.scopes[permit.scope].answered(permit);
     }
 
-    /// True if others wait for the word that DPS has admitted this call.
+    /// True if other calls wait until DPS has admitted this one.
     pub fn is_awaited(&self, permit: &Permit) -> bool {
         let one_at_a_time = self.members.get(&permit.tenant).is_some_and(|member| member.gate.one_at_a_time);
         one_at_a_time || self.scopes[permit.scope].is_probe(permit)

@@ -28,7 +28,7 @@ pub(super) struct Scope {
     throttled: u32,
     /// When `speed` was last halved: what was granted before says nothing new.
     slowed_at: Option<Instant>,
-    /// A pause was over: nobody else is let through before DPS has taken this call.
+    /// Number of the permit for the first call after a pause; no other is given before DPS has taken it.
     probe: Option<u64>,
     pub(super) in_flight: u32,
     /// Tenants with waiters, in turn, for each lane.
@@ -80,7 +80,7 @@ impl Scope {
             let tenant = self.turns[lane.index()].pop_front()?;
             let Some(member) = members.get_mut(&tenant) else { continue };
             let granted = member.grant(lane, &mut self.bucket, now);
-            if member.keeps_turn(lane) {
+            if member.keep_turn(lane) {
                 self.turns[lane.index()].push_back(tenant);
             }
             if let Some((waiter, shared)) = granted {
@@ -129,7 +129,7 @@ impl Scope {
     }
 
     /// Share of the rate that is used: none in a pause, nor while one call finds out whether it is over.
-    /// The speed alone would not tell: after a long pause it is the full one for the moment of that call.
+    /// The speed alone does not show that: after a long pause it is the full one when that call is made.
     pub(super) fn share(&self, now: Instant) -> f64 {
         let pauses = self.paused_until.is_some_and(|until| until > now) || self.probe.is_some();
         if pauses { 0.0 } else { self.speed }
@@ -156,7 +156,7 @@ impl Scope {
     }
 }
 
-/// Whose turn it is.
+/// The device whose turn it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grant {
     pub tenant: Tenant,

@@ -188,7 +188,7 @@ fn a_share_lowers_the_rate_of_one_integration() {
 }
 
 #[test]
-fn a_rollout_is_held_or_slowed_and_nobody_else_is() {
+fn a_rollout_is_held_or_slowed_and_no_other_work_is() {
     let (mut queue, now) = queue(600, Gate::OPEN, 0);
     (0..200).for_each(|waiter| assert!(queue.enqueue(1, waiter, Lane::Fleet, now)));
     queue.limit(1, Limits { paused: true, ..Limits::default() }, now);
@@ -217,7 +217,7 @@ fn lanes_are_strict_and_a_device_can_be_moved_up() {
 }
 
 #[test]
-fn who_has_left_is_not_granted_anything() {
+fn a_device_that_has_left_is_granted_nothing() {
     let (mut queue, now) = queue(600, Gate::OPEN, 2);
     queue.leave(0);
     assert_eq!(queue.waiters(1), [1]);

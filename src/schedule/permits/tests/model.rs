@@ -103,7 +103,7 @@ impl Model {
         }
     }
 
-    /// Everything that was begun ends, and everybody who waits gets their turn.
+    /// Everything that was begun ends, and each device that waits gets its turn.
     fn run_out(&mut self) {
         for _ in 0..100_000 {
             while let Some(permit) = self.held.pop() {
@@ -121,7 +121,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn whatever_happens_the_limit_holds_lanes_are_strict_and_everyone_is_served(
+    fn in_every_run_the_limit_holds_lanes_are_strict_and_each_device_is_served(
         limit in 1_u32..100, what in prop::collection::vec(happens(), 1..300),
     ) {
         let mut model = Model::new(limit);
