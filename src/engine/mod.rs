@@ -195,7 +195,7 @@ pub async fn run(
 impl Engine {
     fn new(context: Context) -> Self {
         let Context { config, client, writer: _, sender, telemetry } = &context;
-        telemetry.metrics.series_begin_at_zero(&Labels {
+        telemetry.metrics.begin_series_at_zero(&Labels {
             lanes: &Lane::ALL.map(Lane::as_str),
             kinds: &WatchedKind::ALL.map(WatchedKind::as_str),
             operations: &requests::OPERATIONS,
@@ -261,7 +261,7 @@ impl Engine {
         }
         self.report_integrations(now);
         self.publisher.set_permit_gauges(&self.permits, now.mono);
-        self.context.telemetry.metrics.turn_took(now.mono.elapsed());
+        self.context.telemetry.metrics.observe_turn(now.mono.elapsed());
     }
 
     fn next_wake(&self, acts: bool, now: Instant) -> Option<Instant> {

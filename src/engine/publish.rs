@@ -95,12 +95,12 @@ impl Publisher {
             Admission::HeldBack => None,
         };
         if note.is_some_and(|note| !self.events.publish(note)) {
-            self.telemetry.metrics.event_dropped();
+            self.telemetry.metrics.count_dropped_event();
         }
     }
 
     pub fn set_permit_gauges(&self, permits: &Permits, now: Instant) {
-        self.telemetry.metrics.queue(&QueueGauges {
+        self.telemetry.metrics.set_queues(&QueueGauges {
             waiting: permits.waiting().map(|(lane, waiting)| (lane.as_str(), waiting)).to_vec(),
             in_flight: permits.in_flight(),
             throttled_scopes: permits.throttled_scopes(now),
@@ -111,7 +111,7 @@ impl Publisher {
     /// Integrations in the order of their names, so that those beyond the bound are always the same.
     pub fn set_fleet_gauges(&self, mut integrations: Vec<IntegrationGauges>, unserved: &[Unserved]) {
         integrations.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-        self.telemetry.metrics.fleet(integrations, unserved.to_vec());
+        self.telemetry.metrics.set_fleet(integrations, unserved.to_vec());
     }
 }
 
@@ -127,7 +127,7 @@ pub(super) struct CountCalls(pub Arc<Telemetry>);
 
 impl Observer for CountCalls {
     fn request_ended(&self, operation: &'static str, outcome: &'static str, took: Duration) {
-        self.0.metrics.dps_request(operation, outcome, took);
+        self.0.metrics.count_dps_request(operation, outcome, took);
     }
 }
 

@@ -13,7 +13,7 @@ impl Engine {
     /// From now on this process acts. What it knows is what the statuses say, as after a start.
     pub(super) fn take_over(&mut self, now: Now) {
         self.role = Role::Leading;
-        self.context.telemetry.metrics.leads();
+        self.context.telemetry.metrics.set_leading();
         info!(devices = self.fleet.len(), "this replica leads now");
         let config = &self.context.config;
         self.permits = Permits::new(config.registrations_per_minute, config.max_in_flight);

@@ -75,7 +75,7 @@ where
         Box::pin(async move {
             let answer = answer.await;
             let status = answer.as_ref().ok().map(|response| response.status().as_u16());
-            telemetry.metrics.api_request(verb, resource, outcome(status));
+            telemetry.metrics.count_api_request(verb, resource, outcome(status));
             answer
         })
     }

@@ -1,4 +1,4 @@
-//! What the probes tell. Ready: everything has been read once, whoever leads. Live: the loop goes round.
+//! What the probes show. Ready: everything has been read once, leading or not. Live: the loop goes round.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,20 +10,20 @@ const STUCK: Duration = Duration::from_secs(180);
 
 /// State of the process, as far as probes are concerned.
 #[derive(Debug)]
-pub struct Health {
+pub struct ProcessHealth {
     began: Instant,
     /// Milliseconds since `began`.
     last_beat: AtomicU64,
     synced: AtomicBool,
 }
 
-impl Default for Health {
+impl Default for ProcessHealth {
     fn default() -> Self {
         Self { began: Instant::now(), last_beat: AtomicU64::new(0), synced: AtomicBool::new(false) }
     }
 }
 
-impl Health {
+impl ProcessHealth {
     /// The loop has come round.
     pub fn beat(&self) {
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -35,11 +35,11 @@ impl Health {
         self.synced.store(is, Ordering::Relaxed);
     }
 
-    pub fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.synced.load(Ordering::Relaxed)
     }
 
-    pub fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         let last = Duration::from_millis(self.last_beat.load(Ordering::Relaxed));
         self.began.elapsed() < last + STUCK
     }
@@ -51,7 +51,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_does_not_come_round_for_three_minutes_is_not_alive() {
-        let health = Health::default();
+        let health = ProcessHealth::default();
         assert!(health.is_alive() && !health.is_ready());
         tokio::time::advance(STUCK + Duration::from_secs(1)).await;
         assert!(!health.is_alive());

@@ -28,9 +28,9 @@ pub fn start(level: &str, json: bool) -> Result<(), BadLevel> {
 }
 
 /// `debug` and `trace` are meant for the operator: at those levels HTTP and Kubernetes libraries
-/// print parts of requests and answers, which only somebody who names them should get. What
-/// kube-runtime has to say about watches is said by `kube_io::watch`, what is wrong with a
-/// certificate by the condition of whoever is concerned.
+/// print parts of requests and answers, which only a user who names them should get. Failures of
+/// watches are logged by `kube_io::watch` and not by kube-runtime; what is wrong with a certificate
+/// stands in the condition of the integration that uses it.
 fn directives(level: &str) -> Option<String> {
     let level = level.trim();
     if level.contains('=') {

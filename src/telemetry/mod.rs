@@ -1,4 +1,4 @@
-//! What the operator tells about itself: logs, metrics, probes.
+//! What the operator reports about itself: logs, metrics, probes.
 
 pub mod api_requests;
 pub mod health;
@@ -7,20 +7,20 @@ pub mod metrics;
 pub mod panic;
 pub mod server;
 
-use self::health::Health;
+use self::health::ProcessHealth;
 use self::metrics::Metrics;
 
-/// Shared by everything that has something to tell.
+/// Metrics and the state behind the probes, shared by all parts of the process.
 #[derive(Debug)]
 pub struct Telemetry {
     pub metrics: Metrics,
-    pub health: Health,
+    pub health: ProcessHealth,
 }
 
 impl Telemetry {
     /// # Errors
     /// When a metric's name is taken.
     pub fn new() -> Result<Self, prometheus::Error> {
-        Ok(Self { metrics: Metrics::new()?, health: Health::default() })
+        Ok(Self { metrics: Metrics::new()?, health: ProcessHealth::default() })
     }
 }

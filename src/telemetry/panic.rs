@@ -6,7 +6,7 @@ use std::process;
 
 use tracing::error;
 
-/// From now on every panic, in whichever task, is logged and ends the process.
+/// From now on every panic, in any task, is logged and ends the process.
 pub fn end_the_process() {
     panic::set_hook(Box::new(|info| {
         error!(at = place(info), "a bug: the operator panicked and ends; it is safe to start it again");

@@ -20,11 +20,11 @@ use tokio::time::{sleep, timeout};
 
 use super::Telemetry;
 
-/// Connections at a time. Whoever opens more waits: the process needs its file descriptors.
+/// Connections at a time; further ones wait, because the process needs its file descriptors.
 const CONNECTIONS: usize = 64;
-/// A request's headers have to be there by then,
+/// Time until a request's headers have to be there.
 const HEADERS: Duration = Duration::from_secs(5);
-/// and a connection ends by then, so that idle ones do not keep others out.
+/// Time until a connection ends, so that idle ones do not keep others out.
 const CONNECTION: Duration = Duration::from_secs(60);
 
 /// The text format that every Prometheus reads.
@@ -104,12 +104,14 @@ async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::Instant;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use super::*;
+
     #[tokio::test]
-    async fn connections_that_say_nothing_keep_nobody_out() {
+    async fn idle_connections_do_not_keep_others_out() {
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let address = start("127.0.0.1:0".parse().unwrap(), telemetry).await.unwrap();
         let mut idle = Vec::new();

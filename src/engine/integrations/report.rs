@@ -20,7 +20,7 @@ use crate::fleet::counts::{self, Counts};
 use crate::fleet::intern::Sym;
 use crate::kube_io::error::ApiError;
 use crate::schedule::retry::{self, RetryClass};
-use crate::telemetry::metrics::{IntegrationGauges, Rotation, Unserved};
+use crate::telemetry::metrics::{IntegrationGauges, RotationGauges, Unserved};
 
 /// Counters wait this long for more of the same,
 const COUNT_AFTER: Duration = Duration::from_secs(1);
@@ -260,7 +260,7 @@ impl Registry {
             hubs: counts.hubs.iter().map(|hub| (hub.hostname.clone(), hub.devices)).collect(),
             failures: counts.failures.iter().map(|f| (f.reason.clone(), f.devices)).collect(),
             fallen_back: integration.health.has_fallen_back() && integration.usable().is_some(),
-            rotation: rotation.map(|rotation| Rotation {
+            rotation: rotation.map(|rotation| RotationGauges {
                 total: rotation.total,
                 pending: rotation.pending,
                 blocked: rotation.blocked,

@@ -32,7 +32,7 @@ use crate::fleet::intern::Sym;
 use crate::fleet::{DeviceId, Fleet};
 use crate::kube_io::error::ApiError;
 use crate::schedule::permits::{Gate, Limits};
-use crate::telemetry::metrics::{IntegrationGauges, Rotation, Unserved};
+use crate::telemetry::metrics::{IntegrationGauges, RotationGauges, Unserved};
 
 const FACTORY: &str = "fleet/factory";
 const SECOND: Duration = Duration::from_secs(1);
@@ -1016,7 +1016,7 @@ fn gauges_show_what_was_counted_and_reported() {
         hubs: vec![("hub-a".to_owned(), 1)],
         failures: vec![("Disabled".to_owned(), 1)],
         fallen_back: false,
-        rotation: Some(Rotation { total: 1, pending: 1, blocked: false }),
+        rotation: Some(RotationGauges { total: 1, pending: 1, blocked: false }),
     };
     assert_eq!(situation.registry.gauges(), [expected]);
 }

@@ -28,7 +28,7 @@ impl Engine {
     /// A watch has been read, or is not allowed.
     fn watch_read(&mut self, kind: WatchedKind, watch: WatchId, allowed: bool, now: Now) {
         self.sync.read(kind, watch, allowed);
-        self.context.telemetry.metrics.synced(kind.as_str(), self.sync.is_synced(kind));
+        self.context.telemetry.metrics.set_synced(kind.as_str(), self.sync.is_synced(kind));
         self.context.telemetry.health.set_ready(self.sync.is_ready());
         self.advance(now);
     }

@@ -45,7 +45,7 @@ impl Engine {
             }
             Err(error) => {
                 let failure = registration_failed(&error, began, served, now);
-                self.context.telemetry.metrics.operation_failed(failure.reason.as_str());
+                self.context.telemetry.metrics.count_failed_operation(failure.reason.as_str());
                 debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
                 work.facts.fail(failure, record.uid.seed(), now.wall);
             }

@@ -61,7 +61,7 @@ impl Engine {
             self.permits.unused(permit);
             return;
         }
-        self.context.telemetry.metrics.granted(permit.lane().as_str(), permit.waited());
+        self.context.telemetry.metrics.count_grant(permit.lane().as_str(), permit.waited());
         self.active.left_line(id);
         self.active.hold(id, HeldPermit { permit, used: false });
         self.reconcile(id, now);

@@ -6,10 +6,10 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
 
-/// So many integrations are shown; each comes to some dozens of series.
-pub const INTEGRATIONS_SHOWN: usize = 500;
-/// So many namespaces that have devices without an integration are shown.
-pub const NAMESPACES_SHOWN: usize = 500;
+/// Integrations that are shown; each comes to some dozens of series.
+pub(super) const INTEGRATIONS_SHOWN: usize = 500;
+/// Namespaces with devices without an integration that are shown.
+pub(super) const NAMESPACES_SHOWN: usize = 500;
 
 /// One integration and its devices.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,9 +17,9 @@ pub struct IntegrationGauges {
     pub namespace: String,
     pub name: String,
     pub ready: bool,
-    /// Of its Ready condition; empty before the first.
+    /// Reason of its Ready condition; empty before the first.
     pub reason: String,
-    /// By state; they add up to all its devices.
+    /// Its devices by state; the states add up to all of them.
     pub devices: [(&'static str, i32); 4],
     pub assigned: i32,
     /// The largest hubs.
@@ -27,8 +27,8 @@ pub struct IntegrationGauges {
     pub failures: Vec<(String, i32)>,
     /// DPS refuses the key that was asked for, and the other slot's is used.
     pub fallen_back: bool,
-    /// While one is rolled out.
-    pub rotation: Option<Rotation>,
+    /// Present while a new key is rolled out.
+    pub rotation: Option<RotationGauges>,
 }
 
 /// Devices of a namespace whose integration does not exist or does not admit them.
@@ -40,7 +40,7 @@ pub struct Unserved {
 
 /// How far a rotation has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rotation {
+pub struct RotationGauges {
     pub total: i32,
     pub pending: i32,
     pub blocked: bool,

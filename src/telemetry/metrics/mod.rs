@@ -3,15 +3,16 @@
 
 mod fleet;
 
+use std::time::Duration;
+
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
 
 use self::fleet::FleetCollector;
-pub use self::fleet::{IntegrationGauges, Rotation, Unserved};
+pub use self::fleet::{IntegrationGauges, RotationGauges, Unserved};
 use super::api_requests::{OUTCOMES, WRITES};
-use std::time::Duration;
 
 /// From a call that was answered at once to a registration that ran into its limit, in seconds.
 const DPS_SECONDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -30,14 +31,14 @@ pub struct QueueGauges {
     pub rate_factor: f64,
 }
 
-/// What labels may say that is not known here.
+/// Values of labels that are not known here.
 #[derive(Clone, Copy, Debug)]
 pub struct Labels<'a> {
-    /// Lanes of the line for permits.
+    /// Lanes of the queue for permits.
     pub lanes: &'a [&'a str],
     /// Kinds of objects that are watched.
     pub kinds: &'a [&'a str],
-    /// Requests to DPS, and what may come of them.
+    /// Requests to DPS, and their outcomes.
     pub operations: &'a [&'a str],
     pub outcomes: &'a [&'a str],
 }
@@ -62,14 +63,14 @@ pub struct Metrics {
     api_requests: IntCounterVec,
     write_conflicts: IntCounterVec,
     events_dropped: IntCounter,
-    look_seconds: Histogram,
+    loop_busy: Histogram,
     fleet: FleetCollector,
 }
 
 impl Metrics {
     /// # Errors
     /// When a name is taken or cannot be one.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let make = Maker(&registry);
         let build = make.gauges("build_info", "Which version runs; always 1.", &["version"])?;
@@ -90,16 +91,16 @@ impl Metrics {
             )?,
             queue_waiting: make.gauges(
                 "queue_length",
-                "Devices that wait for leave to call DPS.",
+                "Devices that wait for a permit to call DPS.",
                 &["lane"],
             )?,
             queue_wait: make.histograms(
                 "queue_wait_seconds",
-                "How long devices waited for leave to call DPS.",
+                "How long devices waited for a permit to call DPS.",
                 &["lane"],
                 &WAIT_SECONDS,
             )?,
-            permits: make.counters("permits_total", "Leaves to call DPS that were given.", &["lane"])?,
+            permits: make.counters("permits_total", "Permits to call DPS that were granted.", &["lane"])?,
             throttled: make.counter("throttled_total", "Calls that DPS answered with 429.")?,
             throttled_scopes: make.gauge("throttled_scopes", "Id scopes in which DPS has asked to wait.")?,
             rate_factor: make.float(
@@ -120,7 +121,7 @@ impl Metrics {
             )?,
             operations_failed: make.counters(
                 "dps_operations_failed_total",
-                "Registrations and lookups that did not end with an assignment, by what the device would say.",
+                "Registrations and lookups that did not end with an assignment, by the reason that the device shows.",
                 &["reason"],
             )?,
             api_requests: make.counters(
@@ -135,7 +136,7 @@ impl Metrics {
             )?,
             events_dropped: make
                 .counter("events_dropped_total", "Events that were not sent because too many waited.")?,
-            look_seconds: make.histogram(
+            loop_busy: make.histogram(
                 "loop_busy_seconds",
                 "Time that the loop took for what it had to do at once.",
                 &DPS_SECONDS,
@@ -158,8 +159,8 @@ impl Metrics {
         self.rate_factor.set(1.0);
     }
 
-    /// The same for series whose labels are not known here.
-    pub fn series_begin_at_zero(&self, labels: &Labels<'_>) {
+    /// Does the same for series whose labels are not known here.
+    pub fn begin_series_at_zero(&self, labels: &Labels<'_>) {
         let Labels { lanes, kinds, operations, outcomes } = *labels;
         for lane in lanes {
             self.queue_waiting.with_label_values(&[*lane]).set(0);
@@ -181,21 +182,21 @@ impl Metrics {
     ///
     /// # Errors
     /// When a family is inconsistent, which its test rules out.
-    pub fn text(&self) -> Result<String, prometheus::Error> {
+    pub(super) fn text(&self) -> Result<String, prometheus::Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    pub fn leads(&self) {
+    pub fn set_leading(&self) {
         self.leader.set(1);
     }
 
-    pub fn synced(&self, kind: &str, is: bool) {
+    pub fn set_synced(&self, kind: &str, is: bool) {
         self.watch_synced.with_label_values(&[kind]).set(i64::from(is));
     }
 
-    pub fn queue(&self, gauges: &QueueGauges) {
+    pub fn set_queues(&self, gauges: &QueueGauges) {
         for (lane, waiting) in &gauges.waiting {
             self.queue_waiting.with_label_values(&[*lane]).set(i64::try_from(*waiting).unwrap_or(i64::MAX));
         }
@@ -204,14 +205,14 @@ impl Metrics {
         self.rate_factor.set(gauges.rate_factor);
     }
 
-    /// A device got a permit to call DPS.
-    pub fn granted(&self, lane: &str, waited: Duration) {
+    /// Counts a permit that a device got to call DPS.
+    pub fn count_grant(&self, lane: &str, waited: Duration) {
         self.permits.with_label_values(&[lane]).inc();
         self.queue_wait.with_label_values(&[lane]).observe(waited.as_secs_f64());
     }
 
-    /// DPS answered a request, or did not.
-    pub fn dps_request(&self, operation: &str, outcome: &str, took: Duration) {
+    /// Counts a request that DPS answered, or did not.
+    pub fn count_dps_request(&self, operation: &str, outcome: &str, took: Duration) {
         self.dps_requests.with_label_values(&[operation, outcome]).inc();
         self.dps_seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
         if outcome == "throttled" {
@@ -219,13 +220,13 @@ impl Metrics {
         }
     }
 
-    /// A registration or lookup has failed for good or until its next try.
-    pub fn operation_failed(&self, reason: &str) {
+    /// Counts a registration or lookup that has failed for good or until its next try.
+    pub fn count_failed_operation(&self, reason: &str) {
         self.operations_failed.with_label_values(&[reason]).inc();
     }
 
-    /// The API server answered a request, or did not.
-    pub fn api_request(&self, verb: &str, resource: &str, outcome: &str) {
+    /// Counts a request that the API server answered, or did not.
+    pub(super) fn count_api_request(&self, verb: &str, resource: &str, outcome: &str) {
         self.api_requests.with_label_values(&[verb, resource, outcome]).inc();
         match (verb, outcome) {
             ("watch", _) => self.watch_starts.with_label_values(&[resource]).inc(),
@@ -236,16 +237,16 @@ impl Metrics {
         }
     }
 
-    pub fn event_dropped(&self) {
+    pub fn count_dropped_event(&self) {
         self.events_dropped.inc();
     }
 
-    pub fn turn_took(&self, took: Duration) {
-        self.look_seconds.observe(took.as_secs_f64());
+    pub fn observe_turn(&self, took: Duration) {
+        self.loop_busy.observe(took.as_secs_f64());
     }
 
-    /// What is known now of all integrations, and of namespaces that have devices without one.
-    pub fn fleet(&self, integrations: Vec<IntegrationGauges>, unserved: Vec<Unserved>) {
+    /// Sets what is known now of all integrations, and of namespaces that have devices without one.
+    pub fn set_fleet(&self, integrations: Vec<IntegrationGauges>, unserved: Vec<Unserved>) {
         self.fleet.set(integrations, unserved);
     }
 }

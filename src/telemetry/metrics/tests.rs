@@ -12,14 +12,14 @@ fn gauges(number: usize) -> IntegrationGauges {
         hubs: vec![("hub-a.azure-devices.net".to_owned(), 3)],
         failures: vec![("Unauthorized".to_owned(), 1)],
         fallen_back: true,
-        rotation: Some(Rotation { total: 3, pending: 2, blocked: true }),
+        rotation: Some(RotationGauges { total: 3, pending: 2, blocked: true }),
     }
 }
 
 /// With labels as the engine names them.
 fn metrics() -> Metrics {
     let metrics = Metrics::new().unwrap();
-    metrics.series_begin_at_zero(&Labels {
+    metrics.begin_series_at_zero(&Labels {
         lanes: &["new", "changed", "fleet", "last"],
         kinds: &["dpsintegrations", "provisioneddevices", "secrets"],
         operations: &["register"],
@@ -39,7 +39,7 @@ fn line<'a>(text: &'a str, start: &str) -> &'a str {
 #[test]
 fn the_fleet_is_shown_by_integration_and_what_is_gone_is_not() {
     let metrics = metrics();
-    metrics.fleet(vec![gauges(1)], vec![unserved(1)]);
+    metrics.set_fleet(vec![gauges(1)], vec![unserved(1)]);
     let text = metrics.text().unwrap();
     let labels = r#"{integration="factory-1",namespace="fleet""#;
     assert_eq!(
@@ -57,7 +57,7 @@ fn the_fleet_is_shown_by_integration_and_what_is_gone_is_not() {
     ] {
         assert_eq!(line(&text, &format!("dps_operator_{name}")).rsplit(' ').next(), Some(value));
     }
-    metrics.fleet(Vec::new(), Vec::new());
+    metrics.set_fleet(Vec::new(), Vec::new());
     let text = metrics.text().unwrap();
     assert!(!text.contains("factory-1") && !text.contains("tenant-1"));
 }
@@ -66,7 +66,7 @@ fn the_fleet_is_shown_by_integration_and_what_is_gone_is_not() {
 fn the_number_of_series_is_bounded_however_many_integrations_there_are() {
     let metrics = metrics();
     let unserved = (0..NAMESPACES_SHOWN + 7).map(unserved).collect();
-    metrics.fleet((0..INTEGRATIONS_SHOWN + 7).map(gauges).collect(), unserved);
+    metrics.set_fleet((0..INTEGRATIONS_SHOWN + 7).map(gauges).collect(), unserved);
     let text = metrics.text().unwrap();
     assert_eq!(line(&text, "dps_operator_integrations_not_shown"), "dps_operator_integrations_not_shown 7");
     let shown = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
@@ -77,10 +77,10 @@ fn the_number_of_series_is_bounded_however_many_integrations_there_are() {
 #[test]
 fn calls_and_requests_are_counted_by_what_came_of_them_conflicts_and_throttling_too() {
     let metrics = metrics();
-    metrics.dps_request("register", "throttled", Duration::from_millis(20));
-    metrics.api_request("update", "provisioneddevices/status", "conflict");
-    metrics.api_request("watch", "secrets", "success");
-    metrics.granted("new", Duration::from_secs(2));
+    metrics.count_dps_request("register", "throttled", Duration::from_millis(20));
+    metrics.count_api_request("update", "provisioneddevices/status", "conflict");
+    metrics.count_api_request("watch", "secrets", "success");
+    metrics.count_grant("new", Duration::from_secs(2));
     let text = metrics.text().unwrap();
     for expected in [
         "dps_operator_throttled_total 1",
@@ -112,16 +112,16 @@ fn what_alerts_count_is_there_before_anything_has_happened() {
     }
 }
 
-/// docs/monitoring.md tells of every metric, and the chart's alerts and dashboard ask for no other.
+/// docs/monitoring.md describes every metric, and the chart's alerts and dashboard ask for no other.
 #[test]
 fn every_metric_is_documented() {
     let metrics = metrics();
-    metrics.fleet(vec![gauges(1)], vec![unserved(1)]);
-    metrics.granted("new", Duration::ZERO);
-    metrics.dps_request("register", "success", Duration::ZERO);
-    metrics.operation_failed("Disabled");
-    metrics.api_request("create", "secrets", "conflict");
-    metrics.api_request("watch", "secrets", "success");
+    metrics.set_fleet(vec![gauges(1)], vec![unserved(1)]);
+    metrics.count_grant("new", Duration::ZERO);
+    metrics.count_dps_request("register", "success", Duration::ZERO);
+    metrics.count_failed_operation("Disabled");
+    metrics.count_api_request("create", "secrets", "conflict");
+    metrics.count_api_request("watch", "secrets", "success");
     let text = metrics.text().unwrap();
     let names: Vec<&str> = text
         .lines()
