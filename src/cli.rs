@@ -78,7 +78,7 @@ pub struct RunArgs {
         value_delimiter = ','
     )]
     secret_metadata_allowed_prefixes: Vec<String>,
-    /// DPS operations in flight.
+    /// Largest number of registrations and lookups in flight.
     #[arg(long, env = "DPS_OPERATOR_MAX_IN_FLIGHT", value_name = "NUMBER", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: u32,
     /// Events on devices and integrations: changes and trouble, all (also each first assignment), or none.
@@ -90,10 +90,10 @@ pub struct RunArgs {
     /// Act only while holding a Lease, so that several replicas can run.
     #[arg(long, env = "DPS_OPERATOR_LEADER_ELECT", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     leader_elect: bool,
-    /// Name of that Lease.
+    /// Name of the Lease for --leader-elect.
     #[arg(long, env = "DPS_OPERATOR_LEASE_NAME", value_name = "NAME", default_value = "dps-operator")]
     lease_name: String,
-    /// Namespace of that Lease; the ServiceAccount's, or the kubeconfig's, when not given.
+    /// Namespace of the Lease for --leader-elect; the ServiceAccount's, or the kubeconfig's, when not given.
     #[arg(long, env = "DPS_OPERATOR_LEASE_NAMESPACE", value_name = "NAMESPACE")]
     lease_namespace: Option<String>,
     /// error, warn, info, debug, trace (of the operator; its libraries stay at info), or a list such

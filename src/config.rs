@@ -8,20 +8,20 @@ use crate::dps::host::AllowedHosts;
 /// What flags and environment variables come to.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Empty: all.
+    /// Namespaces to watch; empty: all.
     pub watch_namespaces: Vec<String>,
     pub registrations_per_minute: u32,
     pub max_in_flight: u32,
     pub allowed_dps_hosts: AllowedHosts,
-    /// Lower case, each with its leading dot.
+    /// Suffixes of hubs, in lower case, each with its leading dot.
     pub allowed_hub_suffixes: Arc<[String]>,
     pub dps_proxy: Option<String>,
-    /// Empty: any label and annotation that the schema admits.
+    /// Prefixes of labels and annotations on Secrets; empty: any that the schema admits.
     pub secret_metadata_prefixes: Vec<String>,
     pub events: EventsLevel,
     /// Where probes and metrics are served.
     pub http_addr: Option<SocketAddr>,
-    /// Present: act only while holding it.
+    /// The Lease to hold while acting; `None`: there is one replica, which always acts.
     pub lease: Option<LeaseSettings>,
 }
 
@@ -29,11 +29,11 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct LeaseSettings {
     pub name: String,
-    /// `None`: the client's own.
+    /// `None`: the namespace that the client is configured with.
     pub namespace: Option<String>,
 }
 
-/// Of what events tell.
+/// Which changes become events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum EventsLevel {
     /// Trouble and changes.
