@@ -14,7 +14,9 @@ impl Engine {
         match &change.permits {
             Some(PermitChange::Admit { scope, gate, limits }) => {
                 self.permits.admit(sym.index(), scope.clone(), *gate, now.mono);
-                self.permits.limit(sym.index(), *limits, now.mono);
+                if let Some(limits) = limits {
+                    self.permits.limit(sym.index(), *limits, now.mono);
+                }
             }
             Some(PermitChange::Limit(limits)) => self.permits.limit(sym.index(), *limits, now.mono),
             Some(PermitChange::Gate(gate)) => self.permits.set_gate(sym.index(), *gate),

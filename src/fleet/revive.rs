@@ -8,7 +8,7 @@ use super::credential;
 use super::hash::{self, Hash};
 use super::intern::Interner;
 use super::plain::SETTLED;
-use super::record::Record;
+use super::record::{Record, Settled};
 use crate::api::conditions::{ConditionStatus, Conditions};
 use crate::api::device::{
     DeviceSecret, IntegrationKind, IntegrationRef, ProvisionedDevice, ProvisionedDeviceSpec,
@@ -33,7 +33,8 @@ pub fn revive(
     let key = names.text(record.integration);
     let own_id = Some(record.registration_id()).filter(|id| *id != &*record.name).map(str::to_owned);
     let own_secret = record.names_its_secret().then(|| record.secret_name());
-    let mut device = ProvisionedDevice {
+    let status = status(record, &settled, names, scope, since)?;
+    Some(ProvisionedDevice {
         metadata: ObjectMeta {
             name: Some(record.name.to_string()),
             namespace: Some(names.text(record.namespace).to_owned()),
@@ -58,9 +59,19 @@ pub fn revive(
                 .map(|name| DeviceSecret { name: Some(name), settings: SecretSettings::default() }),
             suspend: false,
         },
-        status: None,
-    };
-    device.status = Some(ProvisionedDeviceStatus {
+        status: Some(ProvisionedDeviceStatus { last_handled_integration_token: served, ..status }),
+    })
+}
+
+/// The status as it stands, but for the integration's token.
+fn status(
+    record: &Record,
+    settled: &Settled,
+    names: &Interner,
+    scope: &str,
+    since: u32,
+) -> Option<ProvisionedDeviceStatus> {
+    Some(ProvisionedDeviceStatus {
         observed_generation: Some(record.generation),
         conditions: settled_conditions(record.generation, since),
         registration_id: Some(record.registration_id().to_owned()),
@@ -75,7 +86,7 @@ pub fn revive(
             resource_version: Some(settled.secret_version.to_string()),
             rendered_hash: settled.rendered.map(Hash::shown),
         }),
-        last_handled_integration_token: served,
+        last_handled_integration_token: None,
         // What the next registration reports, and what a plain device does not have (`plain`).
         enrollment_group_id: None,
         assignment: None,
@@ -86,8 +97,7 @@ pub fn revive(
         last_error: None,
         last_handled_reprovision_token: None,
         last_handled_reconcile_at: None,
-    });
-    Some(device)
+    })
 }
 
 fn settled_conditions(generation: i64, since: u32) -> Vec<Condition> {

@@ -39,6 +39,11 @@ pub fn secret_names(attestation: &Attestation) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The slot that new registrations should use.
+pub fn asked_for(attestation: &Attestation) -> Option<KeySlot> {
+    attestation.symmetric_key.as_ref().map(|symmetric| symmetric.active)
+}
+
 impl Credentials {
     /// Takes the keys from their Secrets, which `find` gives by name. The key in the slot that was
     /// asked for is in use.

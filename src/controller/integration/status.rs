@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::credentials::Credentials;
+use super::credentials::{Credentials, asked_for};
 use super::health::Health;
 use super::unusable::Unusable;
 use crate::api::attestation::CredentialsStatus;
@@ -57,7 +57,7 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
         accepted_id_scope: before
             .accepted_id_scope
             .or_else(|| view.accepted().then(|| integration.spec.id_scope.clone())),
-        credentials: credentials(view, before.credentials),
+        credentials: credentials(view, before.credentials, before.observed_generation == Some(generation)),
         throttled_until: view.throttled_until.map(Time),
         devices: before.devices,
         hubs: before.hubs,
@@ -108,16 +108,17 @@ fn key_rotation(
 }
 
 /// True if writing would change nothing for a reader.
-pub fn is_equal(written: Option<&DpsIntegrationStatus>, wanted: &DpsIntegrationStatus) -> bool {
-    let Some(written) = written else { return false };
-    let mut wanted = timeless(wanted);
-    // A field that version 0.1.0 did not have is no reason to write.
-    if written.credentials.as_ref().is_some_and(|credentials| credentials.in_use.is_none())
-        && let Some(credentials) = &mut wanted.credentials
+pub fn is_equal(integration: &DpsIntegration, wanted: &DpsIntegrationStatus) -> bool {
+    let Some(written) = &integration.status else { return false };
+    let (written, mut wanted) = (timeless(written), timeless(wanted));
+    // Version 0.1.0 did not have this field: what it does not say is that all is as asked for.
+    if let (Some(before), Some(after)) = (&written.credentials, &mut wanted.credentials)
+        && before.in_use.is_none()
+        && after.in_use == asked_for(&integration.spec.attestation)
     {
-        credentials.in_use = None;
+        after.in_use = None;
     }
-    timeless(written) == wanted
+    written == wanted
 }
 
 fn timeless(status: &DpsIntegrationStatus) -> DpsIntegrationStatus {
@@ -137,10 +138,17 @@ impl View<'_> {
     }
 }
 
-fn credentials(view: &View<'_>, before: Option<CredentialsStatus>) -> Option<CredentialsStatus> {
-    // While a key cannot be read, what was known of it stays: after a restart it shows that DPS
-    // had accepted it.
-    let Ok(credentials) = view.credentials else { return before };
+fn credentials(
+    view: &View<'_>,
+    before: Option<CredentialsStatus>,
+    same_spec: bool,
+) -> Option<CredentialsStatus> {
+    let Ok(credentials) = view.credentials else {
+        // While a key cannot be read, what was known of it stays: after a restart it shows that DPS had
+        // accepted it. Which one is in use is known only for the spec that it was found out for.
+        let in_use = before.as_ref().and_then(|before| before.in_use).filter(|_| same_spec);
+        return before.map(|before| CredentialsStatus { in_use, ..before });
+    };
     Some(credentials.status(view.accepted(), before.as_ref()))
 }
 

@@ -128,7 +128,10 @@ impl Active {
     }
 
     fn begin(&mut self, id: DeviceId, work: Work) {
-        let before = self.entry(id).work.replace(Box::new(work));
+        let entry = self.entry(id);
+        // What failed before concerned reading the object.
+        entry.unanswered = 0;
+        let before = entry.work.replace(Box::new(work));
         self.working += 1;
         self.end(before);
     }
@@ -178,7 +181,6 @@ impl Active {
                 work.freshness = Freshness::Current;
             }
             None => {
-                self.reset_unanswered(id);
                 self.begin(id, Work { share, ..Work::new(device, &suffixes, now) });
             }
         }

@@ -19,7 +19,12 @@ pub(in crate::engine) struct Change {
 /// What should follow for its permits.
 #[derive(Debug, PartialEq)]
 pub(in crate::engine) enum PermitChange {
-    Admit { scope: IdScope, gate: Gate, limits: Limits },
+    /// `limits`: `None` if they are as before.
+    Admit {
+        scope: IdScope,
+        gate: Gate,
+        limits: Option<Limits>,
+    },
     Limit(Limits),
     Gate(Gate),
     Dismiss,

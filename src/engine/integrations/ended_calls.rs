@@ -69,12 +69,12 @@ impl Registry {
             integration.unusable_since = None;
         }
         integration.reporting.dirty = true;
-        let (gate, limits) = (integration.health.gate(), integration.limits);
+        let gate = integration.health.gate();
         let scope = usable.target.instance.scope.clone();
         let terms = Terms { credentials, ..usable.target.terms.clone() };
         self.use_target(sym, terms, false, usable.connection);
         let permits = match swap {
-            Swap::ToOther => PermitChange::Admit { scope, gate, limits },
+            Swap::ToOther => PermitChange::Admit { scope, gate, limits: None },
             Swap::Back => PermitChange::Gate(gate),
         };
         Change { permits: Some(permits), wake_devices: true, ..follows }

@@ -143,10 +143,13 @@ impl Registry {
             Some(before) => connection.clock = before.connection.clock,
             None => {
                 integration.health.forget_trouble();
-                // A refusal beside a fallback is that of the credential that was asked for.
-                let concerns = as_recorded && !integration.health.has_fallen_back();
-                if let Some(refusal) = recorded_refusal(object).filter(|_| concerns) {
-                    integration.health.recall_refusal(refusal, now);
+                match recorded_refusal(object).filter(|_| as_recorded) {
+                    // A refusal beside a fallback is that of the credential that was asked for.
+                    Some(refusal) if integration.health.has_fallen_back() => {
+                        integration.health.recall_trouble(refusal);
+                    }
+                    Some(refusal) => integration.health.recall_refusal(refusal, now),
+                    None => {}
                 }
             }
         }
@@ -157,7 +160,7 @@ impl Registry {
         let gate = integration.health.gate();
         self.use_target(sym, terms, as_recorded, connection);
         self.counters.touch(now);
-        let permits = Some(PermitChange::Admit { scope, gate, limits });
+        let permits = Some(PermitChange::Admit { scope, gate, limits: Some(limits) });
         Change { permits, wake_devices: true, ..Change::default() }
     }
 

@@ -171,7 +171,7 @@ impl Registry {
             counts: counts.filter(|_| counted),
         };
         let status = status::render(&object, &view, now.wall);
-        if status::is_equal(object.status.as_ref(), &status) && !integration.reporting.unwritten {
+        if status::is_equal(&object, &status) && !integration.reporting.unwritten {
             return None;
         }
         log(&object, &status);

@@ -317,8 +317,14 @@ fn settled() -> Value {
 
 fn admitted(gate: Gate) -> Change {
     let (scope, limits) = (IdScope::parse("0ne1").unwrap(), Limits::default());
-    let permits = Some(PermitChange::Admit { scope, gate, limits });
+    let permits = Some(PermitChange::Admit { scope, gate, limits: Some(limits) });
     Change { permits, wake_devices: true, ..NOTHING }
+}
+
+/// Another credential is in use, within the limits as they were.
+fn swapped(gate: Gate) -> Change {
+    let scope = IdScope::parse("0ne1").unwrap();
+    Change { permits: Some(PermitChange::Admit { scope, gate, limits: None }), ..admitted(gate) }
 }
 
 fn dismissed() -> Change {
@@ -424,7 +430,7 @@ fn whatever_devices_depend_on_gives_a_new_target() {
         let after = situation.registry.usable(situation.factory).unwrap();
         let scope = after.target.instance.scope.clone();
         let gate = if kept == Neither { Gate::NEWCOMER } else { Gate::OPEN };
-        let permits = Some(PermitChange::Admit { scope, gate, limits: Limits::default() });
+        let permits = Some(PermitChange::Admit { scope, gate, limits: Some(Limits::default()) });
         assert_eq!(change, Change { permits, ..admitted(gate) }, "{what}");
         let same_clock = Arc::ptr_eq(&before.connection.clock, &after.connection.clock);
         assert_eq!((same_clock, after.target.revision), (kept == Both, 2), "{what}");
@@ -611,7 +617,7 @@ fn three_refusals_bring_the_other_key_into_use_as_a_newcomer() {
 
     let change = situation.refuse_three();
 
-    assert_eq!(change, admitted(Gate::NEWCOMER));
+    assert_eq!(change, swapped(Gate::NEWCOMER));
     assert_eq!((situation.target().credentials.in_use(), situation.target().revision), (key_id(2), 2));
     assert!(situation.registry.gauges()[0].fallen_back);
     situation.accept();
@@ -628,7 +634,7 @@ fn another_key_that_dps_has_accepted_before_is_used_without_trouble() {
 
     let change = situation.refuse_three();
 
-    assert_eq!(change, admitted(Gate::OPEN));
+    assert_eq!(change, swapped(Gate::OPEN));
     assert_eq!(situation.target().credentials.in_use(), key_id(2));
     assert_eq!(situation.trouble(), (None, None));
 }
@@ -694,7 +700,29 @@ fn a_start_between_a_fallback_and_the_first_answer_to_the_other_key_does_not_bla
     let change = situation.show_keys(keys(1, 2));
 
     assert_eq!(change, admitted(Gate::NEWCOMER));
-    assert_eq!((situation.target().credentials.in_use(), situation.trouble()), (key_id(2), (None, None)));
+    assert_eq!(situation.target().credentials.in_use(), key_id(2));
+    assert_eq!(situation.trouble(), (Some(Reason::Unauthorized), Some(situation.now)));
+}
+
+#[test]
+fn a_slot_that_was_in_use_for_another_spec_is_no_fallback_after_a_start() {
+    let mut before = Situation::accepted(both_keys(Primary));
+    before.write();
+    // The CA bundle is not there yet.
+    let mut changed = object(FACTORY, and(both_keys(Secondary), with_bundle()));
+    changed.metadata.generation = Some(2);
+    before.observe(changed);
+    before.show(&config_map("ca"), Referred::Missing);
+    let status = before.write();
+    assert_eq!(reason(&status), Some(Reason::CaBundleNotFound));
+    let mut situation = Situation::new();
+    situation.observe(before.object());
+    situation.show_keys(keys(1, 2));
+
+    situation.show(&config_map("ca"), present(&[("ca.crt", &certificate())]));
+
+    assert_eq!(situation.target().credentials.in_use(), key_id(2));
+    assert!(!situation.registry.gauges()[0].fallen_back);
 }
 
 #[test]

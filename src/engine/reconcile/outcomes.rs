@@ -101,6 +101,7 @@ impl Engine {
     ) {
         let secret = match read {
             Ok(secret) => secret,
+            Err(_) if self.active.work(id).is_none() => return,
             Err(error) => return self.unanswered(id, &error, now),
         };
         let target = self.usable_of(id).map(|usable| usable.target.clone());
@@ -150,6 +151,7 @@ impl Engine {
             }
             // Nothing is restored in a namespace that is going away; its end comes by the watch.
             Err(SecretTrouble::Terminating) => return,
+            Err(_) if self.active.work(id).is_none() => return,
             Err(SecretTrouble::Unavailable) => return self.unanswered(id, &ApiError::Unavailable, now),
             Err(SecretTrouble::Foreign(why)) => (Reason::SecretConflict, why.to_owned()),
             Err(SecretTrouble::Refused(why)) => (Reason::SecretWriteFailed, why),

@@ -50,21 +50,82 @@ pub struct Metrics {
     leader: IntGauge,
     watch_synced: IntGaugeVec,
     watch_starts: IntCounterVec,
-    queue_waiting: IntGaugeVec,
-    queue_wait: HistogramVec,
-    permits: IntCounterVec,
-    throttled: IntCounter,
-    throttled_scopes: IntGauge,
-    rate_factor: Gauge,
-    in_flight: IntGauge,
-    dps_requests: IntCounterVec,
-    dps_seconds: HistogramVec,
-    operations_failed: IntCounterVec,
+    queue: QueueMetrics,
+    dps: DpsMetrics,
     api_requests: IntCounterVec,
     write_conflicts: IntCounterVec,
     events_dropped: IntCounter,
     loop_busy: Histogram,
     fleet: FleetCollector,
+}
+
+/// The queue for permits.
+#[derive(Debug)]
+struct QueueMetrics {
+    waiting: IntGaugeVec,
+    wait: HistogramVec,
+    permits: IntCounterVec,
+    throttled_scopes: IntGauge,
+    rate_factor: Gauge,
+}
+
+impl QueueMetrics {
+    fn new(make: &Maker<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            waiting: make.gauges(
+                "queue_length",
+                "Devices that wait for a permit to call DPS.",
+                &["lane"],
+            )?,
+            wait: make.histograms(
+                "queue_wait_seconds",
+                "How long devices waited for a permit to call DPS.",
+                &["lane"],
+                &WAIT_SECONDS,
+            )?,
+            permits: make.counters("permits_total", "Permits to call DPS that were granted.", &["lane"])?,
+            throttled_scopes: make.gauge("throttled_scopes", "Id scopes in which DPS has asked to wait.")?,
+            rate_factor: make.float(
+                "rate_factor",
+                "Share of its rate that the slowest id scope uses: halved by a 429, 0 while DPS has asked to wait.",
+            )?,
+        })
+    }
+}
+
+/// Calls to DPS.
+#[derive(Debug)]
+struct DpsMetrics {
+    throttled: IntCounter,
+    in_flight: IntGauge,
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+    failed: IntCounterVec,
+}
+
+impl DpsMetrics {
+    fn new(make: &Maker<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            throttled: make.counter("throttled_total", "Calls that DPS answered with 429.")?,
+            in_flight: make.gauge("dps_operations_in_flight", "Registrations and lookups that go on.")?,
+            requests: make.counters(
+                "dps_requests_total",
+                "Requests to DPS.",
+                &["operation", "outcome"],
+            )?,
+            seconds: make.histograms(
+                "dps_request_duration_seconds",
+                "Time until DPS has answered a request.",
+                &["operation"],
+                &DPS_SECONDS,
+            )?,
+            failed: make.counters(
+                "dps_operations_failed_total",
+                "Registrations and lookups that did not end with an assignment, by the reason that the device shows.",
+                &["reason"],
+            )?,
+        })
+    }
 }
 
 impl Metrics {
@@ -89,41 +150,8 @@ impl Metrics {
                 "Watches that were begun; each ends after some minutes.",
                 &["resource"],
             )?,
-            queue_waiting: make.gauges(
-                "queue_length",
-                "Devices that wait for a permit to call DPS.",
-                &["lane"],
-            )?,
-            queue_wait: make.histograms(
-                "queue_wait_seconds",
-                "How long devices waited for a permit to call DPS.",
-                &["lane"],
-                &WAIT_SECONDS,
-            )?,
-            permits: make.counters("permits_total", "Permits to call DPS that were granted.", &["lane"])?,
-            throttled: make.counter("throttled_total", "Calls that DPS answered with 429.")?,
-            throttled_scopes: make.gauge("throttled_scopes", "Id scopes in which DPS has asked to wait.")?,
-            rate_factor: make.float(
-                "rate_factor",
-                "Share of its rate that the slowest id scope uses: halved by a 429, 0 while DPS has asked to wait.",
-            )?,
-            in_flight: make.gauge("dps_operations_in_flight", "Registrations and lookups that go on.")?,
-            dps_requests: make.counters(
-                "dps_requests_total",
-                "Requests to DPS.",
-                &["operation", "outcome"],
-            )?,
-            dps_seconds: make.histograms(
-                "dps_request_duration_seconds",
-                "Time until DPS has answered a request.",
-                &["operation"],
-                &DPS_SECONDS,
-            )?,
-            operations_failed: make.counters(
-                "dps_operations_failed_total",
-                "Registrations and lookups that did not end with an assignment, by the reason that the device shows.",
-                &["reason"],
-            )?,
+            queue: QueueMetrics::new(&make)?,
+            dps: DpsMetrics::new(&make)?,
             api_requests: make.counters(
                 "api_requests_total",
                 "Requests to the Kubernetes API server.",
@@ -156,24 +184,24 @@ impl Metrics {
             }
             self.write_conflicts.with_label_values(&[resource]);
         }
-        self.rate_factor.set(1.0);
+        self.queue.rate_factor.set(1.0);
     }
 
     /// Does the same for series whose labels are not known here.
     pub fn begin_series_at_zero(&self, labels: &Labels<'_>) {
         let Labels { lanes, kinds, operations, outcomes } = *labels;
         for lane in lanes {
-            self.queue_waiting.with_label_values(&[*lane]).set(0);
-            self.permits.with_label_values(&[*lane]);
-            self.queue_wait.with_label_values(&[*lane]);
+            self.queue.waiting.with_label_values(&[*lane]).set(0);
+            self.queue.permits.with_label_values(&[*lane]);
+            self.queue.wait.with_label_values(&[*lane]);
         }
         for kind in kinds {
             self.watch_synced.with_label_values(&[*kind]).set(0);
         }
         for operation in operations {
-            self.dps_seconds.with_label_values(&[*operation]);
+            self.dps.seconds.with_label_values(&[*operation]);
             for outcome in outcomes {
-                self.dps_requests.with_label_values(&[*operation, *outcome]);
+                self.dps.requests.with_label_values(&[*operation, *outcome]);
             }
         }
     }
@@ -198,31 +226,31 @@ impl Metrics {
 
     pub fn set_queues(&self, gauges: &QueueGauges) {
         for (lane, waiting) in &gauges.waiting {
-            self.queue_waiting.with_label_values(&[*lane]).set(i64::try_from(*waiting).unwrap_or(i64::MAX));
+            self.queue.waiting.with_label_values(&[*lane]).set(i64::try_from(*waiting).unwrap_or(i64::MAX));
         }
-        self.in_flight.set(i64::from(gauges.in_flight));
-        self.throttled_scopes.set(i64::try_from(gauges.throttled_scopes).unwrap_or(i64::MAX));
-        self.rate_factor.set(gauges.rate_factor);
+        self.dps.in_flight.set(i64::from(gauges.in_flight));
+        self.queue.throttled_scopes.set(i64::try_from(gauges.throttled_scopes).unwrap_or(i64::MAX));
+        self.queue.rate_factor.set(gauges.rate_factor);
     }
 
     /// Counts a permit that a device got to call DPS.
     pub fn count_grant(&self, lane: &str, waited: Duration) {
-        self.permits.with_label_values(&[lane]).inc();
-        self.queue_wait.with_label_values(&[lane]).observe(waited.as_secs_f64());
+        self.queue.permits.with_label_values(&[lane]).inc();
+        self.queue.wait.with_label_values(&[lane]).observe(waited.as_secs_f64());
     }
 
     /// Counts a request that DPS answered, or did not.
     pub fn count_dps_request(&self, operation: &str, outcome: &str, took: Duration) {
-        self.dps_requests.with_label_values(&[operation, outcome]).inc();
-        self.dps_seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
+        self.dps.requests.with_label_values(&[operation, outcome]).inc();
+        self.dps.seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
         if outcome == "throttled" {
-            self.throttled.inc();
+            self.dps.throttled.inc();
         }
     }
 
     /// Counts a registration or lookup that has failed for good or until its next try.
     pub fn count_failed_operation(&self, reason: &str) {
-        self.operations_failed.with_label_values(&[reason]).inc();
+        self.dps.failed.with_label_values(&[reason]).inc();
     }
 
     /// Counts a request that the API server answered, or did not.

@@ -175,6 +175,12 @@ impl Health {
         self.not_before = Some(now + REFUSED_FIRST);
     }
 
+    /// The status has recorded that DPS refused the credential that was asked for, while the other one
+    /// is used: until DPS answers to that one it still stands. That one is tried at once.
+    pub fn recall_trouble(&mut self, said: Unusable) {
+        self.trouble = Some(Trouble { code: None, said });
+    }
+
     /// What was wrong concerned another instance or credential.
     pub fn forget_trouble(&mut self) {
         self.trouble = None;
