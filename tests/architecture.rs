@@ -174,7 +174,7 @@ struct Source {
     methods: BTreeSet<(String, String)>,
     calls: BTreeSet<(String, String)>,
     is_async: bool,
-    /// It imports everything of a module, whatever that is.
+    /// It imports by `*`.
     has_globs: bool,
 }
 

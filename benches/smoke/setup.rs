@@ -121,7 +121,7 @@ impl Setup {
         Ok(self.operator.as_ref().ok_or("the operator is not running")?.resident_kib()?)
     }
 
-    /// Starts counting anew.
+    /// Sets every counter to zero.
     pub fn reset_counts(&mut self) {
         self.totals_before = self.dps.control().totals();
         // An error is reported by the next call, which reads again.

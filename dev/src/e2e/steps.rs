@@ -326,7 +326,10 @@ fn await_successor(progress: &mut Progress, cluster: &Cluster, former: &Leader) 
     });
     let Some(holder) = found else {
         let seconds = TAKEOVER.as_secs();
-        return Err(Failure::Unexpected(format!("{seconds} s after {} nobody else acts", former.identity)));
+        return Err(Failure::Unexpected(format!(
+            "{seconds} s after {} no other replica holds the Lease",
+            former.identity
+        )));
     };
     progress.line(&format!("{holder} has the Lease after {:.1} s", begin.elapsed().as_secs_f64()))?;
     Ok(())

@@ -119,7 +119,7 @@ async fn twenty_new_devices_cost_one_secret_and_one_status_write_each_and_no_rea
     world.devices("truck", 20).await;
 
     world.wait_all_ready(20).await;
-    // The counters are written last of all and some time later: whatever else there was is in the log by then.
+    // The counters are written last and some time later: every other write is in the log by then.
     world.wait_counters(INTEGRATION, |devices| devices["ready"] == 20).await;
     let mut writes = world.writes_since(before).await;
     let of_the_integration = writes.remove("update dpsintegrations/status").unwrap_or(0);

@@ -1,0 +1,223 @@
+//! What is kept of a device while it has work, sleeps or has settled.
+
+use super::{Situation, device, in_flight, registered};
+use crate::controller::device::facts::Trigger;
+use crate::engine::devices::{CROWD, DueWork, Freshness};
+use crate::fleet::DeviceId;
+use crate::schedule::Share;
+
+#[tokio::test]
+async fn a_device_that_is_gone_leaves_nothing_behind() {
+    let mut situation = Situation::with_devices(1);
+    let (active, now) = (&mut situation.active, situation.now);
+    let task = in_flight();
+    active.started(0, task.abort_handle());
+    active.due(0, DueWork::Check);
+    active.restored(0, now.mono);
+    active.unanswered(0);
+    active.plan_report(0, None, now.mono);
+    active.plan_queued_report(0, now.mono, now.mono);
+    let turns: Vec<_> = (0..200).rev().map(|id| active.take_verification(id, now.mono)).collect();
+    assert!(turns[199].is_err(), "it has a turn to wait for");
+    let held = situation.hold(0, false);
+
+    let returned = situation.active.remove(0);
+
+    assert_eq!(returned.map(|held| held.permit), Some(held));
+    assert!(task.await.unwrap_err().is_cancelled());
+    let active = &mut situation.active;
+    assert!(active.work(0).is_none() && active.permit(0).is_none() && active.due_work(0).is_none());
+    assert_eq!((active.in_flight(), active.working), (0, 0));
+    assert!(active.contested(0, now).is_none());
+    assert_eq!(active.unanswered(0), 1, "counting starts afresh");
+    assert_eq!(active.timers(0).queued, None);
+}
+
+#[tokio::test]
+async fn a_device_that_settles_keeps_what_was_done_lately_and_nothing_else() {
+    let mut situation = Situation::with_devices(1);
+    let now = situation.now;
+    (0..4).for_each(|_| situation.active.restored(0, now.mono));
+    situation.active.due(0, DueWork::Periodic);
+    let held = situation.hold(0, true);
+
+    let returned = situation.active.settle(0);
+
+    assert_eq!(returned.map(|held| (held.permit, held.used)), Some((held, true)));
+    assert!(situation.active.work(0).is_none() && situation.active.due_work(0).is_none());
+    assert!(situation.active.contested(0, now).is_some(), "its Secret was reverted a moment ago");
+}
+
+#[test]
+fn a_settled_device_of_which_nothing_is_remembered_costs_nothing() {
+    let mut situation = Situation::with_devices(1);
+
+    situation.active.settle(0);
+
+    assert!(situation.active.entries.is_empty() && situation.active.dormant.is_empty());
+}
+
+#[test]
+fn a_settled_device_that_is_observed_has_no_work() {
+    let mut situation = Situation::new();
+
+    situation.active.observed(0, registered(0), true, situation.now);
+
+    assert!(situation.active.work(0).is_none() && situation.active.entries.is_empty());
+}
+
+#[test]
+fn a_changed_object_replaces_the_one_that_was_kept_and_what_is_known_stays() {
+    let mut situation = Situation::with_devices(1);
+    let work = situation.active.work_mut(0).unwrap();
+    work.facts.trigger = Some(Trigger::NotFound);
+    work.secret_read = true;
+    work.share = Share::Fleet;
+    work.freshness = Freshness::Stale;
+
+    situation.observe(0, device(0, 2));
+
+    let work = situation.active.work(0).unwrap();
+    assert_eq!((work.device.metadata.generation, work.freshness), (Some(2), Freshness::Current));
+    assert_eq!(work.facts.trigger, Some(Trigger::NotFound));
+    assert!(!work.secret_read && work.share == Share::Device, "another generation is one device's wish");
+}
+
+#[test]
+fn a_new_version_of_the_same_generation_keeps_what_was_read() {
+    let mut situation = Situation::with_devices(1);
+    let work = situation.active.work_mut(0).unwrap();
+    work.secret_read = true;
+    work.share = Share::Fleet;
+
+    situation.observe(0, device(0, 1));
+
+    let work = situation.active.work(0).unwrap();
+    assert!(work.secret_read && work.share == Share::Fleet);
+}
+
+#[test]
+fn an_object_that_was_read_does_not_replace_a_newer_one_that_was_observed() {
+    let mut situation = Situation::with_devices(1);
+    situation.observe(0, device(0, 3));
+
+    situation.active.read(0, device(0, 2), true, Share::Fleet, situation.now);
+
+    let work = situation.active.work(0).unwrap();
+    assert_eq!((work.device.metadata.generation, work.share), (Some(3), Share::Device));
+}
+
+#[test]
+fn a_device_that_is_read_begins_its_work_with_a_clean_count_of_failures() {
+    let mut situation = Situation::new();
+    situation.active.unanswered(0);
+    situation.active.unanswered(0);
+
+    situation.active.read(0, device(0, 1), false, Share::Fleet, situation.now);
+
+    assert_eq!(situation.active.work(0).map(|work| work.share), Some(Share::Fleet));
+    assert_eq!(situation.active.unanswered(0), 1);
+}
+
+#[test]
+fn the_real_object_of_a_revived_device_takes_over_and_what_happened_meanwhile_stays() {
+    let mut situation = Situation::new();
+    situation.active.revived(0, device(0, 1), situation.now);
+    situation.active.work_mut(0).unwrap().facts.trigger = Some(Trigger::Periodic);
+
+    situation.observe(0, registered(0));
+
+    let work = situation.active.work(0).unwrap();
+    assert_eq!((work.freshness, work.facts.trigger), (Freshness::Current, Some(Trigger::Periodic)));
+    assert!(work.facts.registered.is_some());
+}
+
+#[tokio::test]
+async fn one_effect_of_a_device_is_in_flight_at_most() {
+    let mut situation = Situation::with_devices(2);
+    let (first, second) = (in_flight(), in_flight());
+
+    situation.active.started(0, first.abort_handle());
+    situation.active.started(1, second.abort_handle());
+    assert_eq!(situation.active.in_flight(), 2);
+    situation.active.ended(0);
+    situation.active.ended(0);
+    assert_eq!(situation.active.in_flight(), 1);
+    situation.active.abort_all();
+
+    assert!(second.await.unwrap_err().is_cancelled());
+    first.abort();
+}
+
+#[tokio::test]
+async fn an_effect_of_a_device_without_work_is_aborted() {
+    let mut situation = Situation::new();
+    let task = in_flight();
+
+    situation.active.started(0, task.abort_handle());
+
+    assert!(task.await.unwrap_err().is_cancelled());
+    assert_eq!(situation.active.in_flight(), 0);
+}
+
+#[test]
+fn new_devices_beyond_a_crowd_sleep_and_come_back_as_they_were() {
+    let crowd = DeviceId::try_from(CROWD).unwrap();
+    let mut situation = Situation::with_devices(crowd + 10);
+    assert_eq!(situation.active.dormant.len(), 10);
+    let last = crowd + 9;
+    assert!(situation.active.work(last).is_none() && !situation.active.entries.contains_key(&last));
+
+    situation.active.wake(last, situation.now);
+
+    let work = situation.active.work(last).unwrap();
+    assert_eq!(work.device.metadata.name, Some(format!("truck-{last}")));
+    assert_eq!((situation.active.dormant.len(), situation.active.working), (9, CROWD + 1));
+}
+
+#[test]
+fn a_device_with_a_permit_stays_awake_in_a_crowd() {
+    let crowd = DeviceId::try_from(CROWD).unwrap();
+    let mut situation = Situation::with_devices(crowd + 1);
+    situation.active.wake(crowd, situation.now);
+    situation.hold(0, false);
+
+    situation.active.sleep_in_a_crowd(0);
+    situation.active.sleep_in_a_crowd(1);
+
+    assert!(situation.active.work(0).is_some() && situation.active.work(1).is_none());
+}
+
+#[test]
+fn what_was_planned_for_a_sleeping_device_is_not_forgotten() {
+    let crowd = DeviceId::try_from(CROWD).unwrap();
+    let mut situation = Situation::with_devices(crowd + 1);
+    let now = situation.now;
+    situation.active.wake(crowd, now);
+    let id = crowd - 1;
+    let planned = situation.active.plan_queued_report(id, now.mono, now.mono);
+    situation.active.sleep_in_a_crowd(id);
+    assert!(situation.active.work(id).is_none());
+
+    assert!(!situation.active.is_queued_long(id, Some(now.mono), now.mono));
+    assert!(situation.active.is_queued_long(id, Some(now.mono), planned.unwrap()));
+
+    situation.active.wake(id, now);
+    assert!(situation.active.is_queued_long(id, Some(now.mono), planned.unwrap()));
+}
+
+#[test]
+fn a_standby_keeps_the_newest_object_of_a_device_that_will_need_work_as_text() {
+    let mut situation = Situation::new();
+    let now = situation.now;
+    situation.active.stand_by(0, device(0, 1), false, now);
+    situation.active.stand_by(0, device(0, 2), false, now);
+    assert!(situation.active.work(0).is_none());
+
+    situation.active.wake(0, now);
+    assert_eq!(situation.active.work(0).unwrap().device.metadata.generation, Some(2));
+
+    situation.active.stand_by(0, registered(0), true, now);
+    situation.active.wake(0, now);
+    assert!(situation.active.work(0).is_none(), "it is settled by now");
+}

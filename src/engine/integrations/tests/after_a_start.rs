@@ -1,0 +1,98 @@
+//! What the status says after a start.
+
+use serde_json::json;
+
+use super::{
+    FACTORY, MINUTE, Situation, admitted, and, both_keys, certificate, closed_until, config_map, key_id,
+    keys, object, present, reason, with_bundle,
+};
+use crate::api::attestation::KeySlot::{Primary, Secondary};
+use crate::api::conditions::Reason;
+use crate::api::references::Referred;
+use crate::schedule::permits::Gate;
+
+#[test]
+fn a_recorded_fallback_is_used_after_a_start_without_a_call() {
+    let mut situation = Situation::new();
+    situation.observe(Situation::fallen_back().object());
+
+    let change = situation.show_keys(keys(1, 2));
+
+    assert_eq!(change, admitted(Gate::OPEN));
+    assert_eq!(situation.target().credentials.in_use(), key_id(2));
+    assert!(situation.target().as_recorded && situation.registry.gauges()[0].fallen_back);
+}
+
+#[test]
+fn a_start_between_a_fallback_and_the_first_answer_to_the_other_key_does_not_blame_that_key() {
+    let mut before = Situation::usable(both_keys(Primary));
+    before.refuse_three();
+    let status = before.write();
+    assert_eq!(
+        (reason(&status), status.credentials.unwrap().in_use),
+        (Some(Reason::Unauthorized), Some(Secondary))
+    );
+    let mut situation = Situation::new();
+    situation.observe(before.object());
+
+    let change = situation.show_keys(keys(1, 2));
+
+    assert_eq!(change, admitted(Gate::NEWCOMER));
+    assert_eq!(situation.target().credentials.in_use(), key_id(2));
+    assert_eq!(situation.trouble(), (Some(Reason::Unauthorized), Some(situation.now)));
+}
+
+#[test]
+fn a_slot_that_was_in_use_for_another_spec_is_no_fallback_after_a_start() {
+    let mut before = Situation::accepted(both_keys(Primary));
+    before.write();
+    // The CA bundle is not there yet.
+    let mut changed = object(FACTORY, and(both_keys(Secondary), with_bundle()));
+    changed.metadata.generation = Some(2);
+    before.observe(changed);
+    before.show(&config_map("ca"), Referred::Missing);
+    let status = before.write();
+    assert_eq!(reason(&status), Some(Reason::CaBundleNotFound));
+    let mut situation = Situation::new();
+    situation.observe(before.object());
+    situation.show_keys(keys(1, 2));
+
+    situation.show(&config_map("ca"), present(&[("ca.crt", &certificate())]));
+
+    assert_eq!(situation.target().credentials.in_use(), key_id(2));
+    assert!(!situation.registry.gauges()[0].fallen_back);
+}
+
+#[test]
+fn a_recorded_refusal_closes_the_gate_after_a_start_for_exactly_this_spec_and_key() {
+    let mut before = Situation::usable(json!({}));
+    before.refuse_three();
+    before.write();
+    for (generation, primary, stands) in [(1, 1, true), (2, 1, false), (1, 3, false)] {
+        let mut situation = Situation::new();
+        let mut recorded = before.object();
+        recorded.metadata.generation = Some(generation);
+        situation.observe(recorded);
+
+        let change = situation.show_keys(keys(primary, 2));
+
+        let gate = if stands { closed_until(situation.now + MINUTE) } else { Gate::NEWCOMER };
+        assert_eq!(change, admitted(gate), "generation {generation}, key {primary}");
+        let trouble = (stands.then_some(Reason::Unauthorized), stands.then_some(situation.now));
+        assert_eq!(situation.trouble(), trouble);
+    }
+}
+
+#[test]
+fn a_replica_that_takes_over_knows_only_what_the_status_says() {
+    let mut situation = Situation::usable(json!({"allowedNamespaces": {"from": "All"}}));
+    situation.write();
+    situation.refuse_three();
+
+    situation.registry.forget_answers(situation.factory);
+    let change = situation.registry.evaluate(situation.factory, situation.now);
+
+    assert_eq!(change, admitted(Gate::NEWCOMER));
+    assert!(situation.target().revision == 2 && situation.target().as_recorded);
+    assert!(situation.is_due() && situation.serves("other"));
+}

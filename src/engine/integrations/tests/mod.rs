@@ -1,0 +1,350 @@
+//! Integrations from their declaration to their end: what is known of them, and what should follow.
+
+mod after_a_start;
+mod answers;
+mod declared;
+mod reported;
+mod served;
+mod slots;
+mod watched;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::{Change, EndedCall, PermitChange, Registry, Report};
+use crate::api::attestation::KeySlot::{self, Primary};
+use crate::api::conditions::{ConditionType, Reason, reason_of};
+use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
+use crate::api::references::{Reference, Referred, ReferredKind};
+use crate::clock::Now;
+use crate::config::{Config, EventsLevel};
+use crate::controller::integration::target::Target;
+use crate::dps::attestation::CredentialId;
+use crate::dps::attestation::symmetric_key::GroupKey;
+use crate::dps::error::{Detail, DpsError};
+use crate::dps::host::AllowedHosts;
+use crate::dps::ids::IdScope;
+use crate::dps::observe::Unobserved;
+use crate::fleet::intern::Sym;
+use crate::fleet::{DeviceId, Fleet};
+use crate::kube_io::error::ApiError;
+use crate::schedule::permits::{Gate, Limits};
+
+const FACTORY: &str = "fleet/factory";
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const NOTHING: Change =
+    Change { permits: None, wake_devices: false, wake_waiting: false, ask_another: false };
+
+/// A registry at one moment. Where nothing else is named, the integration is `FACTORY`.
+struct Situation {
+    registry: Registry,
+    fleet: Fleet,
+    factory: Sym,
+    now: Instant,
+    /// The last resourceVersion of the API server.
+    version: u64,
+}
+
+impl Situation {
+    fn new() -> Self {
+        // Another test may have installed it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = Config {
+            watch_namespaces: Vec::new(),
+            registrations_per_minute: 2,
+            max_in_flight: 10,
+            allowed_dps_hosts: AllowedHosts::parse(["*.azure-devices-provisioning.net"]).unwrap(),
+            allowed_hub_suffixes: Arc::new([]),
+            dps_proxy: None,
+            secret_metadata_prefixes: Vec::new(),
+            events: EventsLevel::default(),
+            http_addr: None,
+            lease: None,
+        };
+        let registry = Registry::new(Arc::new(config), Arc::new(Unobserved));
+        let mut fleet = Fleet::default();
+        let factory = fleet.names.intern(FACTORY);
+        Self { registry, fleet, factory, now: Instant::now(), version: 10 }
+    }
+
+    /// It is declared, and its keys have been read.
+    fn usable(spec: Value) -> Self {
+        let mut situation = Self::new();
+        situation.declare(spec);
+        situation.show_keys(keys(1, 2));
+        situation
+    }
+
+    /// The same, and DPS has accepted its key.
+    fn accepted(spec: Value) -> Self {
+        let mut situation = Self::usable(spec);
+        situation.accept();
+        situation
+    }
+
+    /// DPS has refused the primary key and accepted the secondary one, and the status says so.
+    fn fallen_back() -> Self {
+        let mut situation = Self::usable(both_keys(Primary));
+        situation.refuse_three();
+        situation.accept();
+        situation.write();
+        situation
+    }
+
+    /// The watch shows a new version of the object, with the status that is known.
+    fn observe(&mut self, mut object: DpsIntegration) -> Change {
+        self.version += 1;
+        let key = format!("{}/{}", object.namespace().unwrap(), object.name_any());
+        let sym = self.fleet.names.intern(&key);
+        object.metadata.resource_version = Some(self.version.to_string());
+        object.status = object.status.or_else(|| self.registry.object(sym)?.status.clone());
+        let change = self.registry.observed(sym, object, self.now);
+        self.registry.refer_to(&self.registry.references());
+        change
+    }
+
+    fn declare(&mut self, spec: Value) -> Change {
+        self.observe(object(FACTORY, spec))
+    }
+
+    fn annotate(&mut self, key: &str, value: &str) -> Change {
+        let mut object = self.object();
+        object.annotations_mut().insert(key.to_owned(), value.to_owned());
+        self.observe(object)
+    }
+
+    fn delete(&mut self) -> Change {
+        let change = self.registry.gone(self.factory, self.now);
+        self.registry.refer_to(&self.registry.references());
+        change
+    }
+
+    /// The watch shows something that integrations refer to.
+    fn show(&mut self, reference: &Reference, referred: Referred) -> Change {
+        let users = self.registry.referred_observed(reference, referred);
+        users.into_iter().fold(NOTHING, |_, sym| self.registry.evaluate(sym, self.now))
+    }
+
+    fn show_keys(&mut self, keys: Referred) -> Change {
+        self.show(&secret("keys"), keys)
+    }
+
+    /// A CA bundle is referred to, and read.
+    fn refer_to_bundle(&mut self, pem: &str) -> Change {
+        self.declare(with_bundle());
+        self.show(&config_map("ca"), present(&[("ca.crt", pem)]))
+    }
+
+    /// DPS answers a call that a device has made for the present target.
+    fn answer(&mut self, device: DeviceId, error: Option<&DpsError>) -> Change {
+        let answered = EndedCall { device, revision: self.target().revision, error, throttled: false };
+        self.registry.answered(self.factory, answered, self.now)
+    }
+
+    fn accept(&mut self) -> Change {
+        self.answer(1, None)
+    }
+
+    fn refuse(&mut self, device: DeviceId) -> Change {
+        self.answer(device, Some(&DpsError::Unauthorized(Detail::default())))
+    }
+
+    /// Returns what follows from the third refusal.
+    fn refuse_three(&mut self) -> Change {
+        self.refuse(1);
+        self.refuse(2);
+        self.refuse(3)
+    }
+
+    fn report(&mut self) -> Option<Report> {
+        self.registry.report(self.factory, None, true, wall(self.now))
+    }
+
+    fn written(&mut self, result: Result<u64, ApiError>) {
+        self.registry.written(self.factory, result, self.now);
+    }
+
+    /// The status that should be written is written.
+    fn write(&mut self) -> DpsIntegrationStatus {
+        let report = self.report().unwrap();
+        self.version += 1;
+        self.written(Ok(self.version));
+        report.status
+    }
+
+    fn is_due(&self) -> bool {
+        self.registry.due(self.now).contains(&self.factory)
+    }
+
+    /// Counters are taken as soon as they may be.
+    fn count(&mut self) {
+        self.registry.recount(self.now);
+        self.now = self.registry.next_report(true).unwrap();
+        assert!(self.registry.count_if_due(&self.fleet, self.now));
+    }
+
+    /// A device has this status.
+    fn device(&mut self, key: &str, integration: &str, status: Value) {
+        self.version += 1;
+        let (namespace, name) = key.split_once('/').unwrap();
+        let (its_namespace, its_name) = integration.split_once('/').unwrap();
+        let uid = "00000000-0000-0000-0000-000000000001";
+        let device = json!({
+            "metadata": {
+                "name": name, "namespace": namespace, "uid": uid, "generation": 1,
+                "resourceVersion": self.version.to_string(),
+            },
+            "spec": {
+                "integrationRef": {"namespace": its_namespace, "name": its_name},
+                "driftCheck": {"interval": "10m"},
+            },
+            "status": status,
+        });
+        self.fleet.upsert(&serde_json::from_value(device).unwrap(), Some(1));
+    }
+
+    fn object(&self) -> DpsIntegration {
+        DpsIntegration::clone(self.registry.object(self.factory).unwrap())
+    }
+
+    fn target(&self) -> &Target {
+        self.registry.target(self.factory).unwrap()
+    }
+
+    /// What is wrong, and since when devices cannot be registered.
+    fn trouble(&self) -> (Option<Reason>, Option<Instant>) {
+        let trouble = self.registry.integrations[&self.factory].health.trouble();
+        (trouble.map(|trouble| trouble.reason), self.registry.unusable_since(self.factory))
+    }
+
+    fn serves(&mut self, namespace: &str) -> bool {
+        let namespace = self.fleet.names.intern(namespace);
+        self.registry.serves(self.factory, namespace, &self.fleet.names)
+    }
+}
+
+fn wall(mono: Instant) -> Now {
+    Now { wall: Timestamp::UNIX_EPOCH, mono }
+}
+
+/// An integration that names its primary key only; `spec` is added.
+fn object(key: &str, spec: Value) -> DpsIntegration {
+    let (namespace, name) = key.split_once('/').unwrap();
+    let attestation = json!({"symmetricKey": {"primaryKeyRef": {"name": "keys"}}});
+    serde_json::from_value(json!({
+        "apiVersion": "dps-operator.io/v1alpha1", "kind": "DpsIntegration",
+        "metadata": {"name": name, "namespace": namespace, "generation": 1},
+        "spec": and(json!({"idScope": "0ne1", "attestation": attestation}), spec),
+    }))
+    .unwrap()
+}
+
+/// One object with the members of another.
+fn and(mut one: Value, other: Value) -> Value {
+    one.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+    one
+}
+
+fn both_keys(active: KeySlot) -> Value {
+    let reference = json!({"name": "keys"});
+    json!({"attestation": {"symmetricKey": {
+        "primaryKeyRef": reference, "secondaryKeyRef": reference, "active": active,
+    }}})
+}
+
+fn with_bundle() -> Value {
+    json!({"caBundleRef": {"name": "ca"}})
+}
+
+fn with_foreign_prefix() -> Value {
+    json!({"allowedNamespaces": {"registrationIdPrefixes": ["a-"]}})
+}
+
+fn with_payload() -> Value {
+    json!({"deviceDefaults": {"payload": {"a": 1}}})
+}
+
+fn for_tenant_a() -> Value {
+    json!({"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"tenant": "a"}}}})
+}
+
+fn key(filler: u8) -> String {
+    STANDARD.encode([filler; 32])
+}
+
+fn key_id(filler: u8) -> CredentialId {
+    GroupKey::parse(key(filler).as_bytes()).unwrap().id()
+}
+
+fn present(data: &[(&str, &str)]) -> Referred {
+    let wiped = |(key, text): &(&str, &str)| ((*key).to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
+    Referred::Present { data: data.iter().map(wiped).collect(), generated: false }
+}
+
+fn keys(primary: u8, secondary: u8) -> Referred {
+    present(&[("primaryKey", &key(primary)), ("secondaryKey", &key(secondary))])
+}
+
+fn certificate() -> String {
+    CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+}
+
+fn secret(name: &str) -> Reference {
+    Reference { kind: ReferredKind::Secret, namespace: "fleet".to_owned(), name: name.to_owned() }
+}
+
+fn config_map(name: &str) -> Reference {
+    Reference { kind: ReferredKind::ConfigMap, ..secret(name) }
+}
+
+/// Status of a device.
+fn ready(status: &str, reason: &str) -> Value {
+    let since = "2026-01-01T00:00:00Z";
+    let condition = json!({"type": "Ready", "status": status, "reason": reason, "message": "", "lastTransitionTime": since});
+    json!({"observedGeneration": 1, "conditions": [condition]})
+}
+
+/// Status of a device that needs nothing but a check every ten minutes.
+fn settled() -> Value {
+    let more = json!({"assignedHub": "hub-a", "secret": {"name": "a-hub", "resourceVersion": "5"}});
+    and(ready("True", "Provisioned"), more)
+}
+
+fn admitted(gate: Gate) -> Change {
+    let (scope, limits) = (IdScope::parse("0ne1").unwrap(), Limits::default());
+    let permits = Some(PermitChange::Admit { scope, gate, limits: Some(limits) });
+    Change { permits, wake_devices: true, ..NOTHING }
+}
+
+/// Another credential is in use, within the limits as they were.
+fn swapped(gate: Gate) -> Change {
+    let scope = IdScope::parse("0ne1").unwrap();
+    Change { permits: Some(PermitChange::Admit { scope, gate, limits: None }), ..admitted(gate) }
+}
+
+fn dismissed() -> Change {
+    Change { permits: Some(PermitChange::Dismiss), wake_devices: true, ..NOTHING }
+}
+
+fn gated(gate: Gate) -> Change {
+    Change { permits: Some(PermitChange::Gate(gate)), ..NOTHING }
+}
+
+fn closed_until(at: Instant) -> Gate {
+    Gate { not_before: Some(at), ..Gate::NEWCOMER }
+}
+
+/// Why an integration is Ready or not.
+fn reason(status: &DpsIntegrationStatus) -> Option<Reason> {
+    reason_of(&status.conditions, ConditionType::Ready)
+}
