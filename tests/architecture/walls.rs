@@ -1,0 +1,149 @@
+//! The tables: who may use whom, what is pure, who asks the time and who starts tasks.
+
+/// A folder or file, and the only parts of ours that it may use. The longest entry that fits counts.
+pub const MAY_USE: &[(&str, &[&str])] = &[
+    ("api/", &["api"]),
+    ("clock.rs", &[]),
+    ("config.rs", &["dps::host"]),
+    ("dps/", &["clock", "dps"]),
+    ("fleet/", &["api", "dps::attestation", "fleet"]),
+    ("schedule/", &["api::conditions", "dps::ids", "schedule"]),
+    ("controller/mod.rs", &[]),
+    // What is decided, rendered and read back.
+    ("controller/", &["api", "controller", "dps", "fleet", "schedule"]),
+    // What is done.
+    ("controller/device/act.rs", &["api", "clock", "controller", "dps", "fleet", "kube_io"]),
+    ("kube_io/", &["api", "clock", "kube_io", "schedule", "telemetry"]),
+    (
+        "engine/",
+        &[
+            "api",
+            "clock",
+            "config",
+            "controller",
+            "dps",
+            "engine",
+            "fleet",
+            "kube_io",
+            "schedule",
+            "telemetry",
+        ],
+    ),
+    ("telemetry/", &["telemetry"]),
+    ("cli.rs", &["config", "dps::host", "dps::ids"]),
+    ("app.rs", &["api", "cli", "clock", "config", "engine", "kube_io", "telemetry"]),
+    ("lib.rs", &["kube_io::write"]),
+    ("main.rs", &[]),
+];
+
+/// Walls inside a folder: what a part of it may not use of its neighbours.
+pub const MAY_NOT_USE: &[(&str, &[&str])] = &[
+    // Owners never call each other, nor the engine: they return what should follow.
+    (
+        "engine/devices/",
+        &[
+            "engine::integrations",
+            "engine::observe",
+            "engine::reconcile",
+            "engine::Engine",
+            "engine::Context",
+            "engine::Message",
+        ],
+    ),
+    (
+        "engine/integrations/",
+        &[
+            "engine::devices",
+            "engine::observe",
+            "engine::reconcile",
+            "engine::Engine",
+            "engine::Context",
+            "engine::Message",
+        ],
+    ),
+    (
+        "engine/publish.rs",
+        &["engine::devices", "engine::integrations", "engine::reconcile", "engine::Engine"],
+    ),
+    // What is observed is taken in and not acted upon.
+    ("engine/observe/", &["engine::reconcile", "controller::device"]),
+    // An integration does not know its devices.
+    ("controller/integration/", &["controller::device"]),
+    // Kinds of credentials are known to their folder and to what is written for people and devices.
+    ("engine/", &["dps::attestation::symmetric_key", "dps::attestation::Proof"]),
+    ("controller/integration/", &["dps::attestation::Proof"]),
+    ("fleet/", &["dps::attestation::symmetric_key", "dps::attestation::Proof"]),
+];
+
+/// Data and decisions: no client, no clock, no task, no log, and nothing of ours that is not pure.
+pub const PURE: &[&str] = &[
+    "api/",
+    "config.rs",
+    "controller/",
+    "dps/answer.rs",
+    "dps/attestation/",
+    "dps/error.rs",
+    "dps/host.rs",
+    "dps/ids.rs",
+    "dps/retry_after.rs",
+    "dps/tls.rs",
+    "dps/wire.rs",
+    "engine/devices/",
+    "engine/integrations/change.rs",
+    "engine/integrations/namespaces.rs",
+    "engine/observe/sync.rs",
+    "fleet/",
+    "kube_io/lease/decide.rs",
+    "schedule/",
+];
+pub const NOT_PURE: &[&str] = &["controller/device/act.rs"];
+
+/// Handles of tasks are data: what is in flight can be aborted by its owner.
+pub const PURE_ALL_THE_SAME: &[&str] = &["tokio::task::AbortHandle"];
+
+/// Types and functions of others that pure code may not name.
+pub const IMPURE: &[&str] = &[
+    "kube::Client",
+    "kube::Api",
+    "kube::api",
+    "kube::client",
+    "kube_runtime",
+    "reqwest",
+    "std::fs",
+    "std::net::TcpStream",
+    "std::time::Instant::now",
+    "std::time::SystemTime",
+    "tokio::net",
+    "tokio::spawn",
+    "tokio::sync",
+    "tokio::task",
+    "tokio::time::sleep",
+    "tokio::time::sleep_until",
+    "tokio::time::timeout",
+    "tokio::time::timeout_at",
+    "tokio::time::Instant::now",
+    "jiff::Timestamp::now",
+    "tracing",
+];
+
+/// The only files that ask what time it is.
+pub const ASK_THE_TIME: &[&str] = &[
+    "app.rs",
+    "clock.rs",
+    "controller/device/act.rs",
+    "dps/client.rs",
+    "engine/mod.rs",
+    "kube_io/",
+    "telemetry/health.rs",
+];
+
+/// The only files that start tasks.
+pub const START_TASKS: &[&str] = &[
+    "app.rs",
+    "engine/observe/watches.rs",
+    "engine/reconcile/start.rs",
+    "engine/reports.rs",
+    "kube_io/events.rs",
+    "kube_io/refs.rs",
+    "telemetry/server.rs",
+];
