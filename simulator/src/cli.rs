@@ -83,7 +83,7 @@ impl CliError {
 }
 
 impl Cli {
-    /// Runs until the work is done or the process is told to end.
+    /// Runs until the work is done, or until SIGINT or SIGTERM.
     pub fn run(self) -> Result<(), CliError> {
         let Some(file) = self.config.as_deref().filter(|_| !self.print_default_config) else {
             return io::stdout().write_all(EXAMPLE.as_bytes()).map_err(CliError::Output);

@@ -15,12 +15,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long open requests may take when the simulator is told to stop.
+/// How long open requests may take while the simulator stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause after a connection could not be accepted, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Changes when the simulator is told to stop, or when the sender is dropped.
+/// Changes when the simulator has to stop, or when the sender is dropped.
 pub(crate) type Stop = watch::Receiver<bool>;
 
 /// Binds a listener; an error names the address.

@@ -10,4 +10,4 @@ pub mod target;
 pub mod unusable;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

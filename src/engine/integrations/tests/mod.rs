@@ -11,14 +11,11 @@ mod watched;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 use super::{Change, EndedCall, PermitChange, Registry, Report};
 use crate::api::attestation::KeySlot::{self, Primary};
@@ -28,8 +25,7 @@ use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::clock::Now;
 use crate::config::{Config, EventsLevel};
 use crate::controller::integration::target::Target;
-use crate::dps::attestation::CredentialId;
-use crate::dps::attestation::symmetric_key::GroupKey;
+use crate::controller::integration::tests::keys::{key, key_id, present};
 use crate::dps::error::{Detail, DpsError};
 use crate::dps::host::AllowedHosts;
 use crate::dps::ids::IdScope;
@@ -276,19 +272,6 @@ fn with_payload() -> Value {
 
 fn for_tenant_a() -> Value {
     json!({"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"tenant": "a"}}}})
-}
-
-fn key(filler: u8) -> String {
-    STANDARD.encode([filler; 32])
-}
-
-fn key_id(filler: u8) -> CredentialId {
-    GroupKey::parse(key(filler).as_bytes()).unwrap().id()
-}
-
-fn present(data: &[(&str, &str)]) -> Referred {
-    let wiped = |(key, text): &(&str, &str)| ((*key).to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
-    Referred::Present { data: data.iter().map(wiped).collect(), generated: false }
 }
 
 fn keys(primary: u8, secondary: u8) -> Referred {

@@ -1,15 +1,15 @@
 //! Tables for what is decided and said about an integration.
 
+pub(crate) mod keys;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
+use self::keys::{key, key_id, present};
 use super::credentials::Credentials;
 use super::health::{Answer, CANARIES, Health, Swap};
 use super::resolve::{Usable, references, resolve};
@@ -19,8 +19,6 @@ use crate::api::attestation::KeySlot;
 use crate::api::conditions::{ConditionType, Reason, find, is_true, reason_of};
 use crate::api::integration::{DeviceCounts, DpsIntegration, DpsIntegrationStatus};
 use crate::api::references::{Reference, Referred, ReferredKind};
-use crate::dps::attestation::CredentialId;
-use crate::dps::attestation::symmetric_key::GroupKey;
 use crate::dps::error::{Detail, DpsError};
 use crate::dps::host::AllowedHosts;
 use crate::fleet::counts::{Counts, Rotation};
@@ -48,19 +46,6 @@ fn both_keys(active: &str) -> Value {
         "primaryKeyRef": {"name": "keys", "key": "primaryKey"},
         "secondaryKeyRef": {"name": "keys", "key": "secondaryKey"}, "active": active,
     }}})
-}
-
-fn key(filler: u8) -> String {
-    STANDARD.encode([filler; 32])
-}
-
-fn key_id(filler: u8) -> CredentialId {
-    GroupKey::parse(key(filler).as_bytes()).unwrap().id()
-}
-
-fn present(data: &[(&str, &str)]) -> Referred {
-    let wiped = |(key, text): &(&str, &str)| ((*key).to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
-    Referred::Present { data: data.iter().map(wiped).collect::<BTreeMap<_, _>>(), generated: false }
 }
 
 fn good_keys() -> Referred {
