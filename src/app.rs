@@ -1,7 +1,7 @@
 //! Wiring: settings, client, loop, shutdown.
 
 use std::error::Error;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub fn main(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Crds { directory } => crds(directory.as_deref()),
-        Command::Docs => Ok(write!(std::io::stdout(), "{}", cli::page())?),
+        Command::Docs => Ok(print(&cli::page())?),
         Command::Run(args) => {
             logging::start(&args.log_level, args.log_format == LogFormat::Json)?;
             panic::end_the_process();
@@ -52,10 +52,19 @@ fn crds(directory: Option<&Path>) -> Result<(), Box<dyn Error>> {
         let yaml = serde_saphyr::to_string(&crd)?;
         match directory {
             Some(directory) => std::fs::write(directory.join(name), yaml)?,
-            None => write!(std::io::stdout(), "---\n{yaml}")?,
+            None => print(&format!("---\n{yaml}"))?,
         }
     }
     Ok(())
+}
+
+/// Prints. A reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
@@ -140,5 +149,5 @@ pub fn report(error: &(dyn Error + 'static)) {
         source = cause.source();
     }
     // Nothing is left to be done if standard error is closed.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{line}");
 }

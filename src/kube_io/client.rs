@@ -3,26 +3,40 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
 use kube::Client;
 use kube::client::ClientBuilder;
-use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig};
-use tower::timeout::TimeoutLayer;
+use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
+use super::deadline::{ANSWER, Deadline};
 use crate::telemetry::Telemetry;
 use crate::telemetry::api_requests::CountRequests;
 
 /// Azure's balancer drops idle flows after 240 s without a reset; a watch ends before that.
 pub(super) const WATCH_TIMEOUT: Duration = Duration::from_secs(200);
-/// Time until the headers of an answer have to be there; kube 5 has no limit of its own.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Stands for "no proxy" while a kubeconfig is read: where one names none, kube takes the proxy of the
+/// environment, and ends if that cannot be used. A name that can never exist.
+const NO_PROXY: &str = "http://no-proxy.invalid";
 
 /// No way to an API server was found, or it cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("no Kubernetes API server is configured: set KUBECONFIG, or run in a Pod with a ServiceAccount")]
-    Infer(#[source] Box<InferConfigError>),
+    #[error(
+        "no Kubernetes API server is configured: set KUBECONFIG, or run in a Pod with a ServiceAccount \
+         (kubeconfig: {kubeconfig})"
+    )]
+    Nowhere {
+        kubeconfig: Box<KubeconfigError>,
+        #[source]
+        in_cluster: InClusterError,
+    },
+    #[error(
+        "the kubeconfig's cluster has a proxy-url, which cannot be used: the operator reaches the API server \
+         directly; take it out of the copy that KUBECONFIG names for the operator"
+    )]
+    Proxy,
     #[error("the kubeconfig cannot be used")]
-    Kubeconfig(#[from] Box<kube::config::KubeconfigError>),
+    Kubeconfig(#[from] Box<KubeconfigError>),
     #[error("the Kubernetes client cannot be set up")]
     Client(#[from] Box<kube::Error>),
 }
@@ -32,19 +46,36 @@ pub enum ConnectError {
 /// # Errors
 /// When there is no configuration, or it cannot be read.
 pub async fn connect(context: Option<&str>, telemetry: Arc<Telemetry>) -> Result<Client, ConnectError> {
-    let mut config = match context {
-        Some(_) => {
-            let kubeconfig = Kubeconfig::read().map_err(Box::new)?;
-            let options =
-                KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(Box::new)?
-        }
-        None => Config::infer().await.map_err(|error| ConnectError::Infer(Box::new(error)))?,
+    let mut config = match (of_kubeconfig(context).await, context) {
+        (Ok(config), _) => config,
+        (Err(error), Some(_)) => return Err(Box::new(error).into()),
+        (Err(kubeconfig), None) => Config::incluster()
+            .map_err(|in_cluster| ConnectError::Nowhere { kubeconfig: Box::new(kubeconfig), in_cluster })?,
     };
+    if config.proxy_url.is_some() {
+        return Err(ConnectError::Proxy);
+    }
     config.read_timeout = Some(WATCH_TIMEOUT + Duration::from_secs(30));
     // Every retry is ours: decided per object, counted, and never hidden inside a call.
     config.default_retry = false;
     let client = ClientBuilder::try_from(config).map_err(Box::new)?;
-    let client = client.with_layer(&TimeoutLayer::new(RESPONSE_TIMEOUT));
-    Ok(client.with_layer(&CountRequests(telemetry)).build())
+    Ok(client.with_layer(&Deadline(ANSWER)).with_layer(&CountRequests(telemetry)).build())
+}
+
+/// The proxy variables of the environment are ignored, as they are for calls to DPS and in a Pod.
+async fn of_kubeconfig(context: Option<&str>) -> Result<Config, KubeconfigError> {
+    let mut kubeconfig = Kubeconfig::read()?;
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+        if cluster.proxy_url.as_ref().is_none_or(String::is_empty) {
+            cluster.proxy_url = Some(NO_PROXY.to_owned());
+        }
+    }
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    config.proxy_url = config.proxy_url.take().filter(|proxy| proxy.host() != host(NO_PROXY).as_deref());
+    Ok(config)
+}
+
+fn host(uri: &str) -> Option<String> {
+    uri.parse::<Uri>().ok()?.host().map(str::to_owned)
 }

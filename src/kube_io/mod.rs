@@ -1,6 +1,7 @@
 //! Everything that talks to the API server.
 
 pub mod client;
+mod deadline;
 pub mod error;
 pub mod events;
 mod guard;

@@ -15,6 +15,7 @@ mod integrations;
 mod keys;
 mod kubernetes;
 mod lifecycle;
+mod program;
 mod reprovisioning;
 mod secrets;
 mod status;
