@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::decide::registered_hash;
-use super::facts::{Registered, WrittenSecret};
+use super::facts::{Located, Registered, WrittenSecret};
 use super::registered::Made;
 use super::secret::{self, Desired, Judgement, Material};
 use super::settings::Settings;
@@ -86,18 +86,15 @@ pub async fn adopt(
     integration: &UsableIntegration,
 ) -> Result<Registered, DpsError> {
     let settings = settings(device, &integration.target)?;
-    let assignment = lookup(&settings.registration_id, integration).await?;
-    Ok(registered(&settings, &integration.target, assignment, None))
+    let located = lookup(&settings.registration_id, integration).await?;
+    Ok(registered(&settings, &integration.target, located.assignment, None))
 }
 
 /// Asks where a registered device is now.
 ///
 /// # Errors
 /// As `adopt`.
-pub async fn find(
-    device: &ProvisionedDevice,
-    integration: &UsableIntegration,
-) -> Result<Assignment, DpsError> {
+pub async fn find(device: &ProvisionedDevice, integration: &UsableIntegration) -> Result<Located, DpsError> {
     lookup(&settings(device, &integration.target)?.registration_id, integration).await
 }
 
@@ -105,9 +102,11 @@ pub async fn find(
 ///
 /// # Errors
 /// As `adopt`.
-pub async fn lookup(id: &RegistrationId, integration: &UsableIntegration) -> Result<Assignment, DpsError> {
+pub async fn lookup(id: &RegistrationId, integration: &UsableIntegration) -> Result<Located, DpsError> {
     let credential = integration.target.credentials.for_device(id);
-    integration.connection.client.lookup(identity(integration, id, &credential)).await
+    let assignment = integration.connection.client.lookup(identity(integration, id, &credential)).await?;
+    let scope = integration.target.instance.scope.clone();
+    Ok(Located { scope, registration_id: id.clone(), assignment })
 }
 
 fn settings<'a>(device: &'a ProvisionedDevice, target: &'a Target) -> Result<Settings<'a>, DpsError> {

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use super::registered::{Registered, ReturnedPayload};
+pub use super::registered::{Located, Registered, ReturnedPayload};
 use super::settings::annotation;
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{LastError, ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::version;
-use crate::dps::answer::Assignment;
 use crate::dps::ids::HubHostname;
 use crate::fleet::credential;
 use crate::fleet::hash::Hash;
@@ -203,12 +202,14 @@ impl Facts {
     }
 
     /// Takes in what a lookup of a registered device found: where it is now. The key and the hash of
-    /// what was registered stay.
-    pub fn look_up(&mut self, assignment: Assignment, reconcile_at: Option<String>) {
-        self.moved_to(assignment.hub.as_str());
-        if let Some(registered) = &mut self.registered {
-            registered.found(assignment);
+    /// what was registered stay. What was found of another registration changes nothing.
+    pub fn look_up(&mut self, located: Located, reconcile_at: Option<String>) {
+        let hub = located.assignment.hub.as_str().to_owned();
+        let before = self.registered.as_ref().map(|before| before.hub.clone());
+        if !self.registered.as_mut().is_some_and(|registered| registered.found(located)) {
+            return;
         }
+        self.previous_hub = before.filter(|before| *before != hub).or(self.previous_hub.take());
         self.failure = self.failure.take().filter(|failure| failure.work != FailedWork::Registration);
         self.served.reconcile_at = reconcile_at;
         self.fresh = true;

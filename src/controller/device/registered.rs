@@ -99,7 +99,12 @@ impl Registered {
         }
     }
 
-    pub(super) fn found(&mut self, assignment: Assignment) {
+    /// Takes in where a lookup found the device; false if it asked for another registration.
+    pub(super) fn found(&mut self, located: Located) -> bool {
+        let Located { scope, registration_id, assignment } = located;
+        if self.scope != scope.as_str() || self.registration_id != registration_id.as_str() {
+            return false;
+        }
         assignment.hub.as_str().clone_into(&mut self.hub);
         self.assignment = assignment_status(&assignment);
         self.device_id = assignment.device_id;
@@ -110,6 +115,22 @@ impl Registered {
         if payload.as_ref().is_some_and(|payload| Some(payload.hash) != known) {
             self.returned_payload = payload;
         }
+        true
+    }
+}
+
+/// What a lookup found, and for which registration: no other one may be taken to be there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located {
+    pub scope: IdScope,
+    pub registration_id: RegistrationId,
+    pub assignment: Assignment,
+}
+
+impl Located {
+    /// Hash of what was found, to compare with what the status says.
+    pub fn looked_up_hash(&self) -> Hash {
+        looked_up_hash(&self.assignment)
     }
 }
 
@@ -123,8 +144,7 @@ fn assignment_status(assignment: &Assignment) -> AssignmentStatus {
     }
 }
 
-/// Hash of what a lookup found, to compare with what the status says.
-pub fn looked_up_hash(assignment: &Assignment) -> Hash {
+fn looked_up_hash(assignment: &Assignment) -> Hash {
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
     let looked_up = hash::LookedUp {
         hub: assignment.hub.as_str(),

@@ -1,10 +1,11 @@
 //! What is kept of one device.
 
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::contested::Restores;
 use super::work::Work;
-use crate::dps::answer::Assignment;
+use crate::controller::device::facts::Located;
 use crate::schedule::permits::Permit;
 
 /// A permit to call DPS, and whether the call has begun.
@@ -22,7 +23,7 @@ pub(in crate::engine) enum DueWork {
     /// To be registered again.
     Periodic,
     /// It is elsewhere, or its registration record has changed.
-    Found(Box<Assignment>),
+    Found(Box<Located>),
     /// DPS has no assignment for it.
     NotFound,
 }
@@ -55,6 +56,8 @@ impl Timers {
 pub(super) struct Entry {
     pub work: Option<Box<Work>>,
     pub permit: Option<Box<HeldPermit>>,
+    /// The lookup of a settled device that is in flight with this permit.
+    pub check: Option<AbortHandle>,
     pub drift: Option<DueWork>,
     pub restores: Option<Box<Restores>>,
     pub timers: Timers,
@@ -66,9 +69,10 @@ pub(super) struct Entry {
 
 impl Entry {
     pub fn is_empty(&self) -> bool {
-        let Self { work, permit, drift, restores, timers, verify, unanswered } = self;
+        let Self { work, permit, check, drift, restores, timers, verify, unanswered } = self;
         work.is_none()
             && permit.is_none()
+            && check.is_none()
             && drift.is_none()
             && restores.is_none()
             && timers.is_empty()
@@ -76,9 +80,22 @@ impl Entry {
             && *unanswered == 0
     }
 
+    /// Takes the permit away, and with it the lookup that was to use it.
+    pub fn take_permit(&mut self) -> Option<HeldPermit> {
+        if let Some(check) = self.check.take() {
+            check.abort();
+        }
+        self.permit.take().map(|held| *held)
+    }
+
     /// True if nothing but its work and its timers is kept.
     pub fn is_plain(&self) -> bool {
-        let Self { work: _, permit, drift, restores, timers: _, verify, unanswered } = self;
-        permit.is_none() && drift.is_none() && restores.is_none() && verify.is_none() && *unanswered == 0
+        let Self { work: _, permit, check, drift, restores, timers: _, verify, unanswered } = self;
+        permit.is_none()
+            && check.is_none()
+            && drift.is_none()
+            && restores.is_none()
+            && verify.is_none()
+            && *unanswered == 0
     }
 }

@@ -73,6 +73,13 @@ impl Active {
         self.in_flight
     }
 
+    /// Effects, lookups and reads that have not ended.
+    #[cfg(test)]
+    pub fn going_on(&self) -> usize {
+        let checks = self.entries.values().filter(|entry| entry.check.is_some()).count();
+        self.in_flight + checks + self.reads.going_on()
+    }
+
     fn entry(&mut self, id: DeviceId) -> &mut Entry {
         self.entries.entry(id).or_default()
     }
@@ -87,10 +94,10 @@ impl Active {
     /// Forgets a device that is gone or was replaced. Returns the permit that it held.
     pub fn remove(&mut self, id: DeviceId) -> Option<HeldPermit> {
         self.dormant.remove(&id);
-        let entry = self.entries.remove(&id)?;
-        let Entry { work, permit, drift: _, restores: _, timers: _, verify: _, unanswered: _ } = *entry;
-        self.end(work);
-        permit.map(|held| *held)
+        let mut entry = self.entries.remove(&id)?;
+        let permit = entry.take_permit();
+        self.end(entry.work);
+        permit
     }
 
     /// Ends the work of a device that needs none; what it did lately stays known. Returns the permit
@@ -99,13 +106,13 @@ impl Active {
         self.dormant.remove(&id);
         let entry = self.entries.get_mut(&id)?;
         let work = entry.work.take();
-        let permit = entry.permit.take();
+        let permit = entry.take_permit();
         entry.drift = None;
         entry.timers = Timers::default();
         entry.unanswered = 0;
         self.end(work);
         self.tidy(id);
-        permit.map(|held| *held)
+        permit
     }
 
     fn end(&mut self, work: Option<Box<Work>>) {
@@ -216,8 +223,10 @@ impl Active {
 
     /// Ends every effect that is in flight.
     pub fn abort_all(&self) {
-        let tasks = self.entries.values().filter_map(|entry| entry.work.as_ref()?.task.as_ref());
-        tasks.for_each(AbortHandle::abort);
+        for entry in self.entries.values() {
+            let task = entry.work.as_ref().and_then(|work| work.task.as_ref());
+            task.into_iter().chain(&entry.check).for_each(AbortHandle::abort);
+        }
     }
 
     // Dormant devices.
@@ -266,24 +275,45 @@ impl Active {
         self.entry(id).permit = Some(Box::new(held));
     }
 
+    /// Takes the permit away. A lookup that goes on with it is of no use any more and is ended.
     pub fn release(&mut self, id: DeviceId) -> Option<HeldPermit> {
-        let held = self.entries.get_mut(&id)?.permit.take()?;
-        Some(*held)
+        self.entries.get_mut(&id)?.take_permit()
     }
 
     pub fn holds(&self, id: DeviceId, permit: Permit) -> bool {
         self.permit(id).is_some_and(|held| held.permit == permit)
     }
 
-    // DueWork checks and periodic registrations.
+    // Drift checks and periodic registrations.
 
     pub fn due_work(&self, id: DeviceId) -> Option<&DueWork> {
         self.entries.get(&id)?.drift.as_ref()
     }
 
-    /// Something has fallen due, unless something is already.
-    pub fn due(&mut self, id: DeviceId, drift: DueWork) {
-        self.entry(id).drift.get_or_insert(drift);
+    /// Something has fallen due. A registration shows what a check would; otherwise what is due already
+    /// comes first.
+    pub fn due(&mut self, id: DeviceId, due: DueWork) {
+        let before = &mut self.entry(id).drift;
+        let more = matches!((&before, &due), (Some(DueWork::Check), DueWork::Periodic));
+        if more || before.is_none() {
+            *before = Some(due);
+        }
+    }
+
+    /// The device is being looked up, with the permit that it holds.
+    pub fn checking(&mut self, id: DeviceId, check: AbortHandle) {
+        self.entry(id).check = Some(check);
+    }
+
+    pub fn is_checking(&self, id: DeviceId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.check.is_some())
+    }
+
+    /// The drift check has come to this. What has fallen due meanwhile stays so.
+    pub fn checked(&mut self, id: DeviceId, found: Option<DueWork>) {
+        if !matches!(self.due_work(id), Some(DueWork::Periodic)) {
+            self.set_due(id, found);
+        }
     }
 
     pub fn set_due(&mut self, id: DeviceId, drift: Option<DueWork>) {
@@ -297,9 +327,9 @@ impl Active {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let Some(work) = entry.work.as_mut() else { return };
         match entry.drift.take() {
-            Some(DueWork::Found(assignment)) => {
+            Some(DueWork::Found(located)) => {
                 let reconcile_at = work.facts.served.reconcile_at.clone();
-                work.facts.look_up(*assignment, reconcile_at);
+                work.facts.look_up(*located, reconcile_at);
             }
             Some(DueWork::NotFound) => work.facts.trigger = Some(Trigger::NotFound),
             Some(DueWork::Periodic) => work.facts.trigger = Some(Trigger::Periodic),

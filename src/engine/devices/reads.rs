@@ -45,6 +45,11 @@ impl ReadQueue {
         Some(next)
     }
 
+    #[cfg(test)]
+    pub fn going_on(&self) -> usize {
+        self.reading.len()
+    }
+
     /// True if the device is being read, or will be.
     pub fn contains(&self, id: DeviceId) -> bool {
         self.reading.contains(&id) || self.waiting.contains(&id)

@@ -2,11 +2,10 @@
 
 use tracing::debug;
 
-use super::outcome::{Began, Called, Checked, DpsResult};
+use super::outcome::{Called, Checked, DpsResult, Question};
 use crate::clock::Now;
 use crate::controller::device::decide::Call;
 use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Trigger};
-use crate::controller::device::registered::looked_up_hash;
 use crate::controller::device::secret::settings_of_same_rendering;
 use crate::controller::failure;
 use crate::dps::error::DpsError;
@@ -18,17 +17,26 @@ use crate::fleet::intern::Sym;
 use crate::fleet::record::Record;
 use crate::schedule::permits::{Ended, Permit};
 
+/// Whether an answer is one to what would be asked now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+enum Standing {
+    Present,
+    /// The device has another integration by now, or the integration another target: what DPS did is
+    /// a fact, what it refused or did not know is not.
+    Past,
+}
+
 impl Engine {
     pub(super) fn called(&mut self, id: DeviceId, called: Called, now: Now) {
-        let Called { permit, began, served, call, result } = called;
-        if self.take_permit(id, permit) {
-            self.dps_answered(id, permit, began.revision, result.as_ref().err(), now);
-        }
-        let usable = self.usable_of(id).filter(|usable| usable.target.revision == began.revision);
+        let Called { question, generation, served, call, result } = called;
+        let standing = self.dps_answered(id, question, result.as_ref().err(), now);
+        let usable = self.usable_of(id).filter(|usable| usable.target.revision == question.revision);
         let inherited = usable.map(|usable| usable.target.inherited.clone());
         let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.active.work_mut(id)) else { return };
-        match result {
-            Ok(DpsResult::Registered(registered)) => {
+        match (result, standing) {
+            // It says itself in which scope and with which credential.
+            (Ok(DpsResult::Registered(registered)), _) => {
                 work.same_settings = inherited.and_then(|inherited| {
                     settings_of_same_rendering(&work.device, &work.facts, &registered, &inherited)
                 });
@@ -38,13 +46,14 @@ impl Engine {
                 record.registered = true;
                 work.facts.register(registered, served);
             }
-            Ok(DpsResult::Found(assignment)) => work.facts.look_up(assignment, served.reconcile_at),
-            Err(DpsError::NotFound(_)) if call == Call::Lookup => {
+            (Ok(DpsResult::Found(located)), _) => work.facts.look_up(located, served.reconcile_at),
+            (Err(_), Standing::Past) => {}
+            (Err(DpsError::NotFound(_)), Standing::Present) if call == Call::Lookup => {
                 work.facts.trigger = Some(Trigger::NotFound);
                 work.facts.served.reconcile_at = served.reconcile_at;
             }
-            Err(error) => {
-                let failure = registration_failed(&error, began, served, now);
+            (Err(error), Standing::Present) => {
+                let failure = registration_failed(&error, question, generation, served, now);
                 self.context.telemetry.metrics.count_failed_operation(failure.reason.as_str());
                 debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
                 work.facts.fail(failure, record.uid.seed(), now.wall);
@@ -56,24 +65,25 @@ impl Engine {
     /// If DPS reports what is known, nothing is read or written. A failed check says nothing of the
     /// device: the next one comes.
     pub(super) fn drift_checked(&mut self, id: DeviceId, checked: Checked, now: Now) {
-        let Checked { permit, revision, result } = checked;
-        if self.take_permit(id, permit) {
-            self.dps_answered(id, permit, revision, result.as_ref().err(), now);
+        let Checked { question, result } = checked;
+        if self.dps_answered(id, question, result.as_ref().err(), now) == Standing::Past {
+            return self.ready.wake(id);
         }
         let known = self.fleet.get(id).map(|record| record.looked_up);
-        let drift = match result {
-            Ok(assignment) if known == Some(looked_up_hash(&assignment)) => None,
-            Ok(assignment) => Some(DueWork::Found(Box::new(assignment))),
+        let found = match result {
+            Ok(located) if known == Some(located.looked_up_hash()) => None,
+            Ok(located) => Some(DueWork::Found(Box::new(located))),
             Err(DpsError::NotFound(_)) => Some(DueWork::NotFound),
             Err(_) => None,
         };
-        self.active.set_due(id, drift);
+        self.active.checked(id, found);
         self.active.absorb_due(id);
         self.ready.wake(id);
     }
 
     /// DPS has accepted the credential of a registration that goes on: others need not wait for its end.
-    pub(super) fn credential_accepted(&mut self, id: DeviceId, permit: Permit, revision: u64, now: Now) {
+    pub(super) fn credential_accepted(&mut self, id: DeviceId, question: Question, now: Now) {
+        let Question { permit, revision } = question;
         let Some(sym) = self.fleet.get(id).map(|record| record.integration) else { return };
         let is_its = sym.index() == permit.tenant && self.active.holds(id, permit);
         if !is_its || !self.registry.is_present(sym, revision) {
@@ -89,16 +99,19 @@ impl Engine {
     fn dps_answered(
         &mut self,
         id: DeviceId,
-        permit: Permit,
-        revision: u64,
+        question: Question,
         error: Option<&DpsError>,
         now: Now,
-    ) {
+    ) -> Standing {
+        let Question { permit, revision } = question;
+        if !self.take_permit(id, permit) {
+            return Standing::Past;
+        }
         let sym = self.fleet.get(id).map(|record| record.integration);
         let is_its = |sym: &_| self.registry.is_present(*sym, revision);
         let Some(sym) = sym.filter(|sym| sym.index() == permit.tenant).filter(is_its) else {
             self.permits.finished(permit, Ended::Unknown, now.mono);
-            return;
+            return Standing::Past;
         };
         self.permits.finished(permit, ended(error), now.mono);
         let throttled = self.permits.paused_until(permit.tenant).is_some_and(|until| until > now.mono);
@@ -108,6 +121,7 @@ impl Engine {
         if change.ask_another {
             self.ask_another(sym);
         }
+        Standing::Present
     }
 
     /// True if this call is still the device's; its permit is taken away.
@@ -157,15 +171,21 @@ fn ended(error: Option<&DpsError>) -> Ended {
     }
 }
 
-fn registration_failed(error: &DpsError, began: Began, served: ServedRequests, now: Now) -> NewFailure {
+fn registration_failed(
+    error: &DpsError,
+    question: Question,
+    generation: i64,
+    served: ServedRequests,
+    now: Now,
+) -> NewFailure {
     NewFailure {
         work: FailedWork::Registration,
         reason: failure::reason(error),
         message: failure::message(error),
         error: Some(failure::last_error(error, now.wall)),
         at_least: error.retry_after(),
-        generation: began.generation,
-        revision: began.revision,
+        generation,
+        revision: question.revision,
         token: served.token,
     }
 }

@@ -16,6 +16,7 @@ use super::Engine;
 use super::devices::{Freshness, HeldPermit};
 use crate::clock::Now;
 use crate::controller::device::decide::{Call, Decision, IntegrationState, Step, decide};
+use crate::controller::device::facts::Trigger;
 use crate::fleet::record::Need;
 use crate::fleet::{DeviceId, revive};
 use crate::schedule::permits::{Lane, Permit};
@@ -34,9 +35,24 @@ enum Outlook {
     Decide,
 }
 
+impl Outlook {
+    fn needs_more_than_a_check(&self) -> bool {
+        match self {
+            Self::Gone | Self::Busy | Self::Settled | Self::DriftCheck => false,
+            Self::TakeUp(_) | Self::Fetch | Self::Decide => true,
+        }
+    }
+}
+
 impl Engine {
     pub(super) fn reconcile(&mut self, id: DeviceId, now: Now) {
-        match self.outlook(id, now) {
+        let outlook = self.outlook(id, now);
+        if outlook.needs_more_than_a_check() && self.active.is_checking(id) {
+            // What is looked up now answers a question of before.
+            let held = self.active.release(id);
+            self.leave_line(id, held, now);
+        }
+        match outlook {
             Outlook::Gone | Outlook::Busy => {}
             Outlook::Settled => self.settle(id, now),
             Outlook::DriftCheck => {
@@ -75,7 +91,11 @@ impl Engine {
         }
         let need = self.need(id, record, now.mono);
         if need == Need::Nothing {
-            return if self.active.due_work(id).is_some() { Outlook::DriftCheck } else { Outlook::Settled };
+            return match self.active.due_work(id) {
+                Some(_) if self.active.is_checking(id) => Outlook::Busy,
+                Some(_) => Outlook::DriftCheck,
+                None => Outlook::Settled,
+            };
         }
         self.active.wake(id, now);
         let Some(work) = self.active.work(id) else { return Outlook::TakeUp(need) };
@@ -119,6 +139,8 @@ impl Engine {
     /// Nothing to do now: either it is settled, or something will wake it.
     fn rest(&mut self, id: DeviceId, now: Now) {
         if let Some(work) = self.active.work_mut(id) {
+            // A check that was not made now is due again in an interval.
+            work.facts.trigger = work.facts.trigger.filter(|trigger| *trigger != Trigger::DriftCheck);
             work.unreported = work.facts.trigger.is_some() || work.facts.failure.is_some();
         }
         let Some(record) = self.fleet.get(id) else { return };

@@ -5,9 +5,8 @@ use k8s_openapi::api::core::v1::Secret;
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::controller::device::act::SecretTrouble;
 use crate::controller::device::decide::Call;
-use crate::controller::device::facts::{Registered, ServedRequests, WrittenSecret};
+use crate::controller::device::facts::{Located, Registered, ServedRequests, WrittenSecret};
 use crate::controller::events::EventNote;
-use crate::dps::answer::Assignment;
 use crate::dps::error::DpsError;
 use crate::fleet::DeviceId;
 use crate::fleet::uid::Uid;
@@ -21,7 +20,16 @@ pub(in crate::engine) struct Done {
     pub effect: Outcome,
 }
 
-/// Under which circumstances a call or a write began.
+/// What DPS was asked under. Its answer counts only while the device holds this permit and its
+/// integration has this target.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Question {
+    pub permit: Permit,
+    /// Of the target.
+    pub revision: u64,
+}
+
+/// Under which circumstances a write began.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Began {
     /// Generation of the device.
@@ -35,13 +43,14 @@ pub(in crate::engine) enum DpsResult {
     /// It was registered, or found for the first time.
     Registered(Registered),
     /// Where a registered device is now.
-    Found(Assignment),
+    Found(Located),
 }
 
 /// A call that has ended.
 pub(in crate::engine) struct Called {
-    pub permit: Permit,
-    pub began: Began,
+    pub question: Question,
+    /// Generation of the device when it began.
+    pub generation: i64,
     /// What users had asked for when it began.
     pub served: ServedRequests,
     pub call: Call,
@@ -50,9 +59,8 @@ pub(in crate::engine) struct Called {
 
 /// A drift check that has ended.
 pub(in crate::engine) struct Checked {
-    pub permit: Permit,
-    pub revision: u64,
-    pub result: Result<Assignment, DpsError>,
+    pub question: Question,
+    pub result: Result<Located, DpsError>,
 }
 
 /// A write of the Secret that has ended.
@@ -77,10 +85,7 @@ pub(in crate::engine) struct StatusWritten {
 pub(in crate::engine) enum Outcome {
     DeviceRead(Result<Option<Box<ProvisionedDevice>>, ApiError>),
     /// DPS has accepted the credential; the registration goes on.
-    CredentialAccepted {
-        permit: Permit,
-        revision: u64,
-    },
+    CredentialAccepted(Question),
     Called(Box<Called>),
     Checked(Box<Checked>),
     SecretRead {
@@ -95,7 +100,7 @@ impl Outcome {
     /// True if it is the end of the device's one effect in flight.
     pub fn ends_task(&self) -> bool {
         match self {
-            Self::DeviceRead(_) | Self::CredentialAccepted { .. } | Self::Checked(_) => false,
+            Self::DeviceRead(_) | Self::CredentialAccepted(_) | Self::Checked(_) => false,
             Self::Called(_) | Self::SecretRead { .. } | Self::SecretWritten(_) | Self::StatusWritten(_) => {
                 true
             }

@@ -54,9 +54,7 @@ impl Engine {
         }
         match effect {
             Outcome::DeviceRead(read) => self.device_read(id, read, now),
-            Outcome::CredentialAccepted { permit, revision } => {
-                self.credential_accepted(id, permit, revision, now);
-            }
+            Outcome::CredentialAccepted(question) => self.credential_accepted(id, question, now),
             Outcome::Called(called) => self.called(id, *called, now),
             Outcome::Checked(checked) => self.drift_checked(id, *checked, now),
             Outcome::SecretRead { revision, read } => self.secret_read(id, revision, read, now),

@@ -5,7 +5,9 @@ use std::future::Future;
 use tokio::task::AbortHandle;
 use tracing::{Instrument, debug, info_span};
 
-use super::outcome::{Began, Called, Checked, Done, DpsResult, Outcome, SecretWritten, StatusWritten};
+use super::outcome::{
+    Began, Called, Checked, Done, DpsResult, Outcome, Question, SecretWritten, StatusWritten,
+};
 use crate::api::version;
 use crate::clock::Now;
 use crate::controller::device::act::{self, SecretBefore, SecretWrite, UsableIntegration};
@@ -51,8 +53,12 @@ impl Engine {
         }
     }
 
+    /// The device's integration, if it admits the device and can be used. Nothing is asked of DPS and
+    /// nothing written to a Secret without it.
     pub(super) fn usable_of(&self, id: DeviceId) -> Option<&UsableIntegration> {
-        self.registry.usable(self.fleet.get(id)?.integration)
+        let record = self.fleet.get(id)?;
+        let serves = self.registry.serves(record.integration, record.namespace, &self.fleet.names);
+        self.registry.usable(record.integration).filter(|_| serves)
     }
 
     /// Reads an object that is not kept, or whose copy is out of date; a few at a time.
@@ -78,8 +84,8 @@ impl Engine {
         let device = work.device.clone();
         let known = work.facts.registered.is_some();
         let served = ServedRequests::now(&device, usable.target.token.as_ref(), &work.facts.served);
-        let revision = usable.target.revision;
-        let began = Began { generation: device.metadata.generation.unwrap_or(0), revision };
+        let question = Question { permit, revision: usable.target.revision };
+        let generation = device.metadata.generation.unwrap_or(0);
         debug!(namespace = device.metadata.namespace, device = device.metadata.name, ?call, "calling DPS");
         let (sender, uid) = (self.context.sender.clone(), record.uid);
         let awaited = self.permits.is_awaited(&permit);
@@ -87,7 +93,7 @@ impl Engine {
             let accepted = || {
                 if awaited {
                     // A full channel costs nothing but time: the end of the operation says the same.
-                    let effect = Outcome::CredentialAccepted { permit, revision };
+                    let effect = Outcome::CredentialAccepted(question);
                     let _ = sender.try_send(Message::Outcome(Done { id, uid, effect }));
                 }
             };
@@ -96,25 +102,28 @@ impl Engine {
                 Call::Lookup if known => act::find(&device, &usable).await.map(DpsResult::Found),
                 Call::Lookup => act::adopt(&device, &usable).await.map(DpsResult::Registered),
             };
-            Outcome::Called(Box::new(Called { permit, began, served, call, result }))
+            Outcome::Called(Box::new(Called { question, generation, served, call, result }))
         });
     }
 
     /// Looks a settled device up as soon as it has a permit. False if that cannot be done.
     pub(super) fn start_drift_check(&mut self, id: DeviceId, now: Now) -> bool {
         let Some(record) = self.fleet.get(id) else { return false };
-        let usable = self.registry.usable(record.integration).filter(|usable| !usable.target.suspended);
+        let usable = self.usable_of(id).filter(|usable| !usable.target.suspended);
         let (Some(usable), Ok(registration_id)) =
             (usable.cloned(), RegistrationId::parse(record.registration_id()))
         else {
             return false;
         };
         let Some(permit) = self.use_permit_or_queue(id, Lane::Fleet, now) else { return true };
-        let revision = usable.target.revision;
-        self.spawn(id, async move {
+        let question = Question { permit, revision: usable.target.revision };
+        let check = self.spawn(id, async move {
             let result = act::lookup(&registration_id, &usable).await;
-            Outcome::Checked(Box::new(Checked { permit, revision, result }))
+            Outcome::Checked(Box::new(Checked { question, result }))
         });
+        if let Some(check) = check {
+            self.active.checking(id, check);
+        }
         true
     }
 

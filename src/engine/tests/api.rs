@@ -40,6 +40,11 @@ fn resource(kind: &str) -> (&'static str, &'static str) {
     }
 }
 
+/// Namespace and name of an object; without a namespace it is in `fleet`.
+fn key(name: &str) -> String {
+    if name.contains('/') { name.to_owned() } else { format!("fleet/{name}") }
+}
+
 /// `patch` laid over `object`; what is null is removed.
 fn merge(object: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
@@ -59,24 +64,26 @@ fn merge(object: &mut Value, patch: &Value) {
 }
 
 impl State {
-    fn store(&mut self, kind: &'static str, name: &str, mut object: Value) -> Value {
+    fn store(&mut self, kind: &'static str, key: &str, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.objects.insert((kind, name.to_owned()), object.clone());
+        self.objects.insert((kind, key.to_owned()), object.clone());
         self.changes.push(Stored { kind, object: object.clone(), deleted: false });
         object
     }
 
-    fn create(&mut self, kind: &'static str, name: &str, change: &Value) -> Value {
+    /// `key`: its namespace and name.
+    fn create(&mut self, kind: &'static str, key: &str, change: &Value) -> Value {
         let (version, kind_name) = resource(kind);
+        let (namespace, name) = key.split_once('/').unwrap();
         let uid = format!("00000000-0000-4000-8000-{:012}", self.version + 1);
         let mut object = json!({
             "apiVersion": version, "kind": kind_name,
-            "metadata": {"name": name, "namespace": "fleet", "uid": uid, "generation": 1,
+            "metadata": {"name": name, "namespace": namespace, "uid": uid, "generation": 1,
                 "creationTimestamp": "2026-11-27T00:00:00Z"},
         });
         merge(&mut object, change);
-        self.store(kind, name, object)
+        self.store(kind, key, object)
     }
 
     fn respond(&mut self, method: &Method, path: &str, body: &Value) -> (StatusCode, Value) {
@@ -89,13 +96,14 @@ impl State {
             return (StatusCode::SERVICE_UNAVAILABLE, json!({}));
         }
         let name = parts.get(at + 1).copied().or(body["metadata"]["name"].as_str()).unwrap_or_default();
-        let stored = self.objects.get(&(kind, name.to_owned())).cloned();
+        let key = format!("{}/{name}", parts[at - 1]);
+        let stored = self.objects.get(&(kind, key.clone())).cloned();
         self.writes += usize::from(*method != Method::GET && kind != "events");
         match (method.as_str(), stored) {
             // Lists and watches: the test says what they show.
             ("GET", _) if name.is_empty() => (StatusCode::INTERNAL_SERVER_ERROR, json!({})),
             ("GET", Some(object)) => (StatusCode::OK, object),
-            ("POST", None) => (StatusCode::CREATED, self.create(kind, name, body)),
+            ("POST", None) => (StatusCode::CREATED, self.create(kind, &key, body)),
             ("POST", Some(_)) => (StatusCode::CONFLICT, json!({})),
             (_, None) => (StatusCode::NOT_FOUND, json!({})),
             (_, Some(mut object)) => {
@@ -109,7 +117,7 @@ impl State {
                 } else {
                     merge(&mut object, body);
                 }
-                (StatusCode::OK, self.store(kind, name, object))
+                (StatusCode::OK, self.store(kind, &key, object))
             }
         }
     }
@@ -141,15 +149,16 @@ impl Api {
     /// Creates the object, or changes it and counts its generation up.
     pub(super) fn apply(&self, kind: &'static str, name: &str, change: Value) {
         let mut state = self.0.lock().unwrap();
-        match state.objects.get(&(kind, name.to_owned())).cloned() {
-            None => drop(state.create(kind, name, &change)),
+        let key = key(name);
+        match state.objects.get(&(kind, key.clone())).cloned() {
+            None => drop(state.create(kind, &key, &change)),
             Some(mut object) => {
                 merge(&mut object, &change);
                 if !change["spec"].is_null() {
                     let generation = object["metadata"]["generation"].as_i64().unwrap_or(1);
                     object["metadata"]["generation"] = json!(generation + 1);
                 }
-                state.store(kind, name, object);
+                state.store(kind, &key, object);
             }
         }
     }
@@ -158,19 +167,19 @@ impl Api {
         let mut state = self.0.lock().unwrap();
         state.version += 1;
         let version = state.version.to_string();
-        let mut object = state.objects.remove(&(kind, name.to_owned())).unwrap();
+        let mut object = state.objects.remove(&(kind, key(name))).unwrap();
         object["metadata"]["resourceVersion"] = json!(version);
         state.changes.push(Stored { kind, object, deleted: true });
     }
 
     pub(super) fn get(&self, kind: &'static str, name: &str) -> Option<Value> {
-        self.0.lock().unwrap().objects.get(&(kind, name.to_owned())).cloned()
+        self.0.lock().unwrap().objects.get(&(kind, key(name))).cloned()
     }
 
-    /// Names of all objects of a kind.
+    /// Namespaces and names of all objects of a kind.
     pub(super) fn names(&self, kind: &str) -> Vec<String> {
         let state = self.0.lock().unwrap();
-        state.objects.keys().filter(|(of, _)| *of == kind).map(|(_, name)| name.clone()).collect()
+        state.objects.keys().filter(|(of, _)| *of == kind).map(|(_, key)| key.clone()).collect()
     }
 
     /// What has changed since this was asked last.

@@ -1,6 +1,7 @@
 //! The engine without a cluster: an API server in memory, the DPS simulator, and times that are made
 //! up, so that minutes take no time.
 
+mod answers;
 mod api;
 mod situations;
 
@@ -27,6 +28,9 @@ use crate::telemetry::Telemetry;
 const KEY: &str = "ZW5naW5lLXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDE=";
 const OTHER_KEY: &str = "ZW5naW5lLXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDI=";
 const SCOPE: &str = "0neENGINE";
+/// Of another instance, with a hub of its own.
+const OTHER_SCOPE: &str = "0neOTHER";
+const OTHER_HUB: &str = "hub-c.azure-devices.net";
 const HUBS: [&str; 2] = ["hub-a.azure-devices.net", "hub-b.azure-devices.net"];
 const WATCH: WatchId = WatchId(0);
 /// Real time that a condition may take on a busy machine.
@@ -95,6 +99,10 @@ impl World {
     }
 
     fn declare_integration(&mut self, change: Value) {
+        self.declare_integration_named("factory", change);
+    }
+
+    fn declare_integration_named(&mut self, name: &str, change: Value) {
         let symmetric = json!({
             "primaryKeyRef": {"name": "group", "key": "primaryKey"},
             "secondaryKeyRef": {"name": "group", "key": "secondaryKey"},
@@ -107,7 +115,7 @@ impl World {
         for (key, value) in change.as_object().unwrap() {
             spec[key] = value.clone();
         }
-        self.api.apply("dpsintegrations", "factory", json!({"spec": spec}));
+        self.api.apply("dpsintegrations", name, json!({"spec": spec}));
         self.deliver();
     }
 
@@ -172,7 +180,7 @@ impl World {
     async fn until_idle(&mut self, calls: usize) {
         self.until("nothing to do", |world| {
             let engine = &world.engine;
-            engine.active.in_flight() == calls
+            engine.active.going_on() == calls
                 && !engine.registry.is_writing()
                 && !engine.ready.has_ready()
                 && engine.ready.next_due().is_none_or(|at| at > world.now.mono)
@@ -234,13 +242,17 @@ async fn simulator() -> Running {
         think_time: Duration::ZERO,
         retry_after: Some(Duration::ZERO),
         quotas: Quotas { registrations_per_minute: None, polls_per_ten_seconds: None },
-        id_scopes: vec![Scope {
-            id_scope: SCOPE.to_owned(),
-            hubs: HUBS.map(str::to_owned).to_vec(),
-            enrollment_groups: vec![EnrollmentGroup::new("fleet", KEY, OTHER_KEY).unwrap()],
-            ..Scope::default()
-        }],
+        id_scopes: vec![scope(SCOPE, &HUBS), scope(OTHER_SCOPE, &[OTHER_HUB])],
         ..dps_simulator::Config::default()
     };
     Simulator::start(config).await.unwrap()
+}
+
+fn scope(id_scope: &str, hubs: &[&str]) -> Scope {
+    Scope {
+        id_scope: id_scope.to_owned(),
+        hubs: hubs.iter().map(|hub| (*hub).to_owned()).collect(),
+        enrollment_groups: vec![EnrollmentGroup::new("fleet", KEY, OTHER_KEY).unwrap()],
+        ..Scope::default()
+    }
 }

@@ -9,7 +9,7 @@ use crate::controller::device::decide::Call;
 use crate::controller::device::facts::ServedRequests;
 use crate::dps::error::DpsError;
 use crate::engine::Message;
-use crate::engine::reconcile::outcome::{Began, Called, Done, Outcome};
+use crate::engine::reconcile::outcome::{Called, Done, Outcome, Question};
 
 const WRONG: &str = "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmc=";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -76,8 +76,8 @@ async fn a_registration_without_an_end_is_reported_by_a_new_device() {
 
     // What the client says after five minutes.
     let called = Called {
-        permit: held.permit,
-        began: Began { generation: 1, revision },
+        question: Question { permit: held.permit, revision },
+        generation: 1,
         served: ServedRequests::default(),
         call: Call::Register,
         result: Err(DpsError::Deadline),
@@ -226,7 +226,7 @@ async fn an_api_server_that_does_not_answer_is_asked_again_and_loses_nothing() {
     world.pass(Duration::from_secs(7));
     world.until_ready("truck-1").await;
 
-    assert_eq!((world.registers(), world.api.names("secrets")), (1, vec!["truck-1-hub".to_owned()]));
+    assert_eq!((world.registers(), world.api.names("secrets")), (1, vec!["fleet/truck-1-hub".to_owned()]));
 }
 
 #[tokio::test]

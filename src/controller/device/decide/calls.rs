@@ -60,6 +60,10 @@ impl Subject<'_> {
                 return Some((Call::Register, lane));
             }
         }
+        if self.is_elsewhere() {
+            // Only the scope that it was registered in knows where it is.
+            return None;
+        }
         if self.asked_to_look() {
             return Some((Call::Lookup, Lane::Changed));
         }
@@ -92,8 +96,7 @@ impl Subject<'_> {
     /// A change of the defaults concerns the fleet, a change of the object one device: then it has a
     /// payload of its own, or the status was not written for this generation.
     fn lane_of_change(&self) -> Lane {
-        let own = self.snapshot.device.spec.payload.is_some()
-            || self.registered().is_some_and(|registered| registered.scope != self.target.scope());
+        let own = self.snapshot.device.spec.payload.is_some() || self.is_elsewhere();
         if own || !self.is_observed() { Lane::Changed } else { Lane::Fleet }
     }
 
@@ -108,12 +111,17 @@ impl Subject<'_> {
 
     fn is_other_registration(&self) -> bool {
         self.registered().is_some_and(|registered| {
-            registered.scope != self.target.scope()
+            self.is_elsewhere()
                 // A hash of another version is adopted, unless the user has changed something since.
                 || registered
                     .hash
                     .map_or(!self.is_observed(), |hash| hash != registered_hash(self.settings, self.target))
         })
+    }
+
+    /// It was registered in another id scope than the integration's.
+    fn is_elsewhere(&self) -> bool {
+        self.registered().is_some_and(|registered| registered.scope != self.target.scope())
     }
 
     fn is_other_key(&self) -> bool {

@@ -6,10 +6,10 @@ use super::{NOW, Situation, device, keys, registered, secret};
 use crate::api::conditions::Reason;
 use crate::api::integration::DeviceDefaults;
 use crate::controller::device::decide::{Call, Decision, Step, Verdict};
-use crate::controller::device::facts::{Facts, RecordedInSecret, ServedRequests, Trigger};
+use crate::controller::device::facts::{Facts, Located, RecordedInSecret, ServedRequests, Trigger};
 use crate::controller::device::status::render;
 use crate::dps::answer::Assignment;
-use crate::dps::ids::HubHostname;
+use crate::dps::ids::{HubHostname, IdScope, RegistrationId};
 use crate::fleet::SecretSeen;
 use crate::schedule::permits::Lane;
 
@@ -30,17 +30,24 @@ fn message(decision: &Decision) -> String {
     decision.verdict.as_ref().map(|verdict| verdict.message.clone()).unwrap_or_default()
 }
 
-fn found(hub: &str) -> Assignment {
-    Assignment {
+/// What a lookup of the device finds.
+fn found(hub: &str) -> Located {
+    located("0ne1", "truck-1", hub)
+}
+
+fn located(scope: &str, registration_id: &str, hub: &str) -> Located {
+    let assignment = Assignment {
         hub: HubHostname::parse(hub, &[".azure-devices.net".to_owned()]).unwrap(),
-        device_id: "truck-1".to_owned(),
+        device_id: registration_id.to_owned(),
         substatus: None,
         etag: Some("new".to_owned()),
         created_time: None,
         last_updated_time: None,
         enrollment_group: None,
         payload: None,
-    }
+    };
+    let scope = IdScope::parse(scope).unwrap();
+    Located { scope, registration_id: RegistrationId::parse(registration_id).unwrap(), assignment }
 }
 
 #[test]
@@ -98,6 +105,27 @@ fn a_hub_that_a_lookup_finds_is_followed_and_not_fought() {
     situation.facts.look_up(found("hub-a.azure-devices.net"), None);
     assert_eq!(situation.decide().step, Step::Nothing);
     assert_eq!(situation.facts.registered.unwrap().assignment.etag.as_deref(), Some("new"));
+}
+
+#[test]
+fn what_was_found_of_another_registration_changes_nothing() {
+    let before = Situation::settled_device().facts;
+    for (scope, id) in [("0ne2", "truck-1"), ("0ne1", "truck-2"), ("0NE1", "truck-1")] {
+        let mut facts = before.clone();
+        facts.look_up(located(scope, id, "hub-b.azure-devices.net"), Some("now".to_owned()));
+        assert_eq!(facts, before, "{scope} {id}");
+    }
+}
+
+#[test]
+fn a_device_that_stays_registered_in_another_scope_is_not_looked_up_in_this_one() {
+    for trigger in [None, Some(Trigger::DriftCheck)] {
+        let mut never = with_spec(json!({"reprovision": {"policy": "Never"}}));
+        never.facts.registered.as_mut().unwrap().scope = "0ne2".to_owned();
+        never.facts.trigger = trigger;
+        annotate(&mut never, RECONCILE, "now");
+        assert!(!matches!(never.decide().step, Step::Call(..)));
+    }
 }
 
 #[test]

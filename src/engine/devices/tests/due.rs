@@ -3,15 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{SECOND, Situation, after, registered};
-use crate::controller::device::facts::Trigger;
+use crate::controller::device::facts::{Located, Trigger};
+use crate::dps::answer::Assignment;
+use crate::dps::ids::{HubHostname, IdScope, RegistrationId};
 use crate::engine::devices::{DueWork, HeldPermit};
 
 fn look_up(found: Value) -> DueWork {
-    let hub = crate::dps::ids::HubHostname::parse(
-        found["hub"].as_str().unwrap(),
-        &[".azure-devices.net".to_owned()],
-    );
-    DueWork::Found(Box::new(crate::dps::answer::Assignment {
+    let hub = HubHostname::parse(found["hub"].as_str().unwrap(), &[".azure-devices.net".to_owned()]);
+    let assignment = Assignment {
         hub: hub.unwrap(),
         device_id: "truck-0".to_owned(),
         substatus: None,
@@ -20,7 +19,10 @@ fn look_up(found: Value) -> DueWork {
         last_updated_time: None,
         enrollment_group: None,
         payload: None,
-    }))
+    };
+    let (scope, registration_id) =
+        (IdScope::parse("0ne1").unwrap(), RegistrationId::parse("truck-0").unwrap());
+    DueWork::Found(Box::new(Located { scope, registration_id, assignment }))
 }
 
 #[test]
@@ -48,11 +50,13 @@ fn what_a_drift_check_has_come_to_becomes_a_fact() {
 }
 
 #[test]
-fn what_is_due_already_is_not_replaced_by_a_lesser_check() {
+fn a_registration_that_is_due_comes_before_a_check_whichever_was_first() {
     let mut situation = Situation::new();
+    situation.active.due(0, DueWork::Check);
     situation.active.due(0, DueWork::Periodic);
 
     situation.active.due(0, DueWork::Check);
+    situation.active.checked(0, None);
     situation.active.absorb_due(0);
 
     assert!(matches!(situation.active.due_work(0), Some(DueWork::Periodic)), "without its object it waits");
