@@ -16,7 +16,8 @@ use crate::cli::{self, Command, LogFormat, RunArgs};
 use crate::config::LeaseSettings;
 use crate::engine::{self, Orders};
 use crate::kube_io::{client, lease};
-use crate::telemetry::{Telemetry, logging, panic, server};
+use crate::telemetry::server::{self, Purpose};
+use crate::telemetry::{Telemetry, logging, panic};
 use crate::{api, clock};
 
 /// Time that calls in flight get at the end.
@@ -75,8 +76,12 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let version = env!("CARGO_PKG_VERSION");
     info!(version, namespaces = ?config.watch_namespaces, "starting");
     if let Some(address) = config.http_addr {
-        let address = server::start(address, telemetry.clone()).await?;
+        let address = server::start(Purpose::ProbesAndMetrics, address, telemetry.clone())?;
         info!(%address, "serving probes and metrics");
+    }
+    if let Some(address) = config.probe_addr {
+        let address = server::start(Purpose::Probes, address, telemetry.clone())?;
+        info!(%address, "serving probes");
     }
     // Without a lease there is no other replica, and this one leads without end.
     let without_end = clock::now().mono + FOREVER;

@@ -84,9 +84,13 @@ pub struct RunArgs {
     /// Events on devices and integrations: changes and trouble, all (also each first assignment), or none.
     #[arg(long, env = "DPS_OPERATOR_EVENTS", value_name = "WHICH", value_enum, default_value_t = EventsLevel::Changes)]
     events: EventsLevel,
-    /// Where probes (/livez, /readyz) and /metrics are served; "" turns that off.
+    /// Where /metrics and the probes (/livez, /readyz) are served; "" turns that off.
     #[arg(long, env = "DPS_OPERATOR_HTTP_ADDR", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     http_addr: String,
+    /// Where the probes are served on a port of their own, too, which a network policy can close to
+    /// everything but the node.
+    #[arg(long, env = "DPS_OPERATOR_PROBE_ADDR", value_name = "ADDRESS")]
+    probe_addr: Option<String>,
     /// Act only while holding a Lease, so that several replicas can run.
     #[arg(long, env = "DPS_OPERATOR_LEADER_ELECT", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     leader_elect: bool,
@@ -122,8 +126,8 @@ pub enum BadFlag {
     Hosts(#[from] PatternError),
     #[error("--allowed-hub-suffixes: {0:?} is not a domain suffix such as .azure-devices.net")]
     HubSuffix(String),
-    #[error("--http-addr: {0:?} is not an address with a port such as 0.0.0.0:8080")]
-    HttpAddr(String),
+    #[error("{flag}: {value:?} is not an address with a port such as 0.0.0.0:8080")]
+    Address { flag: &'static str, value: String },
     #[error("--allowed-hub-suffixes: no hub would be accepted; leave it out for Azure's")]
     NoHubSuffix,
     #[error("--dps-proxy is not an address such as http://proxy.example:3128")]
@@ -177,7 +181,8 @@ impl RunArgs {
             dps_proxy: self.dps_proxy()?,
             secret_metadata_prefixes: prefixes,
             events: self.events,
-            http_addr: self.http_addr()?,
+            http_addr: address("--http-addr", &self.http_addr)?,
+            probe_addr: address("--probe-addr", self.probe_addr.as_deref().unwrap_or_default())?,
             lease: self.leader_elect.then(|| LeaseSettings {
                 name: self.lease_name.clone(),
                 namespace: self.lease_namespace.clone(),
@@ -194,16 +199,16 @@ impl RunArgs {
         let fits = uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
         if fits { Ok(Some(proxy.to_owned())) } else { Err(BadFlag::Proxy) }
     }
+}
 
-    fn http_addr(&self) -> Result<Option<SocketAddr>, BadFlag> {
-        let text = self.http_addr.trim();
-        if text.is_empty() {
-            return Ok(None);
-        }
-        // ":8080" is how the field writes all addresses.
-        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-        full.parse().map(Some).map_err(|_| BadFlag::HttpAddr(text.to_owned()))
+fn address(flag: &'static str, value: &str) -> Result<Option<SocketAddr>, BadFlag> {
+    let text = value.trim();
+    if text.is_empty() {
+        return Ok(None);
     }
+    // ":8080" is how the field writes all addresses.
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    full.parse().map(Some).map_err(|_| BadFlag::Address { flag, value: text.to_owned() })
 }
 
 /// What docs/flags.md says before the table of flags, and behind it.
@@ -298,6 +303,7 @@ mod tests {
             "--secret-metadata-allowed-prefixes=*",
             "--lease-name=A_B",
             "--http-addr=8080",
+            "--probe-addr=localhost:8081",
             "--allowed-dps-hosts=https://a",
         ] {
             let error = config(&[flag]).err().map(|error| error.to_string()).unwrap_or_default();
@@ -338,6 +344,9 @@ mod tests {
         assert_eq!(usual.watch_namespaces, ["a", "b"]);
         assert_eq!(usual.http_addr.unwrap().to_string(), "0.0.0.0:8080");
         assert!(usual.lease.is_some() && config(&["--leader-elect=false"]).unwrap().lease.is_none());
-        assert!(config(&["--http-addr="]).unwrap().http_addr.is_none());
+        let (unset, probes) =
+            (config(&["--http-addr="]).unwrap(), config(&["--probe-addr=[::1]:81"]).unwrap());
+        assert!(unset.http_addr.is_none() && unset.probe_addr.is_none());
+        assert_eq!(probes.probe_addr.unwrap().to_string(), "[::1]:81");
     }
 }

@@ -21,6 +21,8 @@ pub struct Config {
     pub events: EventsLevel,
     /// Where probes and metrics are served.
     pub http_addr: Option<SocketAddr>,
+    /// Where the probes are served by themselves, too.
+    pub probe_addr: Option<SocketAddr>,
     /// The Lease to hold while acting; `None`: there is one replica, which always acts.
     pub lease: Option<LeaseSettings>,
 }

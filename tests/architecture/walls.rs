@@ -145,5 +145,5 @@ pub const START_TASKS: &[&str] = &[
     "engine/reports.rs",
     "kube_io/events.rs",
     "kube_io/refs.rs",
-    "telemetry/server.rs",
+    "telemetry/server/",
 ];

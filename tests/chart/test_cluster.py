@@ -313,9 +313,10 @@ class Release(unittest.TestCase):
     def provisions(self, device, port):
         """The operator with the Deployment's arguments and its account's rights registers a device."""
         (container,) = cluster.get("deployment", RELEASE, "-n", NAMESPACE)["spec"]["template"]["spec"]["containers"]
-        # All but the address: the chart's would be served to everybody, and its port may be taken here.
-        address = f"127.0.0.1:{free_port()}"
-        arguments = [a for a in container["args"] if not a.startswith("--http-addr=")] + [f"--http-addr={address}"]
+        # All but the addresses: the chart's would be served to everybody, and their ports may be taken here.
+        address, probes = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        arguments = [a for a in container["args"] if not a.startswith(("--http-addr=", "--probe-addr="))]
+        arguments += [f"--http-addr={address}", f"--probe-addr={probes}"]
         self.assertEqual(len(arguments), len(container["args"]))
         example = cluster.get("configmap", f"{RELEASE}-simulator-example", "-n", NAMESPACE)["data"]["example.yaml"]
         # The Service's name means nothing on this machine; the certificate is for localhost, too.
@@ -325,8 +326,8 @@ class Release(unittest.TestCase):
             kubeconfig = cluster.kubeconfig_of(RELEASE, Path(folder))
             env = {**os.environ, "KUBECONFIG": str(kubeconfig)}
             with program("dps-operator", *arguments, env=env):
-                wait("it is ready", lambda: answers(f"http://{address}/readyz"))
-                self.assertTrue(answers(f"http://{address}/livez"))
+                wait("it is ready", lambda: answers(f"http://{probes}/readyz"))
+                self.assertTrue(answers(f"http://{probes}/livez"))
                 apply = ("apply", "--server-side", "--force-conflicts", "-n", "team-a")
                 cluster.kubectl(*apply, "-f", "-", text=example)
                 ready = ("wait", "--for=condition=Ready", "--timeout=60s", "-n", "team-a")

@@ -46,7 +46,9 @@ class Rendering(unittest.TestCase):
 
     def test_every_address_and_level_that_makes_sense_is_accepted(self):
         for address in ("0.0.0.0:1", "[::]:65535", "10.1.27.0:8080", "[2001:db8::1]:8080", "[::10:1]:9"):
-            self.assertIn(f'"--http-addr={address}"', render("--set-string", f"httpAddr={address}"))
+            text = render("--set-string", f"httpAddr={address}", "--set", "probePort=81")
+            self.assertIn(f'"--http-addr={address}"', text)
+            self.assertIn(f'"--probe-addr={address.rsplit(":", 1)[0]}:81"', text)
         for level in ("error", "warn", "info", "debug", "trace", "off", "info,dps_operator::dps=trace"):
             text = render("--set-json", f"logLevel={json.dumps(level)}", "-s", "templates/deployment.yaml")
             self.assertIn(f'"--log-level={level}"', text)
@@ -67,6 +69,15 @@ class Rendering(unittest.TestCase):
         self.assertEqual(len([name for name in names if name.startswith("files/crds/")]), 2)
         self.assertFalse([name for name in names if name.startswith("ci/")])
 
+    def test_probes_have_a_port_that_neither_scrapes_nor_policies_admit(self):
+        text = render("-s", "templates/deployment.yaml")
+        self.assertEqual(re.findall(r"name: (\w+)\n +containerPort: (\d+)", text), [("http", "8080"), ("probes", "8081")])
+        probed = re.findall(r"(\w+Probe):\n +httpGet:\n +path: (\S+)\n +port: (\w+)", text)
+        self.assertEqual(probed, [("livenessProbe", "/livez", "probes"), ("readinessProbe", "/readyz", "probes")])
+        for part in ("networkpolicy", "service"):
+            text = render("-s", f"templates/{part}.yaml", "--set", "networkPolicy.enabled=true")
+            self.assertNotRegex(re.sub(r"#.*", "", text), "probes|8081")
+
     def test_each_flag_of_the_operator_is_passed_once(self):
         text = render("--values", CHART / "ci" / "everything.yaml", "-s", "templates/deployment.yaml")
         flags = re.findall(r'^ +- "?(--[a-z-]+)', text, re.MULTILINE)
@@ -85,6 +96,7 @@ class Rendering(unittest.TestCase):
                 "--log-format",
                 "--log-level",
                 "--max-in-flight",
+                "--probe-addr",
                 "--registrations-per-minute",
                 "--secret-metadata-allowed-prefixes",
             ],

@@ -76,7 +76,9 @@ class Operator:
     def __init__(self, pod, folder, kubeconfig, arguments):
         self.pod, self.address = pod, f"127.0.0.1:{free_port()}"
         self.log = folder / f"{pod}.log"
-        self.arguments = [a for a in arguments if not a.startswith("--http-addr=")] + [f"--http-addr={self.address}"]
+        # Of two Pods on one machine only one could have the chart's ports.
+        arguments = [a for a in arguments if not a.startswith(("--http-addr=", "--probe-addr="))]
+        self.arguments = [*arguments, f"--http-addr={self.address}"]
         self.env = {**os.environ, "KUBECONFIG": str(kubeconfig)}
         self.process = None
 

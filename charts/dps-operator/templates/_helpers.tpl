@@ -79,6 +79,11 @@ app.kubernetes.io/component: simulator
 {{- regexFind "[0-9]+$" .Values.httpAddr }}
 {{- end }}
 
+{{/* The address of httpAddr with the port of the probes. */}}
+{{- define "dps-operator.probeAddr" -}}
+{{- regexReplaceAll "[0-9]+$" .Values.httpAddr (int .Values.probePort | toString) }}
+{{- end }}
+
 {{- define "dps-operator.simulator.fullname" -}}
 {{- printf "%s-simulator" (include "dps-operator.fullname" .) }}
 {{- end }}
@@ -130,6 +135,7 @@ app.kubernetes.io/component: simulator
 - {{ printf "--secret-metadata-allowed-prefixes=%s" (join "," .) | quote }}
 {{- end }}
 - {{ printf "--http-addr=%s" .Values.httpAddr | quote }}
+- {{ printf "--probe-addr=%s" (include "dps-operator.probeAddr" .) | quote }}
 {{- if .Values.leaderElection.enabled }}
 - --leader-elect
 - --lease-name={{ include "dps-operator.leaseName" . }}
@@ -147,6 +153,9 @@ app.kubernetes.io/component: simulator
 {{- end }}
 {{- if regexMatch "^(127\\.|\\[([0:]*:0*1|::[fF]{4}:127\\..*)\\]:)" .Values.httpAddr }}
 {{- fail (printf "httpAddr is %s, a loopback address: neither the probes nor Prometheus would reach it. Use 0.0.0.0 or [::]" .Values.httpAddr) }}
+{{- end }}
+{{- if eq (include "dps-operator.httpPort" .) (int .Values.probePort | toString) }}
+{{- fail (printf "probePort is the port of httpAddr, %d: the probes need one of their own" (int .Values.probePort)) }}
 {{- end }}
 {{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled }}
 {{- fail "metrics.serviceMonitor and metrics.podMonitor are both enabled: everything would be scraped twice. Enable one of them" }}

@@ -65,6 +65,7 @@ impl Situation {
             secret_metadata_prefixes: Vec::new(),
             events: EventsLevel::default(),
             http_addr: None,
+            probe_addr: None,
             lease: None,
         };
         let registry = Registry::new(Arc::new(config), Arc::new(Unobserved));
