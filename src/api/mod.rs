@@ -4,6 +4,7 @@ pub mod attestation;
 pub mod conditions;
 pub mod crds;
 pub mod device;
+pub mod digest;
 pub mod integration;
 pub mod names;
 pub mod payload;

@@ -19,11 +19,16 @@ pub enum EventReason {
     KeyRotationStarted,
     KeyRotationCompleted,
     EventsHeldBack,
+    /// Somebody else keeps changing what the operator writes (a warning).
+    StatusContested,
 }
+
+/// What is said of a status that has another writer, in log and event.
+pub const CONTESTED: &str = "Something else keeps changing the status that the operator writes here: is a second dps-operator running? Stop one of the two, or give them disjoint namespaces. Until then the status is written with waits that grow from a second to five minutes.";
 
 impl EventReason {
     #[cfg(test)]
-    const NORMAL: [Self; 8] = [
+    const NAMED: [Self; 9] = [
         Self::HubChanged,
         Self::HubAssigned,
         Self::Reprovisioned,
@@ -32,6 +37,7 @@ impl EventReason {
         Self::KeyRotationStarted,
         Self::KeyRotationCompleted,
         Self::EventsHeldBack,
+        Self::StatusContested,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -45,11 +51,12 @@ impl EventReason {
             Self::KeyRotationStarted => "KeyRotationStarted",
             Self::KeyRotationCompleted => "KeyRotationCompleted",
             Self::EventsHeldBack => "EventsHeldBack",
+            Self::StatusContested => "StatusContested",
         }
     }
 
     pub fn is_warning(self) -> bool {
-        matches!(self, Self::Trouble(_))
+        matches!(self, Self::Trouble(_) | Self::StatusContested)
     }
 }
 
@@ -199,7 +206,7 @@ mod tests {
         let page = std::fs::read_to_string(page).unwrap();
         let (_, events) = page.split_once("\n## Events\n").unwrap();
         let (table, _) = events.split_once("\n## ").unwrap();
-        let missing: Vec<_> = EventReason::NORMAL
+        let missing: Vec<_> = EventReason::NAMED
             .into_iter()
             .filter(|r| !table.contains(&format!("`{}`", r.as_str())))
             .collect();

@@ -45,7 +45,7 @@ use crate::fleet::intern::Sym;
 use crate::kube_io::error::ApiError;
 use crate::kube_io::events::Events;
 use crate::kube_io::watch::Observed;
-use crate::kube_io::write::Writer;
+use crate::kube_io::write::{Stored, Writer};
 use crate::schedule::permits::{Lane, Permits};
 use crate::schedule::ready::ReadyQueue;
 use crate::telemetry::Telemetry;
@@ -66,7 +66,7 @@ enum Message {
     Secret(WatchId, Observed<PartialObjectMeta<Secret>>),
     Namespace(Observed<PartialObjectMeta<Namespace>>),
     Outcome(Done),
-    IntegrationWritten(Sym, Result<u64, ApiError>),
+    IntegrationWritten(Sym, Result<Stored, ApiError>),
 }
 
 /// What every part needs and none changes.
@@ -236,7 +236,7 @@ impl Engine {
             Message::Secret(watch, observed) => self.secret_observed(watch, observed, now),
             Message::Namespace(observed) => self.namespace_observed(observed, now),
             Message::Outcome(done) => self.effect_done(done, now),
-            Message::IntegrationWritten(sym, result) => self.registry.written(sym, result, now.mono),
+            Message::IntegrationWritten(sym, result) => self.registry.written(sym, &result, now.mono),
         }
     }
 
@@ -264,7 +264,7 @@ impl Engine {
         self.context.telemetry.metrics.observe_turn(now.mono.elapsed());
     }
 
-    fn next_wake(&self, acts: bool, now: Instant) -> Option<Instant> {
+    fn next_wake(&mut self, acts: bool, now: Instant) -> Option<Instant> {
         if !acts {
             return None;
         }
@@ -272,7 +272,7 @@ impl Engine {
         let ready = if self.ready.has_ready() { Some(now) } else { self.ready.next_due() };
         let permits = self.permits.next_at().filter(|_| self.may_call());
         let devices = [ready, permits, self.active.ticks.next()].into_iter().flatten().filter(|_| complete);
-        devices.chain(self.registry.next_report(complete)).min()
+        devices.min().into_iter().chain(self.registry.next_report(complete, now)).min()
     }
 
     /// Calls may be begun. What DPS has answered is written first, or a slow API server would have

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use tracing::{Instrument, info_span};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tracing::{Instrument, info_span, warn};
 
+use super::devices::ContestedObjects;
 use super::integrations::Report;
 use super::{Engine, Message};
+use crate::api::integration::DpsIntegration;
 use crate::clock::Now;
+use crate::controller::events::{CONTESTED, EventNote, EventReason};
 use crate::kube_io::events::reference;
+use crate::telemetry::metrics::CONTESTABLE;
 
 impl Engine {
     /// Writes the statuses of integrations that are due, and takes counters if they are.
@@ -28,14 +33,32 @@ impl Engine {
                 self.start_report(report, now);
             }
         }
+        self.show_contested(now);
         if counting {
             self.publisher.set_fleet_gauges(self.registry.gauges(), self.registry.unserved());
         }
     }
 
+    /// Shows how many objects have another writer, and looks again while there are any.
+    fn show_contested(&mut self, now: Now) {
+        let ContestedObjects { statuses, secrets } = self.active.contested_objects();
+        let integrations = self.registry.contested(now.mono);
+        let objects = [integrations, statuses, secrets];
+        let by_resource: Vec<_> = CONTESTABLE.into_iter().zip(objects).collect();
+        self.context.telemetry.metrics.set_contested(&by_resource);
+        if objects.iter().any(|count| *count > 0) {
+            self.registry.recount(now.mono);
+        }
+    }
+
     fn start_report(&mut self, report: Report, now: Now) {
-        let Report { integration, object, status, notes } = report;
+        let Report { integration, object, status, mut notes, contested } = report;
         let regarding = reference(&*object);
+        if contested {
+            let DpsIntegration { metadata: ObjectMeta { namespace, name, .. }, .. } = &*object;
+            warn!(namespace, integration = name, "{CONTESTED}");
+            notes.push(EventNote::new(EventReason::StatusContested, CONTESTED));
+        }
         for event in notes {
             self.publisher.emit(integration, &regarding, Some(&regarding), event, now);
         }

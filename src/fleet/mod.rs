@@ -19,6 +19,7 @@ use hashbrown::HashTable;
 use self::intern::{Interner, Sym};
 use self::record::Record;
 use crate::api::device::ProvisionedDevice;
+use crate::api::digest::Digest;
 
 /// A device's place in the slab; reused after the device is gone.
 pub type DeviceId = u32;
@@ -116,6 +117,7 @@ impl Fleet {
         }
         let change = if old.uid == record.uid { DeviceChange::Changed } else { DeviceChange::Replaced };
         record.list = list.unwrap_or(old.list);
+        record.written = old.written.filter(|_| change == DeviceChange::Changed);
         record.secret_seen = old.secret_seen;
         if old.secret_name() != record.secret_name() {
             record.secret_seen = self.claim(&record);
@@ -124,6 +126,22 @@ impl Fleet {
         self.records[id as usize] = Some(record);
         self.index(id);
         (id, change)
+    }
+
+    /// We have written a device's status: this is what was stored, at this version.
+    pub fn status_written(&mut self, id: DeviceId, version: u64, status: Option<Digest>) {
+        let Some(record) = self.get_mut(id) else { return };
+        record.written = status;
+        if record.resource_version == version {
+            record.status = status;
+        }
+    }
+
+    /// The status that is there is as we would write it, whoever wrote it.
+    pub fn status_agreed(&mut self, id: DeviceId) {
+        if let Some(record) = self.get_mut(id) {
+            record.written = record.written.and(record.status);
+        }
     }
 
     fn insert(&mut self, record: Record) -> DeviceId {

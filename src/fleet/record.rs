@@ -11,6 +11,7 @@ use super::plain::plain_since;
 use super::uid::Uid;
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{AssignmentStatus, ProvisionedDevice, ProvisionedDeviceStatus};
+use crate::api::digest::Digest;
 use crate::api::names::{self, RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::payload::Payload;
 use crate::api::version;
@@ -76,6 +77,12 @@ pub struct Record {
     pub secret_seen: u64,
     /// Number of the latest list when a watch last showed the device.
     pub list: u32,
+    /// Of the status that is there,
+    pub status: Option<Digest>,
+    /// and of the one that we wrote last.
+    pub written: Option<Digest>,
+    /// Of the annotations that ask for something.
+    pub requests: Option<Digest>,
 }
 
 /// What a settled device needs, as far as the index knows.
@@ -194,8 +201,17 @@ impl Record {
             settled: settled(device),
             secret_seen: 0,
             list,
+            status: status.and_then(Digest::of),
+            written: None,
+            requests: requests(device),
         }
     }
+}
+
+/// What users ask for by annotations, served or not.
+fn requests(device: &ProvisionedDevice) -> Option<Digest> {
+    let asked = [REPROVISION_REQUESTED_AT, RECONCILE_REQUESTED_AT].map(|key| device.annotations().get(key));
+    asked.iter().any(Option::is_some).then(|| Digest::of(&asked)).flatten()
 }
 
 /// True if a user's annotation asks for something that the status does not echo. A token that was

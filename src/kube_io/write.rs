@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -12,6 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::error::ApiError;
 use super::guard::Guarded;
 use crate::api::device::ProvisionedDevice;
+use crate::api::digest::Digest;
 use crate::api::names::FIELD_MANAGER;
 use crate::api::version;
 use crate::schedule::Share;
@@ -33,10 +35,20 @@ pub struct Writer {
     share: Share,
 }
 
-/// A written object, read only as far as its version.
+/// A status as the API server has stored it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// resourceVersion of the object.
+    pub version: u64,
+    /// Of the status that came back: an older CRD may have left something of it out.
+    pub status: Option<Digest>,
+}
+
+/// A written object, read only as far as its version and its status.
 #[derive(Deserialize)]
-struct Written {
+struct Written<S> {
     metadata: WrittenMeta,
+    status: Option<S>,
 }
 
 #[derive(Deserialize)]
@@ -45,9 +57,12 @@ struct WrittenMeta {
     resource_version: Option<String>,
 }
 
-impl Written {
-    fn version(&self) -> u64 {
-        version::parse(self.metadata.resource_version.as_deref())
+impl<S: Serialize> Written<S> {
+    fn stored(&self) -> Stored {
+        Stored {
+            version: version::parse(self.metadata.resource_version.as_deref()),
+            status: self.status.as_ref().and_then(Digest::of),
+        }
     }
 }
 
@@ -131,13 +146,14 @@ impl Writer {
 
     /// Replaces the whole status of exactly this version of exactly this object: a PUT of the
     /// subresource that carries nothing but identity and status. It is the cheapest form that
-    /// cannot land on another object of the same name (docs/design.md). Returns the new version.
+    /// cannot land on another object of the same name (docs/design.md). Returns what is stored now.
     ///
     /// # Errors
     /// `Conflict` when the object has changed or is another one; `NotFound` when it is gone.
-    pub async fn replace_status<K>(&self, object: &K, status: &impl Serialize) -> Result<u64, ApiError>
+    pub async fn replace_status<K, S>(&self, object: &K, status: &S) -> Result<Stored, ApiError>
     where
         K: Resource<DynamicType = ()>,
+        S: Serialize + DeserializeOwned,
     {
         let _slot = self.slot().await;
         let meta = object.meta();
@@ -158,7 +174,8 @@ impl Writer {
         let request = kube::core::Request::new(url)
             .replace_subresource("status", name, &params, body.to_string().into_bytes())
             .map_err(|_| ApiError::Invalid("the request".to_owned()))?;
-        let written: Written = self.client.request(request).await.map_err(|error| ApiError::from(&error))?;
-        Ok(written.version())
+        let written: Written<S> =
+            self.client.request(request).await.map_err(|error| ApiError::from(&error))?;
+        Ok(written.stored())
     }
 }

@@ -2,11 +2,13 @@
 //! after failures. Pure: time comes in as an argument.
 
 pub mod backoff;
+pub mod contest;
 pub mod due;
 pub mod pace;
 pub mod permits;
 pub mod ready;
 pub mod retry;
+pub mod writes;
 
 /// A device in a queue: its place in the fleet's index.
 pub type Waiter = u32;

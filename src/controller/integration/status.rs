@@ -121,6 +121,17 @@ pub fn is_equal(integration: &DpsIntegration, wanted: &DpsIntegrationStatus) -> 
     written == wanted
 }
 
+/// True if both say the same of devices.
+pub fn counts_the_same(integration: &DpsIntegration, wanted: &DpsIntegrationStatus) -> bool {
+    let none = DpsIntegrationStatus::default();
+    let counters = |status: &DpsIntegrationStatus| {
+        let DpsIntegrationStatus { devices, hubs, other_hubs, failures, key_rotation, .. } = status.clone();
+        let rotation = key_rotation.map(|rotation| (rotation.total, rotation.pending, rotation.excluded));
+        (devices, hubs, other_hubs, failures, rotation)
+    };
+    counters(integration.status.as_ref().unwrap_or(&none)) == counters(wanted)
+}
+
 fn timeless(status: &DpsIntegrationStatus) -> DpsIntegrationStatus {
     let mut status = status.clone();
     // That DPS throttles is worth a write, each new date is not.

@@ -7,6 +7,7 @@ use super::contested::Restores;
 use super::work::Work;
 use crate::controller::device::facts::Located;
 use crate::schedule::permits::Permit;
+use crate::schedule::writes::WriteBudget;
 
 /// A permit to call DPS, and whether the call has begun.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,8 @@ pub(super) struct Entry {
     pub check: Option<AbortHandle>,
     pub drift: Option<DueWork>,
     pub restores: Option<Box<Restores>>,
+    /// Writes of its status, lately or with another writer.
+    pub writes: Option<Box<WriteBudget>>,
     pub timers: Timers,
     /// When its Secret may be compared whose version has moved.
     pub verify: Option<Instant>,
@@ -69,12 +72,13 @@ pub(super) struct Entry {
 
 impl Entry {
     pub fn is_empty(&self) -> bool {
-        let Self { work, permit, check, drift, restores, timers, verify, unanswered } = self;
+        let Self { work, permit, check, drift, restores, writes, timers, verify, unanswered } = self;
         work.is_none()
             && permit.is_none()
             && check.is_none()
             && drift.is_none()
             && restores.is_none()
+            && writes.is_none()
             && timers.is_empty()
             && verify.is_none()
             && *unanswered == 0
@@ -88,13 +92,14 @@ impl Entry {
         self.permit.take().map(|held| *held)
     }
 
-    /// True if nothing but its work and its timers is kept.
+    /// True if nothing but its work and its timers is kept that matters for long.
     pub fn is_plain(&self) -> bool {
-        let Self { work: _, permit, check, drift, restores, timers: _, verify, unanswered } = self;
+        let Self { work: _, permit, check, drift, restores, writes, timers: _, verify, unanswered } = self;
         permit.is_none()
             && check.is_none()
             && drift.is_none()
             && restores.is_none()
+            && writes.as_ref().is_none_or(|writes| !writes.has_contest())
             && verify.is_none()
             && *unanswered == 0
     }

@@ -10,6 +10,7 @@ mod tests;
 mod ticks;
 mod timers;
 mod work;
+mod writes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use self::reads::ReadQueue;
 use self::ticks::Ticks;
 use self::timers::{REPORT_INTERVAL, VERIFIED_AT_ONCE, VERIFY_INTERVAL};
 pub(super) use self::work::{Freshness, Work};
+pub(super) use self::writes::ContestedObjects;
 use crate::api::device::ProvisionedDevice;
 use crate::clock::Now;
 use crate::controller::device::facts::Trigger;
@@ -50,6 +52,7 @@ pub(super) struct Active {
     reports: Pace,
     queued_reports: Pace,
     verifications: Pace,
+    contested: ContestedObjects,
     hub_suffixes: Arc<[String]>,
 }
 
@@ -65,6 +68,7 @@ impl Active {
             reports: Pace::new(REPORT_INTERVAL, 0),
             queued_reports: Pace::new(REPORT_INTERVAL, 0),
             verifications: Pace::new(VERIFY_INTERVAL, VERIFIED_AT_ONCE),
+            contested: ContestedObjects::default(),
             hub_suffixes,
         }
     }
@@ -110,6 +114,9 @@ impl Active {
         entry.drift = None;
         entry.timers = Timers::default();
         entry.unanswered = 0;
+        if let Some(writes) = &mut entry.writes {
+            writes.agreed();
+        }
         self.end(work);
         self.tidy(id);
         permit

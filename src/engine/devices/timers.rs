@@ -1,15 +1,13 @@
-//! When something of a device that lasts is reported, and when its Secret is compared or restored: one
+//! When something of a device that lasts is reported, and when its Secret is compared: one
 //! device after the other, where it may concern a whole fleet at once.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::contested::Restores;
 use super::entry::{ReportAfter, Timers};
 use super::{Active, HeldPermit};
-use crate::clock::Now;
-use crate::controller::device::decide::{Contested, Grace};
+use crate::controller::device::decide::Grace;
 use crate::fleet::DeviceId;
 
 /// A missing or unusable integration is reported after this time,
@@ -109,24 +107,5 @@ impl Active {
         let at = planned.unwrap_or_else(|| self.verifications.take(now));
         self.entry(id).verify = (at > now).then_some(at);
         if at > now { Err(at) } else { Ok(()) }
-    }
-
-    /// The device's Secret, which had been deleted or edited, was written again.
-    pub fn restored(&mut self, id: DeviceId, now: Instant) {
-        let entry = self.entry(id);
-        let before = entry.restores.as_deref().copied();
-        entry.restores = Some(Box::new(Restores::after(before, now)));
-    }
-
-    pub fn contested(&self, id: DeviceId, now: Now) -> Option<Contested> {
-        self.entries.get(&id)?.restores.as_ref()?.contested(now)
-    }
-
-    /// Forgets restores that are long past.
-    pub fn forget_calm(&mut self, now: Instant) {
-        self.entries.retain(|_, entry| {
-            entry.restores = entry.restores.take().filter(|restores| !restores.is_over(now));
-            !entry.is_empty()
-        });
     }
 }

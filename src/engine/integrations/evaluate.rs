@@ -6,11 +6,11 @@ use kube::ResourceExt;
 use tokio::time::Instant;
 
 use super::change::{Change, PermitChange};
-use super::report::Reporting;
+use super::reporting::Reporting;
 use super::{Integration, Registry, State};
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::integration::DpsIntegration;
-use crate::api::names::RECONCILE_REQUESTED_AT;
+use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::references::{Reference, Referred};
 use crate::api::version;
 use crate::controller::device::act::UsableIntegration;
@@ -50,16 +50,26 @@ impl Registry {
         if held.is_some_and(|held| held >= version::of(&object.metadata)) {
             return Change::default();
         }
-        let asked = |object: &DpsIntegration| object.annotations().get(RECONCILE_REQUESTED_AT).cloned();
-        if integration.object.as_ref().is_some_and(|held| asked(held) != asked(&object)) {
+        if integration.object.as_ref().is_some_and(|held| held.metadata.uid != object.metadata.uid) {
+            // Deleted and created again: nothing that is known of the former one holds.
+            *integration = Integration { known: true, ..Integration::default() };
+        }
+        let asks = |object: &DpsIntegration| {
+            let annotation = |key| object.annotations().get(key).cloned();
+            let asked_for = [RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT].map(annotation);
+            (object.metadata.generation, asked_for)
+        };
+        let asked = integration.object.as_ref().is_some_and(|held| asks(held) != asks(&object));
+        let look_again = |object: &DpsIntegration| object.annotations().get(RECONCILE_REQUESTED_AT).cloned();
+        if integration.object.as_ref().is_some_and(|held| look_again(held) != look_again(&object)) {
             // What was refused may have been mended in Azure.
             integration.state = State::Unread;
             integration.asked_for = None;
         }
         let consent = Consent::of(&object.spec).unwrap_or_default();
         let before = std::mem::replace(&mut integration.consent, consent.clone());
+        integration.reporting.observed(object.status.as_ref(), asked);
         integration.object = Some(Arc::new(object));
-        integration.reporting.renew();
         let change = self.evaluate(sym, now);
         Change { wake_devices: change.wake_devices || consent != before, ..change }
     }

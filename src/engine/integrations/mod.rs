@@ -6,6 +6,7 @@ mod ended_calls;
 mod evaluate;
 mod namespaces;
 mod report;
+mod reporting;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +19,9 @@ use tokio::time::Instant;
 pub(super) use self::change::{Change, PermitChange};
 pub(super) use self::ended_calls::EndedCall;
 use self::namespaces::Namespaces;
+use self::report::Counters;
 pub(super) use self::report::Report;
-use self::report::{Counters, Reporting};
+use self::reporting::Reporting;
 use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::config::Config;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::reporting::COUNT_INTERVAL;
 use super::{Integration, Registry, State};
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
@@ -19,15 +20,11 @@ use crate::fleet::Fleet;
 use crate::fleet::counts::{self, Counts};
 use crate::fleet::intern::Sym;
 use crate::kube_io::error::ApiError;
-use crate::schedule::retry::{self, RetryClass};
+use crate::kube_io::write::Stored;
 use crate::telemetry::metrics::{IntegrationGauges, RotationGauges, Unserved};
 
-/// Counters wait this long for more of the same,
+/// Counters wait this long for more of the same.
 const COUNT_AFTER: Duration = Duration::from_secs(1);
-/// and are written at most this often.
-const COUNT_INTERVAL: Duration = Duration::from_secs(10);
-/// After a conflict the watch brings the new object; it is not waited for any longer.
-const CONFLICT_WAIT: Duration = Duration::from_secs(10);
 
 /// When counters are taken, and what they came to.
 #[derive(Default)]
@@ -44,46 +41,6 @@ impl Counters {
     }
 }
 
-/// How far an integration's status has been written.
-#[derive(Default)]
-pub(super) struct Reporting {
-    /// A status write is in flight.
-    writing: bool,
-    /// Something other than counters may have changed.
-    pub(super) dirty: bool,
-    /// The last status did not reach the API server.
-    unwritten: bool,
-    counted_at: Option<Instant>,
-    /// Revision of the integration when its devices were counted last.
-    counted_revision: Option<u64>,
-    unanswered: u32,
-    not_before: Option<Instant>,
-}
-
-impl Reporting {
-    /// For an integration whose status has to be rendered.
-    pub(super) fn due() -> Self {
-        Self { dirty: true, ..Self::default() }
-    }
-
-    /// The object is another one than before.
-    pub(super) fn renew(&mut self) {
-        self.dirty = true;
-        self.unwritten = false;
-        self.not_before = None;
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.dirty && !self.writing && self.not_before.is_none_or(|at| at <= now)
-    }
-
-    fn try_again(&mut self, at: Instant) {
-        self.unwritten = true;
-        self.dirty = true;
-        self.not_before = Some(at);
-    }
-}
-
 /// A status that should be written.
 pub(in crate::engine) struct Report {
     pub integration: Sym,
@@ -91,6 +48,8 @@ pub(in crate::engine) struct Report {
     pub status: DpsIntegrationStatus,
     /// Events that it is worth.
     pub notes: Vec<EventNote>,
+    /// It is from now on known to have another writer.
+    pub contested: bool,
 }
 
 impl Registry {
@@ -100,15 +59,15 @@ impl Registry {
     }
 
     pub fn is_writing(&self) -> bool {
-        self.integrations.values().any(|integration| integration.reporting.writing)
+        self.integrations.values().any(|integration| integration.reporting.is_writing())
     }
 
     /// When statuses have to be rendered if nothing else happens. `counting`: every watch has been
     /// read.
-    pub fn next_report(&self, counting: bool) -> Option<Instant> {
+    pub fn next_report(&mut self, counting: bool, now: Instant) -> Option<Instant> {
         let count = self.counters.changed_at.filter(|_| counting).map(|at| self.count_due(at));
-        let reporting = self.integrations.values().map(|integration| &integration.reporting);
-        let waiting = reporting.filter(|r| r.dirty && !r.writing).filter_map(|r| r.not_before);
+        let reporting = self.integrations.values_mut().map(|integration| &mut integration.reporting);
+        let waiting = reporting.filter_map(|reporting| reporting.due_at(now)).filter(|at| *at > now);
         waiting.chain(count).min()
     }
 
@@ -136,9 +95,10 @@ impl Registry {
     }
 
     /// Integrations whose status has to be rendered.
-    pub fn due(&self, now: Instant) -> Vec<Sym> {
-        let due = self.integrations.iter().filter(|(_, integration)| integration.reporting.is_due(now));
-        due.map(|(sym, _)| *sym).collect()
+    pub fn due(&mut self, now: Instant) -> Vec<Sym> {
+        let due_at = |integration: &mut Integration| integration.reporting.due_at(now);
+        let due = self.integrations.iter_mut().filter_map(|(sym, found)| Some((*sym, due_at(found)?)));
+        due.filter(|(_, at)| *at <= now).map(|(sym, _)| sym).collect()
     }
 
     /// The status that should be written now, if it differs. `throttled_for`: how long DPS has asked
@@ -153,11 +113,11 @@ impl Registry {
         let none = Counts::default();
         let counts = self.counters.last.get(&sym).or(Some(&none)).filter(|_| counting);
         let integration = self.integrations.get_mut(&sym)?;
-        integration.reporting.dirty = false;
+        integration.reporting.rendering();
         let object = integration.object.clone()?;
         // Since something else is wanted, they stay as they are written until they are taken.
         let counted = integration.reporting.counted_revision == Some(integration.revision);
-        let view = View {
+        let mut view = View {
             credentials: match &integration.state {
                 State::Unread => return None,
                 State::Usable(usable) => Ok(&usable.target.credentials),
@@ -170,40 +130,43 @@ impl Registry {
             throttled_until: throttled_for.and_then(|wait| now.wall.checked_add(wait).ok()),
             counts: counts.filter(|_| counted),
         };
-        let status = status::render(&object, &view, now.wall);
-        if status::is_equal(&object, &status) && !integration.reporting.unwritten {
+        let mut status = status::render(&object, &view, now.wall);
+        let mut counters_differ = !status::counts_the_same(&object, &status);
+        if counters_differ && !integration.reporting.may_write_counters(now.mono) {
+            integration.reporting.keep_counters();
+            view.counts = None;
+            status = status::render(&object, &view, now.wall);
+            counters_differ = false;
+        }
+        if status::is_equal(&object, &status) && !integration.reporting.is_unwritten() {
+            integration.reporting.agreed();
             return None;
         }
         log(&object, &status);
         let notes = events::of_integration(object.status.as_ref(), &status);
-        integration.reporting.writing = true;
+        let version = version::of(&object.metadata);
+        let contested = integration.reporting.begin(version, counters_differ, now.mono);
         let written = Arc::make_mut(integration.object.get_or_insert_with(|| object.clone()));
         written.status = Some(status.clone());
-        Some(Report { integration: sym, object, status, notes })
+        Some(Report { integration: sym, object, status, notes, contested })
     }
 
-    /// A status was written, or not. `Ok` is the new version.
-    pub fn written(&mut self, sym: Sym, result: Result<u64, ApiError>, now: Instant) {
+    /// A status was written, or not.
+    pub fn written(&mut self, sym: Sym, result: &Result<Stored, ApiError>, now: Instant) {
         let Some(integration) = self.integrations.get_mut(&sym) else { return };
         let Integration { object, reporting, .. } = integration;
-        reporting.writing = false;
-        match result {
-            Ok(version) => {
-                reporting.unanswered = 0;
-                reporting.not_before = None;
-                reporting.unwritten = false;
-                if let Some(object) = object.as_mut().filter(|held| version::of(&held.metadata) < version) {
-                    Arc::make_mut(object).metadata.resource_version = Some(version.to_string());
-                }
-            }
-            // Changed by another writer, or gone: the watch shows it. If it does not, it is tried again.
-            Err(ApiError::Conflict | ApiError::NotFound) => reporting.try_again(now + CONFLICT_WAIT),
-            Err(_) => {
-                reporting.unanswered += 1;
-                let wait = retry::wait(RetryClass::Transient, reporting.unanswered, u64::from(sym.index()));
-                reporting.try_again(now + wait);
-            }
+        let held = object.as_ref().map_or(0, |held| version::of(&held.metadata));
+        reporting.ended(result, held, u64::from(sym.index()), now);
+        if let (Ok(stored), Some(object)) = (result, object)
+            && held < stored.version
+        {
+            Arc::make_mut(object).metadata.resource_version = Some(stored.version.to_string());
         }
+    }
+
+    /// Integrations whose status has another writer.
+    pub fn contested(&self, now: Instant) -> usize {
+        self.integrations.values().filter(|found| found.reporting.is_contested(now)).count()
     }
 
     /// Finds integrations whose checks come to more than their rate.

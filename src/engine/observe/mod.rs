@@ -160,12 +160,17 @@ impl Engine {
 
     fn device_changed(&mut self, device: ProvisionedDevice, now: Now) {
         let known = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
-        let referred = known.and_then(|id| self.fleet.get(id)).map(|record| record.integration);
+        let before = known.and_then(|id| self.fleet.get(id));
+        let referred = before.map(|record| record.integration);
+        let asked = before.map(|record| (record.generation, record.requests));
         let (id, change) = self.fleet.upsert(&device, Some(self.sync.list()));
         match change {
             DeviceChange::Known => return,
             DeviceChange::Replaced => self.drop_work(id, now),
             DeviceChange::New | DeviceChange::Changed => {}
+        }
+        if self.fleet.get(id).map(|record| (record.generation, record.requests)) != asked {
+            self.active.asked(id);
         }
         let settled = self.fleet.get(id).is_some_and(|record| record.settled.is_some());
         if !self.role.leads() {

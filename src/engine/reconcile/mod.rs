@@ -9,6 +9,7 @@ mod outcomes;
 mod permits;
 mod start;
 mod waiting;
+mod writes;
 
 use std::time::Duration;
 
@@ -130,6 +131,8 @@ impl Engine {
         }
         match step {
             Step::Nothing => self.rest(id, now),
+            // What comes of it would be written over what somebody else keeps writing.
+            _ if self.waits_for_other_writer(id, now) => {}
             Step::Call(call, lane) => self.call_or_queue(id, call, lane, now),
             Step::ReadSecret => self.start_secret_read(id),
             Step::WriteSecret => self.start_secret_write(id),
@@ -159,6 +162,7 @@ impl Engine {
             self.integration_of(id, now.mono),
             IntegrationState::Missing(_) | IntegrationState::NotAllowed(_)
         );
+        self.fleet.status_agreed(id);
         let held = if unknown { self.active.settle_keeping_grace(id) } else { self.active.settle(id) };
         self.leave_line(id, held, now);
         if unknown {

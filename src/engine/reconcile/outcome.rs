@@ -11,6 +11,7 @@ use crate::dps::error::DpsError;
 use crate::fleet::DeviceId;
 use crate::fleet::uid::Uid;
 use crate::kube_io::error::ApiError;
+use crate::kube_io::write::Stored;
 use crate::schedule::permits::Permit;
 
 /// An effect of a device that has ended, or news from one that goes on.
@@ -78,7 +79,7 @@ pub(in crate::engine) struct StatusWritten {
     pub is_news: bool,
     /// Events that it is worth.
     pub notes: Vec<EventNote>,
-    pub result: Result<u64, ApiError>,
+    pub result: Result<Stored, ApiError>,
 }
 
 /// The result of an effect. Boxed where it is large.

@@ -178,19 +178,20 @@ impl Engine {
                 let Some(work) = self.active.work_mut(id) else { return };
                 work.unreported = false;
                 let mut device = (*work.device).clone();
-                device.metadata.resource_version = Some(written.to_string());
+                device.metadata.resource_version = Some(written.version.to_string());
                 if is_news {
                     log(&device, &status);
                 }
                 device.status = Some(status);
-                let newer = self.fleet.get(id).is_some_and(|record| record.resource_version > written);
-                if newer {
-                    // The watch was faster and knows more.
-                    return self.ready.wake(id);
+                let newer =
+                    self.fleet.get(id).is_some_and(|record| record.resource_version > written.version);
+                if !newer {
+                    self.fleet.upsert(&device, None);
+                    work.device = Arc::new(device);
+                    self.registry.recount(now.mono);
                 }
-                self.fleet.upsert(&device, None);
-                work.device = Arc::new(device);
-                self.registry.recount(now.mono);
+                // Otherwise the watch was faster and knows more.
+                self.fleet.status_written(id, written.version, written.status);
                 self.ready.wake(id);
             }
             Err(ApiError::Conflict) if self.has_newer(id) => self.ready.wake(id),

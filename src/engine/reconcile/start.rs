@@ -179,10 +179,16 @@ impl Engine {
         let before = work.device.status.as_ref();
         let status = status::render(&work.device, &work.facts, verdict, now.wall);
         if status::is_equal(before, &status, work.facts.failure.as_ref()) {
+            self.status_agreed(id);
             return false;
         }
         let is_news = status::is_news(before, &status);
-        let notes = events::of_device(before, &status, self.publisher.announces_first_assignments());
+        let mut notes = events::of_device(before, &status, self.publisher.announces_first_assignments());
+        if self.waits_to_write_status(id, now) {
+            return true;
+        }
+        notes.extend(self.spend_status_write(id, now));
+        let Some(work) = self.active.work_mut(id) else { return false };
         work.tried = Some(version::of(&work.device.metadata));
         let (device, writer) = (work.device.clone(), self.context.writer.with_share(work.share));
         self.start(id, async move {

@@ -4,6 +4,7 @@
 mod answers;
 mod api;
 mod situations;
+mod writers;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -19,6 +19,9 @@ const DPS_SECONDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.
 /// From a queue that is empty to a fleet that waits for hours.
 const WAIT_SECONDS: [f64; 10] = [0.01, 0.1, 1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0];
 
+/// Resources that the operator writes and writes again when something else has changed them.
+pub const CONTESTABLE: [&str; 3] = ["dpsintegrations", "provisioneddevices", "secrets"];
+
 /// How the queues stand.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueueGauges {
@@ -54,6 +57,7 @@ pub struct Metrics {
     dps: DpsMetrics,
     api_requests: IntCounterVec,
     write_conflicts: IntCounterVec,
+    contested: IntGaugeVec,
     events_dropped: IntCounter,
     loop_busy: Histogram,
     fleet: FleetCollector,
@@ -162,6 +166,11 @@ impl Metrics {
                 "Writes that were refused because the object had changed or existed.",
                 &["resource"],
             )?,
+            contested: make.gauges(
+                "contested_objects",
+                "Objects that something else keeps changing after the operator has written them.",
+                &["resource"],
+            )?,
             events_dropped: make
                 .counter("events_dropped_total", "Events that were not sent because too many waited.")?,
             loop_busy: make.histogram(
@@ -184,6 +193,7 @@ impl Metrics {
             }
             self.write_conflicts.with_label_values(&[resource]);
         }
+        self.set_contested(&CONTESTABLE.map(|resource| (resource, 0)));
         self.queue.rate_factor.set(1.0);
     }
 
@@ -262,6 +272,14 @@ impl Metrics {
                 self.write_conflicts.with_label_values(&[resource]).inc()
             }
             _ => {}
+        }
+    }
+
+    /// Sets how many objects of each resource have another writer.
+    pub fn set_contested(&self, contested: &[(&str, usize)]) {
+        for (resource, objects) in contested {
+            let gauge = self.contested.with_label_values(&[*resource]);
+            gauge.set(i64::try_from(*objects).unwrap_or(i64::MAX));
         }
     }
 

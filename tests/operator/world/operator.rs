@@ -101,26 +101,38 @@ impl World {
     /// Starts it with the rights of its account.
     pub async fn start_operator(&mut self) {
         assert!(self.operator.is_none(), "the operator runs already");
-        self.operator = Some(self.spawn_operator(&self.log.clone()));
+        self.operator = Some(self.spawn_operator(&self.log.clone(), &[]));
     }
 
     /// Another one with the same rights, which ends with the value that is returned.
     pub async fn second_operator(&self) -> Guarded {
-        self.spawn_operator(&self.log.with_extension("second.log"))
+        self.second_operator_with(&[]).await
     }
 
-    fn spawn_operator(&self, log: &Path) -> Guarded {
+    /// The same, with other values of these flags.
+    pub async fn second_operator_with(&self, flags: &[(&str, &str)]) -> Guarded {
+        self.spawn_operator(&self.log.with_extension("second.log"), flags)
+    }
+
+    fn spawn_operator(&self, log: &Path, other: &[(&str, &str)]) -> Guarded {
         let namespaces: Vec<&str> = if self.cluster_wide {
             Vec::new()
         } else {
             [&self.namespace].into_iter().chain(&self.further_namespaces).map(String::as_str).collect()
         };
+        let (namespaces, host) = (namespaces.join(","), self.host());
+        let rate = self.registrations_per_minute.to_string();
+        let usual = [
+            ("--watch-namespaces", namespaces.as_str()),
+            ("--allowed-dps-hosts", &host),
+            ("--registrations-per-minute", &rate),
+        ];
         let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));
-        command
-            .args(["run", "--log-level", self.log_level, "--http-addr", "127.0.0.1:0"])
-            .args(["--watch-namespaces", &namespaces.join(",")])
-            .args(["--allowed-dps-hosts", &self.host()])
-            .args(["--registrations-per-minute", &self.registrations_per_minute.to_string()]);
+        command.args(["run", "--log-level", self.log_level, "--http-addr", "127.0.0.1:0"]);
+        for (flag, value) in usual {
+            let differs = other.iter().find(|(name, _)| *name == flag);
+            command.args([flag, differs.map_or(value, |(_, value)| value)]);
+        }
         if let Some(proxy) = &self.dps_proxy {
             command.args(["--dps-proxy", proxy]);
         }

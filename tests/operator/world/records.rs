@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dps_dev::audit::Event;
 use dps_simulator::{LedgerEntry, OperationKind};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::objects::data;
@@ -200,6 +201,20 @@ impl World {
             }
         }
         counts
+    }
+
+    /// When this status was written, or that was tried, by all operators of this world: in their order.
+    pub async fn status_writes(&self, kind: Kind, name: &str) -> Vec<Timestamp> {
+        let resource = match kind {
+            Kind::Integration => "update dpsintegrations/status",
+            _ => "update provisioneddevices/status",
+        };
+        let events = self.events_since(Mark::default()).await.into_iter();
+        let writes = events.filter(|event| event.name == name && event.request.to_string() == resource);
+        let mut times: Vec<Timestamp> =
+            writes.map(|event| event.received.parse().expect("the time of a request")).collect();
+        times.sort();
+        times
     }
 
     /// Ends the operator, and starts it again as `assert_quiet_start` does.

@@ -7,6 +7,7 @@ mod reported;
 mod served;
 mod slots;
 mod watched;
+mod writers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use super::{Change, EndedCall, PermitChange, Registry, Report};
 use crate::api::attestation::KeySlot::{self, Primary};
 use crate::api::conditions::{ConditionType, Reason, reason_of};
+use crate::api::digest::Digest;
 use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::clock::Now;
@@ -33,6 +35,7 @@ use crate::dps::observe::Unobserved;
 use crate::fleet::intern::Sym;
 use crate::fleet::{DeviceId, Fleet};
 use crate::kube_io::error::ApiError;
+use crate::kube_io::write::Stored;
 use crate::schedule::permits::{Gate, Limits};
 
 const FACTORY: &str = "fleet/factory";
@@ -167,8 +170,18 @@ impl Situation {
         self.registry.report(self.factory, None, true, wall(self.now))
     }
 
+    /// The write has ended; what was stored is what was sent.
     fn written(&mut self, result: Result<u64, ApiError>) {
-        self.registry.written(self.factory, result, self.now);
+        let sent = self.registry.object(self.factory).and_then(|object| Digest::of(object.status.as_ref()?));
+        let stored = result.map(|version| Stored { version, status: sent });
+        self.registry.written(self.factory, &stored, self.now);
+    }
+
+    /// Somebody else writes the status: the watch shows it.
+    fn overwrite(&mut self, change: impl FnOnce(&mut DpsIntegrationStatus)) -> Change {
+        let mut object = self.object();
+        change(object.status.get_or_insert_default());
+        self.observe(object)
     }
 
     /// The status that should be written is written.
@@ -179,14 +192,14 @@ impl Situation {
         report.status
     }
 
-    fn is_due(&self) -> bool {
+    fn is_due(&mut self) -> bool {
         self.registry.due(self.now).contains(&self.factory)
     }
 
     /// Counters are taken as soon as they may be.
     fn count(&mut self) {
         self.registry.recount(self.now);
-        self.now = self.registry.next_report(true).unwrap();
+        self.now = self.registry.next_report(true, self.now).unwrap();
         assert!(self.registry.count_if_due(&self.fleet, self.now));
     }
 
