@@ -58,6 +58,8 @@ pub struct RecordedInSecret {
     pub registered: Registered,
     /// The Secret itself, if it holds a complete set with the present settings.
     pub secret: Option<WrittenSecret>,
+    /// The Secret itself, if it was made from a key that is not at hand: it stays as it is.
+    pub of_another_key: Option<WrittenSecret>,
 }
 
 /// Why DPS should be called for a registered device although neither it nor its integration has changed.
@@ -166,9 +168,11 @@ impl Facts {
     /// Takes in what is recorded in the Secret. A device whose status is rebuilt serves no request a
     /// second time: `now` counts as served.
     pub fn recall(&mut self, recorded: Option<RecordedInSecret>, now: ServedRequests) {
-        let Some(RecordedInSecret { registered, secret }) = recorded else { return };
+        let Some(RecordedInSecret { registered, secret, of_another_key }) = recorded else { return };
         let Some(known) = &mut self.registered else {
             self.registered = Some(registered);
+            // One that can be rendered is compared first.
+            self.secret = of_another_key;
             self.served = now;
             return;
         };

@@ -48,7 +48,7 @@ impl Engine {
             }
             (Ok(DpsResult::Found(located)), _) => work.facts.look_up(located, served.reconcile_at),
             (Err(_), Standing::Past) => {}
-            (Err(DpsError::NotFound(_)), Standing::Present) if call == Call::Lookup => {
+            (Err(DpsError::NotFound(_)), Standing::Present) if call != Call::Register => {
                 work.facts.trigger = Some(Trigger::NotFound);
                 work.facts.served.reconcile_at = served.reconcile_at;
             }

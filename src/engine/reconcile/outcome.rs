@@ -37,6 +37,8 @@ pub(in crate::engine) struct Began {
     pub generation: i64,
     /// Of the target.
     pub revision: u64,
+    /// What the device asked for by its own token.
+    pub token: Option<String>,
 }
 
 /// What DPS said of a device.

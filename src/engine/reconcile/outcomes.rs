@@ -163,7 +163,7 @@ impl Engine {
             at_least: None,
             generation: began.generation,
             revision: began.revision,
-            token: work.facts.served.token.clone(),
+            token: began.token,
         };
         work.facts.fail(failure, record.uid.seed(), now.wall);
         self.ready.wake(id);

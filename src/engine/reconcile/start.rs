@@ -8,12 +8,14 @@ use tracing::{Instrument, debug, info_span};
 use super::outcome::{
     Began, Called, Checked, Done, DpsResult, Outcome, Question, SecretWritten, StatusWritten,
 };
+use crate::api::names::REPROVISION_REQUESTED_AT;
 use crate::api::version;
 use crate::clock::Now;
 use crate::controller::device::act::{self, SecretBefore, SecretWrite, UsableIntegration};
 use crate::controller::device::decide::{Call, Verdict};
 use crate::controller::device::facts::ServedRequests;
 use crate::controller::device::secret::settings_hash;
+use crate::controller::device::settings::annotation;
 use crate::controller::device::status;
 use crate::controller::events;
 use crate::dps::ids::RegistrationId;
@@ -82,7 +84,6 @@ impl Engine {
             return self.leave_line(id, held, now);
         };
         let device = work.device.clone();
-        let known = work.facts.registered.is_some();
         let served = ServedRequests::now(&device, usable.target.token.as_ref(), &work.facts.served);
         let question = Question { permit, revision: usable.target.revision };
         let generation = device.metadata.generation.unwrap_or(0);
@@ -99,8 +100,8 @@ impl Engine {
             };
             let result = match call {
                 Call::Register => act::register(&device, &usable, accepted).await.map(DpsResult::Registered),
-                Call::Lookup if known => act::find(&device, &usable).await.map(DpsResult::Found),
-                Call::Lookup => act::adopt(&device, &usable).await.map(DpsResult::Registered),
+                Call::Adopt => act::adopt(&device, &usable).await.map(DpsResult::Registered),
+                Call::Lookup => act::find(&device, &usable).await.map(DpsResult::Found),
             };
             Outcome::Called(Box::new(Called { question, generation, served, call, result }))
         });
@@ -160,7 +161,8 @@ impl Engine {
             (None, SecretSeen::No) => SecretBefore::Absent,
         };
         let generation = device.metadata.generation.unwrap_or(0);
-        let began = Began { generation, revision: target.revision };
+        let token = annotation(&device, REPROVISION_REQUESTED_AT).map(str::to_owned);
+        let began = Began { generation, revision: target.revision, token };
         self.start(id, async move {
             let write = SecretWrite { device, registered, target, before, former };
             let result = act::write_secret(&writer, write).await;

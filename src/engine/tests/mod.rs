@@ -3,6 +3,7 @@
 
 mod answers;
 mod api;
+mod first_secret;
 mod situations;
 mod writers;
 

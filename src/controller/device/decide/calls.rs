@@ -15,8 +15,10 @@ impl Subject<'_> {
         let stranded = self.stranded();
         let backing_off = self.backing_off(FailedWork::Registration);
         let held = self.snapshot.device.spec.suspend || self.target.suspended || backing_off.is_some();
-        // What a user asks of the Secret does not wait for DPS, unless both belong together.
-        if (held || (lane >= Lane::Fleet && !self.is_observed()))
+        let behind_the_fleet = lane >= Lane::Fleet && !self.is_observed();
+        // What a user asks of the Secret does not wait for DPS, unless both belong together; and a new
+        // device is not done without one.
+        if (held || behind_the_fleet || self.can_have_first_secret())
             && let Some(write) = self.secret_to_write_from_known_key()
         {
             return Some(write);
@@ -40,6 +42,10 @@ impl Subject<'_> {
         if let Some(failed) = self.failed() {
             return Some(Decision { verdict: Some(failed), ..step });
         }
+        if behind_the_fleet && self.snapshot.facts.provisioned() {
+            // Others may be hours ahead of it; what is known of it is said now.
+            return Some(Decision { verdict: self.settled().verdict, ..step });
+        }
         let queued = || Verdict { reason: Reason::Queued, message: QUEUED.to_owned() };
         let queued = self.is_delayed(Delay::Queued).then(queued);
         Some(Decision { verdict: self.held_up().or(queued), ..step })
@@ -48,8 +54,12 @@ impl Subject<'_> {
     /// Which call is needed and how urgent it is; `None` when none is.
     fn why(&self) -> Option<(Call, Lane)> {
         if self.registered().is_none() {
-            let adopts = self.settings.looks_first && self.snapshot.facts.trigger != Some(Trigger::NotFound);
-            return Some((if adopts { Call::Lookup } else { Call::Register }, Lane::New));
+            return Some((self.first_call(), Lane::New));
+        }
+        if self.is_without_secret()
+            && let Some(call) = self.call_for_first_secret()
+        {
+            return Some((call, Lane::New));
         }
         if let Some(lane) = self.asked_to_register() {
             return Some((Call::Register, lane));
@@ -68,6 +78,31 @@ impl Subject<'_> {
             return Some((Call::Lookup, Lane::Changed));
         }
         (self.snapshot.facts.trigger == Some(Trigger::DriftCheck)).then_some((Call::Lookup, Lane::Fleet))
+    }
+
+    fn first_call(&self) -> Call {
+        let adopts = self.settings.looks_first && self.snapshot.facts.trigger != Some(Trigger::NotFound);
+        if adopts { Call::Adopt } else { Call::Register }
+    }
+
+    /// A device is new until it has its Secret: one whose integration, key or payload has changed
+    /// meanwhile is not the fleet's work, and was never provisioned as far as its policy goes.
+    fn call_for_first_secret(&self) -> Option<Call> {
+        let registered = self.registered()?;
+        let of_no_use =
+            self.is_elsewhere() || !self.has_credential_of(registered) || self.payload_lost(registered);
+        of_no_use.then(|| self.first_call())
+    }
+
+    /// Its first Secret can be written from what is known, and nothing is in its way.
+    fn can_have_first_secret(&self) -> bool {
+        let failed = self.snapshot.facts.failure.as_ref().map(|failure| failure.work);
+        self.is_without_secret() && !self.is_elsewhere() && failed != Some(FailedWork::Secret)
+    }
+
+    /// No Secret was ever written for it.
+    fn is_without_secret(&self) -> bool {
+        self.snapshot.facts.secret.is_none()
     }
 
     /// Tokens are the one reason that counts with every policy.
@@ -129,8 +164,24 @@ impl Subject<'_> {
             .is_some_and(|registered| registered.credential != Some(self.target.credentials.in_use()))
     }
 
+    /// Nothing is left to do, or nothing before the fleet's work.
+    pub(super) fn settled(&self) -> Decision {
+        if self.snapshot.device.spec.suspend {
+            return self.suspended();
+        }
+        let hub = self.registered().map_or("", |registered| registered.hub.as_str());
+        let left_out = self.left_out();
+        let message = if left_out.is_empty() {
+            format!("Assigned to {hub}.")
+        } else {
+            let left_out = left_out.join(" and ");
+            format!("Assigned to {hub}. Not applied, because reprovision.policy is Never: {left_out}.")
+        };
+        Decision::say(Reason::Provisioned, message)
+    }
+
     /// What policy Never leaves out.
-    pub(super) fn left_out(&self) -> Vec<&'static str> {
+    fn left_out(&self) -> Vec<&'static str> {
         let changes = [
             (self.is_other_registration(), "the changed payload or id scope"),
             (self.is_other_key(), "the group's new key"),

@@ -95,7 +95,9 @@ pub struct Contested {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Register,
-    /// Ask where the device is, without moving anything.
+    /// Take over the registration that there is, without moving anything.
+    Adopt,
+    /// Ask where a registered device is, without moving anything.
     Lookup,
 }
 
@@ -259,21 +261,6 @@ impl Subject<'_> {
                 "Another ProvisionedDevice uses this registration id in the same id scope. Delete one of them.",
             )
         })
-    }
-
-    fn settled(&self) -> Decision {
-        if self.snapshot.device.spec.suspend {
-            return self.suspended();
-        }
-        let hub = self.registered().map_or("", |registered| registered.hub.as_str());
-        let left_out = self.left_out();
-        let message = if left_out.is_empty() {
-            format!("Assigned to {hub}.")
-        } else {
-            let left_out = left_out.join(" and ");
-            format!("Assigned to {hub}. Not applied, because reprovision.policy is Never: {left_out}.")
-        };
-        Decision::say(Reason::Provisioned, message)
     }
 }
 

@@ -69,8 +69,7 @@ impl Subject<'_> {
     pub(super) fn secret_to_write_from_known_key(&self) -> Option<Decision> {
         let registered = self.registered()?;
         let can = self.has_credential_of(registered) && !self.payload_lost(registered);
-        (can && self.snapshot.facts.secret.is_some() && self.secret_is_off(registered))
-            .then(|| self.write_secret())
+        (can && self.secret_is_off(registered)).then(|| self.write_secret())
     }
 
     pub(super) fn secret_outdated(&self) -> Option<Decision> {

@@ -83,24 +83,19 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
         time: assignment.time,
     };
     let registered = registered.plausible()?;
-    let secret = complete(secret, device, &registered, target);
-    Some(RecordedInSecret { registered, secret })
-}
-
-/// The Secret as we wrote it, if it was rendered from this registration with the present settings
-/// and a key that is at hand.
-fn complete(
-    secret: &Secret,
-    device: &ProvisionedDevice,
-    registered: &Registered,
-    target: &Target,
-) -> Option<WrittenSecret> {
-    let rendered = rendered_hash(device, registered, &target.inherited);
-    registered.credential.filter(|used| target.credentials.has(*used))?;
-    (annotation(secret, names::RENDERED_HASH) == Some(rendered.shown().as_str())).then(|| WrittenSecret {
+    let written = WrittenSecret {
         name: secret.metadata.name.clone().unwrap_or_default(),
         version: version::of(&secret.metadata),
-        rendered: Some(rendered),
+        rendered: annotation(secret, names::RENDERED_HASH).and_then(Hash::parse),
         binding: secret.data.as_ref().is_some_and(|data| data.contains_key("provider")),
-    })
+    };
+    let wanted = rendered_hash(device, &registered, &target.inherited);
+    let (mine, of_another_key) = if registered.credential.is_some_and(|used| target.credentials.has(used)) {
+        (Some(written), None)
+    } else {
+        (None, Some(written))
+    };
+    // Rendered from this registration with the present settings.
+    let secret = mine.filter(|written| written.rendered == Some(wanted));
+    Some(RecordedInSecret { registered, secret, of_another_key })
 }

@@ -36,7 +36,9 @@ fn a_device_that_waits_long_for_its_turn_says_so_and_a_provisioned_one_does_not(
     );
     new = Situation { delay: Delay::Queued, ..Situation::settled_device() };
     new.target.terms.credentials = keys(2, None);
-    assert_eq!((new.decide().step, said(&new.decide())), (Step::Call(Call::Register, Lane::Fleet), None));
+    let decision = new.decide();
+    let provisioned = Some(Reason::Provisioned);
+    assert_eq!((decision.step, said(&decision)), (Step::Call(Call::Register, Lane::Fleet), provisioned));
 }
 
 #[test]
@@ -53,7 +55,8 @@ fn a_new_device_that_its_integration_keeps_waiting_says_so_and_stays_in_the_queu
     let mut provisioned = Situation { delay: Delay::HeldUp, ..Situation::settled_device() };
     provisioned.target.terms.credentials = keys(2, None);
     let decision = provisioned.decide();
-    assert_eq!((decision.step, said(&decision)), (Step::Call(Call::Register, Lane::Fleet), None));
+    let ready = Some(Reason::Provisioned);
+    assert_eq!((decision.step, said(&decision)), (Step::Call(Call::Register, Lane::Fleet), ready));
 }
 
 #[test]
@@ -178,7 +181,7 @@ fn a_secret_that_was_written_before_the_operator_ended_knows_better_than_the_sta
     let secret =
         Some(WrittenSecret { name: "truck-1-hub".to_owned(), version: 99, rendered, binding: false });
     let mut older = situation.facts.clone();
-    let recorded = RecordedInSecret { registered: newer.clone(), secret };
+    let recorded = RecordedInSecret { registered: newer.clone(), secret, of_another_key: None };
     situation.facts.recall(Some(recorded.clone()), ServedRequests::default());
     situation.secret.read = true;
     assert_eq!(situation.facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));

@@ -3,6 +3,7 @@
 mod decisions;
 mod effective;
 mod facts;
+mod first_secret;
 mod formats;
 mod revived;
 mod secrets;

@@ -77,7 +77,7 @@ fn an_integrations_token_concerns_the_fleet_and_not_devices_that_came_after_it()
     // A restored device serves no request again.
     let mut facts = Facts::default();
     let registered = registered(&situation.device, &situation.target);
-    let recorded = RecordedInSecret { registered, secret: None };
+    let recorded = RecordedInSecret { registered, secret: None, of_another_key: None };
     facts.recall(
         Some(recorded),
         ServedRequests { integration_token: token.clone(), ..ServedRequests::default() },
@@ -146,7 +146,7 @@ fn lookup_first_adopts_what_is_there_and_registers_only_what_is_not() {
         [json!({"registration": {"onCreate": "LookupFirst"}}), json!({"reprovision": {"policy": "Never"}})]
     {
         let mut new = Situation { device: device(spec), ..Situation::new_device() };
-        assert_eq!(new.decide().step, Step::Call(Call::Lookup, Lane::New));
+        assert_eq!(new.decide().step, Step::Call(Call::Adopt, Lane::New));
         new.facts.trigger = Some(Trigger::NotFound);
         assert_eq!(new.decide().step, Step::Call(Call::Register, Lane::New));
     }
