@@ -12,11 +12,9 @@ impl Engine {
     /// Applies what follows from a change of an integration, but for lookups: those are calls.
     pub(super) fn apply(&mut self, sym: Sym, change: &Change, now: Now) {
         match &change.permits {
-            Some(PermitChange::Admit { scope, gate, limits }) => {
-                self.permits.admit(sym.index(), scope.clone(), *gate, now.mono);
-                if let Some(limits) = limits {
-                    self.permits.limit(sym.index(), *limits, now.mono);
-                }
+            Some(PermitChange::Admit { group, scope, gate, limits }) => {
+                self.permits.admit(sym.index(), *group, scope, *gate, now.mono);
+                self.permits.limit(sym.index(), *limits, now.mono);
             }
             Some(PermitChange::Limit(limits)) => self.permits.limit(sym.index(), *limits, now.mono),
             Some(PermitChange::Gate(gate)) => self.permits.set_gate(sym.index(), *gate),
@@ -59,7 +57,7 @@ impl Engine {
         match held {
             // A call that has begun may have reached DPS, so it counts.
             Some(HeldPermit { permit, used: true }) => {
-                self.permits.finished(permit, Ended::Unknown, now.mono);
+                self.permits.finished(permit, Ended::Unanswered, now.mono);
             }
             Some(HeldPermit { permit, used: false }) => self.permits.unused(permit),
             None => {}

@@ -26,7 +26,7 @@ impl Hash {
         self.0.to_be_bytes()
     }
 
-    pub(super) fn number(self) -> u64 {
+    pub fn number(self) -> u64 {
         self.0
     }
 

@@ -1,6 +1,7 @@
 //! An integration: from what a user wrote and the keys that are there to something devices can be
 //! registered with, how it fares, and what is said of it.
 
+pub mod acceptance;
 pub mod consent;
 pub mod credentials;
 pub mod health;

@@ -2,7 +2,7 @@
 //! devices are others'.
 
 use crate::dps::ids::IdScope;
-use crate::schedule::permits::{Gate, Limits};
+use crate::schedule::permits::{Gate, Group, Limits};
 
 /// What should follow for an integration.
 #[derive(Debug, Default, PartialEq)]
@@ -19,11 +19,12 @@ pub(in crate::engine) struct Change {
 /// What should follow for its permits.
 #[derive(Debug, PartialEq)]
 pub(in crate::engine) enum PermitChange {
-    /// `limits`: `None` if they are as before.
+    /// `group`: the namespace, as `schedule::permits` counts newcomers.
     Admit {
+        group: Group,
         scope: IdScope,
         gate: Gate,
-        limits: Option<Limits>,
+        limits: Limits,
     },
     Limit(Limits),
     Gate(Gate),

@@ -1,9 +1,12 @@
 //! What DPS's answers mean for an integration: its health changes, and it may use its other credential.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::change::{Change, PermitChange};
 use super::{Integration, Registry};
+use crate::api::integration::DpsIntegration;
 use crate::controller::integration::health::{Answer, Next, Swap};
 use crate::controller::integration::status;
 use crate::controller::integration::target::Terms;
@@ -20,6 +23,8 @@ pub(in crate::engine) struct EndedCall<'a> {
     pub error: Option<&'a DpsError>,
     /// DPS has asked the id scope to wait.
     pub throttled: bool,
+    /// The call was paid as a newcomer's.
+    pub newcomers: bool,
 }
 
 impl Registry {
@@ -31,15 +36,20 @@ impl Registry {
 
     /// Takes in how a call ended, or that DPS has accepted one that goes on.
     pub fn answered(&mut self, sym: Sym, answered: EndedCall<'_>, now: Instant) -> Change {
-        let EndedCall { device, revision, error, throttled } = answered;
+        let EndedCall { device, revision, error, throttled, newcomers } = answered;
         let present = |integration: &&mut Integration| integration.revision == revision;
         let Some(integration) = self.integrations.get_mut(&sym).filter(present) else {
             return Change::default();
         };
-        let Some(issuer) = integration.target().map(|target| target.credentials.in_use()) else {
+        let Some(target) = integration.usable().map(|usable| usable.target.clone()) else {
             return Change::default();
         };
-        let change = integration.health.answered(&Answer { device, issuer, error, throttled }, now);
+        let issuer = target.credentials.in_use();
+        let answer = Answer { device, issuer, error, throttled, newcomers };
+        let change = integration.health.answered(&answer, now);
+        if change.accepted {
+            integration.acceptance.record(&target.instance, issuer);
+        }
         integration.reporting.dirty |= change.report;
         if change.wake_waiting {
             integration.unusable_since = integration.health.trouble().is_some().then_some(now);
@@ -62,19 +72,20 @@ impl Registry {
         let Some(usable) = integration.usable().cloned() else { return follows };
         let Some(credentials) = usable.target.credentials.swapped() else { return follows };
         // DPS has accepted the other one before, or has to show that it does.
-        let object = integration.object.as_ref();
-        let accepted = object.is_some_and(|object| status::was_accepted(object, &credentials));
+        let route = &usable.target.instance;
+        let recorded = |object: &Arc<DpsIntegration>| status::was_accepted(object, &credentials);
+        let accepted = integration.acceptance.holds(route, credentials.in_use())
+            || integration.object.as_ref().is_some_and(recorded);
         let Some(swap) = integration.health.fall_back(credentials.in_use(), accepted) else { return follows };
         if swap == Swap::ToOther && accepted {
             integration.unusable_since = None;
         }
         integration.reporting.dirty = true;
         let gate = integration.health.gate();
-        let scope = usable.target.instance.scope.clone();
         let terms = Terms { credentials, ..usable.target.terms.clone() };
         self.use_target(sym, terms, false, usable.connection);
         let permits = match swap {
-            Swap::ToOther => PermitChange::Admit { scope, gate, limits: None },
+            Swap::ToOther => PermitChange::Gate(gate),
             Swap::Back => PermitChange::Gate(gate),
         };
         Change { permits: Some(permits), wake_devices: true, ..follows }

@@ -16,6 +16,7 @@ use crate::api::version;
 use crate::controller::device::act::UsableIntegration;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
+use crate::controller::integration::health::Known;
 use crate::controller::integration::resolve::{Usable, resolve};
 use crate::controller::integration::status;
 use crate::controller::integration::target::{Target, Terms};
@@ -23,7 +24,9 @@ use crate::controller::integration::unusable::Unusable;
 use crate::dps::client::ClientError;
 use crate::dps::connections::Connection;
 use crate::dps::tls::TlsSettings;
+use crate::fleet::hash::Hash;
 use crate::fleet::intern::Sym;
+use crate::schedule::permits::Group;
 
 impl Integration {
     /// While nothing about the credentials has changed, the one that was found to work stays in use.
@@ -144,11 +147,22 @@ impl Registry {
         let accepted = if before.as_ref().is_some_and(same_credential) {
             integration.health.accepted()
         } else {
-            status::was_accepted(object, &terms.credentials)
+            let in_use = terms.credentials.in_use();
+            integration.acceptance.holds(&terms.instance, in_use)
+                || status::was_accepted(object, &terms.credentials)
         };
         let as_recorded = !integration.known && status::is_recorded(object, &terms.credentials);
         let kept = before.filter(|before| before.target.terms.same_for_dps(&terms));
-        integration.health.configured(terms.credentials.in_use(), accepted);
+        // The status was written for this very route.
+        if accepted && as_recorded {
+            integration.acceptance.record(&terms.instance, terms.credentials.in_use());
+        }
+        let known = Known {
+            accepted,
+            proven: integration.acceptance.is_proven(&terms.instance),
+            same_for_dps: kept.is_some(),
+        };
+        integration.health.configured(terms.credentials.in_use(), known);
         match kept {
             Some(before) => connection.clock = before.connection.clock,
             None => {
@@ -170,7 +184,8 @@ impl Registry {
         let gate = integration.health.gate();
         self.use_target(sym, terms, as_recorded, connection);
         self.counters.touch(now);
-        let permits = Some(PermitChange::Admit { scope, gate, limits: Some(limits) });
+        let group = group_of(object);
+        let permits = Some(PermitChange::Admit { group, scope, gate, limits });
         Change { permits, wake_devices: true, ..Change::default() }
     }
 
@@ -198,6 +213,12 @@ impl Registry {
         self.counters.touch(now);
         Change { permits: Some(PermitChange::Dismiss), wake_devices: true, ..Change::default() }
     }
+}
+
+/// Newcomers of one namespace share a turn.
+fn group_of(object: &DpsIntegration) -> Group {
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    Hash::of("namespace", [namespace.as_bytes()]).number()
 }
 
 /// The refusal that the status has recorded for the present credential: after a start it still stands.

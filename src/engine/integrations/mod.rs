@@ -26,6 +26,7 @@ use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::config::Config;
 use crate::controller::device::act::UsableIntegration;
+use crate::controller::integration::acceptance::Acceptance;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::health::Health;
@@ -53,6 +54,7 @@ struct Integration {
     object: Option<Arc<DpsIntegration>>,
     state: State,
     health: Health,
+    acceptance: Acceptance,
     /// Which other namespaces may refer to it.
     consent: Consent,
     limits: Limits,
@@ -85,8 +87,9 @@ impl Integration {
     /// be used now or not: its devices' claims on their registration ids stand.
     fn accepted_scope(&self) -> Option<&str> {
         let object = self.object.as_ref()?;
+        let scope = object.spec.id_scope.as_str();
         let recorded = object.status.as_ref().is_some_and(|status| status.accepted_id_scope.is_some());
-        (self.health.accepted() || recorded).then_some(object.spec.id_scope.as_str())
+        (recorded || self.acceptance.is_in_scope(scope)).then_some(scope)
     }
 
     /// It could be used, but is suspended or in trouble: new devices have to wait.

@@ -117,6 +117,8 @@ impl Registry {
         let object = integration.object.clone()?;
         // Since something else is wanted, they stay as they are written until they are taken.
         let counted = integration.reporting.counted_revision == Some(integration.revision);
+        let paused_until = integration.health.paused_until();
+        let own_pause = paused_until.and_then(|until| until.checked_duration_since(now.mono));
         let mut view = View {
             credentials: match &integration.state {
                 State::Unread => return None,
@@ -127,7 +129,7 @@ impl Registry {
             insufficient: integration.insufficient,
             reconcile_at: reconcile_at(&object),
             health: &integration.health,
-            throttled_until: throttled_for.and_then(|wait| now.wall.checked_add(wait).ok()),
+            throttled_until: throttled_for.or(own_pause).and_then(|wait| now.wall.checked_add(wait).ok()),
             counts: counts.filter(|_| counted),
         };
         let mut status = status::render(&object, &view, now.wall);
@@ -174,13 +176,14 @@ impl Registry {
         let demand = |sym: &Sym| self.counters.last.get(sym).map_or(0.0, |counts| counts.demand);
         let mut by_scope: HashMap<String, f64> = HashMap::new();
         for (sym, integration) in &self.integrations {
-            if let Some(target) = integration.target() {
+            // A stranger's integration says nothing of the scope, and does not learn of it.
+            if let Some(target) = integration.target().filter(|_| integration.accepted_scope().is_some()) {
                 *by_scope.entry(target.scope().to_owned()).or_default() += demand(sym);
             }
         }
         for (sym, integration) in &mut self.integrations {
             let own = demand(sym);
-            let of_scope = integration.target().and_then(|target| by_scope.get(target.scope()).copied());
+            let of_scope = integration.accepted_scope().and_then(|scope| by_scope.get(scope).copied());
             let rate = self.config.registrations_per_minute;
             let limits =
                 [Some((of_scope.unwrap_or(0.0), rate)), integration.limits.share.map(|share| (own, share))];

@@ -90,7 +90,13 @@ impl Engine {
             return;
         }
         self.permits.admitted(&permit);
-        let answered = EndedCall { device: id, revision, error: None, throttled: false };
+        let answered = EndedCall {
+            device: id,
+            revision,
+            error: None,
+            throttled: false,
+            newcomers: permit.is_newcomers(),
+        };
         let change = self.registry.answered(sym, answered, now.mono);
         self.apply(sym, &change, now);
     }
@@ -109,13 +115,13 @@ impl Engine {
         }
         let sym = self.fleet.get(id).map(|record| record.integration);
         let is_its = |sym: &_| self.registry.is_present(*sym, revision);
+        // What DPS says of the rate counts whoever the integration is now.
+        self.permits.finished(permit, ended(error), now.mono);
         let Some(sym) = sym.filter(|sym| sym.index() == permit.tenant).filter(is_its) else {
-            self.permits.finished(permit, Ended::Unknown, now.mono);
             return Standing::Past;
         };
-        self.permits.finished(permit, ended(error), now.mono);
         let throttled = self.permits.paused_until(permit.tenant).is_some_and(|until| until > now.mono);
-        let answered = EndedCall { device: id, revision, error, throttled };
+        let answered = EndedCall { device: id, revision, error, throttled, newcomers: permit.is_newcomers() };
         let change = self.registry.answered(sym, answered, now.mono);
         self.apply(sym, &change, now);
         if change.ask_another {
@@ -159,15 +165,16 @@ fn ended(error: Option<&DpsError>) -> Ended {
         Some(DpsError::Throttled { retry_after, .. }) => Ended::Throttled { retry_after: *retry_after },
         Some(
             DpsError::Unauthorized(_)
-            | DpsError::Unreachable(_)
-            | DpsError::Server { .. }
             | DpsError::Conflict(_)
             | DpsError::Deadline
             | DpsError::NotFound(_)
             | DpsError::Rejected(_)
-            | DpsError::ClockOff
-            | DpsError::InvalidResponse(_),
-        ) => Ended::Unknown,
+            | DpsError::ClockOff,
+        ) => Ended::Answered,
+        // Whoever gave an answer that DPS would not give, it need not be DPS.
+        Some(DpsError::Unreachable(_) | DpsError::Server { .. } | DpsError::InvalidResponse(_)) => {
+            Ended::Unanswered
+        }
     }
 }
 

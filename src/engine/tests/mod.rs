@@ -5,6 +5,7 @@ mod answers;
 mod api;
 mod first_secret;
 mod situations;
+mod strangers;
 mod writers;
 
 use std::sync::Arc;
@@ -122,16 +123,21 @@ impl World {
     }
 
     fn show_keys(&mut self, primary: &str, secondary: &str) {
-        let entry = |name: &str, text: &str| (name.to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
-        let keys = [entry("primaryKey", primary), entry("secondaryKey", secondary)];
-        let ca = [entry("ca.crt", self.dps.ca_pem())];
-        for (kind, name, data) in
-            [(ReferredKind::Secret, "group", keys.to_vec()), (ReferredKind::ConfigMap, "ca", ca.to_vec())]
-        {
-            let reference = Reference { kind, namespace: "fleet".to_owned(), name: name.to_owned() };
-            let referred = Referred::Present { data: data.into_iter().collect(), generated: false };
-            self.take(Message::Referred(reference, Observed::Present(referred)));
-        }
+        self.show_secret("group", &[("primaryKey", primary), ("secondaryKey", secondary)]);
+        let ca = self.dps.ca_pem().to_owned();
+        self.show_referred(ReferredKind::ConfigMap, "ca", &[("ca.crt", &ca)]);
+    }
+
+    fn show_secret(&mut self, name: &str, data: &[(&str, &str)]) {
+        self.show_referred(ReferredKind::Secret, name, data);
+    }
+
+    fn show_referred(&mut self, kind: ReferredKind, name: &str, data: &[(&str, &str)]) {
+        let entry =
+            |(name, text): &(&str, &str)| ((*name).to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
+        let reference = Reference { kind, namespace: "fleet".to_owned(), name: name.to_owned() };
+        let referred = Referred::Present { data: data.iter().map(entry).collect(), generated: false };
+        self.take(Message::Referred(reference, Observed::Present(referred)));
     }
 
     fn declare(&mut self, device: &str, change: Value) {

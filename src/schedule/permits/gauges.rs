@@ -1,21 +1,8 @@
 //! The state of the queue, for metrics.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
-use super::{Lane, Permit, Permits};
-
-impl Permit {
-    pub fn lane(&self) -> Lane {
-        self.lane
-    }
-
-    /// How long the device had waited for it.
-    pub fn waited(&self) -> Duration {
-        self.waited
-    }
-}
+use super::{Lane, Permits};
 
 impl Permits {
     /// Devices that wait, by lane.
@@ -24,16 +11,19 @@ impl Permits {
     }
 
     pub fn in_flight(&self) -> u32 {
-        self.in_flight
+        self.slots.in_flight()
     }
 
     /// Scopes in which DPS has asked to wait.
     pub fn throttled_scopes(&self, now: Instant) -> usize {
-        self.scopes.iter().filter(|scope| scope.paused_until().is_some_and(|until| until > now)).count()
+        self.scopes
+            .values()
+            .filter(|scope| scope.throttle.paused_until().is_some_and(|until| until > now))
+            .count()
     }
 
     /// Share of its rate that the slowest scope uses; 0 while DPS has asked it to wait.
     pub fn slowest(&self, now: Instant) -> f64 {
-        self.scopes.iter().map(|scope| scope.share(now)).fold(1.0, f64::min)
+        self.scopes.values().map(|scope| scope.throttle.share(now)).fold(1.0, f64::min)
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::bucket::Bucket;
-use super::{Gate, Lane, Limits};
+use super::bucket::{Allowance, Bucket, Limit};
+use super::{Gate, Group, Lane, Limits, ScopeKey};
 use crate::schedule::Waiter;
 
 /// Calls a minute for an integration with a budget of its own.
@@ -15,61 +15,66 @@ const NEWCOMER_BURST: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct Member {
-    /// Index of its id scope.
-    pub(super) scope: usize,
+    pub(super) scope: ScopeKey,
+    pub(super) group: Group,
     /// Waiters by ticket, for each lane.
     waiting: [BTreeMap<u64, Waiter>; Lane::COUNT],
     /// It has a turn in this lane of its scope.
     in_turn: [bool; Lane::COUNT],
+    /// It has a place among the newcomers of its scope.
+    in_place: bool,
     /// No device may queue until it is admitted again.
     pub(super) dismissed: bool,
     pub(super) in_flight: u32,
     pub(super) gate: Gate,
-    /// Its own small budget.
-    own: Bucket,
+    /// Its own small budget. Nothing that is declared refills it: it goes with the integration's name
+    /// from scope to scope and over its end.
+    own: Allowance,
     /// This integration's share of the rate, if it has one.
-    share: Option<Bucket>,
+    share: Limit,
     /// What work of the fleet may use at most.
-    rollout: Option<Bucket>,
+    rollout: Limit,
     /// Work of the fleet is held.
     paused: bool,
+    /// Its limits were never set.
+    unlimited: bool,
 }
 
 impl Member {
-    pub(super) fn new(scope: usize, now: Instant) -> Self {
+    pub(super) fn new(scope: ScopeKey, group: Group, now: Instant) -> Self {
         Self {
             scope,
+            group,
             waiting: Default::default(),
             in_turn: [false; Lane::COUNT],
+            in_place: false,
             dismissed: false,
             in_flight: 0,
             gate: Gate::NEWCOMER,
-            own: Bucket::new(NEWCOMER_PER_MINUTE, NEWCOMER_BURST, now),
-            share: None,
-            rollout: None,
+            own: Allowance::new(NEWCOMER_PER_MINUTE, NEWCOMER_BURST, now),
+            share: Limit::default(),
+            rollout: Limit::default(),
             paused: false,
+            unlimited: true,
         }
     }
 
-    /// Scope, credential or route are new: it may try at once.
-    pub(super) fn admit(&mut self, scope: usize, gate: Gate) {
+    pub(super) fn admit(&mut self, scope: ScopeKey, group: Group, gate: Gate) {
         self.scope = scope;
+        self.group = group;
         self.gate = gate;
         self.dismissed = false;
-        self.in_turn = [false; Lane::COUNT];
-        self.own.at_least_one();
     }
 
     pub(super) fn limit(&mut self, limits: Limits, now: Instant) {
-        self.share = limits.share.map(|per_minute| Bucket::even(per_minute, now));
-        self.rollout = limits.rollout.map(|per_minute| Bucket::even(per_minute, now));
+        let begins = std::mem::replace(&mut self.unlimited, false);
+        self.share.set(limits.share, begins, now);
+        self.rollout.set(limits.rollout, begins, now);
         self.paused = limits.paused;
     }
 
-    /// True if the scope has to give it a turn in this lane.
-    pub(super) fn push(&mut self, lane: Lane, ticket: u64, waiter: Waiter) -> bool {
+    pub(super) fn push(&mut self, lane: Lane, ticket: u64, waiter: Waiter) {
         self.waiting[lane.index()].insert(ticket, waiter);
-        !std::mem::replace(&mut self.in_turn[lane.index()], true)
     }
 
     pub(super) fn remove(&mut self, lane: Lane, ticket: u64) {
@@ -84,64 +89,102 @@ impl Member {
         self.waiting.iter().flat_map(|lane| lane.values().copied())
     }
 
-    /// Lanes in which it needs a turn again.
-    pub(super) fn rejoin(&mut self) -> impl Iterator<Item = Lane> {
-        for lane in Lane::ALL {
-            self.in_turn[lane.index()] = !self.waiting[lane.index()].is_empty();
-        }
-        let in_turn = self.in_turn;
-        Lane::ALL.into_iter().filter(move |lane| in_turn[lane.index()])
+    fn waits_in(&self, lane: Lane) -> bool {
+        !self.waiting[lane.index()].is_empty()
+    }
+
+    fn waits(&self) -> bool {
+        Lane::ALL.into_iter().any(|lane| self.waits_in(lane))
+    }
+
+    // Its turns in its scope.
+
+    /// True if its scope has to give it a turn in this lane.
+    pub(super) fn takes_turn(&mut self, lane: Lane) -> bool {
+        self.waits_in(lane) && !std::mem::replace(&mut self.in_turn[lane.index()], true)
     }
 
     /// Ends its turn in this lane; true if a device waits, so that it gets another.
     pub(super) fn keep_turn(&mut self, lane: Lane) -> bool {
-        let keeps = !self.waiting[lane.index()].is_empty();
-        self.in_turn[lane.index()] = keeps;
-        keeps
+        self.in_turn[lane.index()] = self.waits_in(lane);
+        self.in_turn[lane.index()]
     }
 
-    /// The next waiter, and whether the scope's bucket paid for it.
-    pub(super) fn grant(&mut self, lane: Lane, shared: &mut Bucket, now: Instant) -> Option<(Waiter, bool)> {
-        if self.is_closed() || self.gate.not_before.is_some_and(|at| at > now) || self.is_held(lane) {
+    /// True if its scope has to give it a place among the newcomers.
+    pub(super) fn takes_place(&mut self) -> bool {
+        self.waits() && !std::mem::replace(&mut self.in_place, true)
+    }
+
+    /// Ends its turn among the newcomers; true if a device waits, so that it gets another.
+    pub(super) fn keep_place(&mut self) -> bool {
+        self.in_place = self.waits();
+        self.in_place
+    }
+
+    /// Its scope has taken all of that away.
+    pub(super) fn has_left(&mut self) {
+        self.in_turn = [false; Lane::COUNT];
+        self.in_place = false;
+    }
+
+    // Grants.
+
+    /// The next waiter of this lane, if the integration may call now.
+    pub(super) fn grant(&mut self, lane: Lane, now: Instant) -> Option<Waiter> {
+        let closed = self.is_closed() || self.gate.not_before.is_some_and(|at| at > now);
+        if closed || self.is_held(lane) || !self.waits_in(lane) {
             return None;
         }
-        let outside = self.gate.own_budget;
-        self.own.refill(now, 1.0);
-        let bucket = if outside { &mut self.own } else { shared };
-        let rollout = self.rollout.as_mut().filter(|_| lane.is_rollout());
-        let mut limits: Vec<&mut Bucket> = self.share.iter_mut().chain(rollout).collect();
-        for limit in &mut limits {
+        let mut limits: Vec<&mut Bucket> = self.limits_mut(lane).collect();
+        limits.iter_mut().for_each(|limit| {
             limit.refill(now, 1.0);
-        }
-        if !bucket.has_one() || limits.iter().any(|limit| !limit.has_one()) {
+        });
+        if limits.iter().any(|limit| !limit.has_one()) {
             return None;
         }
-        let (_, waiter) = self.waiting[lane.index()].pop_first()?;
-        bucket.take();
         limits.into_iter().for_each(Bucket::take);
-        self.in_flight += 1;
-        Some((waiter, !outside))
+        let granted = self.waiting[lane.index()].pop_first().map(|(_, waiter)| waiter);
+        self.in_flight += u32::from(granted.is_some());
+        granted
     }
 
-    /// A permit was not used: what limits this integration alone gets it back; true if the scope's
-    /// bucket does not.
-    pub(super) fn put_back(&mut self, lane: Lane, shared: bool) {
-        let rollout = self.rollout.as_mut().filter(|_| lane.is_rollout());
-        self.share.iter_mut().chain(rollout).for_each(Bucket::put_back);
-        if !shared {
+    /// The next waiter, paid from the integration's own budget.
+    pub(super) fn grant_newcomer(&mut self, now: Instant) -> Option<(Lane, Waiter)> {
+        if !self.own.has_one(now) {
+            return None;
+        }
+        let granted = Lane::ALL.into_iter().find_map(|lane| Some((lane, self.grant(lane, now)?)))?;
+        self.own.take(now);
+        Some(granted)
+    }
+
+    /// A permit was not used: what limits this integration alone gets it back.
+    pub(super) fn put_back(&mut self, lane: Lane, newcomer: bool) {
+        self.limits_mut(lane).for_each(Bucket::put_back);
+        if newcomer {
             self.own.put_back();
         }
     }
 
-    /// When a grant may be possible in this lane, given when the shared bucket has a token.
-    pub(super) fn ready_at(&self, lane: Lane, shared: Instant) -> Option<Instant> {
-        if self.waiting[lane.index()].is_empty() || self.is_closed() || self.is_held(lane) {
+    fn limits_mut(&mut self, lane: Lane) -> impl Iterator<Item = &mut Bucket> {
+        let rollout = self.rollout.bucket_mut().filter(|_| lane.is_rollout());
+        self.share.bucket_mut().into_iter().chain(rollout)
+    }
+
+    /// When a grant may be possible in this lane, given when the scope's bucket has a token.
+    pub(super) fn ready_at(&self, lane: Lane, scope: Instant) -> Option<Instant> {
+        if !self.waits_in(lane) || self.is_closed() || self.is_held(lane) {
             return None;
         }
-        let bucket = if self.gate.own_budget { self.own.ready_at(1.0) } else { shared };
-        let rollout = self.rollout.as_ref().filter(|_| lane.is_rollout());
-        let limits = self.share.iter().chain(rollout).map(|limit| limit.ready_at(1.0));
-        limits.chain([bucket]).chain(self.gate.not_before).max()
+        let rollout = self.rollout.bucket().filter(|_| lane.is_rollout());
+        let limits = self.share.bucket().into_iter().chain(rollout).map(|limit| limit.ready_at(1.0));
+        limits.chain([scope]).chain(self.gate.not_before).max()
+    }
+
+    /// The same for a newcomer, in whichever lane.
+    pub(super) fn newcomer_ready_at(&self, scope: Instant) -> Option<Instant> {
+        let soonest = scope.max(self.own.ready_at());
+        Lane::ALL.into_iter().filter_map(|lane| self.ready_at(lane, soonest)).min()
     }
 
     /// One call at a time, and that one is in flight.
@@ -152,5 +195,12 @@ impl Member {
     /// Work in this lane is held.
     fn is_held(&self, lane: Lane) -> bool {
         self.paused && lane.is_rollout()
+    }
+
+    /// True if it is gone and a new one would be as this one is at `now`.
+    pub(super) fn is_forgettable(&self, now: Instant) -> bool {
+        let limits = self.share.bucket().into_iter().chain(self.rollout.bucket());
+        let refilled = self.own.is_untouched(now) && limits.into_iter().all(|limit| limit.is_full(now));
+        self.dismissed && self.in_flight == 0 && refilled
     }
 }

@@ -8,25 +8,35 @@
 //! which is regained slowly, and closes the scope for as long as DPS asks; then one call goes ahead
 //! and shows whether the pause is over.
 //!
-//! What is known of an integration's health comes in as a `Gate`: one whose credential DPS has not
-//! accepted stays outside the bucket, with one call in flight and six a minute of its own, so that a
-//! wrong key costs a handful of refusals and a stranger's integration cannot spend the scope's rate.
-//! An instance that does not answer gets one probe instead of a fleet of them.
+//! What is known of an integration's health comes in as a `Gate`: a newcomer, whose credential DPS has
+//! not accepted, has one call in flight and six a minute of its own, and all newcomers of a scope share
+//! a small part of its rate, in which groups take turns: a wrong key costs a handful of refusals, and
+//! strangers can neither use up the scope's rate nor pause it, however often they change what they
+//! declare. An instance that does not answer gets one probe instead of a fleet of them.
 
 mod bucket;
 mod gauges;
 mod member;
+mod newcomers;
+mod permit;
 mod scope;
+mod slots;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use self::member::Member;
-use self::scope::{Grant, Scope};
+use self::permit::Grant;
+pub use self::permit::{Ended, Gate, Lane, Limits, Permit};
+use self::scope::Scope;
+use self::slots::Slots;
+pub use self::throttle::pause;
 use super::Waiter;
 use crate::dps::ids::IdScope;
 
@@ -34,104 +44,17 @@ use crate::dps::ids::IdScope;
 const FRESH: Duration = Duration::from_secs(1);
 /// Tickets at the back count up from here, tickets at the front down.
 const FIRST_TICKET: u64 = 1 << 63;
+/// Scopes and integrations that are kept without a look at whether they are worth it.
+const KEPT: usize = 64;
 
 /// An integration; only the caller knows which.
 pub type Tenant = u32;
+/// Newcomers that share a turn: those of one namespace; only the caller knows which.
+pub type Group = u64;
+/// An id scope, in the order in which they were named first.
+type ScopeKey = u32;
 
 type Members = HashMap<Tenant, Member>;
-
-/// How urgent a call is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Lane {
-    /// The device was never provisioned.
-    New,
-    /// A user changed it or asked for it.
-    Changed,
-    /// It concerns a whole fleet: a rotated key, changed defaults, checks.
-    Fleet,
-    /// It concerns a whole fleet and can wait longest: the device has a key that DPS still takes.
-    Last,
-}
-
-impl Lane {
-    const COUNT: usize = 4;
-    /// Most urgent first.
-    pub const ALL: [Self; Self::COUNT] = [Self::New, Self::Changed, Self::Fleet, Self::Last];
-
-    /// Work that a rollout may hold or slow down.
-    fn is_rollout(self) -> bool {
-        self >= Self::Fleet
-    }
-
-    /// As metrics name it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Changed => "changed",
-            Self::Fleet => "fleet",
-            Self::Last => "last",
-        }
-    }
-
-    /// Its place among `ALL`.
-    fn index(self) -> usize {
-        self as usize
-    }
-}
-
-/// What a user lets an integration use of the rate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Calls a minute in all.
-    pub share: Option<u32>,
-    /// Calls a minute for work of the fleet.
-    pub rollout: Option<u32>,
-    /// Work of the fleet is held.
-    pub paused: bool,
-}
-
-/// The right to make one register or lookup call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Permit {
-    pub tenant: Tenant,
-    pub waiter: Waiter,
-    lane: Lane,
-    number: u64,
-    granted: Instant,
-    waited: Duration,
-    scope: usize,
-    /// Paid from the scope's bucket, not from the tenant's own.
-    shared: bool,
-}
-
-/// What the end of a call says about the rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// DPS admitted it.
-    Admitted,
-    /// 429.
-    Throttled { retry_after: Option<Duration> },
-    /// It says nothing about the rate.
-    Unknown,
-}
-
-/// How the calls of an integration are limited beyond its share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gate {
-    /// The next call waits for the end of the one in flight.
-    pub one_at_a_time: bool,
-    /// Calls are paid from a small budget of its own and not from the rate of the scope.
-    pub own_budget: bool,
-    /// No call before this time.
-    pub not_before: Option<Instant>,
-}
-
-impl Gate {
-    /// As for an integration of which nothing is known.
-    pub const NEWCOMER: Self = Self { one_at_a_time: true, own_budget: true, not_before: None };
-    #[cfg(test)]
-    pub(crate) const OPEN: Self = Self { one_at_a_time: false, own_budget: false, not_before: None };
-}
 
 /// A place in a line.
 #[derive(Clone, Copy, Debug)]
@@ -146,12 +69,13 @@ struct Place {
 #[derive(Debug)]
 pub struct Permits {
     per_minute: u32,
-    max_in_flight: u32,
-    in_flight: u32,
-    scopes: Vec<Scope>,
-    scope_ids: HashMap<IdScope, usize>,
+    slots: Slots,
+    scopes: BTreeMap<ScopeKey, Scope>,
+    /// By id, whose letters count in either case: an instance has one rate, however its scope is written.
+    scope_keys: HashMap<String, ScopeKey>,
+    next_scope: ScopeKey,
     /// The scope whose turn it is.
-    turn: usize,
+    turn: ScopeKey,
     members: Members,
     places: HashMap<Waiter, Place>,
     /// `places` by lane.
@@ -159,16 +83,18 @@ pub struct Permits {
     next_ticket: u64,
     next_front_ticket: u64,
     next_number: u64,
+    /// So many scopes and integrations are kept before it is looked which are worth it.
+    tidy_at: usize,
 }
 
 impl Permits {
     pub fn new(per_minute: u32, max_in_flight: u32) -> Self {
         Self {
             per_minute,
-            max_in_flight,
-            in_flight: 0,
-            scopes: Vec::new(),
-            scope_ids: HashMap::new(),
+            slots: Slots::new(max_in_flight),
+            scopes: BTreeMap::new(),
+            scope_keys: HashMap::new(),
+            next_scope: 0,
             turn: 0,
             members: HashMap::new(),
             places: HashMap::new(),
@@ -176,27 +102,48 @@ impl Permits {
             next_ticket: FIRST_TICKET,
             next_front_ticket: FIRST_TICKET - 1,
             next_number: 0,
+            tidy_at: KEPT,
         }
     }
 
     /// Takes in an integration that is new, or whose scope, credential or route has changed.
-    pub fn admit(&mut self, tenant: Tenant, scope: IdScope, gate: Gate, now: Instant) {
+    pub fn admit(&mut self, tenant: Tenant, group: Group, scope: &IdScope, gate: Gate, now: Instant) {
         self.leave_scope(tenant);
-        let index = *self.scope_ids.entry(scope).or_insert_with(|| {
-            self.scopes.push(Scope::new(self.per_minute, now));
-            self.scopes.len() - 1
-        });
-        let member = self.members.entry(tenant).or_insert_with(|| Member::new(index, now));
-        member.admit(index, gate);
-        for lane in member.rejoin() {
-            self.scopes[index].join(tenant, lane);
+        let key = self.scope_key(scope, now);
+        let member = self.members.entry(tenant).or_insert_with(|| Member::new(key, group, now));
+        member.admit(key, group, gate);
+        self.join_scope(tenant);
+        self.tidy(now);
+    }
+
+    fn scope_key(&mut self, scope: &IdScope, now: Instant) -> ScopeKey {
+        *self.scope_keys.entry(scope.as_str().to_ascii_lowercase()).or_insert_with(|| {
+            self.next_scope += 1;
+            self.scopes.insert(self.next_scope, Scope::new(self.per_minute, now));
+            self.next_scope
+        })
+    }
+
+    /// Forgets scopes and integrations that a new one would be the same as: what is declared and taken
+    /// back again is not kept for ever, and what was used of a budget is.
+    fn tidy(&mut self, now: Instant) {
+        if self.scopes.len() + self.members.len() < self.tidy_at {
+            return;
         }
+        self.members.retain(|_, member| !member.is_forgettable(now));
+        let used: BTreeSet<ScopeKey> = self.members.values().map(|member| member.scope).collect();
+        self.scopes.retain(|key, scope| used.contains(key) || !scope.is_untouched(now));
+        self.scope_keys.retain(|_, key| self.scopes.contains_key(key));
+        self.tidy_at = KEPT.max(2 * (self.scopes.len() + self.members.len()));
     }
 
     /// Sets how the integration's calls are limited from now on.
     pub fn set_gate(&mut self, tenant: Tenant, gate: Gate) {
-        if let Some(member) = self.members.get_mut(&tenant) {
-            member.gate = gate;
+        let Some(member) = self.members.get_mut(&tenant) else { return };
+        let before = std::mem::replace(&mut member.gate, gate);
+        if before.own_budget != gate.own_budget {
+            self.leave_scope(tenant);
+            self.join_scope(tenant);
         }
     }
 
@@ -221,8 +168,19 @@ impl Permits {
     }
 
     fn leave_scope(&mut self, tenant: Tenant) {
-        if let Some(member) = self.members.get(&tenant) {
-            self.scopes[member.scope].leave(tenant);
+        if let Some(member) = self.members.get_mut(&tenant)
+            && let Some(scope) = self.scopes.get_mut(&member.scope)
+        {
+            scope.leave(tenant, member);
+        }
+    }
+
+    /// Gives the integration the turns that its waiting devices need.
+    fn join_scope(&mut self, tenant: Tenant) {
+        if let Some(member) = self.members.get_mut(&tenant)
+            && let Some(scope) = self.scopes.get_mut(&member.scope)
+        {
+            scope.join(tenant, member);
         }
     }
 
@@ -243,9 +201,8 @@ impl Permits {
         let Some(member) = self.members.get_mut(&place.tenant).filter(|member| !member.dismissed) else {
             return false;
         };
-        if member.push(place.lane, place.ticket, waiter) {
-            self.scopes[member.scope].join(place.tenant, place.lane);
-        }
+        member.push(place.lane, place.ticket, waiter);
+        self.join_scope(place.tenant);
         self.places.insert(waiter, place);
         self.waiting[place.lane.index()] += 1;
         true
@@ -275,46 +232,38 @@ impl Permits {
         self.members.get(&tenant).into_iter().flat_map(Member::waiters).collect()
     }
 
-    /// The next permit, if one can be given now. Scopes take turns, and no scope may use up what all
-    /// may have in flight.
+    /// The next permit, if one can be given now. Scopes take turns, and each leaves room for the others.
     pub fn poll(&mut self, now: Instant) -> Option<Permit> {
-        if self.in_flight >= self.max_in_flight {
-            return None;
-        }
-        let (count, most) = (self.scopes.len(), self.most_in_flight());
-        for offset in 0..count {
-            let index = (self.turn + offset) % count;
-            let scope = &mut self.scopes[index];
-            if scope.in_flight >= most {
-                continue;
+        let Self { scopes, members, slots, next_number, turn, .. } = self;
+        let later = (Bound::Excluded(*turn), Bound::Unbounded);
+        let earlier = (Bound::Unbounded, Bound::Included(*turn));
+        for part in [later, earlier] {
+            for (key, scope) in scopes.range_mut(part) {
+                let admitted = slots.admit_scope(scope.in_flight);
+                let grant = if admitted { scope.grant(members, slots, *next_number, now) } else { None };
+                if let Some(grant) = grant {
+                    let key = *key;
+                    *turn = key;
+                    return Some(self.permit(grant, key, now));
+                }
             }
-            let Some(grant) = scope.grant(&mut self.members, self.next_number, now) else { continue };
-            self.turn = index + 1;
-            return Some(self.permit(grant, index, now));
         }
         None
     }
 
-    fn permit(&mut self, grant: Grant, scope: usize, now: Instant) -> Permit {
-        let Grant { tenant, waiter, lane, shared } = grant;
+    fn permit(&mut self, grant: Grant, scope: ScopeKey, now: Instant) -> Permit {
+        let Grant { tenant, waiter, lane, kind } = grant;
         let waited =
             self.unplace(waiter).map_or(Duration::ZERO, |place| now.saturating_duration_since(place.since));
-        self.in_flight += 1;
+        self.slots.take(kind);
         self.next_number += 1;
-        Permit { tenant, waiter, lane, number: self.next_number - 1, granted: now, waited, scope, shared }
-    }
-
-    fn most_in_flight(&self) -> u32 {
-        self.max_in_flight - self.max_in_flight / 4
+        Permit { tenant, waiter, lane, number: self.next_number - 1, granted: now, waited, scope, kind }
     }
 
     /// When `poll` is worth calling again if nothing else happens.
     pub fn next_at(&self) -> Option<Instant> {
-        if self.in_flight >= self.max_in_flight {
-            return None;
-        }
-        let open = self.scopes.iter().filter(|scope| scope.in_flight < self.most_in_flight());
-        open.filter_map(|scope| scope.next_at(&self.members)).min()
+        let open = self.scopes.values().filter(|scope| self.slots.admit_scope(scope.in_flight));
+        open.filter_map(|scope| scope.next_at(&self.members, &self.slots)).min()
     }
 
     /// False if the permit has been held for too long to be used; it has to be given back then.
@@ -336,12 +285,11 @@ impl Permits {
 
     fn put_back(&mut self, permit: Permit, lane: Lane) {
         self.release(&permit);
-        self.scopes[permit.scope].not_made(&permit);
-        if permit.shared {
-            self.scopes[permit.scope].put_back();
+        if let Some(scope) = self.scopes.get_mut(&permit.scope) {
+            scope.put_back(&permit);
         }
         if let Some(member) = self.members.get_mut(&permit.tenant) {
-            member.put_back(lane, permit.shared);
+            member.put_back(lane, permit.is_newcomers());
         }
     }
 
@@ -355,38 +303,52 @@ impl Permits {
 
     /// DPS has admitted a call that goes on: if it was to show whether a pause is over, it is.
     pub fn admitted(&mut self, permit: &Permit) {
-        self.scopes[permit.scope].answered(permit);
+        if let Some(scope) = self.scopes.get_mut(&permit.scope) {
+            scope.throttle.answered(permit);
+        }
     }
 
     /// True if other calls wait until DPS has admitted this one.
     pub fn is_awaited(&self, permit: &Permit) -> bool {
         let one_at_a_time = self.members.get(&permit.tenant).is_some_and(|member| member.gate.one_at_a_time);
-        one_at_a_time || self.scopes[permit.scope].is_probe(permit)
+        let scope = self.scopes.get(&permit.scope);
+        one_at_a_time || scope.is_some_and(|scope| scope.throttle.is_probe(permit))
     }
 
     /// A call has ended.
     pub fn finished(&mut self, permit: Permit, ended: Ended, now: Instant) {
         self.release(&permit);
-        let scope = &mut self.scopes[permit.scope];
-        scope.answered(&permit);
+        // What was said to a newcomer says nothing about the scope's rate.
+        let scope = self.scopes.get_mut(&permit.scope).filter(|_| !permit.is_newcomers());
+        let Some(throttle) = scope.map(|scope| &mut scope.throttle) else { return };
         match ended {
-            Ended::Throttled { retry_after } => scope.throttled(&permit, retry_after, now),
-            Ended::Admitted => scope.not_throttled(&permit),
-            Ended::Unknown => {}
+            Ended::Unanswered => throttle.unanswered(&permit),
+            Ended::Answered => throttle.answered(&permit),
+            Ended::Admitted => {
+                throttle.answered(&permit);
+                throttle.not_throttled(&permit);
+            }
+            Ended::Throttled { retry_after } => {
+                throttle.answered(&permit);
+                throttle.throttled(&permit, retry_after, now);
+            }
         }
     }
 
     fn release(&mut self, permit: &Permit) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        let scope = &mut self.scopes[permit.scope];
-        scope.in_flight = scope.in_flight.saturating_sub(1);
+        self.slots.give_back(permit.kind);
+        if let Some(scope) = self.scopes.get_mut(&permit.scope) {
+            scope.in_flight = scope.in_flight.saturating_sub(1);
+        }
         if let Some(member) = self.members.get_mut(&permit.tenant) {
             member.in_flight = member.in_flight.saturating_sub(1);
         }
     }
 
-    /// Until when DPS has asked this integration's scope to wait.
+    /// Until when DPS has asked this integration's scope to wait. A newcomer does not learn how the
+    /// scope fares.
     pub fn paused_until(&self, tenant: Tenant) -> Option<Instant> {
-        self.members.get(&tenant).and_then(|member| self.scopes[member.scope].paused_until())
+        let member = self.members.get(&tenant).filter(|member| !member.gate.own_budget)?;
+        self.scopes.get(&member.scope)?.throttle.paused_until()
     }
 }

@@ -1,10 +1,15 @@
+mod edits;
 mod model;
+mod newcomers;
 
 use proptest::prelude::*;
 
 use super::*;
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+/// A namespace.
+const HOME: Group = 7;
 
 fn scope() -> IdScope {
     IdScope::parse("0ne1").unwrap()
@@ -13,7 +18,7 @@ fn scope() -> IdScope {
 fn queue(per_minute: u32, gate: Gate, waiters: u32) -> (Permits, Instant) {
     let now = Instant::now();
     let mut queue = Permits::new(per_minute, 1000);
-    queue.admit(1, scope(), gate, now);
+    queue.admit(1, HOME, &scope(), gate, now);
     for waiter in 0..waiters {
         assert!(queue.enqueue(1, waiter, Lane::New, now));
     }
@@ -69,9 +74,9 @@ fn a_permit_that_was_not_used_costs_nothing() {
 }
 
 #[test]
-fn a_newcomers_permit_does_not_refill_the_shared_bucket() {
+fn a_newcomers_permit_that_comes_back_refills_what_it_was_paid_from_and_no_more() {
     let (mut queue, now) = queue(120, Gate::OPEN, 100);
-    queue.admit(2, scope(), Gate::NEWCOMER, now);
+    queue.admit(2, HOME, &scope(), Gate::NEWCOMER, now);
     queue.enqueue(2, 1000, Lane::New, now);
     while let Some(permit) = queue.poll(now) {
         if permit.tenant == 1 {
@@ -98,7 +103,7 @@ fn a_permit_that_was_held_too_long_is_not_used_and_its_device_is_next() {
 #[test]
 fn throttling_pauses_the_whole_scope_for_as_long_as_dps_asks() {
     let (mut queue, now) = queue(600, Gate::OPEN, 10);
-    queue.admit(2, scope(), Gate::OPEN, now);
+    queue.admit(2, HOME, &scope(), Gate::OPEN, now);
     queue.enqueue(2, 99, Lane::New, now);
     let permit = queue.poll(now).unwrap();
     queue.finished(permit, Ended::Throttled { retry_after: Some(MINUTE) }, now);
@@ -170,7 +175,7 @@ fn throttling_halves_the_rate_once_for_all_calls_that_were_in_flight_and_it_is_r
 #[test]
 fn integrations_of_one_scope_take_turns() {
     let (mut queue, now) = queue(600, Gate::OPEN, 5);
-    queue.admit(2, scope(), Gate::OPEN, now);
+    queue.admit(2, HOME, &scope(), Gate::OPEN, now);
     (0..5).for_each(|waiter| assert!(queue.enqueue(2, 100 + waiter, Lane::New, now)));
     let tenants: Vec<_> = (0..4).map(|_| queue.poll(now).unwrap().tenant).collect();
     assert_eq!(tenants, [1, 2, 1, 2]);
@@ -228,19 +233,30 @@ fn a_device_that_has_left_is_granted_nothing() {
 }
 
 #[test]
-fn operations_in_flight_are_bounded_and_one_scope_does_not_use_them_up() {
+fn operations_in_flight_are_bounded_and_however_long_some_take_there_is_room_for_another_scope() {
     let now = Instant::now();
-    let mut queue = Permits::new(6000, 4);
-    queue.admit(1, scope(), Gate::OPEN, now);
-    queue.admit(2, IdScope::parse("0ne2").unwrap(), Gate::OPEN, now);
-    (0..9).for_each(|waiter| assert!(queue.enqueue(1, waiter, Lane::New, now)));
-    let first = queue.poll(now).unwrap();
-    assert!(queue.poll(now).is_some() && queue.poll(now).is_some());
-    assert_eq!((queue.poll(now), queue.next_at()), (None, None));
-    queue.enqueue(2, 99, Lane::New, now);
-    assert_eq!(queue.poll(now).map(|permit| permit.waiter), Some(99));
-    assert_eq!((queue.poll(now), queue.next_at()), (None, None));
-    queue.unused(first);
+    let mut queue = Permits::new(6000, 8);
+    let mut waiter = 0;
+    let mut declare = |queue: &mut Permits, tenant: Tenant| {
+        let scope = IdScope::parse(&format!("0ne{tenant}")).unwrap();
+        queue.admit(tenant, HOME, &scope, Gate::OPEN, now);
+        for _ in 0..20 {
+            waiter += 1;
+            assert!(queue.enqueue(tenant, waiter, Lane::New, now));
+        }
+    };
+    let mut in_flight = Vec::new();
+    for (tenant, calls) in [(1, 4), (2, 2), (3, 1), (4, 1)] {
+        declare(&mut queue, tenant);
+        for _ in 0..calls {
+            let permit = queue.poll(now).unwrap();
+            assert_eq!(permit.tenant, tenant);
+            in_flight.push(permit);
+        }
+        assert_eq!((queue.poll(now), queue.next_at()), (None, None), "{tenant} holds its part");
+    }
+    assert_eq!(queue.in_flight(), 8);
+    queue.unused(in_flight.pop().unwrap());
     assert!(queue.poll(now).is_some());
 }
 

@@ -48,17 +48,16 @@ async fn devices_in_line_and_operations_without_an_end_are_counted_and_not_repor
     world.integration(INTEGRATION).await;
     world.device("first").await;
     world.wait_ledger("the first registration", |_| world.registers() == 1).await;
-    // A second one is admitted by the scope's own rate, so the last of these waits.
     let others = world.devices("other", 3).await;
 
     let replica = world.first_replica();
     let in_line = r#"dps_operator_queue_length{lane="new"}"#;
-    let waits = until_true(world.patience, POLL, async || replica.metric(in_line).await == Some(2.0)).await;
-    assert!(waits, "two devices wait for a permit");
+    let waits = until_true(world.patience, POLL, async || replica.metric(in_line).await == Some(3.0)).await;
+    assert!(waits, "three devices wait for a permit");
     world.wait_counters(INTEGRATION, |devices| devices["pending"] == 4).await;
 
     let in_flight = replica.metric("dps_operator_dps_operations_in_flight").await;
-    assert_eq!(in_flight, Some(2.0));
+    assert_eq!(in_flight, Some(1.0));
     for device in ["first", &others[2]] {
         let device = world.get(Kind::Device, device).await;
         assert!(condition(&device, "Ready").is_none(), "{}", device["status"]);

@@ -15,7 +15,7 @@ use crate::dps::attestation::CredentialId;
 use crate::dps::error::DpsError;
 use crate::schedule::Waiter;
 use crate::schedule::backoff::doubling;
-use crate::schedule::permits::Gate;
+use crate::schedule::permits::{self, Gate};
 
 /// Devices that try a new credential, and refusals in a row before one is taken for wrong: a single
 /// one could concern one device only.
@@ -39,11 +39,15 @@ pub struct Answer<'a> {
     pub error: Option<&'a DpsError>,
     /// DPS has asked the id scope to wait.
     pub throttled: bool,
+    /// The call was paid as a newcomer's: what DPS says of the rate concerns this integration alone.
+    pub newcomers: bool,
 }
 
 /// What an answer changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
+    /// DPS has accepted the credential of the call.
+    pub accepted: bool,
     /// The status may have to say something else.
     pub report: bool,
     /// Trouble has begun or ended: devices that wait have to know.
@@ -84,12 +88,25 @@ pub enum Swap {
     Back,
 }
 
+/// What is known of a configuration before it is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// DPS has accepted the credential for the present scope,
+    pub accepted: bool,
+    /// and a credential through the present host with the present trusted roots.
+    pub proven: bool,
+    /// Credential and route are those that were configured before.
+    pub same_for_dps: bool,
+}
+
 /// What answers have shown of an integration.
 #[derive(Clone, Debug)]
 pub struct Health {
     issuer: Option<CredentialId>,
     /// DPS accepted the issuer for the present scope.
     accepted: bool,
+    /// It did so through the host and with the trusted roots that are configured now.
+    proven: bool,
     /// Refusals (401) since the last acceptance.
     refusals: u32,
     /// Devices refused since: the same one once more says nothing about an accepted credential.
@@ -98,6 +115,8 @@ pub struct Health {
     server_errors: u32,
     /// Times in a row that the instance was found down.
     outages: u32,
+    /// 429 answers in a row to calls that were paid as a newcomer's.
+    throttles: u32,
     /// No call is made before this time.
     not_before: Option<Instant>,
     trouble: Option<Trouble>,
@@ -116,10 +135,12 @@ impl Default for Health {
         Self {
             issuer: None,
             accepted: false,
+            proven: false,
             refusals: 0,
             refused: Vec::new(),
             server_errors: 0,
             outages: 0,
+            throttles: 0,
             not_before: None,
             trouble: None,
             fallback: Fallback::AsAskedFor,
@@ -150,7 +171,7 @@ impl Health {
 
     /// How its calls are to be limited.
     pub fn gate(&self) -> Gate {
-        let trusted = self.accepted && self.refusals == 0;
+        let trusted = self.accepted && self.proven && self.refusals == 0;
         Gate {
             one_at_a_time: !trusted || self.outages > 0,
             // Newcomers and refused credentials do not spend the rate of the scope.
@@ -160,10 +181,20 @@ impl Health {
     }
 
     /// A configuration is in use from now on. Refusals and outages are forgotten: what changed may
-    /// have mended them. `accepted`: DPS has accepted the issuer for the present scope before.
-    pub fn configured(&mut self, issuer: CredentialId, accepted: bool) {
+    /// have mended them. That DPS throttles is not, unless it is another credential or route.
+    pub fn configured(&mut self, issuer: CredentialId, known: Known) {
+        let Known { accepted, proven, same_for_dps } = known;
+        let pause = self.not_before.filter(|_| same_for_dps && self.throttles > 0);
+        let throttles = pause.map_or(0, |_| self.throttles);
         self.issuer = Some(issuer);
+        self.proven = proven;
         self.reopen(accepted);
+        (self.not_before, self.throttles) = (pause, throttles);
+    }
+
+    /// Until when DPS has asked this integration alone to wait.
+    pub fn paused_until(&self) -> Option<Instant> {
+        self.not_before.filter(|_| self.throttles > 0)
     }
 
     /// The status has recorded that DPS refused this credential: after a start that still stands, and
@@ -198,6 +229,7 @@ impl Health {
         self.refused.clear();
         self.server_errors = 0;
         self.outages = 0;
+        self.throttles = 0;
         self.not_before = None;
     }
 
@@ -208,6 +240,7 @@ impl Health {
         self.judge(answer);
         let after = self.in_short();
         Change {
+            accepted: accepts(answer.error),
             report: before != after,
             wake_waiting: before.1.is_some() != after.1.is_some(),
             next: self.next_after(answer),
@@ -231,11 +264,8 @@ impl Health {
         let known = self.not_before.is_some_and(|at| at > now);
         match answer.error {
             error if accepts(error) => {
-                self.accepted = true;
-                self.refusals = 0;
-                self.refused.clear();
-                self.outages = 0;
-                self.not_before = None;
+                self.proven = true;
+                self.reopen(true);
             }
             Some(DpsError::Unauthorized(_)) if !self.concerns_issuer(answer) => self.outages = 0,
             Some(DpsError::Unauthorized(_)) => {
@@ -245,6 +275,11 @@ impl Health {
                 }
             }
             Some(DpsError::Unreachable(_) | DpsError::Server { .. }) if known => {}
+            Some(DpsError::Throttled { retry_after, .. }) if answer.newcomers => {
+                self.outages = 0;
+                self.throttles = self.throttles.saturating_add(1);
+                self.not_before = Some(now + permits::pause(*retry_after, self.throttles));
+            }
             Some(DpsError::Unreachable(_)) => self.down(now),
             Some(DpsError::Server { .. }) if self.server_errors >= SERVER_ERRORS => self.down(now),
             _ => self.outages = 0,

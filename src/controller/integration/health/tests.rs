@@ -4,19 +4,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Answer, Health, Next, Swap};
+use super::{Answer, Health, Known, Next, Swap};
 use crate::api::conditions::Reason;
 use crate::controller::integration::unusable::Unusable;
 use crate::dps::attestation::CredentialId;
 use crate::dps::attestation::CredentialKind::GroupKey;
 use crate::dps::error::{Detail, DpsError, Unreachable};
 use crate::dps::ids::IdScope;
-use crate::schedule::permits::{Ended, Lane, Permit, Permits};
+use crate::schedule::permits::{Ended, Gate, Lane, Permit, Permits};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn issuer(filler: u8) -> CredentialId {
     CredentialId::parse(GroupKey, &format!("{filler:016x}")).unwrap()
+}
+
+/// Nothing has changed about how DPS is reached.
+fn known(accepted: bool) -> Known {
+    Known { accepted, proven: accepted, same_for_dps: false }
 }
 
 /// How a call ends.
@@ -67,8 +72,9 @@ impl Driven {
     }
 
     fn configured(&mut self, accepted: bool, now: Instant) {
-        self.health.configured(issuer(1), accepted);
-        self.permits.admit(1, IdScope::parse("0ne1").unwrap(), self.health.gate(), now);
+        self.health.configured(issuer(1), known(accepted));
+        let scope = IdScope::parse("0ne1").unwrap();
+        self.permits.admit(1, 7, &scope, self.health.gate(), now);
     }
 
     fn recall_refusal(&mut self, now: Instant) {
@@ -78,8 +84,13 @@ impl Driven {
 
     fn answered(&mut self, permit: &Permit, outcome: Outcome, now: Instant) {
         let error = error(outcome);
-        let answer =
-            Answer { device: permit.waiter, issuer: issuer(1), error: error.as_ref(), throttled: false };
+        let answer = Answer {
+            device: permit.waiter,
+            issuer: issuer(1),
+            error: error.as_ref(),
+            throttled: false,
+            newcomers: false,
+        };
         self.health.answered(&answer, now);
         self.permits.set_gate(1, self.health.gate());
     }
@@ -90,7 +101,7 @@ impl Driven {
     }
 
     fn finished(&mut self, permit: Permit, outcome: Outcome, now: Instant) {
-        let ended = if matches!(outcome, Outcome::Accepted) { Ended::Admitted } else { Ended::Unknown };
+        let ended = if matches!(outcome, Outcome::Accepted) { Ended::Admitted } else { Ended::Answered };
         self.permits.finished(permit, ended, now);
         if !matches!(outcome, Outcome::Unknown) {
             self.answered(&permit, outcome, now);
@@ -160,17 +171,58 @@ fn a_refusal_from_before_the_start_costs_no_new_canaries() {
 }
 
 #[test]
-fn a_changed_key_is_tried_at_once() {
-    let (mut queue, now) = Driven::new(600, false, 10);
-    queue.run(now, now + MINUTE, Outcome::Refused);
-    assert_eq!(queue.permits.poll(now + MINUTE / 2), None);
-    for change in 0..5 {
-        // Also when one wrong key is pasted after the other.
-        let at = now + MINUTE / 2 + Duration::from_millis(change);
+fn a_changed_key_is_tried_within_ten_seconds_and_changes_refill_nothing() {
+    let (mut queue, now) = Driven::new(600, false, 1000);
+    let mut grants = queue.run(now, now + Duration::from_millis(50), Outcome::Refused);
+    let mut at = now;
+    // One wrong key is pasted after the other, twenty a second.
+    while at < now + MINUTE * 2 {
+        at += Duration::from_millis(50);
         queue.configured(false, at);
-        let permit = queue.permits.poll(at).unwrap();
-        queue.finished(permit, Outcome::Refused, at);
+        grants.extend(queue.run(at, at + Duration::from_millis(50), Outcome::Refused));
     }
+    assert_eq!(seconds(&grants[..4], now), [0, 0, 0, 10], "{:?}", seconds(&grants, now));
+    for from in &grants {
+        let in_a_minute = grants.iter().filter(|at| *at >= from && **at < *from + MINUTE).count();
+        assert!(in_a_minute <= 6, "{in_a_minute}");
+    }
+}
+
+#[test]
+fn another_route_has_to_prove_itself_before_it_shares_the_rate_and_the_key_stays_accepted() {
+    let mut health = Health::default();
+    health.configured(issuer(1), Known { accepted: true, proven: false, same_for_dps: false });
+    assert_eq!(health.gate(), Gate::NEWCOMER);
+    assert!(health.accepted());
+
+    let accepted = Answer { device: 1, issuer: issuer(1), error: None, throttled: false, newcomers: true };
+    health.answered(&accepted, Instant::now());
+
+    assert_eq!(health.gate(), Gate::OPEN);
+}
+
+#[test]
+fn what_dps_asks_a_newcomer_to_wait_is_waited_for_by_it_alone_and_edits_do_not_end_it() {
+    let (mut health, now) = (Health::default(), Instant::now());
+    health.configured(issuer(1), known(false));
+    for (asked, waits) in [(Some(MINUTE * 10), MINUTE * 10), (None, Duration::from_secs(10))] {
+        let error = DpsError::Throttled { retry_after: asked, detail: Detail::default() };
+        let answer =
+            Answer { device: 1, issuer: issuer(1), error: Some(&error), throttled: false, newcomers: true };
+        health.answered(&answer, now);
+        assert_eq!(health.paused_until(), Some(now + waits));
+        assert_eq!(health.trouble().map(|trouble| trouble.reason), Some(Reason::Throttled));
+    }
+    health.configured(issuer(1), Known { same_for_dps: true, ..known(false) });
+    assert_eq!(health.gate().not_before, Some(now + Duration::from_secs(10)));
+    health.configured(issuer(1), known(false));
+    assert_eq!(health.gate().not_before, None, "another key or another host is not throttled");
+
+    let paid = DpsError::Throttled { retry_after: Some(MINUTE), detail: Detail::default() };
+    let answer =
+        Answer { device: 1, issuer: issuer(1), error: Some(&paid), throttled: true, newcomers: false };
+    health.answered(&answer, now);
+    assert_eq!(health.paused_until(), None, "the scope waits");
 }
 
 #[test]
@@ -243,11 +295,17 @@ fn a_single_server_error_does_not_slow_the_others_down_and_three_in_a_row_do() {
 /// What follows from a row of refusals, each of another device.
 fn after_refusals(accepted: bool, count: u32) -> Vec<Next> {
     let (mut health, now) = (Health::default(), Instant::now());
-    health.configured(issuer(1), accepted);
+    health.configured(issuer(1), known(accepted));
     let refused = error(Outcome::Refused);
     (0..count)
         .map(|device| {
-            let answer = Answer { device, issuer: issuer(1), error: refused.as_ref(), throttled: false };
+            let answer = Answer {
+                device,
+                issuer: issuer(1),
+                error: refused.as_ref(),
+                throttled: false,
+                newcomers: false,
+            };
             health.answered(&answer, now).next
         })
         .collect()
@@ -262,7 +320,7 @@ fn an_accepted_key_that_is_refused_is_asked_about_and_given_up_after_three_canar
 #[test]
 fn of_two_keys_each_is_tried_once_and_then_the_one_that_was_asked_for_has_to_be_mended() {
     let mut health = Health::default();
-    health.configured(issuer(1), false);
+    health.configured(issuer(1), known(false));
     assert_eq!((health.fall_back(issuer(2), false), health.has_fallen_back()), (Some(Swap::ToOther), true));
     assert_eq!((health.fall_back(issuer(1), false), health.has_fallen_back()), (Some(Swap::Back), false));
     assert_eq!((health.fall_back(issuer(2), false), health.has_fallen_back()), (None, false));
@@ -274,10 +332,11 @@ fn of_two_keys_each_is_tried_once_and_then_the_one_that_was_asked_for_has_to_be_
 #[test]
 fn a_refusal_of_a_credential_that_is_not_in_use_says_nothing() {
     let (mut health, now) = (Health::default(), Instant::now());
-    health.configured(issuer(1), true);
+    health.configured(issuer(1), known(true));
     let refused = error(Outcome::Refused);
     for device in 0..10 {
-        let answer = Answer { device, issuer: issuer(2), error: refused.as_ref(), throttled: false };
+        let answer =
+            Answer { device, issuer: issuer(2), error: refused.as_ref(), throttled: false, newcomers: false };
         let change = health.answered(&answer, now);
         assert_eq!((change.next, change.report), (Next::Nothing, false));
     }
@@ -287,10 +346,16 @@ fn a_refusal_of_a_credential_that_is_not_in_use_says_nothing() {
 #[test]
 fn trouble_is_said_once_and_ends_with_the_first_success() {
     let (mut health, now) = (Health::default(), Instant::now());
-    health.configured(issuer(1), false);
+    health.configured(issuer(1), known(false));
     let mut answered = |outcome| {
         let error = error(outcome);
-        let answer = Answer { device: 1, issuer: issuer(1), error: error.as_ref(), throttled: false };
+        let answer = Answer {
+            device: 1,
+            issuer: issuer(1),
+            error: error.as_ref(),
+            throttled: false,
+            newcomers: false,
+        };
         let change = health.answered(&answer, now);
         (change.report, change.wake_waiting, health.trouble().map(|trouble| trouble.reason))
     };

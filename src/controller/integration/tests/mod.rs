@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use self::keys::{key, key_id, present};
 use super::credentials::Credentials;
-use super::health::{Answer, CANARIES, Health, Swap};
+use super::health::{Answer, CANARIES, Health, Known, Swap};
 use super::resolve::{Usable, references, resolve};
 use super::status::{View, has_fallen_back, is_equal, is_recorded, render, was_accepted};
 use super::unusable::Unusable;
@@ -178,7 +178,7 @@ fn what_admission_cannot_see_is_refused() {
 /// DPS has accepted the credential in use.
 fn accepted() -> Health {
     let mut health = Health::default();
-    health.configured(key_id(1), true);
+    health.configured(key_id(1), Known { accepted: true, proven: true, same_for_dps: false });
     health
 }
 
@@ -186,7 +186,8 @@ fn accepted() -> Health {
 fn refused() -> Health {
     let (mut health, error) = (accepted(), DpsError::Unauthorized(Detail::default()));
     for device in 0..CANARIES {
-        let answer = Answer { device, issuer: key_id(1), error: Some(&error), throttled: false };
+        let answer =
+            Answer { device, issuer: key_id(1), error: Some(&error), throttled: false, newcomers: false };
         health.answered(&answer, Instant::now());
     }
     health
@@ -247,7 +248,10 @@ fn fallen_back() -> (DpsIntegration, Credentials) {
     let mut health = refused();
     assert_eq!(health.fall_back(key_id(2), false), Some(Swap::ToOther));
     let error = None;
-    health.answered(&Answer { device: 1, issuer: key_id(2), error, throttled: false }, Instant::now());
+    health.answered(
+        &Answer { device: 1, issuer: key_id(2), error, throttled: false, newcomers: false },
+        Instant::now(),
+    );
     usable.terms.credentials = asked_for.swapped().unwrap();
     integration.status = Some(render(&integration, &view(&usable, &health, &Counts::default()), NOW));
     (integration, asked_for)

@@ -52,7 +52,7 @@ fn after(now: Now, wait: Duration) -> Now {
 
 fn permit(waiter: DeviceId, now: Instant) -> Permit {
     let mut permits = Permits::new(600, 10);
-    permits.admit(1, IdScope::parse("0ne1").unwrap(), Gate::OPEN, now);
+    permits.admit(1, 7, &IdScope::parse("0ne1").unwrap(), Gate::OPEN, now);
     permits.enqueue(1, waiter, Lane::New, now);
     permits.poll(now).unwrap()
 }

@@ -46,7 +46,7 @@ fn an_answer_to_a_call_for_an_earlier_target_changes_nothing() {
     let mut situation = Situation::usable(json!({}));
     let (factory, revision) = (situation.factory, situation.target().revision);
     situation.show_keys(keys(3, 2));
-    let answered = EndedCall { device: 1, revision, error: None, throttled: false };
+    let answered = EndedCall { device: 1, revision, error: None, throttled: false, newcomers: false };
 
     let change = situation.registry.answered(factory, answered, situation.now);
 
@@ -75,7 +75,7 @@ fn an_instance_that_cannot_be_reached_is_called_after_growing_waits() {
 fn throttling_is_over_with_the_first_acceptance_after_its_pause() {
     let mut situation = Situation::accepted(json!({}));
     let error = DpsError::Throttled { retry_after: None, detail: Detail::default() };
-    let late = EndedCall { device: 1, revision: 1, error: None, throttled: true };
+    let late = EndedCall { device: 1, revision: 1, error: None, throttled: true, newcomers: false };
     let news = || Change { wake_waiting: true, ..gated(Gate::OPEN) };
 
     assert_eq!(situation.answer(1, Some(&error)), news());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    FACTORY, MINUTE, NOTHING, SECOND, Situation, admitted, both_keys, certificate, dismissed, key_id, keys,
-    object, reason, with_bundle, with_foreign_prefix, with_payload,
+    FACTORY, MINUTE, NOTHING, SECOND, Situation, admitted, both_keys, certificate, dismissed, group, key_id,
+    keys, object, reason, with_bundle, with_foreign_prefix, with_payload,
 };
 use crate::api::attestation::KeySlot::{Primary, Secondary};
 use crate::api::conditions::Reason;
@@ -98,9 +98,12 @@ fn whatever_devices_depend_on_gives_a_new_target() {
 
         let after = situation.registry.usable(situation.factory).unwrap();
         let scope = after.target.instance.scope.clone();
-        let gate = if kept == Neither { Gate::NEWCOMER } else { Gate::OPEN };
-        let permits = Some(PermitChange::Admit { scope, gate, limits: Some(Limits::default()) });
+        // Another route has to prove itself before it shares the rate.
+        let gate = if kept == Both { Gate::OPEN } else { Gate::NEWCOMER };
+        let permits = Some(PermitChange::Admit { group: group(), scope, gate, limits: Limits::default() });
         assert_eq!(change, Change { permits, ..admitted(gate) }, "{what}");
+        let accepted = situation.registry.integrations[&situation.factory].health.accepted();
+        assert_eq!(accepted, kept != Neither, "{what}");
         let same_clock = Arc::ptr_eq(&before.connection.clock, &after.connection.clock);
         assert_eq!((same_clock, after.target.revision), (kept == Both, 2), "{what}");
     }
@@ -153,6 +156,30 @@ fn an_integration_whose_key_secret_goes_away_is_dismissed_once() {
     assert_eq!(reason(&situation.write()), Some(Reason::KeySecretNotFound));
     assert_eq!(situation.show_keys(keys(1, 2)), admitted(Gate::OPEN), "the status says it was accepted");
     assert_eq!(situation.trouble(), (None, None));
+}
+
+#[test]
+fn what_dps_has_accepted_stays_known_when_the_key_secret_goes_away_before_the_status_is_written() {
+    let mut situation = Situation::accepted(json!({}));
+    situation.show_keys(Referred::Missing);
+    assert_eq!(situation.registry.accepted_scope(situation.factory), Some("0ne1"));
+
+    assert_eq!(situation.show_keys(keys(1, 2)), admitted(Gate::OPEN));
+    assert_eq!(situation.show_keys(keys(3, 2)), admitted(Gate::NEWCOMER), "this key was not");
+    assert_eq!(situation.show_keys(keys(1, 2)), admitted(Gate::OPEN));
+}
+
+#[test]
+fn another_object_of_the_same_name_has_nothing_of_what_dps_accepted_of_its_predecessor() {
+    let mut situation = Situation::accepted(json!({}));
+    let mut other = object(FACTORY, json!({}));
+    other.metadata.uid = Some("00000000-0000-0000-0000-000000000002".to_owned());
+
+    // The end of the first one was not seen.
+    let change = situation.observe(other);
+
+    assert_eq!(change, admitted(Gate::NEWCOMER));
+    assert_eq!(situation.registry.accepted_scope(situation.factory), None);
 }
 
 #[test]

@@ -32,11 +32,12 @@ use crate::dps::error::{Detail, DpsError};
 use crate::dps::host::AllowedHosts;
 use crate::dps::ids::IdScope;
 use crate::dps::observe::Unobserved;
+use crate::fleet::hash::Hash;
 use crate::fleet::intern::Sym;
 use crate::fleet::{DeviceId, Fleet};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Stored;
-use crate::schedule::permits::{Gate, Limits};
+use crate::schedule::permits::{Gate, Group, Limits};
 
 const FACTORY: &str = "fleet/factory";
 const SECOND: Duration = Duration::from_secs(1);
@@ -147,7 +148,8 @@ impl Situation {
 
     /// DPS answers a call that a device has made for the present target.
     fn answer(&mut self, device: DeviceId, error: Option<&DpsError>) -> Change {
-        let answered = EndedCall { device, revision: self.target().revision, error, throttled: false };
+        let answered =
+            EndedCall { device, revision: self.target().revision, error, throttled: false, newcomers: false };
         self.registry.answered(self.factory, answered, self.now)
     }
 
@@ -317,16 +319,20 @@ fn settled() -> Value {
     and(ready("True", "Provisioned"), more)
 }
 
+/// Newcomers of the namespace `fleet`.
+fn group() -> Group {
+    Hash::of("namespace", [b"fleet".as_slice()]).number()
+}
+
 fn admitted(gate: Gate) -> Change {
     let (scope, limits) = (IdScope::parse("0ne1").unwrap(), Limits::default());
-    let permits = Some(PermitChange::Admit { scope, gate, limits: Some(limits) });
+    let permits = Some(PermitChange::Admit { group: group(), scope, gate, limits });
     Change { permits, wake_devices: true, ..NOTHING }
 }
 
 /// Another credential is in use, within the limits as they were.
 fn swapped(gate: Gate) -> Change {
-    let scope = IdScope::parse("0ne1").unwrap();
-    Change { permits: Some(PermitChange::Admit { scope, gate, limits: None }), ..admitted(gate) }
+    Change { permits: Some(PermitChange::Gate(gate)), ..admitted(gate) }
 }
 
 fn dismissed() -> Change {

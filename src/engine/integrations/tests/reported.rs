@@ -5,9 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{FACTORY, MINUTE, SECOND, Situation, and, key_id, keys, object, ready, reason, settled, wall};
+use super::{
+    FACTORY, MINUTE, SECOND, Situation, and, key_id, keys, object, ready, reason, secret, settled, wall,
+};
 use crate::api::conditions::{ConditionType, Reason, find};
 use crate::api::names::REPROVISION_REQUESTED_AT;
+use crate::api::references::Reference;
+use crate::engine::integrations::EndedCall;
 use crate::kube_io::error::ApiError;
 use crate::telemetry::metrics::{IntegrationGauges, RotationGauges, Unserved};
 
@@ -148,9 +152,13 @@ fn checks_that_come_to_more_than_the_rate_of_the_scope_or_the_share_are_reported
         (&none, &other_scope, 11, None),
         (&none, &share, 8, None),
     ] {
-        let mut situation = Situation::usable(own.clone());
+        let mut situation = Situation::accepted(own.clone());
         situation.observe(object("fleet/other", other.clone()));
         situation.show_keys(keys(1, 2));
+        let other_sym = situation.fleet.names.intern("fleet/other");
+        let revision = situation.registry.target(other_sym).unwrap().revision;
+        let accepted = EndedCall { device: 1, revision, error: None, throttled: false, newcomers: true };
+        situation.registry.answered(other_sym, accepted, situation.now);
         for (integration, devices) in [(FACTORY, 11), ("fleet/other", other_devices)] {
             let names = (0..devices).map(|number| format!("{integration}-{number}"));
             names.for_each(|name| situation.device(&name, integration, settled()));
@@ -163,6 +171,21 @@ fn checks_that_come_to_more_than_the_rate_of_the_scope_or_the_share_are_reported
         let says = |rate| found.is_some_and(|found| found.message.contains(rate));
         assert!(exceeded.map_or(found.is_none(), says), "{own} {other}: {found:?}");
     }
+}
+
+#[test]
+fn devices_of_an_integration_that_dps_has_not_accepted_say_nothing_of_the_scopes_rate() {
+    let mut situation = Situation::accepted(json!({}));
+    situation.observe(object("other/stranger", json!({})));
+    situation.show(&Reference { namespace: "other".to_owned(), ..secret("keys") }, keys(3, 4));
+    for name in (0..100).map(|number| format!("other/{number}")) {
+        situation.device(&name, "other/stranger", settled());
+    }
+
+    situation.count();
+
+    let conditions = situation.write().conditions;
+    assert!(find(&conditions, ConditionType::QuotaInsufficient).is_none());
 }
 
 #[test]

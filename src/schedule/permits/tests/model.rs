@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::super::*;
-use super::{most_in_a_minute, scope};
+use super::{HOME, most_in_a_minute, scope};
 
 /// What happens to a queue in a random run.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,8 @@ fn happens() -> impl Strategy<Value = Happens> {
     let lane = prop_oneof![Just(Lane::New), Just(Lane::Changed), Just(Lane::Fleet), Just(Lane::Last)];
     let ended = prop_oneof![
         6 => Just(Ended::Admitted),
-        1 => Just(Ended::Unknown),
+        1 => Just(Ended::Answered),
+        1 => Just(Ended::Unanswered),
         1 => Just(Ended::Throttled { retry_after: Some(Duration::from_secs(3)) }),
     ];
     prop_oneof![
@@ -48,7 +49,7 @@ impl Model {
     fn new(limit: u32) -> Self {
         let now = Instant::now();
         let mut queue = Permits::new(limit, 10_000);
-        (1..4).for_each(|tenant| queue.admit(tenant, scope(), Gate::OPEN, now));
+        (1..4).for_each(|tenant| queue.admit(tenant, HOME, &scope(), Gate::OPEN, now));
         Self {
             queue,
             now,
@@ -110,10 +111,10 @@ impl Model {
                 self.queue.finished(permit, Ended::Admitted, self.now);
             }
             self.grant();
-            let Some(next) = self.queue.next_at() else { continue };
-            if self.waiting.is_empty() {
+            if self.waiting.is_empty() && self.held.is_empty() {
                 return;
             }
+            let Some(next) = self.queue.next_at() else { continue };
             self.now = next.max(self.now);
         }
     }
@@ -129,6 +130,6 @@ proptest! {
         model.run_out();
         prop_assert!(most_in_a_minute(&model.grants) <= limit as usize);
         prop_assert_eq!(model.served, model.joined);
-        prop_assert_eq!((model.queue.in_flight, model.queue.places.len()), (0, 0));
+        prop_assert_eq!((model.queue.in_flight(), model.queue.places.len()), (0, 0));
     }
 }

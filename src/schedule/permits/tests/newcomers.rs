@@ -1,0 +1,160 @@
+//! Integrations that DPS has not accepted, beside one that it has.
+
+use super::*;
+
+/// A namespace of somebody else.
+const ELSEWHERE: Group = 8;
+
+/// An accepted integration with devices that wait, and strangers in its scope.
+fn beside_strangers(per_minute: u32, strangers: u32) -> (Permits, Instant) {
+    let (mut queue, now) = queue(per_minute, Gate::OPEN, 10_000);
+    for stranger in 0..strangers {
+        declare(&mut queue, 100 + stranger, ELSEWHERE, now);
+    }
+    (queue, now)
+}
+
+/// A newcomer with more devices than it may ever try.
+fn declare(queue: &mut Permits, tenant: Tenant, group: Group, now: Instant) {
+    queue.admit(tenant, group, &scope(), Gate::NEWCOMER, now);
+    for device in 0..100 {
+        queue.enqueue(tenant, tenant * 1000 + device, Lane::New, now);
+    }
+}
+
+/// Grants what may be granted until `until`, each call ending at once.
+fn run_all(queue: &mut Permits, from: Instant, until: Instant) -> Vec<(Instant, Tenant)> {
+    let (mut now, mut grants) = (from, Vec::new());
+    while now < until {
+        while let Some(permit) = queue.poll(now) {
+            grants.push((now, permit.tenant));
+            queue.finished(permit, Ended::Answered, now);
+        }
+        now = queue.next_at().unwrap_or(until).max(now + Duration::from_millis(1));
+    }
+    grants
+}
+
+#[test]
+fn a_429_to_a_newcomer_pauses_and_slows_nobody_else() {
+    for retry_after in [None, Some(Duration::ZERO), Some(MINUTE * 60)] {
+        let (mut queue, now) = beside_strangers(600, 1);
+        let stranger = loop {
+            let permit = queue.poll(now).unwrap();
+            if permit.tenant != 1 {
+                break permit;
+            }
+        };
+        queue.finished(stranger, Ended::Throttled { retry_after }, now);
+        assert_eq!(queue.slowest(now), 1.0);
+        assert_eq!(queue.throttled_scopes(now), 0);
+        assert!(queue.next_at().is_some_and(|at| at < now + SECOND));
+    }
+}
+
+#[test]
+fn a_newcomer_neither_finds_out_whether_a_pause_is_over_nor_learns_of_it() {
+    let (mut queue, now) = beside_strangers(600, 1);
+    let own = loop {
+        let permit = queue.poll(now).unwrap();
+        if permit.tenant == 1 {
+            break permit;
+        }
+        queue.finished(permit, Ended::Answered, now);
+    };
+    queue.finished(own, Ended::Throttled { retry_after: Some(MINUTE) }, now);
+    assert_eq!(queue.paused_until(100), None);
+    assert_eq!(queue.paused_until(1), Some(now + MINUTE));
+    assert_eq!(queue.poll(now + MINUTE / 2), None, "DPS has asked the scope to wait");
+    let probe = queue.poll(now + MINUTE).unwrap();
+    assert_eq!((probe.tenant, queue.is_awaited(&probe)), (1, true));
+    assert_eq!(queue.poll(now + MINUTE), None);
+}
+
+#[test]
+fn newcomers_without_an_accepted_integration_go_on_after_a_pause() {
+    let (mut queue, now) = queue(600, Gate::OPEN, 1);
+    let permit = queue.poll(now).unwrap();
+    queue.finished(permit, Ended::Throttled { retry_after: Some(SECOND) }, now);
+    declare(&mut queue, 100, ELSEWHERE, now);
+    let later = queue.next_at().unwrap();
+    assert!(later <= now + SECOND * 2 && queue.poll(later).is_some());
+}
+
+#[test]
+fn many_strangers_use_a_tenth_of_the_rate_and_one_in_another_namespace_takes_turns_with_them() {
+    let (mut queue, now) = beside_strangers(600, 200);
+    declare(&mut queue, 2, HOME, now);
+
+    let grants = run_all(&mut queue, now, now + MINUTE * 2);
+
+    let of = |is: fn(Tenant) -> bool| -> Vec<Instant> {
+        grants.iter().filter(|(_, tenant)| is(*tenant)).map(|(at, _)| *at).collect()
+    };
+    let (accepted, strangers, other) = (of(|t| t == 1), of(|t| t >= 100), of(|t| t == 2));
+    assert!(most_in_a_minute(&strangers) <= 60, "{}", most_in_a_minute(&strangers));
+    assert!(accepted.len() >= 540, "{} of the accepted one", accepted.len());
+    assert!(other[2] <= now + SECOND, "three canaries of the other one go at once");
+    assert!(most_in_a_minute(&other) <= 6 && other.len() >= 9, "{}", other.len());
+    let all: Vec<Instant> = grants.iter().map(|(at, _)| *at).collect();
+    assert!(most_in_a_minute(&all) <= 600, "{}", most_in_a_minute(&all));
+}
+
+#[test]
+fn however_a_scope_is_written_it_has_one_rate() {
+    let (mut queue, now) = queue(600, Gate::OPEN, 0);
+    for (stranger, written) in ["0ne1", "0NE1", "0Ne1", "0nE1"].into_iter().enumerate() {
+        for one in 0..10 {
+            let tenant = u32::try_from(100 * stranger + one + 100).unwrap();
+            queue.admit(tenant, ELSEWHERE, &IdScope::parse(written).unwrap(), Gate::NEWCOMER, now);
+            (0..10).for_each(|device| assert!(queue.enqueue(tenant, tenant * 100 + device, Lane::New, now)));
+        }
+    }
+    let grants = run(&mut queue, now, now + MINUTE, Ended::Answered);
+    assert!(most_in_a_minute(&grants) <= 60, "{}", most_in_a_minute(&grants));
+}
+
+#[test]
+fn at_the_lowest_rate_newcomers_and_others_take_turns() {
+    let (mut queue, now) = beside_strangers(1, 5);
+    let grants = run_all(&mut queue, now, now + MINUTE * 8);
+    let accepted = grants.iter().filter(|(_, tenant)| *tenant == 1).count();
+    assert!(accepted.abs_diff(grants.len() - accepted) <= 1, "{grants:?}");
+}
+
+#[test]
+fn newcomers_whose_calls_have_no_end_leave_room_in_flight_for_another_namespace_and_for_others() {
+    let now = Instant::now();
+    let mut queue = Permits::new(60_000, 64);
+    for stranger in 0..200 {
+        let scope = IdScope::parse(&format!("0neX{stranger}")).unwrap();
+        queue.admit(100 + stranger, ELSEWHERE, &scope, Gate::NEWCOMER, now);
+        queue.enqueue(100 + stranger, 1000 + stranger, Lane::New, now);
+    }
+    while queue.poll(now).is_some() {}
+    assert!(queue.in_flight() <= 16 && queue.next_at().is_none(), "{}", queue.in_flight());
+
+    declare(&mut queue, 2, HOME, now);
+    assert_eq!(queue.poll(now).map(|permit| permit.tenant), Some(2));
+    queue.admit(1, HOME, &IdScope::parse("0ne2").unwrap(), Gate::OPEN, now);
+    (0..20).for_each(|device| assert!(queue.enqueue(1, device, Lane::New, now)));
+    (0..20).for_each(|_| assert_eq!(queue.poll(now).map(|permit| permit.tenant), Some(1)));
+}
+
+#[test]
+fn what_was_declared_and_taken_back_is_not_kept_for_ever_and_what_it_used_is() {
+    let (mut queue, mut now) = queue(600, Gate::OPEN, 0);
+    for stranger in 0..5000_u32 {
+        now += Duration::from_millis(100);
+        let scope = IdScope::parse(&format!("0neX{stranger}")).unwrap();
+        queue.admit(100 + stranger, ELSEWHERE, &scope, Gate::NEWCOMER, now);
+        queue.enqueue(100 + stranger, stranger, Lane::New, now);
+        let permit = queue.poll(now).unwrap();
+        queue.finished(permit, Ended::Answered, now);
+        queue.dismiss(100 + stranger);
+    }
+    // What the last minute has used of budgets.
+    assert!(queue.scopes.len() + queue.members.len() < 5000, "{}", queue.scopes.len());
+    declare(&mut queue, 100, ELSEWHERE, now + MINUTE * 2);
+    assert_eq!(run(&mut queue, now + MINUTE * 2, now + MINUTE * 2 + SECOND, Ended::Answered).len(), 3);
+}
