@@ -25,6 +25,8 @@ pub const CREDENTIAL_FINGERPRINT: &str = "dps-operator.io/credential-fingerprint
 pub const MANAGED_KEYS: &str = "dps-operator.io/managed-keys";
 /// Compact JSON of the assignment; with it the device's status can be rebuilt from the Secret.
 pub const ASSIGNMENT: &str = "dps-operator.io/assignment";
+/// Shows that the operator wrote the annotations and the data of the Secret as they are.
+pub const SEAL: &str = "dps-operator.io/seal";
 /// Set to `true` by a user on an existing Secret that the operator may take over.
 pub const ADOPT: &str = "dps-operator.io/adopt";
 /// Token that asks for one more registration.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::decide::registered_hash;
-use super::facts::{Located, Registered, WrittenSecret};
+use super::facts::{Located, Registered, ServedRequests, WrittenSecret};
 use super::registered::Made;
 use super::secret::{self, Desired, Judgement, Material};
 use super::settings::Settings;
@@ -50,6 +50,13 @@ pub enum SecretBefore {
     Read(Box<Secret>),
     /// It is at this version what we wrote, with the same settings.
     AsWritten(u64),
+}
+
+/// The Secret as it is now, and whether it had to be changed for that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SecretDone {
+    pub secret: WrittenSecret,
+    pub changed: bool,
 }
 
 /// An integration that can be used, and the connection to its DPS instance.
@@ -143,6 +150,8 @@ fn registered(
 pub struct SecretWrite {
     pub device: Arc<ProvisionedDevice>,
     pub registered: Registered,
+    /// Requests that it records as served.
+    pub served: ServedRequests,
     pub target: Arc<Target>,
     pub before: SecretBefore,
     /// Name of the one that was written before.
@@ -154,8 +163,8 @@ pub struct SecretWrite {
 ///
 /// # Errors
 /// As `SecretTrouble` says.
-pub async fn write_secret(writer: &Writer, write: SecretWrite) -> Result<WrittenSecret, SecretTrouble> {
-    let SecretWrite { device, registered, target, before, former } = write;
+pub async fn write_secret(writer: &Writer, write: SecretWrite) -> Result<SecretDone, SecretTrouble> {
+    let SecretWrite { device, registered, served, target, before, former } = write;
     let settings = Settings::of(&device, target.defaults.as_deref())
         .map_err(|invalid| SecretTrouble::Refused(invalid.to_string()))?;
     let credential = registered
@@ -166,22 +175,28 @@ pub async fn write_secret(writer: &Writer, write: SecretWrite) -> Result<Written
         &device,
         &settings,
         &registered,
-        &Material { target: &target, credential: &credential },
+        &Material { target: &target, credential: &credential, served: &served },
     );
-    let version = apply(writer, &desired, before).await?;
+    let (version, changed) = apply(writer, &desired, before).await?;
     if let Some(former) = former.filter(|former| *former != desired.name) {
         supersede(writer, &desired, &former).await?;
     }
-    Ok(WrittenSecret {
+    let secret = WrittenSecret {
         name: desired.name.clone(),
         version,
         rendered: Some(desired.rendered),
+        record: registered.record(&served),
         binding: settings.formats.contains(&FormatType::ServiceBinding),
-    })
+    };
+    Ok(SecretDone { secret, changed })
 }
 
-/// Creates or mends the Secret and returns its version.
-async fn apply(writer: &Writer, desired: &Desired, before: SecretBefore) -> Result<u64, SecretTrouble> {
+/// Creates or mends the Secret and returns its version, and whether it was written.
+async fn apply(
+    writer: &Writer,
+    desired: &Desired,
+    before: SecretBefore,
+) -> Result<(u64, bool), SecretTrouble> {
     let (mut exists, mut found) = match before {
         SecretBefore::Absent => (false, None),
         SecretBefore::There => (true, None),
@@ -189,7 +204,7 @@ async fn apply(writer: &Writer, desired: &Desired, before: SecretBefore) -> Resu
         SecretBefore::AsWritten(version) => {
             let patch = desired.blind_patch(version);
             match writer.patch_secret(&desired.namespace, &desired.name, &patch).await {
-                Ok(version) => return Ok(version),
+                Ok(version) => return Ok((version, true)),
                 Err(ApiError::Conflict | ApiError::NotFound) => (true, None),
                 Err(error) => return Err(trouble(error)),
             }
@@ -198,7 +213,7 @@ async fn apply(writer: &Writer, desired: &Desired, before: SecretBefore) -> Resu
     for _ in 0..TRIES {
         if !exists {
             match writer.create_secret(&desired.namespace, &desired.object()).await {
-                Ok(version) => return Ok(version),
+                Ok(version) => return Ok((version, true)),
                 Err(ApiError::Conflict) => {}
                 Err(error) => return Err(trouble(error)),
             }
@@ -210,14 +225,12 @@ async fn apply(writer: &Writer, desired: &Desired, before: SecretBefore) -> Resu
         exists = existing.is_some();
         let Some(existing) = existing else { continue };
         let patch = match desired.judge(&existing) {
-            Judgement::Equal => {
-                return Ok(version::of(&existing.metadata));
-            }
+            Judgement::Equal => return Ok((version::of(&existing.metadata), false)),
             Judgement::Foreign(why) => return Err(SecretTrouble::Foreign(why)),
             Judgement::Patch(patch) => patch,
         };
         match writer.patch_secret(&desired.namespace, &desired.name, &patch).await {
-            Ok(version) => return Ok(version),
+            Ok(version) => return Ok((version, true)),
             Err(ApiError::Conflict) => {}
             // The collector was first: the Secret of an earlier object of this name is gone.
             Err(ApiError::NotFound) => exists = false,

@@ -1,15 +1,15 @@
 //! What is known of a device at this moment: from its status, from its Secret, or from what was
 //! just done and is not written down yet.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 pub use super::registered::{Located, Registered, ReturnedPayload};
-use super::settings::annotation;
+pub use super::served::ServedRequests;
 use crate::api::conditions::{self, ConditionType, Reason};
-use crate::api::device::{LastError, ProvisionedDevice, ProvisionedDeviceStatus};
-use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
+use crate::api::device::{LastError, ProvisionedDeviceStatus};
 use crate::api::version;
 use crate::dps::ids::HubHostname;
 use crate::fleet::credential;
@@ -23,6 +23,8 @@ pub struct WrittenSecret {
     pub version: u64,
     /// `None` when another version of the hash wrote it.
     pub rendered: Option<Hash>,
+    /// Hash of what it records of the registration and of requests (`Registered::record`).
+    pub record: Hash,
     /// It has the form that Service Binding expects.
     pub binding: bool,
 }
@@ -56,10 +58,21 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordedInSecret {
     pub registered: Registered,
-    /// The Secret itself, if it holds a complete set with the present settings.
-    pub secret: Option<WrittenSecret>,
+    /// Requests of users that this registration has served.
+    pub served: ServedRequests,
+    /// It is as we wrote it; otherwise others may have written any part of it.
+    pub sealed: bool,
     /// The Secret itself, if it was made from a key that is not at hand: it stays as it is.
     pub of_another_key: Option<WrittenSecret>,
+}
+
+/// Why DPS is asked before anything is made of what is recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Doubt {
+    /// The Secret speaks of a registration, the status of none, and no seal shows who wrote the Secret.
+    Unsealed(Box<RecordedInSecret>),
+    /// Status and Secret contradict each other, and neither is known to be newer.
+    Contradiction,
 }
 
 /// Why DPS should be called for a registered device although neither it nor its integration has changed.
@@ -73,26 +86,6 @@ pub enum Trigger {
     DriftCheck,
 }
 
-/// What users asked for by annotations and has been served.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServedRequests {
-    pub token: Option<String>,
-    pub integration_token: Option<String>,
-    pub reconcile_at: Option<String>,
-}
-
-impl ServedRequests {
-    /// What is asked for now. What was asked for before stays on record where nothing is asked.
-    pub fn now(device: &ProvisionedDevice, integration_token: Option<&String>, before: &Self) -> Self {
-        let asked = |key| annotation(device, key).map(str::to_owned);
-        Self {
-            token: asked(REPROVISION_REQUESTED_AT).or_else(|| before.token.clone()),
-            integration_token: integration_token.or(before.integration_token.as_ref()).cloned(),
-            reconcile_at: asked(RECONCILE_REQUESTED_AT).or_else(|| before.reconcile_at.clone()),
-        }
-    }
-}
-
 /// Everything known.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
@@ -104,6 +97,7 @@ pub struct Facts {
     pub served: ServedRequests,
     /// DPS itself has said where the device is since the operator knows of it: no Secret knows better.
     pub fresh: bool,
+    pub doubt: Option<Doubt>,
 }
 
 impl Facts {
@@ -132,23 +126,29 @@ impl Facts {
             last_handled_integration_token,
             last_handled_reconcile_at,
         } = status;
+        let registered = registered(status);
+        let served = ServedRequests {
+            token: last_handled_reprovision_token.clone(),
+            integration_token: last_handled_integration_token.clone(),
+            reconcile_at: last_handled_reconcile_at.clone(),
+        };
+        // The Secret is written before the status, so it holds no less than this.
+        let record = recorded(registered.as_ref(), &served);
         Self {
-            registered: registered(status),
             previous_hub: previous_hub.clone(),
             secret: secret.as_ref().map(|secret| WrittenSecret {
                 name: secret.name.clone(),
                 version: version::parse(secret.resource_version.as_deref()),
                 rendered: secret.rendered_hash.as_deref().and_then(Hash::parse),
+                record,
                 binding: binding.is_some(),
             }),
             failure: failure(status, generation, seed, now),
             trigger: None,
             fresh: false,
-            served: ServedRequests {
-                token: last_handled_reprovision_token.clone(),
-                integration_token: last_handled_integration_token.clone(),
-                reconcile_at: last_handled_reconcile_at.clone(),
-            },
+            doubt: None,
+            registered,
+            served,
         }
     }
 
@@ -165,44 +165,85 @@ impl Facts {
         self.registered.is_some() && self.secret.is_some()
     }
 
-    /// Takes in what is recorded in the Secret. A device whose status is rebuilt serves no request a
-    /// second time: `now` counts as served.
-    pub fn recall(&mut self, recorded: Option<RecordedInSecret>, now: ServedRequests) {
-        let Some(RecordedInSecret { registered, secret, of_another_key }) = recorded else { return };
+    /// Takes in what is recorded in the Secret, as far as it can be believed. `reconcile_at`: a
+    /// request to look again that a device without status has not been told apart from older ones.
+    pub fn recall(&mut self, recorded: Option<RecordedInSecret>, reconcile_at: Option<String>) {
+        let Some(recorded) = recorded else { return };
         let Some(known) = &mut self.registered else {
-            self.registered = Some(registered);
-            // One that can be rendered is compared first.
-            self.secret = of_another_key;
-            self.served = now;
+            if recorded.sealed {
+                // A device whose status is rebuilt serves no request a second time.
+                self.served = ServedRequests { reconcile_at, ..recorded.served };
+                self.registered = Some(recorded.registered);
+            } else {
+                self.doubt = Some(Doubt::Unsealed(Box::new(recorded)));
+            }
             return;
         };
-        if !self.fresh
-            && let Some(secret) = secret.filter(|_| registered.is_newer_than(known))
-        {
-            // Written, and then the operator ended before it could write the status.
-            let hub = registered.hub.clone();
-            self.moved_to(&hub);
-            self.registered = Some(registered);
-            self.secret = Some(secret);
-            return;
+        known.recover_payload(recorded.registered.returned_payload.as_ref());
+        if recorded.sealed && !self.fresh {
+            self.compare(recorded);
         }
-        // The status keeps no more than the hash of a returned payload.
-        let lost = known.returned_payload.as_mut().filter(|known| known.json.is_none());
-        if let (Some(lost), Some(payload)) = (lost, registered.returned_payload)
-            && lost.hash == payload.hash
-        {
-            *lost = payload;
+    }
+
+    /// Takes in a sealed record that goes further than the status: written, and then the operator
+    /// ended before it could write the status. An older one was put back by somebody.
+    fn compare(&mut self, recorded: RecordedInSecret) {
+        let RecordedInSecret { registered, served, sealed: _, of_another_key: _ } = recorded;
+        let Some(known) = &mut self.registered else { return };
+        match registered.order(known) {
+            Ordering::Less => return,
+            Ordering::Equal if registered.assigned_hash() != known.assigned_hash() => {
+                self.doubt = Some(Doubt::Contradiction);
+                return;
+            }
+            // All the same but for what was asked for and served.
+            Ordering::Equal => known.hash = registered.hash,
+            Ordering::Greater => {
+                let hub = registered.hub.clone();
+                self.moved_to(&hub);
+                self.registered = Some(registered);
+            }
         }
+        self.served = ServedRequests { reconcile_at: self.served.reconcile_at.take(), ..served };
+    }
+
+    /// What the Secret should record (`Registered::record`).
+    pub fn record(&self) -> Hash {
+        recorded(self.registered.as_ref(), &self.served)
     }
 
     /// Takes in what DPS answered to a registration, or to the first lookup of a device.
     pub fn register(&mut self, registered: Registered, served: ServedRequests) {
+        let registered = match self.doubt.take() {
+            // It was looked up and not registered.
+            Some(Doubt::Unsealed(recorded)) if registered.time.is_none() => {
+                let Some(confirmed) = self.confirm(*recorded, registered) else { return self.not_found() };
+                confirmed
+            }
+            _ => registered,
+        };
         self.moved_to(&registered.hub);
         self.registered = Some(registered);
         self.failure = None;
         self.trigger = None;
         self.served = served;
         self.fresh = true;
+    }
+
+    /// What is known once DPS has found a device of which a Secret without a seal speaks; `None` if the
+    /// Secret is not right and cannot be written either, since it was made from a key that is gone.
+    fn confirm(&mut self, recorded: RecordedInSecret, found: Registered) -> Option<Registered> {
+        let RecordedInSecret { registered: before, served: _, sealed: _, of_another_key } = recorded;
+        // A payload that has changed since is still to be handed over.
+        let found = Registered { hash: before.hash.or(found.hash), ..found };
+        let Some(written) = of_another_key else { return Some(found) };
+        let is_right = before.hub == found.hub
+            && before.device_id == found.device_id
+            && before.returned_payload.is_none();
+        is_right.then(|| {
+            self.secret = Some(written);
+            Registered { credential: before.credential, slot: before.slot, ..found }
+        })
     }
 
     /// Takes in what a lookup of a registered device found: where it is now. The key and the hash of
@@ -217,7 +258,14 @@ impl Facts {
         self.failure = self.failure.take().filter(|failure| failure.work != FailedWork::Registration);
         self.served.reconcile_at = reconcile_at;
         self.fresh = true;
+        self.doubt = None;
         self.trigger = self.trigger.filter(|trigger| *trigger != Trigger::DriftCheck);
+    }
+
+    /// Takes in that a lookup found no assignment.
+    pub fn not_found(&mut self) {
+        self.trigger = Some(Trigger::NotFound);
+        self.doubt = None;
     }
 
     fn moved_to(&mut self, hub: &str) {
@@ -266,6 +314,10 @@ pub struct NewFailure {
 /// `now` and a wait.
 pub fn later(now: Timestamp, wait: Duration) -> Timestamp {
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+fn recorded(registered: Option<&Registered>, served: &ServedRequests) -> Hash {
+    registered.map_or_else(|| Hash::of("record", []), |registered| registered.record(served))
 }
 
 fn registered(status: &ProvisionedDeviceStatus) -> Option<Registered> {

@@ -6,6 +6,7 @@ pub mod facts;
 pub mod formats;
 pub mod registered;
 pub mod secret;
+pub mod served;
 pub mod settings;
 pub mod status;
 

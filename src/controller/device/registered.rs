@@ -1,8 +1,11 @@
 //! A registration that DPS has accepted, and what is kept of it.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::served::ServedRequests;
 use crate::api::attestation::KeySlot;
 use crate::api::device::AssignmentStatus;
 use crate::dps::answer::Assignment;
@@ -59,10 +62,28 @@ impl Registered {
             .then_some(self)
     }
 
-    /// True if DPS said this after it had said the other.
-    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+    /// Greater if DPS said this after it had said the other.
+    pub(super) fn order(&self, other: &Self) -> Ordering {
         let at = |registered: &Self| (registered.time, registered.assignment.last_updated_time.clone());
-        at(self) > at(other)
+        at(self).cmp(&at(other))
+    }
+
+    /// The status keeps no more than the hash of a returned payload; the Secret may have the whole.
+    pub(super) fn recover_payload(&mut self, found: Option<&ReturnedPayload>) {
+        let lost = self.returned_payload.as_mut().filter(|known| known.json.is_none());
+        if let (Some(lost), Some(found)) = (lost, found)
+            && lost.hash == found.hash
+        {
+            lost.clone_from(found);
+        }
+    }
+
+    /// Hash of what the Secret records of it and of the requests that it served, beside its content.
+    pub fn record(&self, served: &ServedRequests) -> Hash {
+        let ServedRequests { token, integration_token, reconcile_at: _ } = served;
+        let hash = self.hash.map(Hash::shown);
+        let parts = [hash.as_ref(), token.as_ref(), integration_token.as_ref()];
+        Hash::of("record", parts.map(|part| part.map_or(&b""[..], |text| text.as_bytes())))
     }
 
     /// Hash of what stands in the Secret.

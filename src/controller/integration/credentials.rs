@@ -7,6 +7,7 @@ use crate::api::attestation::{
 };
 use crate::api::conditions::Reason;
 use crate::api::references::Referred;
+use crate::dps::attestation::seal::{Seal, Statement};
 use crate::dps::attestation::symmetric_key::GroupKey;
 use crate::dps::attestation::{CredentialId, DeviceCredential};
 use crate::dps::ids::RegistrationId;
@@ -104,6 +105,17 @@ impl Credentials {
     /// credential is none of the present ones.
     pub fn of_device(&self, id: &RegistrationId, used: CredentialId) -> Option<DeviceCredential> {
         Some(self.find(used)?.key.derive(id))
+    }
+
+    /// Seals what is written down of a device, with the key of the credential that it has if that is
+    /// at hand: what is written once more with nothing changed is the same.
+    pub fn seal(&self, used: Option<CredentialId>, statement: &Statement) -> Seal {
+        used.and_then(|used| self.find(used)).unwrap_or(&self.in_use).key.seal(statement)
+    }
+
+    /// True if the statement was sealed with one of the present keys.
+    pub fn have_sealed(&self, statement: &Statement, seal: &Seal) -> bool {
+        self.all().any(|slot| slot.key.has_sealed(statement, seal))
     }
 
     /// What a device's status says of the credential in use.

@@ -2,6 +2,7 @@
 //! everything else passes credentials on as they are.
 
 mod sas;
+pub mod seal;
 pub mod symmetric_key;
 
 use std::fmt;

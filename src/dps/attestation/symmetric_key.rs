@@ -9,6 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::seal::{Seal, Statement};
 use super::{CredentialId, CredentialKind, DeviceCredential, Proof};
 use crate::dps::ids::RegistrationId;
 
@@ -57,6 +58,16 @@ impl GroupKey {
     pub fn derive(&self, id: &RegistrationId) -> DeviceCredential {
         let key = Zeroizing::new(STANDARD.encode(hmac_sha256(&self.0, id.as_str().as_bytes())));
         DeviceCredential { issuer: self.id(), proof: Proof::SymmetricKey(DeviceKey(key)) }
+    }
+
+    /// The seal under which a statement can be believed later.
+    pub fn seal(&self, statement: &Statement) -> Seal {
+        Seal::new(&self.0, statement)
+    }
+
+    /// True if the statement was sealed with this key.
+    pub fn has_sealed(&self, statement: &Statement, seal: &Seal) -> bool {
+        seal.is_of(&self.0, statement)
     }
 
     /// The first 8 bytes of SHA-256("dps-operator/v1" 0x00 key).

@@ -338,7 +338,7 @@ impl Active {
                 let reconcile_at = work.facts.served.reconcile_at.clone();
                 work.facts.look_up(*located, reconcile_at);
             }
-            Some(DueWork::NotFound) => work.facts.trigger = Some(Trigger::NotFound),
+            Some(DueWork::NotFound) => work.facts.not_found(),
             Some(DueWork::Periodic) => work.facts.trigger = Some(Trigger::Periodic),
             Some(DueWork::Check) => work.facts.trigger = work.facts.trigger.or(Some(Trigger::DriftCheck)),
             None => return,

@@ -5,7 +5,7 @@ use tracing::debug;
 use super::outcome::{Called, Checked, DpsResult, Question};
 use crate::clock::Now;
 use crate::controller::device::decide::Call;
-use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Trigger};
+use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests};
 use crate::controller::device::secret::settings_of_same_rendering;
 use crate::controller::failure;
 use crate::dps::error::DpsError;
@@ -49,7 +49,7 @@ impl Engine {
             (Ok(DpsResult::Found(located)), _) => work.facts.look_up(located, served.reconcile_at),
             (Err(_), Standing::Past) => {}
             (Err(DpsError::NotFound(_)), Standing::Present) if call != Call::Register => {
-                work.facts.trigger = Some(Trigger::NotFound);
+                work.facts.not_found();
                 work.facts.served.reconcile_at = served.reconcile_at;
             }
             (Err(error), Standing::Present) => {

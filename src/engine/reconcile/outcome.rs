@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
-use crate::controller::device::act::SecretTrouble;
+use crate::controller::device::act::{SecretDone, SecretTrouble};
 use crate::controller::device::decide::Call;
-use crate::controller::device::facts::{Located, Registered, ServedRequests, WrittenSecret};
+use crate::controller::device::facts::{Located, Registered, ServedRequests};
 use crate::controller::events::EventNote;
 use crate::dps::error::DpsError;
 use crate::fleet::DeviceId;
@@ -71,7 +71,7 @@ pub(in crate::engine) struct SecretWritten {
     pub began: Began,
     /// It had been deleted or edited.
     pub restored: bool,
-    pub result: Result<WrittenSecret, SecretTrouble>,
+    pub result: Result<SecretDone, SecretTrouble>,
 }
 
 /// A write of the status that has ended.

@@ -11,7 +11,7 @@ use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::api::version;
 use crate::clock::Now;
-use crate::controller::device::act::SecretTrouble;
+use crate::controller::device::act::{SecretDone, SecretTrouble};
 use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests};
 use crate::controller::device::secret::read_back;
 use crate::controller::events::{EventNote, EventReason};
@@ -113,8 +113,8 @@ impl Engine {
             Some(secret) => {
                 record.secret_seen = record.secret_seen.max(version::of(&secret.metadata));
                 let recorded = read_back(&secret, &work.device, &target);
-                let served = ServedRequests::now(&work.device, target.token.as_ref(), &work.facts.served);
-                work.facts.recall(recorded, served);
+                let asked = ServedRequests::now(&work.device, None, &work.facts.served);
+                work.facts.recall(recorded, asked.reconcile_at);
                 let facts = std::mem::take(&mut work.facts);
                 work.facts = facts.without_foreign_hub(&self.context.config.allowed_hub_suffixes);
                 record.registered = work.facts.registered.is_some();
@@ -127,13 +127,16 @@ impl Engine {
 
     fn secret_written(&mut self, id: DeviceId, written: SecretWritten, now: Now) {
         let SecretWritten { began, restored, result } = written;
-        if restored && result.is_ok() {
+        if restored && let Ok(done) = &result {
+            // Also where nothing of ours was changed: others may touch it again and again.
             self.active.restored(id, now.mono);
-            let note = "Its Secret had been deleted or edited and was written again.";
-            self.emit(id, vec![EventNote::new(EventReason::SecretRestored, note)], now);
+            if done.changed {
+                let note = "Its Secret had been deleted or edited and was written again.";
+                self.emit(id, vec![EventNote::new(EventReason::SecretRestored, note)], now);
+            }
         }
         let (reason, message) = match result {
-            Ok(written) => {
+            Ok(SecretDone { secret: written, changed: _ }) => {
                 self.active.reset_unanswered(id);
                 let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.active.work_mut(id)) else {
                     return;

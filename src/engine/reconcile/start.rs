@@ -146,7 +146,8 @@ impl Engine {
         let Some(work) = self.active.work_mut(id) else { return };
         let writer = self.context.writer.with_share(work.share);
         let Some(registered) = work.facts.registered.clone() else { return };
-        let (device, found) = (work.device.clone(), work.found.take());
+        let (device, served) = (work.device.clone(), work.facts.served.clone());
+        let found = work.found.take();
         let restored = work.facts.secret.as_ref().is_some_and(|written| {
             Some(&written.name) == name.as_ref() && seen != SecretSeen::Version(written.version)
         });
@@ -164,7 +165,7 @@ impl Engine {
         let token = annotation(&device, REPROVISION_REQUESTED_AT).map(str::to_owned);
         let began = Began { generation, revision: target.revision, token };
         self.start(id, async move {
-            let write = SecretWrite { device, registered, target, before, former };
+            let write = SecretWrite { device, registered, served, target, before, former };
             let result = act::write_secret(&writer, write).await;
             Outcome::SecretWritten(Box::new(SecretWritten { began, restored, result }))
         });

@@ -22,7 +22,7 @@ struct State {
     changes: Vec<Stored>,
     version: u64,
     writes: usize,
-    /// Requests to these resources are answered with 503.
+    /// Requests whose path has one of these in it, from the kind on, are answered with 503.
     unavailable: Vec<&'static str>,
 }
 
@@ -92,7 +92,7 @@ impl State {
             return (StatusCode::NOT_FOUND, json!({}));
         };
         let kind = KINDS.into_iter().find(|kind| *kind == parts[at]).unwrap();
-        if self.unavailable.contains(&kind) {
+        if self.unavailable.iter().any(|part| parts[at..].join("/").contains(part)) {
             return (StatusCode::SERVICE_UNAVAILABLE, json!({}));
         }
         let name = parts.get(at + 1).copied().or(body["metadata"]["name"].as_str()).unwrap_or_default();
@@ -187,12 +187,28 @@ impl Api {
         std::mem::take(&mut self.0.lock().unwrap().changes)
     }
 
+    /// Changes that are to be shown later.
+    pub(super) fn put_back(&self, changes: Vec<Stored>) {
+        self.0.lock().unwrap().changes.splice(0..0, changes);
+    }
+
+    /// Everything is shown as if it were new.
+    pub(super) fn show_all(&self) {
+        let mut state = self.0.lock().unwrap();
+        let shown = |((kind, _), object): (&(&'static str, String), &Value)| Stored {
+            kind,
+            object: object.clone(),
+            deleted: false,
+        };
+        state.changes = state.objects.iter().map(shown).collect();
+    }
+
     pub(super) fn writes(&self) -> usize {
         self.0.lock().unwrap().writes
     }
 
-    pub(super) fn set_unavailable(&self, kinds: &[&'static str]) {
-        self.0.lock().unwrap().unavailable = kinds.to_vec();
+    pub(super) fn set_unavailable(&self, parts: &[&'static str]) {
+        self.0.lock().unwrap().unavailable = parts.to_vec();
     }
 
     /// Everything but Secrets, for a test that fails.

@@ -6,6 +6,7 @@ mod api;
 mod first_secret;
 mod situations;
 mod strangers;
+mod vouching;
 mod writers;
 
 use std::sync::Arc;
@@ -86,15 +87,29 @@ impl World {
         self.engine.take(message, self.now);
     }
 
+    /// Another process takes over, which knows what the API server has and nothing else.
+    fn restart(&mut self) {
+        self.engine.active.abort_all();
+        let (sender, messages) = channel(MESSAGES);
+        let Context { config, client, writer, sender: _, telemetry: _ } = self.engine.context.clone();
+        let telemetry = Arc::new(Telemetry::new().unwrap());
+        self.engine = Engine::new(Context { config, client, writer, sender, telemetry });
+        self.messages = messages;
+        self.engine.take_over(self.now);
+        self.api.show_all();
+        self.deliver_only("dpsintegrations");
+        self.complete();
+    }
+
     // What watches show.
 
     /// Everything has been read for the first time.
     fn complete(&mut self) {
         self.take(Message::Integration(WATCH, Observed::Listed));
         self.show_keys(KEY, OTHER_KEY);
-        for observed in [Observed::Listing, Observed::Listed] {
-            self.take(Message::Secret(WATCH, observed));
-        }
+        self.take(Message::Secret(WATCH, Observed::Listing));
+        self.deliver_only("secrets");
+        self.take(Message::Secret(WATCH, Observed::Listed));
         self.take(Message::Device(WATCH, Observed::Listing));
         self.deliver();
         self.take(Message::Device(WATCH, Observed::Listed));
@@ -156,7 +171,19 @@ impl World {
 
     /// Shows the engine what has changed in the API server.
     fn deliver(&mut self) {
-        for Stored { kind, object, deleted } in self.api.changes() {
+        let changes = self.api.changes();
+        self.show(changes);
+    }
+
+    /// Of one kind; the others are shown later.
+    fn deliver_only(&mut self, kind: &str) {
+        let (now, later) = self.api.changes().into_iter().partition(|stored| stored.kind == kind);
+        self.api.put_back(later);
+        self.show(now);
+    }
+
+    fn show(&mut self, changes: Vec<Stored>) {
+        for Stored { kind, object, deleted } in changes {
             let message = match kind {
                 "dpsintegrations" => Message::Integration(WATCH, seen(object, deleted)),
                 "provisioneddevices" => Message::Device(WATCH, seen(object, deleted)),

@@ -64,6 +64,9 @@ impl Subject<'_> {
         if let Some(lane) = self.asked_to_register() {
             return Some((Call::Register, lane));
         }
+        if self.is_doubted() {
+            return Some((Call::Lookup, Lane::Changed));
+        }
         if !self.never() {
             let lane = self.stranded().map(|_| Lane::Changed).or_else(|| self.changed());
             if let Some(lane) = lane.or_else(|| self.due()) {
@@ -81,7 +84,8 @@ impl Subject<'_> {
     }
 
     fn first_call(&self) -> Call {
-        let adopts = self.settings.looks_first && self.snapshot.facts.trigger != Some(Trigger::NotFound);
+        let looks = self.settings.looks_first || self.is_recorded_without_seal();
+        let adopts = looks && self.snapshot.facts.trigger != Some(Trigger::NotFound);
         if adopts { Call::Adopt } else { Call::Register }
     }
 

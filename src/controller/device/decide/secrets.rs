@@ -59,7 +59,11 @@ impl Subject<'_> {
     /// A Secret that was deleted or edited is mended at once if the key it was made from is here.
     pub(super) fn secret_touched(&self) -> Option<Decision> {
         let registered = self.registered()?;
-        if !self.is_touched() || !self.has_credential_of(registered) || self.payload_lost(registered) {
+        if self.is_doubted()
+            || !self.is_touched()
+            || !self.has_credential_of(registered)
+            || self.payload_lost(registered)
+        {
             return None;
         }
         Some(self.contested().unwrap_or_else(|| self.write_secret()))
@@ -68,7 +72,7 @@ impl Subject<'_> {
     /// The Secret would be rendered otherwise by now, and can be.
     pub(super) fn secret_to_write_from_known_key(&self) -> Option<Decision> {
         let registered = self.registered()?;
-        let can = self.has_credential_of(registered) && !self.payload_lost(registered);
+        let can = !self.is_doubted() && self.has_credential_of(registered) && !self.payload_lost(registered);
         (can && self.secret_is_off(registered)).then(|| self.write_secret())
     }
 
@@ -117,6 +121,7 @@ impl Subject<'_> {
         let wanted = secret::rendered_hash(self.snapshot.device, registered, &self.target.inherited);
         self.snapshot.secret.seen != SecretSeen::Version(written.version)
             || written.name != self.settings.secret_name
+            || written.record != self.snapshot.facts.record()
             || written.rendered.map_or(!self.is_observed(), |rendered| rendered != wanted)
     }
 

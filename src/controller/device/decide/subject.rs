@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Decision, Step, Subject, Verdict};
 use crate::api::conditions::Reason;
-use crate::controller::device::facts::{FailedWork, Failure, Registered, later};
+use crate::controller::device::facts::{Doubt, FailedWork, Failure, Registered, later};
 use crate::fleet::inherit::Policy;
 
 /// Failures in a row before a device's own status says that the service is unavailable: it may be back
@@ -16,6 +16,21 @@ const LONGEST_WAIT: Duration = Duration::from_secs(75 * 60);
 impl Subject<'_> {
     pub(super) fn registered(&self) -> Option<&Registered> {
         self.snapshot.facts.registered.as_ref()
+    }
+
+    /// DPS is asked before anything is made of what is recorded.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.snapshot.facts.doubt.is_some()
+    }
+
+    /// The Secret speaks of a registration that a lookup could confirm. What an allocation function
+    /// returned only a registration brings back for certain.
+    pub(super) fn is_recorded_without_seal(&self) -> bool {
+        let doubt = self.snapshot.facts.doubt.as_ref();
+        doubt.is_some_and(|doubt| match doubt {
+            Doubt::Unsealed(recorded) => recorded.registered.returned_payload.is_none(),
+            Doubt::Contradiction => false,
+        })
     }
 
     pub(super) fn suspended(&self) -> Decision {

@@ -1,9 +1,10 @@
 //! The generated Secret: what it should hold (here and `entries`), whether one that is there is ours
-//! (`judge`), and what can be read back from it (`read_back`). Pure.
+//! (`judge`), and what can be read back from it (`read_back`) and believed (`seal`). Pure.
 
 mod entries;
 mod judge;
 mod read_back;
+mod seal;
 
 use std::collections::BTreeMap;
 
@@ -14,10 +15,11 @@ use zeroize::Zeroizing;
 
 pub use self::judge::Judgement;
 pub use self::read_back::read_back;
+pub use self::seal::is_sealed;
 
 use self::entries::entries;
 use self::read_back::AssignmentAnnotation;
-use super::facts::{Facts, Registered};
+use super::facts::{Facts, Registered, ServedRequests};
 use super::settings::Settings;
 use crate::api::device::ProvisionedDevice;
 use crate::api::names;
@@ -72,6 +74,8 @@ pub fn settings_of_same_rendering(
 pub struct Material<'a> {
     pub target: &'a Target,
     pub credential: &'a DeviceCredential,
+    /// What users have asked for and is served by this registration.
+    pub served: &'a ServedRequests,
 }
 
 /// Renders the Secret.
@@ -89,7 +93,7 @@ pub fn render(
     let uid = meta.uid.clone().unwrap_or_default();
     Desired {
         labels: labels(device, settings),
-        annotations: annotations(device, settings, registered, rendered, &data),
+        annotations: annotations(device, settings, registered, material, &data),
         data,
         owner: (!settings.retain).then(|| OwnerReference {
             api_version: names::API_VERSION.to_owned(),
@@ -125,10 +129,11 @@ fn annotations(
     device: &ProvisionedDevice,
     settings: &Settings<'_>,
     registered: &Registered,
-    rendered: Hash,
+    material: &Material<'_>,
     data: &BTreeMap<String, Zeroizing<Vec<u8>>>,
 ) -> BTreeMap<String, String> {
-    let assignment = AssignmentAnnotation::new(registered, settings);
+    let assignment = AssignmentAnnotation::new(registered, settings, material.served);
+    let rendered = rendered_hash(device, registered, &material.target.inherited);
     let mut annotations = owned(&settings.annotations);
     let ours = [
         (names::DEVICE, Some(device_key(device))),
@@ -141,6 +146,9 @@ fn annotations(
         (names::ASSIGNMENT, serde_json::to_string(&assignment).ok()),
     ];
     annotations.extend(ours.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    let statement = seal::statement(&annotations, |key| data.get(key).map(|value| value.as_slice()));
+    let seal = material.target.credentials.seal(registered.credential, &statement);
+    annotations.insert(names::SEAL.to_owned(), seal.to_string());
     annotations
 }
 

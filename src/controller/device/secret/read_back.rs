@@ -3,12 +3,14 @@
 use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
 
-use super::{annotation, device_key, label, rendered_hash};
+use super::{annotation, device_key, is_sealed, label};
 use crate::api::attestation::KeySlot;
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
 use crate::api::names;
 use crate::api::version;
-use crate::controller::device::facts::{RecordedInSecret, Registered, ReturnedPayload, WrittenSecret};
+use crate::controller::device::facts::{
+    RecordedInSecret, Registered, ReturnedPayload, ServedRequests, WrittenSecret,
+};
 use crate::controller::device::settings::{RETURNED_PAYLOAD, Settings};
 use crate::controller::integration::target::Target;
 use crate::dps::attestation::{CredentialId, CredentialKind};
@@ -31,10 +33,15 @@ pub(super) struct AssignmentAnnotation {
     /// Data key of the returned payload, unless it is the standard one.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_key: Option<String>,
+    /// Requests that were served by this registration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    integration_token: Option<String>,
 }
 
 impl AssignmentAnnotation {
-    pub(super) fn new(registered: &Registered, settings: &Settings<'_>) -> Self {
+    pub(super) fn new(registered: &Registered, settings: &Settings<'_>, served: &ServedRequests) -> Self {
         Self {
             hub: registered.hub.clone(),
             device_id: registered.device_id.clone(),
@@ -47,6 +54,8 @@ impl AssignmentAnnotation {
                 .returned_payload
                 .filter(|key| *key != RETURNED_PAYLOAD)
                 .map(str::to_owned),
+            token: served.token.clone(),
+            integration_token: served.integration_token.clone(),
         }
     }
 }
@@ -62,40 +71,49 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
     if !ours {
         return None;
     }
-    let assignment: AssignmentAnnotation =
-        serde_json::from_str(annotation(secret, names::ASSIGNMENT)?).ok()?;
+    let AssignmentAnnotation {
+        hub,
+        device_id,
+        assignment,
+        enrollment_group,
+        slot,
+        time,
+        payload_key,
+        token,
+        integration_token,
+    } = serde_json::from_str(annotation(secret, names::ASSIGNMENT)?).ok()?;
     // The device may name the key otherwise by now.
-    let key = assignment.payload_key.as_deref().unwrap_or(RETURNED_PAYLOAD);
+    let key = payload_key.as_deref().unwrap_or(RETURNED_PAYLOAD);
     let returned = secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
     let returned_payload = returned.and_then(|json| serde_json::from_slice(json).ok());
     let registered = Registered {
         scope: scope.to_owned(),
         registration_id: registration_id.to_owned(),
-        hub: assignment.hub,
-        device_id: assignment.device_id,
-        assignment: assignment.assignment,
-        enrollment_group: assignment.enrollment_group,
+        hub,
+        device_id,
+        assignment,
+        enrollment_group,
         credential: annotation(secret, names::CREDENTIAL_FINGERPRINT)
             .and_then(|text| CredentialId::parse(CredentialKind::GroupKey, text)),
-        slot: assignment.slot,
+        slot,
         hash: annotation(secret, names::REGISTERED_HASH).and_then(Hash::parse),
         returned_payload: returned_payload.as_ref().map(ReturnedPayload::new),
-        time: assignment.time,
+        time,
     };
     let registered = registered.plausible()?;
-    let written = WrittenSecret {
+    let served = ServedRequests { token, integration_token, reconcile_at: None };
+    let of_another_key = WrittenSecret {
         name: secret.metadata.name.clone().unwrap_or_default(),
         version: version::of(&secret.metadata),
         rendered: annotation(secret, names::RENDERED_HASH).and_then(Hash::parse),
+        record: registered.record(&served),
         binding: secret.data.as_ref().is_some_and(|data| data.contains_key("provider")),
     };
-    let wanted = rendered_hash(device, &registered, &target.inherited);
-    let (mine, of_another_key) = if registered.credential.is_some_and(|used| target.credentials.has(used)) {
-        (Some(written), None)
-    } else {
-        (None, Some(written))
-    };
-    // Rendered from this registration with the present settings.
-    let secret = mine.filter(|written| written.rendered == Some(wanted));
-    Some(RecordedInSecret { registered, secret, of_another_key })
+    let at_hand = registered.credential.is_some_and(|used| target.credentials.has(used));
+    Some(RecordedInSecret {
+        registered,
+        served,
+        sealed: is_sealed(secret, &target.credentials),
+        of_another_key: (!at_hand).then_some(of_another_key),
+    })
 }

@@ -5,7 +5,9 @@ use serde_json::json;
 use super::{Situation, device, failure, keys, registered, secret};
 use crate::api::conditions::Reason;
 use crate::controller::device::decide::{Call, Step};
-use crate::controller::device::facts::{Facts, FailedWork, RecordedInSecret, ServedRequests, WrittenSecret};
+use crate::controller::device::facts::{
+    Facts, FailedWork, RecordedInSecret, Registered, ServedRequests, WrittenSecret,
+};
 use crate::fleet::SecretSeen;
 use crate::schedule::permits::Lane;
 
@@ -76,13 +78,30 @@ fn a_device_without_status_says_what_its_secret_says_and_then_waits_for_the_rota
     };
     let registered = registered(&situation.device, &situation.target);
     situation.target.terms.credentials = keys(2, None);
-    let written =
-        WrittenSecret { name: "truck-1-hub".to_owned(), version: 3, rendered: None, binding: false };
-    let recorded = RecordedInSecret { registered, secret: None, of_another_key: Some(written) };
-    situation.facts.recall(Some(recorded), ServedRequests::default());
+    let served = ServedRequests::default();
+    let record = registered.record(&served);
+    let name = "truck-1-hub".to_owned();
+    let written = WrittenSecret { name, version: 3, rendered: None, record, binding: false };
+    let found = Registered {
+        time: None,
+        credential: Some(situation.target.credentials.in_use()),
+        ..registered.clone()
+    };
+    let recorded = RecordedInSecret { registered, served, sealed: false, of_another_key: Some(written) };
+    situation.facts.recall(Some(recorded), None);
+    // Nobody vouches for it any more.
+    assert_eq!(situation.decide().step, Step::Call(Call::Adopt, Lane::New));
+    let mut elsewhere = situation.facts.clone();
+    situation.facts.register(found.clone(), ServedRequests::default());
 
     let decision = situation.decide();
 
     assert_eq!(decision.step, Step::Call(Call::Register, Lane::Fleet));
     assert_eq!(decision.verdict.unwrap().reason, Reason::Provisioned);
+
+    // A Secret that names another hub than DPS does could not be put right.
+    let hub = "hub-b.azure-devices.net".to_owned();
+    elsewhere.register(Registered { hub, ..found }, ServedRequests::default());
+    situation.facts = elsewhere;
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::New));
 }

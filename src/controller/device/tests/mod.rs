@@ -9,6 +9,7 @@ mod revived;
 mod secrets;
 mod statuses;
 mod triggers;
+mod vouching;
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use zeroize::Zeroizing;
 use super::decide::{
     Contested, Decision, Delay, IntegrationState, SecretState, Snapshot, decide, registered_hash,
 };
-use super::facts::{Facts, FailedWork, NewFailure, Registered, WrittenSecret};
+use super::facts::{Facts, FailedWork, NewFailure, Registered, ServedRequests, WrittenSecret};
 use super::secret::rendered_hash;
 use super::settings::Settings;
 use crate::api::attestation::KeySlot;
@@ -129,6 +130,7 @@ fn provisioned(device: &ProvisionedDevice, target: &Target) -> Facts {
             name: "truck-1-hub".to_owned(),
             version: SECRET_VERSION,
             rendered: Some(rendered),
+            record: registered.record(&ServedRequests::default()),
             binding: false,
         }),
         registered: Some(registered),

@@ -58,6 +58,9 @@ fn a_new_token_registers_once_and_a_removed_one_means_nothing() {
     let handled = ServedRequests::now(&situation.device, None, &situation.facts.served);
     let again = registered(&situation.device, &situation.target);
     situation.facts.register(again, handled);
+    // The Secret records what was served, so that a restart before the status does not serve it again.
+    assert_eq!(situation.decide().step, Step::WriteSecret);
+    situation.facts.secret.as_mut().unwrap().record = situation.facts.record();
     assert_eq!(situation.decide().step, Step::Nothing);
     situation.device.metadata.annotations = None;
     assert_eq!(situation.decide().step, Step::Nothing);
@@ -71,17 +74,16 @@ fn an_integrations_token_concerns_the_fleet_and_not_devices_that_came_after_it()
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
     let token = situation.target.token.clone();
     situation.facts.served = ServedRequests::now(&situation.device, token.as_ref(), &situation.facts.served);
+    situation.facts.secret.as_mut().unwrap().record = situation.facts.record();
     assert_eq!(situation.decide().step, Step::Nothing);
     situation.target.terms.token = None;
     assert_eq!(situation.decide().step, Step::Nothing);
     // A restored device serves no request again.
     let mut facts = Facts::default();
     let registered = registered(&situation.device, &situation.target);
-    let recorded = RecordedInSecret { registered, secret: None, of_another_key: None };
-    facts.recall(
-        Some(recorded),
-        ServedRequests { integration_token: token.clone(), ..ServedRequests::default() },
-    );
+    let served = ServedRequests { integration_token: token.clone(), ..ServedRequests::default() };
+    let recorded = RecordedInSecret { registered, served, sealed: true, of_another_key: None };
+    facts.recall(Some(recorded), None);
     assert_eq!(facts.served.integration_token, token);
 }
 

@@ -1,0 +1,207 @@
+//! What others have written into a Secret is not believed against what DPS said.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::{HUBS, World};
+
+const SECRET: &str = "truck-1-hub";
+const MINUTE: Duration = Duration::from_secs(60);
+const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
+
+/// With the settled device `truck-1`, on the first hub.
+async fn settled() -> World {
+    let mut world = World::start(&[]).await;
+    world.declare("truck-1", json!({}));
+    world.until_ready("truck-1").await;
+    world.until_idle(0).await;
+    world
+}
+
+fn secret(world: &World) -> Value {
+    world.api.get("secrets", SECRET).unwrap()
+}
+
+/// What is in the Secret and would be in one that was created from it.
+fn content(secret: &Value) -> Value {
+    let meta = &secret["metadata"];
+    json!({"type": secret["type"], "data": secret["data"],
+        "metadata": {"labels": meta["labels"], "annotations": meta["annotations"]}})
+}
+
+fn text(secret: &Value, key: &str) -> String {
+    String::from_utf8(STANDARD.decode(secret["data"][key].as_str().unwrap_or_default()).unwrap()).unwrap()
+}
+
+/// Everything that names the hub names the other one, long after.
+fn moved(secret: &Value) -> Value {
+    let mut forged = content(secret);
+    let [from, to] = HUBS;
+    let annotations = &mut forged["metadata"]["annotations"];
+    let assignment = annotations["dps-operator.io/assignment"].as_str().unwrap().replace(from, to);
+    let mut assignment: Value = serde_json::from_str(&assignment).unwrap();
+    assignment["time"] = json!("2099-01-01T00:00:00Z");
+    annotations["dps-operator.io/assignment"] = json!(assignment.to_string());
+    for key in ["connectionString", "iotHubHostname"] {
+        forged["data"][key] = json!(STANDARD.encode(text(secret, key).replace(from, to)));
+    }
+    forged
+}
+
+fn is_of_first_hub(world: &World) -> bool {
+    let secret = world.api.get("secrets", SECRET).unwrap_or_default();
+    world.status("truck-1")["assignedHub"] == HUBS[0]
+        && text(&secret, "connectionString").contains(HUBS[0])
+        && text(&secret, "iotHubHostname") == HUBS[0]
+        && secret["metadata"]["annotations"]["dps-operator.io/assignment"].as_str().unwrap().contains(HUBS[0])
+}
+
+#[tokio::test]
+async fn a_secret_that_is_edited_in_all_its_parts_is_undone_without_a_call() {
+    let mut world = settled().await;
+    let forged = moved(&secret(&world));
+    let calls = world.dps.control().ledger_len();
+    for restart in [false, true] {
+        world.api.apply("secrets", SECRET, forged.clone());
+        if restart {
+            world.restart();
+        }
+        world.deliver();
+        world.until("the Secret as it was", is_of_first_hub).await;
+        world.until_idle(0).await;
+        assert!(is_of_first_hub(&world));
+    }
+    assert_eq!(world.dps.control().ledger_len(), calls);
+}
+
+#[tokio::test]
+async fn marks_that_the_seal_does_not_cover_are_put_back_too() {
+    let mut world = settled().await;
+    let calls = world.dps.control().ledger_len();
+    let marks = |world: &World| {
+        let secret = secret(world);
+        json!([secret["metadata"]["labels"], secret["metadata"]["ownerReferences"]])
+    };
+    let before = marks(&world);
+    for edit in [json!({"ownerReferences": null}), json!({"labels": {"dps-operator.io/device": "other"}})] {
+        world.pass(MINUTE);
+        world.api.apply("secrets", SECRET, json!({"metadata": edit}));
+        world.deliver();
+        assert_ne!(marks(&world), before);
+        world.until("the marks", |world| marks(world) == before).await;
+        world.until_idle(0).await;
+    }
+    assert_eq!(world.dps.control().ledger_len(), calls);
+}
+
+#[tokio::test]
+async fn a_secret_that_lies_there_before_its_device_makes_it_ready_only_after_dps_was_asked() {
+    let mut world = settled().await;
+    let written = secret(&world);
+    world.delete("provisioneddevices", "truck-1");
+    world.delete("secrets", SECRET);
+    let unsealed = |mut secret: Value| {
+        secret["metadata"]["annotations"]["dps-operator.io/seal"].take();
+        secret
+    };
+    for planted in [moved(&written), unsealed(moved(&written)), unsealed(content(&written))] {
+        world.pass(MINUTE);
+        world.api.apply("secrets", SECRET, planted);
+        world.deliver();
+        let calls = world.dps.control().ledger_len();
+
+        world.declare("truck-1", json!({}));
+        world.until_ready("truck-1").await;
+
+        world.until_idle(0).await;
+        assert!(is_of_first_hub(&world));
+        assert_eq!(world.dps.control().ledger_len(), calls + 1, "it is looked up");
+        assert_eq!(world.registers(), 1);
+        assert_eq!(content(&secret(&world))["data"], content(&written)["data"]);
+        world.delete("provisioneddevices", "truck-1");
+        world.delete("secrets", SECRET);
+    }
+}
+
+#[tokio::test]
+async fn a_device_restored_without_its_status_takes_it_from_its_sealed_secret_without_a_call() {
+    let mut world = settled().await;
+    let (before, written) = (world.status("truck-1"), content(&secret(&world)));
+    let calls = world.dps.control().ledger_len();
+    world.delete("provisioneddevices", "truck-1");
+    world.delete("secrets", SECRET);
+    world.api.apply("secrets", SECRET, written);
+    world.deliver();
+
+    world.declare("truck-1", json!({}));
+    world.until_ready("truck-1").await;
+
+    world.until_idle(0).await;
+    for field in ["assignedHub", "credential", "registeredHash", "assignment", "lastRegistrationTime"] {
+        assert_eq!(world.status("truck-1")[field], before[field], "{field}");
+    }
+    assert!(secret(&world)["metadata"]["ownerReferences"].is_array());
+    assert_eq!(world.dps.control().ledger_len(), calls);
+}
+
+#[tokio::test]
+async fn an_old_secret_that_is_put_back_whole_is_replaced_by_the_present_one() {
+    let mut world = settled().await;
+    let old = content(&secret(&world));
+    world.pass(MINUTE);
+    world.dps.control().move_device(super::SCOPE, "truck-1", HUBS[1]).unwrap();
+    world.api.apply(
+        "provisioneddevices",
+        "truck-1",
+        json!({"metadata": {"annotations": {
+            "reconcile.fluxcd.io/requestedAt": "1",
+        }}}),
+    );
+    world.deliver();
+    let of_second = |world: &World| {
+        world.status("truck-1")["assignedHub"] == HUBS[1] && text(&secret(world), "iotHubHostname") == HUBS[1]
+    };
+    world.until("the other hub", of_second).await;
+    world.until_idle(0).await;
+    let calls = world.dps.control().ledger_len();
+
+    world.api.apply("secrets", SECRET, old);
+    world.deliver();
+    assert!(!of_second(&world));
+    world.until("the present hub", of_second).await;
+
+    world.until_idle(0).await;
+    assert!(of_second(&world));
+    assert_eq!(world.dps.control().ledger_len(), calls);
+}
+
+#[tokio::test]
+async fn an_end_between_secret_and_status_serves_no_request_and_no_change_twice() {
+    let mut world = settled().await;
+    let changes =
+        [json!({"metadata": {"annotations": {TOKEN: "1"}}}), json!({"spec": {"payload": {"site": "b"}}})];
+    for (number, change) in changes.into_iter().enumerate() {
+        world.pass(MINUTE);
+        let version = secret(&world)["metadata"]["resourceVersion"].clone();
+        world.api.set_unavailable(&["truck-1/status"]);
+        world.api.apply("provisioneddevices", "truck-1", change);
+        world.deliver();
+        let written = |world: &World| secret(world)["metadata"]["resourceVersion"] != version;
+        world.until("the Secret", written).await;
+
+        world.api.set_unavailable(&[]);
+        world.restart();
+
+        let echoed = |world: &World| {
+            let object = world.api.get("provisioneddevices", "truck-1").unwrap();
+            object["status"]["observedGeneration"] == object["metadata"]["generation"]
+                && object["status"]["lastHandledReprovisionToken"] == "1"
+        };
+        world.until("the status", echoed).await;
+        world.until_idle(0).await;
+        assert_eq!(world.registers(), number + 2);
+    }
+}
