@@ -10,7 +10,7 @@ use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::cli::{self, Command, LogFormat, RunArgs};
 use crate::config::LeaseSettings;
@@ -75,6 +75,12 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let client = client::connect(args.context.as_deref(), telemetry.clone()).await?;
     let version = env!("CARGO_PKG_VERSION");
     info!(version, namespaces = ?config.watch_namespaces, "starting");
+    if args.shows_a_password() {
+        warn!(
+            "--dps-proxy holds a password, which all who may list processes or read the Pod see: take it from \
+             a Secret, by the environment variable DPS_OPERATOR_DPS_PROXY"
+        );
+    }
     if let Some(address) = config.http_addr {
         let address = server::start(Purpose::ProbesAndMetrics, address, telemetry.clone())?;
         info!(%address, "serving probes and metrics");
@@ -154,5 +160,5 @@ pub fn report(error: &(dyn Error + 'static)) {
         source = cause.source();
     }
     // Nothing is left to be done if standard error is closed.
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", cli::without_passwords(&line));
 }

@@ -1,15 +1,21 @@
 //! Flags; each is an environment variable too.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValue;
-use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, EventsLevel, LeaseSettings};
 use crate::dps::host::{AllowedHosts, PatternError};
 use crate::dps::ids::is_dns_label;
+use crate::dps::proxy::{NotAProxy, Proxy};
 
 /// Kubernetes operator for Azure IoT Device Provisioning Service.
 ///
@@ -20,6 +26,45 @@ use crate::dps::ids::is_dns_label;
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line and the environment; ends the process where they make no sense, or with
+    /// the help that was asked for.
+    pub fn read() -> Self {
+        Self::of(std::env::args_os()).unwrap_or_else(|error| {
+            let text = error.render().to_string();
+            match without_passwords(&text) {
+                Cow::Owned(shown) if error.use_stderr() => {
+                    // Nothing is left to be done if standard error is closed.
+                    let _ = write!(std::io::stderr(), "{shown}");
+                    std::process::exit(error.exit_code())
+                }
+                _ => error.exit(),
+            }
+        })
+    }
+
+    fn of(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        if let (Command::Run(args), Some(("run", run))) = (&mut cli.command, matches.subcommand()) {
+            args.proxy_is_argument = run.value_source("dps_proxy") == Some(ValueSource::CommandLine);
+        }
+        Ok(cli)
+    }
+}
+
+/// Messages repeat the value that makes no sense, and a proxy's address may stand where it does not
+/// belong. So what comes before an `@` is left out, back to the quote that the value begins with, or
+/// to its first letter.
+pub fn without_passwords(text: &str) -> Cow<'_, str> {
+    let Some((before, behind)) = text.rsplit_once('@') else { return Cow::Borrowed(text) };
+    let quote = before.find(['"', '\'']).map(|at| at + 1);
+    let first = before.find('@').unwrap_or(before.len());
+    let begin = quote.or_else(|| before[..first].rfind(char::is_whitespace).map(|at| at + 1)).unwrap_or(0);
+    Cow::Owned(format!("{}…@{behind}", &before[..begin]))
 }
 
 /// What to do.
@@ -40,6 +85,8 @@ pub enum Command {
 
 /// Settings of `run`.
 #[derive(Args, Debug)]
+// Help is for all who look; what the environment holds is not.
+#[command(mut_args = |arg| arg.hide_env_values(true))]
 pub struct RunArgs {
     /// Namespaces to watch, separated by commas; all when empty.
     #[arg(long, env = "DPS_OPERATOR_WATCH_NAMESPACES", value_name = "NAMESPACES", value_delimiter = ',')]
@@ -66,9 +113,13 @@ pub struct RunArgs {
         default_value = ".azure-devices.net,.azure-devices.us,.azure-devices.cn"
     )]
     allowed_hub_suffixes: Vec<String>,
-    /// HTTP proxy for calls to DPS; the usual proxy variables are ignored.
+    /// HTTP proxy for calls to DPS; the usual proxy variables are ignored. With a password in it use the
+    /// environment variable: arguments are seen by all who may list processes or read the Pod.
     #[arg(long, env = "DPS_OPERATOR_DPS_PROXY", value_name = "URL")]
-    dps_proxy: Option<String>,
+    dps_proxy: Option<Unseen>,
+    /// Whether the proxy is an argument and not from the environment.
+    #[arg(skip)]
+    proxy_is_argument: bool,
     /// Labels and annotations that users give to generated Secrets must begin with one of these,
     /// separated by commas; any when empty. Other controllers may act on what a Secret carries.
     #[arg(
@@ -112,6 +163,22 @@ pub struct RunArgs {
     pub context: Option<String>,
 }
 
+/// A value that may hold a password.
+#[derive(Clone)]
+struct Unseen(String);
+
+impl From<String> for Unseen {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Unseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
 /// Form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -130,8 +197,8 @@ pub enum BadFlag {
     Address { flag: &'static str, value: String },
     #[error("--allowed-hub-suffixes: no hub would be accepted; leave it out for Azure's")]
     NoHubSuffix,
-    #[error("--dps-proxy is not an address such as http://proxy.example:3128")]
-    Proxy,
+    #[error("--dps-proxy is {0}")]
+    Proxy(#[from] NotAProxy),
     #[error("{flag}: {value:?} is not a name that Kubernetes knows: lower-case letters, digits and \"-\"")]
     Name { flag: &'static str, value: String },
     #[error(
@@ -190,14 +257,14 @@ impl RunArgs {
         })
     }
 
-    /// The proxy's address may hold a password, so a bad one is not repeated.
-    fn dps_proxy(&self) -> Result<Option<String>, BadFlag> {
-        let Some(proxy) = self.dps_proxy.as_deref().map(str::trim).filter(|proxy| !proxy.is_empty()) else {
-            return Ok(None);
-        };
-        let uri = proxy.parse::<http::Uri>().ok();
-        let fits = uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
-        if fits { Ok(Some(proxy.to_owned())) } else { Err(BadFlag::Proxy) }
+    fn dps_proxy(&self) -> Result<Option<Proxy>, BadFlag> {
+        let proxy = self.dps_proxy.as_ref().map(|proxy| proxy.0.trim()).filter(|proxy| !proxy.is_empty());
+        Ok(proxy.map(Proxy::parse).transpose()?)
+    }
+
+    /// Whether a password stands where all who may list processes see it.
+    pub fn shows_a_password(&self) -> bool {
+        self.proxy_is_argument && self.dps_proxy.as_ref().is_some_and(|proxy| proxy.0.contains('@'))
     }
 }
 
@@ -286,7 +353,7 @@ mod tests {
 
     fn config(flags: &[&str]) -> Result<Config, BadFlag> {
         let arguments = ["dps-operator", "run"].into_iter().chain(flags.iter().copied());
-        match Cli::try_parse_from(arguments).unwrap().command {
+        match Cli::of(arguments.map(OsString::from)).unwrap().command {
             Command::Run(args) => args.config(),
             _ => unreachable!(),
         }
@@ -309,7 +376,35 @@ mod tests {
             let error = config(&[flag]).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.starts_with(flag.split('=').next().unwrap_or_default()), "{flag}: {error}");
         }
-        assert!(!config(&["--dps-proxy=user:secret@x"]).unwrap_err().to_string().contains("secret"));
+    }
+
+    #[test]
+    fn a_password_is_left_out_of_what_is_said_of_a_value() {
+        for (text, shown) in [
+            ("nothing to hide", "nothing to hide"),
+            ("error: unexpected argument 'http://u:p@h' found", "error: unexpected argument '…@h' found"),
+            ("a \"http://u:my p'@ss@h:1\" is none", "a \"…@h:1\" is none"),
+            ("cannot read http://u:p@h", "cannot read …@h"),
+            ("u:p@h", "…@h"),
+        ] {
+            assert_eq!(without_passwords(text), shown);
+        }
+    }
+
+    #[test]
+    fn settings_are_shown_without_the_proxys_password() {
+        let run = |flags: &[&str]| {
+            let arguments = ["dps-operator", "run"].into_iter().chain(flags.iter().copied());
+            match Cli::of(arguments.map(OsString::from)).unwrap().command {
+                Command::Run(args) => args,
+                _ => unreachable!(),
+            }
+        };
+        let args = run(&["--dps-proxy=http://user:c2VjcmV0@proxy.example:3128"]);
+        let shown = format!("{args:?} {:?}", args.config().unwrap());
+        assert!(shown.contains("proxy.example") && !shown.contains("c2VjcmV0"), "{shown}");
+        assert!(args.shows_a_password());
+        assert!(!run(&["--dps-proxy=http://proxy.example:3128"]).shows_a_password());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::dps::host::AllowedHosts;
+use crate::dps::proxy::Proxy;
 
 /// What flags and environment variables come to.
 #[derive(Clone, Debug)]
@@ -15,7 +16,7 @@ pub struct Config {
     pub allowed_dps_hosts: AllowedHosts,
     /// Suffixes of hubs, in lower case, each with its leading dot.
     pub allowed_hub_suffixes: Arc<[String]>,
-    pub dps_proxy: Option<String>,
+    pub dps_proxy: Option<Proxy>,
     /// Prefixes of labels and annotations on Secrets; empty: any that the schema admits.
     pub secret_metadata_prefixes: Vec<String>,
     pub events: EventsLevel,

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use dps_operator::{app, cli::Cli};
+use dps_operator::{app, cli::Cli, process};
 
 /// Gives memory back after a re-list, which the system's allocator does not (docs/design.md).
 #[global_allocator]
@@ -14,7 +13,13 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return ExitCode::FAILURE;
     }
-    match app::main(Cli::parse().command) {
+    // Before anything secret is read. Without them it works as well.
+    for done in [process::dump_no_core(), process::open_as_many_files_as_allowed()] {
+        if let Err(error) = done {
+            app::report(&error);
+        }
+    }
+    match app::main(Cli::read().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             app::report(&*error);

@@ -16,6 +16,7 @@ use super::error::{Detail, DpsError, Invalid, Unreachable};
 use super::host::Endpoint;
 use super::ids::{IdScope, RegistrationId, escape};
 use super::observe::{self, Observer};
+use super::proxy::Proxy;
 use super::retry_after;
 use super::wire::{API_VERSION, DeviceRegistration, Operation, RegistrationState};
 use crate::clock;
@@ -81,13 +82,13 @@ pub struct Identity<'a> {
 }
 
 impl DpsClient {
-    /// `ca_bundle` is PEM, trusted beside the public roots; `proxy` an `http://` URL.
+    /// `ca_bundle` is PEM, trusted beside the public roots; `proxy` the way to DPS.
     ///
     /// # Errors
     /// When the bundle has no usable certificate, or the proxy's address makes no sense.
     pub fn new(
         ca_bundle: Option<&[u8]>,
-        proxy: Option<&str>,
+        proxy: Option<&Proxy>,
         hub_suffixes: Arc<[String]>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, ClientError> {
@@ -111,7 +112,7 @@ impl DpsClient {
             builder = builder.tls_certs_merge(certificates);
         }
         if let Some(proxy) = proxy {
-            builder = builder.proxy(reqwest::Proxy::https(proxy).map_err(ClientError::Setup)?);
+            builder = builder.proxy(reqwest::Proxy::https(proxy.address()).map_err(ClientError::Setup)?);
         }
         let http = builder.build().map_err(|error| match ca_bundle {
             Some(_) => ClientError::BadCertificate,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::client::{ClientError, ClockOffset, DpsClient};
 use super::observe::Observer;
+use super::proxy::Proxy;
 use super::tls::TlsSettings;
 
 /// Pools that are kept for integrations to come. One that is dropped here lives on in its users.
@@ -21,14 +22,14 @@ pub struct Connection {
 /// The pools of the process.
 #[derive(Debug)]
 pub struct Connections {
-    proxy: Option<String>,
+    proxy: Option<Proxy>,
     hub_suffixes: Arc<[String]>,
     observer: Arc<dyn Observer>,
     pools: HashMap<TlsSettings, DpsClient>,
 }
 
 impl Connections {
-    pub fn new(proxy: Option<String>, hub_suffixes: Arc<[String]>, observer: Arc<dyn Observer>) -> Self {
+    pub fn new(proxy: Option<Proxy>, hub_suffixes: Arc<[String]>, observer: Arc<dyn Observer>) -> Self {
         Self { proxy, hub_suffixes, observer, pools: HashMap::new() }
     }
 
@@ -46,7 +47,7 @@ impl Connections {
 
     fn open(&mut self, tls: &TlsSettings) -> Result<DpsClient, ClientError> {
         let (suffixes, observer) = (self.hub_suffixes.clone(), self.observer.clone());
-        let client = DpsClient::new(tls.ca_bundle.as_deref(), self.proxy.as_deref(), suffixes, observer)?;
+        let client = DpsClient::new(tls.ca_bundle.as_deref(), self.proxy.as_ref(), suffixes, observer)?;
         if self.pools.len() >= KEPT {
             self.pools.clear();
         }

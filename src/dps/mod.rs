@@ -8,6 +8,7 @@ pub mod error;
 pub mod host;
 pub mod ids;
 pub mod observe;
+pub mod proxy;
 mod retry_after;
 pub mod tls;
 mod wire;

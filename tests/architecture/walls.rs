@@ -4,7 +4,7 @@
 pub const MAY_USE: &[(&str, &[&str])] = &[
     ("api/", &["api"]),
     ("clock.rs", &[]),
-    ("config.rs", &["dps::host"]),
+    ("config.rs", &["dps::host", "dps::proxy"]),
     ("dps/", &["clock", "dps"]),
     ("fleet/", &["api", "dps::attestation", "fleet"]),
     ("schedule/", &["api::conditions", "dps::ids", "schedule"]),
@@ -30,8 +30,9 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry/", &["telemetry"]),
-    ("cli.rs", &["config", "dps::host", "dps::ids"]),
+    ("cli.rs", &["config", "dps::host", "dps::ids", "dps::proxy"]),
     ("app.rs", &["api", "cli", "clock", "config", "engine", "kube_io", "telemetry"]),
+    ("process.rs", &[]),
     ("lib.rs", &["kube_io::write"]),
     ("main.rs", &[]),
 ];
@@ -85,6 +86,7 @@ pub const PURE: &[&str] = &[
     "dps/error.rs",
     "dps/host.rs",
     "dps/ids.rs",
+    "dps/proxy.rs",
     "dps/retry_after.rs",
     "dps/tls.rs",
     "dps/wire.rs",

@@ -154,6 +154,11 @@ app.kubernetes.io/component: simulator
 {{- if regexMatch "^(127\\.|\\[([0:]*:0*1|::[fF]{4}:127\\..*)\\]:)" .Values.httpAddr }}
 {{- fail (printf "httpAddr is %s, a loopback address: neither the probes nor Prometheus would reach it. Use 0.0.0.0 or [::]" .Values.httpAddr) }}
 {{- end }}
+{{- range append .Values.extraArgs .Values.dpsProxy }}
+{{- if regexMatch "^(--dps-proxy=)?http://.*@" . }}
+{{- fail "dpsProxy has credentials, which all who may read the Deployment would see. Set DPS_OPERATOR_DPS_PROXY by extraEnv from a Secret" }}
+{{- end }}
+{{- end }}
 {{- if eq (include "dps-operator.httpPort" .) (int .Values.probePort | toString) }}
 {{- fail (printf "probePort is the port of httpAddr, %d: the probes need one of their own" (int .Values.probePort)) }}
 {{- end }}
