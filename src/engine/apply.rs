@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::devices::HeldPermit;
-use super::integrations::{Change, PermitChange};
+use super::integrations::{Change, PermitChange, is_of_namespace};
 use crate::clock::Now;
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
@@ -29,11 +29,24 @@ impl Engine {
         }
         if change.wake_devices {
             for id in self.fleet.of_integration(sym) {
+                if !self.sees_change(id, change) {
+                    continue;
+                }
                 self.active.restart_grace(id);
                 self.ready.wake_later(id);
                 self.wake_claimants(id);
             }
         }
+    }
+
+    /// False for a device of another namespace that the integration admits neither now nor before: to
+    /// that one it must look as if there were none, also in time.
+    fn sees_change(&self, id: DeviceId, change: &Change) -> bool {
+        let Some(record) = self.fleet.get(id) else { return false };
+        let (integration, namespace, names) = (record.integration, record.namespace, &self.fleet.names);
+        is_of_namespace(integration, namespace, names)
+            || self.registry.serves(integration, namespace, names)
+            || change.before.as_ref().is_some_and(|before| self.registry.consents(before, namespace, names))
     }
 
     /// A change of one device that claims a registration id may give the id to another.

@@ -17,14 +17,25 @@ use crate::schedule::permits::Permits;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{IntegrationGauges, QueueGauges, Unserved};
 
-/// Events of an integration and all its devices are counted over this time,
+/// Events of one tenant are counted over this time,
 const WINDOW: Duration = Duration::from_secs(60);
 /// and this many are published; one more says that there are others.
 const MOST: u32 = 30;
 const HELD_BACK: &str =
     "Further events about its devices are held back for a minute; status.failures counts devices by reason.";
 
-/// Events of an integration in its present minute.
+/// Whose events are counted together: no tenant uses up another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum EventWindow {
+    /// Of an integration and of its devices in its own namespace.
+    Own(Sym),
+    /// Of an integration's devices in one other namespace.
+    Foreign(Sym, Sym),
+    /// Of one namespace's devices that no integration admits.
+    Strays(Sym),
+}
+
+/// Events in the present minute.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     since: Instant,
@@ -49,12 +60,12 @@ pub(super) struct Publisher {
 }
 
 #[derive(Default)]
-struct Windows(HashMap<Sym, Window>);
+struct Windows(HashMap<EventWindow, Window>);
 
 impl Windows {
-    fn admit(&mut self, integration: Sym, now: Instant) -> Admission {
+    fn admit(&mut self, whose: EventWindow, now: Instant) -> Admission {
         self.0.retain(|_, window| window.since + WINDOW > now);
-        let window = self.0.entry(integration).or_insert(Window { since: now, events: 0 });
+        let window = self.0.entry(whose).or_insert(Window { since: now, events: 0 });
         window.events = window.events.saturating_add(1);
         match window.events {
             ..=MOST => Admission::Admitted,
@@ -74,11 +85,11 @@ impl Publisher {
         self.level == EventsLevel::All
     }
 
-    /// Publishes an event about an object of an integration, unless there are too many; `owner` is the
-    /// integration itself, which gets one event about that.
+    /// Publishes an event about an object, unless there are too many; `owner` is the integration that
+    /// admits it, which gets one event about that.
     pub fn emit(
         &mut self,
-        integration: Sym,
+        whose: EventWindow,
         regarding: &ObjectReference,
         owner: Option<&ObjectReference>,
         event: EventNote,
@@ -87,7 +98,7 @@ impl Publisher {
         if self.level == EventsLevel::None {
             return;
         }
-        let note = match self.windows.admit(integration, now.mono) {
+        let note = match self.windows.admit(whose, now.mono) {
             Admission::Admitted => Some(note(regarding, event, now)),
             Admission::FirstHeldBack => {
                 owner.map(|owner| note(owner, EventNote::new(EventReason::EventsHeldBack, HELD_BACK), now))
@@ -137,13 +148,22 @@ mod tests {
     use crate::fleet::intern::Interner;
 
     #[test]
-    fn thirty_events_a_minute_are_published_for_an_integration_and_one_more_says_that_there_are_others() {
+    fn thirty_events_a_minute_are_published_for_a_tenant_and_one_more_says_that_there_are_others() {
         let (mut windows, mut names, now) = (Windows::default(), Interner::default(), Instant::now());
-        let (one, other) = (names.intern("fleet/a"), names.intern("fleet/b"));
+        let (integration, tenant) = (names.intern("fleet/a"), names.intern("tenant"));
+        let one = EventWindow::Foreign(integration, tenant);
         let row: Vec<_> = (0..33).map(|_| windows.admit(one, now)).collect();
         assert!(row[..30].iter().all(|admission| *admission == Admission::Admitted));
         assert_eq!(row[30..], [Admission::FirstHeldBack, Admission::HeldBack, Admission::HeldBack]);
-        assert_eq!(windows.admit(other, now), Admission::Admitted);
+        let elsewhere = names.intern("elsewhere");
+        for other in [
+            EventWindow::Own(integration),
+            EventWindow::Foreign(integration, elsewhere),
+            EventWindow::Foreign(names.intern("fleet/b"), tenant),
+            EventWindow::Strays(tenant),
+        ] {
+            assert_eq!(windows.admit(other, now), Admission::Admitted, "{other:?}");
+        }
         assert_eq!(windows.admit(one, now + WINDOW), Admission::Admitted);
     }
 }

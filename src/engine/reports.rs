@@ -7,6 +7,7 @@ use tracing::{Instrument, info_span, warn};
 
 use super::devices::ContestedObjects;
 use super::integrations::Report;
+use super::publish::EventWindow;
 use super::{Engine, Message};
 use crate::api::integration::DpsIntegration;
 use crate::clock::Now;
@@ -60,7 +61,7 @@ impl Engine {
             notes.push(EventNote::new(EventReason::StatusContested, CONTESTED));
         }
         for event in notes {
-            self.publisher.emit(integration, &regarding, Some(&regarding), event, now);
+            self.publisher.emit(EventWindow::Own(integration), &regarding, Some(&regarding), event, now);
         }
         let (writer, sender) = (self.context.writer.clone(), self.context.sender.clone());
         let span = info_span!("report", integration = self.fleet.names.text(integration));

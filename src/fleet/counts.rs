@@ -46,11 +46,29 @@ struct Tally {
     demand: f64,
 }
 
-/// Counts every integration's devices. Suspended, ready, failed and pending partition the total,
-/// in this order.
-pub fn count<'a>(fleet: &Fleet, wanted: impl Fn(Sym) -> Option<Wanted<'a>>) -> HashMap<Sym, Counts> {
+/// All devices, counted.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// Those that their integration admits, by integration.
+    pub admitted: HashMap<Sym, Counts>,
+    /// The others, by their own namespace: they count for no integration.
+    pub strays: HashMap<Sym, usize>,
+}
+
+/// Counts every integration's devices that it admits. Suspended, ready, failed and pending partition
+/// the total, in this order.
+pub fn count<'a>(
+    fleet: &Fleet,
+    mut admits: impl FnMut(&Record) -> bool,
+    wanted: impl Fn(Sym) -> Option<Wanted<'a>>,
+) -> Counted {
     let mut tallies: HashMap<Sym, Tally> = HashMap::new();
+    let mut strays: HashMap<Sym, usize> = HashMap::new();
     for (_, record) in fleet.iter() {
+        if !admits(record) {
+            *strays.entry(record.namespace).or_default() += 1;
+            continue;
+        }
         let tally = tallies.entry(record.integration).or_default();
         if let Some(wanted) = wanted(record.integration) {
             tally.add_planned(record, wanted);
@@ -73,7 +91,8 @@ pub fn count<'a>(fleet: &Fleet, wanted: impl Fn(Sym) -> Option<Wanted<'a>>) -> H
             *failures.entry(reason.as_str()).or_default() += 1;
         }
     }
-    tallies.into_iter().map(|(integration, tally)| (integration, tally.finish(fleet))).collect()
+    let admitted = tallies.into_iter().map(|(integration, tally)| (integration, tally.finish(fleet)));
+    Counted { admitted: admitted.collect(), strays }
 }
 
 impl Tally {

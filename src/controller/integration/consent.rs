@@ -49,6 +49,28 @@ impl Consent {
     }
 }
 
+/// True if a device of this namespace may have this registration id: it begins with one of the
+/// prefixes, if there are any, and from another namespace than the integration's with one of `foreign`.
+pub fn allows_id(prefixes: &[String], foreign: Option<&[String]>, id: &str, namespace: &str) -> bool {
+    let fits = |prefixes: &[String]| prefixes.iter().any(|prefix| begins_with(id, prefix, namespace));
+    (prefixes.is_empty() || fits(prefixes)) && foreign.is_none_or(fits)
+}
+
+/// True if the id begins with the prefix, in which `{namespace}` stands for the namespace.
+fn begins_with(id: &str, prefix: &str, namespace: &str) -> bool {
+    let mut parts = prefix.split("{namespace}");
+    let first = parts.next().unwrap_or_default();
+    let rest = |rest: &'_ str, part: &str| {
+        let behind = rest.strip_prefix(namespace)?.strip_prefix(part)?;
+        Some(rest.len() - behind.len())
+    };
+    let mut left = id.strip_prefix(first);
+    for part in parts {
+        left = left.and_then(|text| rest(text, part).map(|length| &text[length..]));
+    }
+    left.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +79,28 @@ mod tests {
     fn consent(allowed: &Value) -> Result<Consent, InvalidSelector> {
         let spec = json!({"idScope": "0ne1", "attestation": {}, "allowedNamespaces": allowed});
         Consent::of(&serde_json::from_value(spec).unwrap())
+    }
+
+    #[test]
+    fn ids_begin_with_a_prefix_of_the_integration_and_those_from_elsewhere_with_one_for_them() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        for (prefixes, foreign, id, allowed) in [
+            (&[][..], None, "truck", true),
+            (&["car-"], None, "truck", false),
+            (&["car-", "tr"], None, "truck", true),
+            (&[], Some(&[][..]), "truck", false),
+            (&[], Some(&[""]), "truck", true),
+            (&[], Some(&["{namespace}."]), "a.truck", true),
+            (&[], Some(&["{namespace}."]), "a-b.truck", false),
+            (&[], Some(&["{namespace}."]), "b.truck", false),
+            (&[], Some(&["x.{namespace}.y.{namespace}"]), "x.a.y.a.truck", true),
+            (&[], Some(&["x.{namespace}.y.{namespace}"]), "x.a.y.b", false),
+            (&["b."], Some(&["{namespace}."]), "a.truck", false),
+        ] {
+            let foreign = foreign.map(texts);
+            let found = allows_id(&texts(prefixes), foreign.as_deref(), id, "a");
+            assert_eq!(found, allowed, "{prefixes:?} {foreign:?} {id}");
+        }
     }
 
     #[test]

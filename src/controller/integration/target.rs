@@ -4,6 +4,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::consent;
 use super::credentials::Credentials;
 use crate::api::integration::DeviceDefaults;
 use crate::dps::host::Endpoint;
@@ -70,11 +71,8 @@ impl Terms {
     /// True if the id begins with one of the prefixes, or there are none. Ids from other namespaces
     /// have to begin with one of theirs, too.
     pub fn allows_id(&self, id: &str, namespace: &str) -> bool {
-        let fits = |prefixes: &[String]| {
-            prefixes.iter().any(|prefix| id.starts_with(&prefix.replace("{namespace}", namespace)))
-        };
-        (self.prefixes.is_empty() || fits(&self.prefixes))
-            && (namespace == self.namespace || fits(&self.foreign_prefixes))
+        let foreign = (namespace != self.namespace).then_some(&self.foreign_prefixes[..]);
+        consent::allows_id(&self.prefixes, foreign, id, namespace)
     }
 
     /// True if both lead to the same DPS instance with the same credential: what DPS said of one it

@@ -1,6 +1,7 @@
 //! What should follow from a change of an integration. The registry only says so: the permits and the
 //! devices are others'.
 
+use crate::controller::integration::consent::Consent;
 use crate::dps::ids::IdScope;
 use crate::schedule::permits::{Gate, Group, Limits};
 
@@ -12,6 +13,8 @@ pub(in crate::engine) struct Change {
     pub wake_devices: bool,
     /// Trouble has begun or ended: devices that wait for a permit have to be reconciled.
     pub wake_waiting: bool,
+    /// Which other namespaces it admitted before, if it admits others now.
+    pub before: Option<Consent>,
     /// A device that was registered with this credential should be looked up.
     pub ask_another: bool,
 }

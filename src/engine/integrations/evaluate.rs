@@ -74,7 +74,12 @@ impl Registry {
         integration.reporting.observed(object.status.as_ref(), asked);
         integration.object = Some(Arc::new(object));
         let change = self.evaluate(sym, now);
-        Change { wake_devices: change.wake_devices || consent != before, ..change }
+        let consent_changed = consent != before;
+        if asked || consent_changed {
+            self.counters.touch(now);
+        }
+        let before = consent_changed.then_some(before);
+        Change { wake_devices: change.wake_devices || consent_changed, before, ..change }
     }
 
     /// Forgets what DPS's answers have shown: what the leader that was has learned is in the status.

@@ -1,6 +1,7 @@
 //! Integrations: evaluated when they or what they refer to change. The registry owns what is known of
 //! them and returns what should follow; it starts nothing.
 
+mod admission;
 mod change;
 mod ended_calls;
 mod evaluate;
@@ -159,16 +160,6 @@ impl Registry {
         self.integrations.get(&sym)?.unusable_since
     }
 
-    /// True if the integration is declared and is for devices of this namespace, whether it can be
-    /// used or not.
-    pub fn serves(&self, sym: Sym, namespace: Sym, names: &Interner) -> bool {
-        let declared = self.integrations.get(&sym).filter(|found| found.object.is_some());
-        declared.is_some_and(|found| {
-            is_of_namespace(sym, namespace, names)
-                || found.consent.admits(self.namespaces.labels(names.text(namespace))) == Some(true)
-        })
-    }
-
     // What watches show.
 
     /// An integration is gone.
@@ -177,9 +168,10 @@ impl Registry {
             return Change::default();
         };
         let (known, unusable_since) = (true, Some(now));
+        let before = Some(std::mem::take(&mut integration.consent));
         *integration = Integration { known, unusable_since, ..Integration::default() };
         self.counters.touch(now);
-        Change { permits: Some(PermitChange::Dismiss), wake_devices: true, ..Change::default() }
+        Change { permits: Some(PermitChange::Dismiss), wake_devices: true, before, ..Change::default() }
     }
 
     /// Integrations of a watch's list that were not in it.

@@ -17,8 +17,8 @@ use crate::clock::Now;
 use crate::controller::events::{self, EventNote};
 use crate::controller::integration::status::{self, View};
 use crate::fleet::Fleet;
-use crate::fleet::counts::{self, Counts};
-use crate::fleet::intern::Sym;
+use crate::fleet::counts::{self, Counted, Counts};
+use crate::fleet::intern::{Interner, Sym};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Stored;
 use crate::telemetry::metrics::{IntegrationGauges, RotationGauges, Unserved};
@@ -83,8 +83,10 @@ impl Registry {
             return false;
         }
         self.counters.changed_at = None;
-        self.counters.last = counts::count(fleet, |sym| Some(self.target(sym)?.wanted()));
-        self.counters.unserved = unserved(fleet, self);
+        let Counted { admitted, strays } =
+            counts::count(fleet, self.admission(fleet), |sym| Some(self.target(sym)?.wanted()));
+        self.counters.last = admitted;
+        self.counters.unserved = unserved(&strays, &fleet.names);
         self.compare_demand();
         for integration in self.integrations.values_mut().filter(|found| found.object.is_some()) {
             integration.reporting.counted_at = Some(now);
@@ -235,24 +237,12 @@ impl Registry {
     }
 }
 
-/// Devices that no integration serves, by their own namespace and in its order. One pass over all
-/// devices, most of which are judged like the one before.
-fn unserved(fleet: &Fleet, registry: &Registry) -> Vec<Unserved> {
-    let mut unserved: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut judged = None;
-    for (_, record) in fleet.iter() {
-        let pair = (record.integration, record.namespace);
-        let served = match judged {
-            Some((last, served)) if last == pair => served,
-            _ => registry.serves(record.integration, record.namespace, &fleet.names),
-        };
-        judged = Some((pair, served));
-        if !served {
-            *unserved.entry(fleet.names.text(record.namespace)).or_default() += 1;
-        }
-    }
+/// Devices that no integration admits, in the order of their namespaces.
+fn unserved(strays: &HashMap<Sym, usize>, names: &Interner) -> Vec<Unserved> {
+    let by_name: BTreeMap<&str, usize> =
+        strays.iter().map(|(sym, devices)| (names.text(*sym), *devices)).collect();
     let shown = |(namespace, devices): (&str, usize)| Unserved { namespace: namespace.to_owned(), devices };
-    unserved.into_iter().map(shown).collect()
+    by_name.into_iter().map(shown).collect()
 }
 
 fn reconcile_at(object: &DpsIntegration) -> Option<&str> {

@@ -251,6 +251,7 @@ impl Engine {
             Observed::Present(namespace) => {
                 let name = namespace.name_any();
                 if self.registry.labels_observed(&name, namespace.labels()) {
+                    self.registry.recount(now.mono);
                     self.wake_foreign_devices(&name);
                 }
             }
@@ -276,6 +277,8 @@ impl Engine {
         for id in foreign {
             self.active.restart_grace(id);
             self.ready.wake_later(id);
+            // It may claim its registration id now, or no longer.
+            self.wake_claimants(id);
         }
     }
 }

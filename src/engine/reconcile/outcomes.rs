@@ -17,6 +17,8 @@ use crate::controller::device::secret::read_back;
 use crate::controller::events::{EventNote, EventReason};
 use crate::engine::Engine;
 use crate::engine::devices::Freshness;
+use crate::engine::integrations::is_of_namespace;
+use crate::engine::publish::EventWindow;
 use crate::fleet::record::Record;
 use crate::fleet::uid::Uid;
 use crate::fleet::{DeviceChange, DeviceId};
@@ -215,9 +217,18 @@ impl Engine {
         }
         let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work(id)) else { return };
         let regarding = reference(&*work.device);
-        let owner = self.registry.object(record.integration).map(|object| reference(&**object));
+        let (integration, namespace, names) = (record.integration, record.namespace, &self.fleet.names);
+        let admitted = self.registry.admits(record, names);
+        let window = if !admitted {
+            EventWindow::Strays(namespace)
+        } else if is_of_namespace(integration, namespace, names) {
+            EventWindow::Own(integration)
+        } else {
+            EventWindow::Foreign(integration, namespace)
+        };
+        let owner = self.registry.object(integration).filter(|_| admitted).map(|object| reference(&**object));
         for event in notes {
-            self.publisher.emit(record.integration, &regarding, owner.as_ref(), event, now);
+            self.publisher.emit(window, &regarding, owner.as_ref(), event, now);
         }
     }
 

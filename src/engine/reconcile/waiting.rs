@@ -2,7 +2,9 @@
 
 use crate::clock::Now;
 use crate::engine::Engine;
+use crate::engine::integrations::is_of_namespace;
 use crate::fleet::DeviceId;
+use crate::fleet::record::Record;
 
 impl Engine {
     /// Plans the report that the device's integration cannot be used, unless it is due already.
@@ -10,7 +12,14 @@ impl Engine {
         if self.active.grace(id, now.mono).is_over() {
             return;
         }
-        let since = self.fleet.get(id).and_then(|record| self.registry.unusable_since(record.integration));
+        // Of an integration that is not for it a device learns nothing, also not since when it is in trouble.
+        let knows = |record: &&Record| {
+            let (integration, namespace, names) = (record.integration, record.namespace, &self.fleet.names);
+            is_of_namespace(integration, namespace, names)
+                || self.registry.serves(integration, namespace, names)
+        };
+        let record = self.fleet.get(id).filter(knows);
+        let since = record.and_then(|record| self.registry.unusable_since(record.integration));
         let at = self.active.plan_report(id, since, now.mono);
         self.ready.wake_by(id, at);
     }

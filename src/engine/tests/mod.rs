@@ -6,6 +6,7 @@ mod api;
 mod first_secret;
 mod situations;
 mod strangers;
+mod tenants;
 mod vouching;
 mod writers;
 

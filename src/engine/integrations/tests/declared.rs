@@ -12,6 +12,7 @@ use crate::api::attestation::KeySlot::{Primary, Secondary};
 use crate::api::conditions::Reason;
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::references::Referred;
+use crate::controller::integration::consent::Consent;
 use crate::engine::integrations::{Change, PermitChange};
 use crate::schedule::permits::{Gate, Limits};
 
@@ -198,7 +199,8 @@ fn a_deleted_integration_is_dismissed_and_a_later_one_of_its_name_is_judged_afre
 
     let changes = [situation.delete(), situation.delete()];
 
-    assert_eq!(changes, [dismissed(), NOTHING]);
+    let gone = Change { before: Some(Consent::OwnNamespace), ..dismissed() };
+    assert_eq!(changes, [gone, NOTHING]);
     assert!(situation.registry.declared().next().is_none());
     assert_eq!(situation.trouble(), (None, Some(situation.now)));
     assert_eq!(situation.declare(json!({})), NOTHING, "its Secret has to be read again");

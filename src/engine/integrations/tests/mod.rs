@@ -6,6 +6,7 @@ mod declared;
 mod reported;
 mod served;
 mod slots;
+mod strays;
 mod watched;
 mod writers;
 
@@ -43,7 +44,7 @@ const FACTORY: &str = "fleet/factory";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const NOTHING: Change =
-    Change { permits: None, wake_devices: false, wake_waiting: false, ask_another: false };
+    Change { permits: None, wake_devices: false, wake_waiting: false, before: None, ask_another: false };
 
 /// A registry at one moment. Where nothing else is named, the integration is `FACTORY`.
 struct Situation {

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{NOTHING, Situation, for_tenant_a};
 use crate::api::references::Referred;
+use crate::controller::integration::consent::Consent;
 use crate::engine::integrations::Change;
 
 #[test]
@@ -13,7 +14,8 @@ fn devices_of_other_namespaces_are_served_if_they_are_admitted() {
 
         let change = situation.declare(json!({"allowedNamespaces": {"from": from}}));
 
-        assert_eq!(change, Change { wake_devices: serves_other, ..NOTHING });
+        let before = serves_other.then_some(Consent::OwnNamespace);
+        assert_eq!(change, Change { wake_devices: serves_other, before, ..NOTHING });
         assert_eq!((situation.serves("fleet"), situation.serves("other")), (true, serves_other));
         situation.delete();
         assert_eq!((situation.serves("fleet"), situation.serves("other")), (false, false));

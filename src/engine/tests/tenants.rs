@@ -1,0 +1,127 @@
+//! Devices of another namespace, which an integration does not admit.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{World, condition};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A device in namespace `tenant` that refers to an integration in `fleet`.
+fn stranger(world: &mut World, name: &str, integration: &str, change: Value) {
+    let mut spec = json!({"integrationRef": {"namespace": "fleet", "name": integration}});
+    for (key, value) in change.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    world.api.apply("provisioneddevices", &format!("tenant/{name}"), json!({"spec": spec}));
+    world.deliver();
+}
+
+fn events_of(world: &World, reason: &str) -> Vec<Value> {
+    let all = world.api.names("events").into_iter().map(|name| world.api.get("events", &name).unwrap());
+    all.filter(|event| event["reason"] == reason).collect()
+}
+
+#[tokio::test]
+async fn an_integration_that_is_not_for_them_looks_to_all_as_if_there_were_none_also_in_time() {
+    let mut world = World::start(&[]).await;
+    world.api.apply("dpsintegrations", "deleted", json!({"spec": {"idScope": "0ne1", "attestation": {}}}));
+    world.deliver();
+    world.delete("dpsintegrations", "deleted");
+    world.declare_integration(json!({"suspend": true}));
+    world.until_idle(0).await;
+    // In trouble for long.
+    world.pass(SECOND * 3600);
+    for integration in ["factory", "deleted", "missing"] {
+        stranger(&mut world, &format!("to-{integration}"), integration, json!({}));
+    }
+    world.until_idle(0).await;
+    let untold = |world: &World| {
+        ["factory", "deleted", "missing"].map(|name| world.reason(&format!("tenant/to-{name}")))
+    };
+
+    world.pass(SECOND * 15);
+    // What happens to the integration is nothing to them.
+    world.declare_integration(json!({"suspend": true, "rateLimit": {"registrationsPerMinute": 7}}));
+    world.until_idle(0).await;
+    world.pass(SECOND * 14);
+    world.until_idle(0).await;
+    assert_eq!(untold(&world), ["", "", ""]);
+    world.pass(SECOND * 2);
+    world.until_idle(0).await;
+    // One after the other.
+    world.pass(SECOND);
+    world.until_reason("tenant/to-missing", "ReferenceNotAllowed").await;
+    world.until_idle(0).await;
+
+    assert_eq!(untold(&world), ["ReferenceNotAllowed"; 3]);
+    let said = |name: &str| condition(&world.status(name), "Ready")["message"].clone();
+    assert!(
+        said("tenant/to-factory") == said("tenant/to-missing")
+            && said("tenant/to-deleted") == said("tenant/to-missing")
+    );
+}
+
+#[tokio::test]
+async fn a_registration_id_is_not_taken_by_a_device_that_is_not_admitted_or_may_not_have_it() {
+    for allowed in [None, Some(json!({"from": "All", "registrationIdPrefixes": ["{namespace}."]}))] {
+        let mut world = World::start(&[]).await;
+        if let Some(allowed) = allowed {
+            world.declare_integration(json!({"allowedNamespaces": allowed}));
+        }
+        world.declare("first", json!({}));
+        world.until_ready("first").await;
+        // The older one, and somebody has written into its status that it is registered.
+        stranger(&mut world, "squatter", "factory", json!({"registrationId": "fleet.truck"}));
+        let forged =
+            json!({"assignedHub": super::HUBS[0], "registrationId": "fleet.truck", "observedGeneration": 1});
+        world.api.apply("provisioneddevices", "tenant/squatter", json!({"status": forged}));
+        world.deliver();
+        world.until_idle(0).await;
+
+        world.declare("truck", json!({"registrationId": "fleet.truck"}));
+
+        world.until_ready("truck").await;
+        assert_eq!(world.registers(), 2);
+    }
+}
+
+#[tokio::test]
+async fn events_of_strangers_use_up_only_their_own() {
+    let mut world = World::start(&[]).await;
+    for number in 0..40 {
+        stranger(&mut world, &format!("stranger-{number}"), "factory", json!({}));
+    }
+    world.until_idle(0).await;
+    world.pass(SECOND * 31);
+    world.until_idle(0).await;
+    world.pass(SECOND);
+    world.until_reason("tenant/stranger-39", "ReferenceNotAllowed").await;
+    world.until_idle(0).await;
+    world.until("events", |world| events_of(world, "ReferenceNotAllowed").len() == 30).await;
+    assert_eq!(events_of(&world, "EventsHeldBack").len(), 0, "the integration has nothing to do with them");
+
+    world.declare("large", json!({"payload": {"text": "x".repeat(66_000)}}));
+    world.until_reason("large", "InvalidConfiguration").await;
+
+    world.until("an event", |world| events_of(world, "InvalidConfiguration").len() == 1).await;
+}
+
+#[tokio::test]
+async fn events_of_one_admitted_tenant_do_not_use_up_those_of_others() {
+    let mut world = World::start(&[]).await;
+    world.declare_integration(json!({"allowedNamespaces": {"from": "All", "registrationIdPrefixes": [""]}}));
+    let large = json!({"payload": {"text": "x".repeat(66_000)}});
+    for number in 0..40 {
+        stranger(&mut world, &format!("large-{number}"), "factory", large.clone());
+    }
+    world.until_reason("tenant/large-39", "InvalidConfiguration").await;
+    world.until("all are told", |world| events_of(world, "EventsHeldBack").len() == 1).await;
+
+    world.declare("own", large);
+    world.until_reason("own", "InvalidConfiguration").await;
+
+    let about_own = |event: &Value| event["regarding"]["name"] == "own";
+    world.until("an event", |world| events_of(world, "InvalidConfiguration").iter().any(about_own)).await;
+}
