@@ -263,6 +263,17 @@ impl Control {
         self.shared.outage()
     }
 
+    /// Sets how far DPS's clock is ahead of the machine's, in seconds: for the expiry of tokens, for the
+    /// `Date` of answers and the times in them.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.shared.clock.set_ahead(seconds);
+    }
+
+    /// How far DPS's clock is ahead of the machine's, in seconds.
+    pub fn clock_ahead(&self) -> i64 {
+        self.shared.clock.ahead()
+    }
+
     fn read_registration<T>(
         &self,
         id_scope: &str,

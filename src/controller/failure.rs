@@ -5,7 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::conditions::Reason;
 use crate::api::device::LastError;
-use crate::dps::error::{Detail, DpsError};
+use crate::dps::call::Call;
+use crate::dps::clock_offset::{Off, TokenClock};
+use crate::dps::error::{Detail, DpsError, Refusal};
 
 /// The reason of the device's Ready condition.
 pub fn reason(error: &DpsError) -> Reason {
@@ -14,11 +16,13 @@ pub fn reason(error: &DpsError) -> Reason {
         | DpsError::Throttled { .. }
         | DpsError::Server { .. }
         | DpsError::Conflict(_)
+        | DpsError::Forgotten(_)
+        | DpsError::AllocationInterrupted(_)
         | DpsError::ClockOff => Reason::ServiceUnavailable,
         DpsError::Deadline => Reason::Registering,
         DpsError::Unauthorized(_) => Reason::Unauthorized,
-        DpsError::NotFound(_) => Reason::EnrollmentNotFound,
-        DpsError::Rejected(_) => Reason::InvalidConfiguration,
+        DpsError::NotFound(_) | DpsError::NotAssigned(_) => Reason::EnrollmentNotFound,
+        DpsError::Rejected { .. } => Reason::InvalidConfiguration,
         DpsError::Disabled(_) => Reason::Disabled,
         DpsError::AllocationFailed(_) => Reason::AllocationFailed,
         DpsError::InvalidResponse(_) => Reason::InvalidResponse,
@@ -32,18 +36,22 @@ pub fn message(error: &DpsError) -> String {
         DpsError::Throttled { .. } => "DPS throttles; the registration is tried again when it allows.".to_owned(),
         DpsError::Server { .. } => "DPS answered with a server error; it is tried again.".to_owned(),
         DpsError::Conflict(_) => "Another operation for this registration is going on; it is tried again.".to_owned(),
+        DpsError::Forgotten(_) => {
+            "DPS no longer knows the operation that it had begun for this registration; the device is registered again.".to_owned()
+        }
         DpsError::Deadline => "DPS has been at the registration for five minutes without an end; it is asked again.".to_owned(),
         DpsError::ClockOff => {
             "The clocks of DPS and of the operator are more than five minutes apart; it is tried again with DPS's time.".to_owned()
         }
-        DpsError::Unauthorized(detail) => unauthorized(detail),
-        DpsError::NotFound(_) => {
+        DpsError::Unauthorized(refusal) => unauthorized(refusal),
+        DpsError::NotFound(_) | DpsError::NotAssigned(_) => {
             "DPS knows no enrollment for this device. Check spec.idScope and that the enrollment group exists.".to_owned()
         }
-        DpsError::Rejected(_) => "DPS refused the request as invalid. Check spec.payload.".to_owned(),
+        DpsError::Rejected { call, detail } => rejected(*call, detail),
         DpsError::Disabled(_) => "The enrollment is disabled in DPS. Enable it there.".to_owned(),
-        DpsError::AllocationFailed(_) => {
-            "DPS could not assign a hub. Check the hubs linked to the DPS instance and its allocation policy.".to_owned()
+        DpsError::AllocationFailed(detail) => allocation_failed(detail).to_owned(),
+        DpsError::AllocationInterrupted(_) => {
+            "DPS accepted the device and was interrupted while it assigned a hub; the device is registered again.".to_owned()
         }
         DpsError::InvalidResponse(what) => format!("The answer was not accepted: {}.", what.as_str()),
     };
@@ -53,15 +61,66 @@ pub fn message(error: &DpsError) -> String {
     }
 }
 
-fn unauthorized(detail: &Detail) -> String {
-    let skew = match detail.clock_skew {
-        Some(_) => " The clocks of DPS and of the operator are more than five minutes apart.",
-        None => "",
+fn unauthorized(refusal: &Refusal) -> String {
+    const CAUSES: &str = "DPS refused the credentials. Either the enrollment group's key is wrong, the enrollment is gone, an IP \
+         filter is in the way, or the operator's clock is off.";
+    let side = |off| match off {
+        Off::Behind => "behind",
+        Off::Ahead => "ahead of",
     };
-    format!(
-        "DPS refused the credentials. Either the enrollment group's key is wrong, the enrollment is gone, an IP \
-         filter is in the way, or the operator's clock is off.{skew}"
-    )
+    match refusal.clock {
+        TokenClock::Right | TokenClock::Wrong if refusal.call == Call::Lookup => format!(
+            "{CAUSES} It was asked where the device is, and may answer so to one that it does not know: for a device that \
+             was never registered, set registration.onCreate to Register, or register another one with this key."
+        ),
+        TokenClock::Right | TokenClock::Wrong => CAUSES.to_owned(),
+        TokenClock::Corrected(off) => format!(
+            "{CAUSES} The clocks of DPS and of the operator are more than five minutes apart (the operator's is {} DPS's); \
+             DPS's time was used already.",
+            side(off)
+        ),
+        TokenClock::Unbelievable(off) => format!(
+            "DPS refused the credentials, and the operator's clock is more than a day {} the answer's: that is too much to be \
+             corrected for. Set the clock of the operator's node; if that one is right, something else answers in DPS's place.",
+            side(off)
+        ),
+    }
+}
+
+/// What can be wrong with a request depends on what it carried, and on what DPS says of it.
+fn rejected(call: Call, detail: &Detail) -> String {
+    let status = detail.http_status.unwrap_or(400);
+    match (status, call) {
+        (400 | 413 | 422, Call::Register { payload: true }) => {
+            "DPS refused the request as invalid. Check spec.payload.".to_owned()
+        }
+        (400 | 413 | 422, Call::Register { payload: false } | Call::Poll | Call::Lookup) => {
+            "DPS refused the request as invalid, although nothing in it can be set here. Check spec.hostname of the \
+             integration, and whether a proxy changes requests; otherwise report it with the tracking id."
+                .to_owned()
+        }
+        (401..=403 | 451, _) => format!(
+            "The request was forbidden (HTTP {status}), which DPS itself does not say. Check spec.hostname of the integration, \
+             and what a firewall, a proxy or the instance's network settings let through."
+        ),
+        _ => format!(
+            "The request was refused with HTTP {status}, which DPS does not say of a well-formed one. Check spec.hostname of \
+             the integration, and whether a proxy answers or changes requests."
+        ),
+    }
+}
+
+/// Codes that speak of the hub's refusal: a hub was chosen, and does not accept DPS.
+fn allocation_failed(detail: &Detail) -> &'static str {
+    match detail.code {
+        Some(400_209 | 401_000..=403_999) => {
+            "DPS accepted the device, but cannot use the hub that is linked to it: the link's access policy key may be \
+             stale, or the hub gone. Renew the link under \"Linked IoT hubs\" of the DPS instance."
+        }
+        _ => {
+            "DPS could not assign a hub. Check the hubs linked to the DPS instance and its allocation policy."
+        }
+    }
 }
 
 /// Code and message; the tracking id is different each time and stands in `lastError`.

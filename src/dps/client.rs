@@ -1,22 +1,25 @@
 //! Register, poll and lookup: the three calls that a device may make, and no other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{Method, StatusCode};
 use reqwest::tls::Version;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::answer::{self, Assignment, HttpAnswer, success};
+use super::answer::{Assignment, HttpAnswer, Reader};
 use super::attestation::DeviceCredential;
-use super::error::{Detail, DpsError, Invalid, Unreachable};
+use super::call::Call;
+use super::clock_offset::ClockOffset;
+use super::error::{DpsError, Invalid, Unreachable};
 use super::host::Endpoint;
 use super::ids::{IdScope, RegistrationId, escape};
 use super::observe::{self, Observer};
 use super::proxy::Proxy;
+use super::refusal::success;
 use super::retry_after;
 use super::wire::{API_VERSION, DeviceRegistration, Operation, RegistrationState};
 use crate::clock;
@@ -52,23 +55,6 @@ pub struct DpsClient {
     observer: Arc<dyn Observer>,
     /// After this time an operation is given up that has no end.
     operation_timeout: Duration,
-}
-
-/// How far DPS's clock is ahead of ours, in seconds; 0 until DPS refuses a token because of it.
-/// Shared by all calls to one instance, so that one refusal is enough.
-#[derive(Debug, Default)]
-pub struct ClockOffset(AtomicI64);
-
-impl ClockOffset {
-    fn seconds(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Takes over the offset that an answer shows; true if the token was made for quite another time.
-    fn learn(&self, seconds: i64) -> bool {
-        let before = self.0.swap(seconds, Ordering::Relaxed);
-        before.abs_diff(seconds) > answer::SKEW_NOTICED.unsigned_abs()
-    }
 }
 
 /// Which device calls which instance, and with which credential.
@@ -139,104 +125,89 @@ impl DpsClient {
         accepted: impl FnOnce(),
     ) -> Result<Assignment, DpsError> {
         let deadline = Instant::now() + self.operation_timeout;
-        let body = registration_body(identity.id, payload)?;
-        let path = format!("{}/register", registration_url(identity));
-        let answer = self.send_authorized(identity, Method::PUT, &path, &body).await?;
-        let mut wait = next_poll(&answer, true);
-        let mut operation = success::<Operation>(&answer)?;
+        let call = Call::Register { payload: payload.is_some() };
+        let url = format!("{}/register", registration_url(identity));
+        let (answer, mut operation) =
+            self.call::<Operation>(identity, call, &url, &body(identity.id, payload)).await?;
+        let (mut wait, mut status) = (next_poll(&answer, true), answer.status);
         accepted();
-        let mut operation_id = operation.operation_id.take();
+        let mut operation_id = operation.id();
         let mut failures = 0;
         loop {
-            if let Some(outcome) =
-                answer::outcome(identity.id, identity.credential.issuer.kind(), operation, &self.hub_suffixes)
-            {
-                return outcome;
+            if let Some(ended) = self.reader(identity, status).operation(operation) {
+                return ended;
             }
-            let id = operation_id.as_deref().ok_or(DpsError::InvalidResponse(Invalid::NoOperationId))?;
-            let url = format!("{}/operations/{}", registration_url(identity), escape(id));
+            let id = operation_id.as_ref().ok_or(DpsError::InvalidResponse(Invalid::NoOperationId))?;
+            let url = format!("{}/operations/{}", registration_url(identity), escape(id.as_str()));
             let at = Instant::now() + wait;
             if at >= deadline {
                 return Err(DpsError::Deadline);
             }
             sleep_until(at).await;
-            let poll = self.send_authorized(identity, Method::GET, &url, &[]);
-            let polled = timeout_at(deadline, poll).await.map_err(|_| DpsError::Deadline)?;
-            let next = polled.and_then(|answer| Ok((next_poll(&answer, false), success(&answer)?)));
-            (wait, operation) = match next {
-                Ok((wait, operation)) => {
-                    failures = 0;
-                    (wait, operation)
-                }
-                Err(error) => {
-                    failures += 1;
-                    (after_failed_poll(error, failures)?, Operation::default())
-                }
-            };
-            operation_id = operation.operation_id.take().or(operation_id);
+            let poll = self.call::<Operation>(identity, Call::Poll, &url, &[]);
+            (wait, status, operation) =
+                match timeout_at(deadline, poll).await.map_err(|_| DpsError::Deadline)? {
+                    Ok((answer, operation)) => {
+                        failures = 0;
+                        (next_poll(&answer, false), answer.status, operation)
+                    }
+                    Err(error) => {
+                        failures += 1;
+                        (after_failed_poll(error, failures)?, status, Operation::default())
+                    }
+                };
+            operation_id = operation.id().or(operation_id);
         }
     }
 
     /// Asks where the device is now, without moving anything.
     ///
     /// # Errors
-    /// As for `register`; a registration that has no hub is `NotFound`, one that is being assigned
+    /// As for `register`; a registration that has no hub is `NotAssigned`, one that is being assigned
     /// `Conflict`.
     pub async fn lookup(&self, identity: Identity<'_>) -> Result<Assignment, DpsError> {
-        let body = registration_body(identity.id, None)?;
-        let url = registration_url(identity);
-        let answer = self.send_authorized(identity, Method::POST, &url, &body).await?;
-        let state = success::<RegistrationState>(&answer)?;
-        let operation =
-            Operation { status: state.status.clone(), registration_state: Some(state), operation_id: None };
-        let status = operation.status.clone();
-        answer::outcome(identity.id, identity.credential.issuer.kind(), operation, &self.hub_suffixes)
-            .unwrap_or_else(|| {
-                match status.as_deref() {
-                    Some("unassigned") => Err(DpsError::NotFound(Detail::default())),
-                    // Another client registers it at this moment.
-                    Some("assigning") => Err(DpsError::Conflict(Detail::default())),
-                    _ => Err(DpsError::InvalidResponse(Invalid::RegistrationStatus)),
-                }
-            })
+        let (url, body) = (registration_url(identity), body(identity.id, None));
+        let (answer, state) = self.call::<RegistrationState>(identity, Call::Lookup, &url, &body).await?;
+        self.reader(identity, answer.status).lookup(state)
     }
 
-    /// Sends a request with a fresh token.
+    fn reader<'a>(&'a self, identity: Identity<'a>, status: StatusCode) -> Reader<'a> {
+        let kind = identity.credential.issuer.kind();
+        Reader { id: identity.id, kind, hub_suffixes: &self.hub_suffixes, status }
+    }
+
+    /// Makes a call with a fresh token and reads its answer.
     ///
     /// # Errors
     /// `ClockOff` when DPS refused the token and its clock is far from the one the token was made
     /// for: the next call uses DPS's time. That call needs a permit of its own, so it is not made here.
-    async fn send_authorized(
+    async fn call<T: DeserializeOwned>(
         &self,
         identity: Identity<'_>,
-        method: Method,
+        call: Call,
         url: &str,
         body: &[u8],
-    ) -> Result<HttpAnswer, DpsError> {
-        let now = clock::now().wall.as_second() + identity.clock.seconds();
-        let begun = Instant::now();
-        let answer = self.send(identity, &method, url, body, now).await;
-        self.observer.request_ended(observe::operation(&method), observe::outcome(&answer), begun.elapsed());
+    ) -> Result<(HttpAnswer, T), DpsError> {
+        let now = clock::now();
+        let token = identity.clock.basis(identity.credential.issuer, now.wall.as_second(), now.mono);
+        let answer = self.send(identity, call, url, body, token.made_for).await;
+        self.observer.request_ended(call.as_str(), observe::outcome(&answer), now.mono.elapsed());
         let answer = answer?;
-        if answer.status == StatusCode::UNAUTHORIZED
-            && identity.clock.learn(answer::clock_skew(&answer).unwrap_or(0))
-        {
-            return Err(DpsError::ClockOff);
-        }
-        Ok(answer)
+        let read = success(call, &answer, &token, identity.clock)?;
+        Ok((answer, read))
     }
 
     async fn send(
         &self,
         identity: Identity<'_>,
-        method: &Method,
+        call: Call,
         url: &str,
         body: &[u8],
         now: i64,
     ) -> Result<HttpAnswer, DpsError> {
         let mut request = self
             .http
-            .request(method.clone(), format!("{url}?api-version={API_VERSION}"))
+            .request(call.method(), format!("{url}?api-version={API_VERSION}"))
             .header(ACCEPT, "application/json");
         if let Some(authorization) = identity.credential.authorize(identity.scope, identity.id, now) {
             request = request.header(AUTHORIZATION, authorization);
@@ -259,10 +230,9 @@ fn registration_url(identity: Identity<'_>) -> String {
     )
 }
 
-fn registration_body(id: &RegistrationId, payload: Option<&Map<String, Value>>) -> Result<Vec<u8>, DpsError> {
-    // A map of JSON values always serialises; the error arm is for the type only.
-    serde_json::to_vec(&DeviceRegistration { registration_id: id.as_str(), payload })
-        .map_err(|_| DpsError::Rejected(Detail::default()))
+fn body(id: &RegistrationId, payload: Option<&Map<String, Value>>) -> Vec<u8> {
+    // A map of JSON values always serialises.
+    serde_json::to_vec(&DeviceRegistration { registration_id: id.as_str(), payload }).unwrap_or_default()
 }
 
 /// Reads the whole body, capped while it arrives.
@@ -282,7 +252,7 @@ async fn read(mut response: reqwest::Response) -> Result<HttpAnswer, DpsError> {
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(HttpAnswer { status, headers, body, at: clock::now().wall })
+    Ok(HttpAnswer { status, headers, body, at: clock::now() })
 }
 
 /// reqwest's errors carry URLs and sources; only the kind goes on.
@@ -309,7 +279,7 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// How long to wait before the next poll: as long as DPS asks, but later polls keep their distance.
 fn next_poll(answer: &HttpAnswer, first: bool) -> Duration {
-    match retry_after::parse(&answer.headers, answer.at) {
+    match retry_after::parse(&answer.headers, answer.at.wall) {
         Some(asked) if first => asked,
         Some(asked) => asked.max(SHORTEST_POLL_INTERVAL),
         None => POLL_INTERVAL,
@@ -320,14 +290,14 @@ fn next_poll(answer: &HttpAnswer, first: bool) -> Duration {
 fn after_failed_poll(error: DpsError, failures: u32) -> Result<Duration, DpsError> {
     let may_pass = matches!(
         error,
-        DpsError::Unreachable(_) | DpsError::Throttled { .. } | DpsError::Server { .. } | DpsError::ClockOff
+        DpsError::Unreachable(_)
+            | DpsError::Throttled { .. }
+            | DpsError::Server { .. }
+            | DpsError::Conflict(_)
+            | DpsError::ClockOff
     );
     if !may_pass || failures > POLL_FAILURES {
-        return match error {
-            // DPS has forgotten the operation; the next attempt registers again.
-            DpsError::NotFound(detail) => Err(DpsError::Conflict(detail)),
-            other => Err(other),
-        };
+        return Err(error);
     }
     Ok(error.retry_after().unwrap_or(POLL_INTERVAL * failures).max(POLL_INTERVAL))
 }

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::answer::Assignment;
 use super::attestation::symmetric_key::GroupKey;
-use super::client::{ClientError, ClockOffset, DpsClient, Identity};
+use super::client::{ClientError, DpsClient, Identity};
+use super::clock_offset::{ClockOffset, Off, TokenClock};
 use super::error::{DpsError, Invalid, Unreachable};
 use super::host::{AllowedHosts, Endpoint};
 use super::ids::{IdScope, RegistrationId};
@@ -140,11 +141,12 @@ async fn a_device_registers_and_is_found_again() {
 #[tokio::test]
 async fn an_unknown_registration_scope_and_a_wrong_key_are_distinguished() {
     let dps = simulator().await;
-    assert!(matches!(Device::default().lookup(&dps).await, Err(DpsError::NotFound(_))));
+    assert!(matches!(Device::default().lookup(&dps).await, Err(DpsError::NotAssigned(_))));
     let elsewhere = Device { scope: "0neOTHER", ..Device::default() };
     assert!(matches!(elsewhere.register(&dps).await, Err(DpsError::NotFound(d)) if d.code == Some(404_201)));
     let wrong = Device { key: "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmc=", ..Device::default() };
-    let Err(DpsError::Unauthorized(detail)) = wrong.register(&dps).await else { panic!("not refused") };
+    let Err(DpsError::Unauthorized(refusal)) = wrong.register(&dps).await else { panic!("not refused") };
+    let detail = refusal.detail;
     assert_eq!((detail.http_status, detail.code), (Some(401), Some(401_002)));
     assert!(detail.tracking_id.is_some_and(|id| !id.is_empty()));
     assert!(Device { key: OTHER_KEY, ..Device::default() }.register(&dps).await.is_ok());
@@ -174,8 +176,68 @@ async fn polls_keep_their_distance_unless_dps_says_otherwise() {
 
 #[tokio::test]
 async fn a_forgotten_operation_is_worth_a_fresh_registration() {
-    let (result, _dps) = register_under(on_poll(FaultAction::status(404))).await;
-    assert!(matches!(result, Err(DpsError::Conflict(_))), "{result:?}");
+    for status in [400, 404, 410] {
+        let (result, _dps) = register_under(on_poll(FaultAction::status(status))).await;
+        assert!(matches!(result, Err(DpsError::Forgotten(_))), "{status}: {result:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_operation_is_asked_for_by_an_id_that_a_path_can_have_or_not_at_all() {
+    for id in ["", " ", ".", "..", "a\u{0}", &"4".repeat(60_000)] {
+        let body = json!({"operationId": id, "status": "assigning"}).to_string();
+        let register = Fault::global(FaultAction::json(&body)).on(OperationKind::Register);
+        let (result, dps) = register_under(register).await;
+        assert_eq!(
+            result,
+            Err(DpsError::InvalidResponse(Invalid::NoOperationId)),
+            "{:?}",
+            &id[..id.len().min(9)]
+        );
+        assert_eq!(dps.control().totals().poll, 0);
+        // A poll that says so is asked for by the id that is known.
+        let rewritten = json!({"operationId": id, "status": "assigning"}).as_object().unwrap().clone();
+        let rewrite =
+            FaultAction::Rewrite { operation: rewritten, registration_state: serde_json::Map::new() };
+        let (result, dps) = register_under(on_poll(rewrite).times(1)).await;
+        assert!(result.is_ok(), "{result:?}");
+        assert!(dps.control().ledger().iter().all(|entry| entry.operation != OperationKind::Other));
+    }
+}
+
+#[tokio::test]
+async fn calls_that_are_under_way_when_the_clock_jumps_are_refused_for_the_clock() {
+    let dps = simulator().await;
+    let late = FaultAction::Delay { time: Duration::from_millis(300) };
+    dps.control().inject(Fault::global(late).after_processing().times(6)).unwrap();
+    dps.control().set_clock_ahead(2 * 3600);
+    let device = Device::default();
+
+    let six = futures_util::future::join_all((0..6).map(|_| device.register(&dps))).await;
+
+    assert!(six.iter().all(|result| *result == Err(DpsError::ClockOff)), "{six:?}");
+    assert!(device.register(&dps).await.is_ok(), "the next one is made for DPS's time");
+    let wrong = "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmc=";
+    let wrong = Device { key: wrong, clock: device.clock, ..Device::default() };
+    let Err(DpsError::Unauthorized(refusal)) = wrong.register(&dps).await else { panic!("not refused") };
+    assert_eq!(refusal.clock, TokenClock::Corrected(Off::Behind));
+    let issuer = GroupKey::parse(wrong.key.as_bytes()).unwrap().id();
+    assert_eq!((refusal.issuer, refusal.concerns_credential()), (issuer, true));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_days_off_is_named_and_condemns_no_key() {
+    for (ahead, off) in [(2 * 86_400, Off::Behind), (56 * 365 * 86_400, Off::Behind)] {
+        let dps = simulator().await;
+        dps.control().set_clock_ahead(ahead);
+        for _ in 0..2 {
+            let Err(DpsError::Unauthorized(refusal)) = Device::default().register(&dps).await else {
+                panic!("not refused")
+            };
+            assert_eq!(refusal.clock, TokenClock::Unbelievable(off));
+            assert!(!refusal.concerns_credential());
+        }
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::client::{ClientError, ClockOffset, DpsClient};
+use super::client::{ClientError, DpsClient};
+use super::clock_offset::ClockOffset;
 use super::observe::Observer;
 use super::proxy::Proxy;
 use super::tls::TlsSettings;

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use super::attestation::CredentialId;
+use super::call::Call;
+use super::clock_offset::TokenClock;
+
 /// Longest text of a DPS error that is kept.
 const MESSAGE_MAX: usize = 256;
 /// Runs of this many base64 characters could be a key or a signature.
@@ -17,8 +21,35 @@ pub struct Detail {
     /// Printable ASCII, at most 256 characters, long base64 runs replaced.
     pub message: Option<String>,
     pub tracking_id: Option<String>,
-    /// How far DPS's clock is ahead of ours in seconds, when it is more than five minutes off.
-    pub clock_skew: Option<i64>,
+}
+
+/// A token that DPS refused (HTTP 401): what it was made from, and what DPS said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Of the credential that signed the token.
+    pub issuer: CredentialId,
+    pub clock: TokenClock,
+    pub call: Call,
+    pub detail: Detail,
+}
+
+impl Refusal {
+    /// True if the clock that the token was made with was right, so that DPS refused the credential.
+    pub fn concerns_credential(&self) -> bool {
+        match self.clock {
+            TokenClock::Right | TokenClock::Corrected(_) => true,
+            TokenClock::Wrong | TokenClock::Unbelievable(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Refusal {
+    /// A refusal of this credential, whose token was made with the right clock.
+    pub fn of(issuer: CredentialId) -> Self {
+        let call = Call::Register { payload: false };
+        Self { issuer, clock: TokenClock::Right, call, detail: Detail::default() }
+    }
 }
 
 /// Why a host gave no HTTP answer.
@@ -91,20 +122,30 @@ pub enum DpsError {
     Server { retry_after: Option<Duration>, detail: Detail },
     #[error("another operation for this registration is going on")]
     Conflict(Detail),
+    #[error("DPS no longer knows the operation")]
+    Forgotten(Detail),
     #[error("the operation did not end within its time limit")]
     Deadline,
+    /// The next token is made for DPS's time.
     #[error("DPS refused a token that was made with a wrong clock")]
     ClockOff,
     #[error("DPS refused the credentials")]
-    Unauthorized(Detail),
-    #[error("DPS knows no such enrollment or registration")]
+    Unauthorized(Refusal),
+    #[error("DPS knows no such enrollment or id scope")]
     NotFound(Detail),
+    /// Of lookups: DPS knows no registration, or one that has no hub.
+    #[error("the device is not assigned to a hub")]
+    NotAssigned(Detail),
     #[error("DPS refused the request")]
-    Rejected(Detail),
+    Rejected { call: Call, detail: Detail },
     #[error("the enrollment is disabled")]
     Disabled(Detail),
+    /// DPS accepted the device.
     #[error("DPS could not assign a hub")]
     AllocationFailed(Detail),
+    /// DPS accepted the device; the cause may pass by itself.
+    #[error("DPS was interrupted while it assigned a hub")]
+    AllocationInterrupted(Detail),
     #[error("DPS gave an answer that cannot be accepted: {}", .0.as_str())]
     InvalidResponse(Invalid),
 }
@@ -114,12 +155,15 @@ impl DpsError {
     pub fn detail(&self) -> Option<&Detail> {
         match self {
             Self::Throttled { detail, .. } | Self::Server { detail, .. } => Some(detail),
+            Self::Unauthorized(refusal) => Some(&refusal.detail),
             Self::Conflict(detail)
-            | Self::Unauthorized(detail)
+            | Self::Forgotten(detail)
             | Self::NotFound(detail)
-            | Self::Rejected(detail)
+            | Self::NotAssigned(detail)
+            | Self::Rejected { detail, .. }
             | Self::Disabled(detail)
-            | Self::AllocationFailed(detail) => Some(detail),
+            | Self::AllocationFailed(detail)
+            | Self::AllocationInterrupted(detail) => Some(detail),
             Self::Unreachable(_) | Self::Deadline | Self::ClockOff | Self::InvalidResponse(_) => None,
         }
     }
@@ -131,6 +175,11 @@ impl DpsError {
             _ => None,
         }
     }
+}
+
+/// Printable ASCII, at most 128 characters: for ids, times and enums that DPS chooses.
+pub(super) fn clean_token(text: &str) -> String {
+    text.chars().filter(char::is_ascii_graphic).take(128).collect()
 }
 
 /// Makes a text from the other side safe to show: printable ASCII, short, without anything that

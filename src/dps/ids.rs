@@ -72,6 +72,25 @@ impl IdScope {
     }
 }
 
+/// The id by which DPS can be asked how a registration goes on. Opaque, but one segment of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OperationId(Box<str>);
+
+impl OperationId {
+    const MAX: usize = 1024;
+
+    /// `None` for a text that no path of DPS could end with.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_segment = !text.trim().is_empty() && !matches!(text, "." | "..");
+        let fits = text.len() <= Self::MAX && !text.contains(char::is_control);
+        (is_segment && fits).then(|| Self(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Host name of an IoT hub: labels of letters, digits and dashes under an allowed suffix, lower-cased.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HubHostname(Box<str>);
@@ -160,6 +179,16 @@ mod tests {
         assert!(IdScope::parse("0ne00A1B2C3").is_ok());
         for bad in ["", "0ne/..", "a b", "ä", &"a".repeat(65)] {
             assert_eq!(IdScope::parse(bad), Err(InvalidId::IdScope), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_operation_id_is_one_segment_of_a_path() {
+        for good in ["4.1234567890abcdef.b1dafdfd-d634-4bfe-9061-804d9ded6ce8", "1", "a/b?c#d", "...", "ä"] {
+            assert_eq!(OperationId::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", " ", "\t", ".", "..", "a\nb", "a\u{0}", &"a".repeat(60_000)] {
+            assert_eq!(OperationId::parse(bad), None, "{:?}", &bad[..bad.len().min(9)]);
         }
     }
 

@@ -2,13 +2,16 @@
 
 pub mod answer;
 pub mod attestation;
+pub mod call;
 pub mod client;
+pub mod clock_offset;
 pub mod connections;
 pub mod error;
 pub mod host;
 pub mod ids;
 pub mod observe;
 pub mod proxy;
+mod refusal;
 mod retry_after;
 pub mod tls;
 mod wire;

@@ -3,8 +3,6 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use http::Method;
-
 use super::answer::HttpAnswer;
 use super::error::DpsError;
 
@@ -30,15 +28,6 @@ impl Observer for Unobserved {
     fn request_ended(&self, _: &'static str, _: &'static str, _: Duration) {}
 }
 
-/// The operation of a request: each of DPS's three calls has an HTTP method of its own.
-pub(super) fn operation(method: &Method) -> &'static str {
-    match *method {
-        Method::PUT => "register",
-        Method::GET => "poll",
-        _ => "lookup",
-    }
-}
-
 /// The outcome of a request.
 pub(super) fn outcome(result: &Result<HttpAnswer, DpsError>) -> &'static str {
     match result.as_ref().map(|answer| answer.status.as_u16()) {
@@ -59,8 +48,11 @@ mod tests {
 
     use http::{HeaderMap, StatusCode};
     use jiff::Timestamp;
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::clock::Now;
+    use crate::dps::call::Call;
 
     #[test]
     fn every_answer_has_one_of_the_words() {
@@ -68,12 +60,12 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: Vec::new(),
-            at: Timestamp::UNIX_EPOCH,
+            at: Now { wall: Timestamp::UNIX_EPOCH, mono: Instant::now() },
         };
         let mut found: BTreeSet<&str> = (100..600).map(|status| outcome(&Ok(answer(status)))).collect();
         found.insert(outcome(&Err(DpsError::Deadline)));
         assert_eq!(found, BTreeSet::from(OUTCOMES));
-        let methods = [Method::PUT, Method::GET, Method::POST];
-        assert_eq!(methods.map(|method| operation(&method)), OPERATIONS);
+        let calls = [Call::Register { payload: false }, Call::Poll, Call::Lookup];
+        assert_eq!(calls.map(Call::as_str), OPERATIONS);
     }
 }

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::ids::OperationId;
+
 /// Generally available, used by Microsoft's C client and by IoT Edge.
 pub(super) const API_VERSION: &str = "2021-06-01";
 
@@ -23,6 +25,13 @@ pub(super) struct Operation {
     pub operation_id: Option<String>,
     pub status: Option<String>,
     pub registration_state: Option<RegistrationState>,
+}
+
+impl Operation {
+    /// Takes the id by which it can be asked for.
+    pub fn id(&mut self) -> Option<OperationId> {
+        OperationId::parse(&self.operation_id.take()?)
+    }
 }
 
 /// Where a registration stands; the bare answer to a lookup.

@@ -80,6 +80,13 @@ struct OutageBody {
     outage: Outage,
 }
 
+/// Seconds.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct ClockBody {
+    ahead: i64,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct DeviceKey {
@@ -137,6 +144,11 @@ pub(super) fn answer(call: &Call<'_>) -> Answered {
         ("GET", ["v1", "outage"]) => reply(&OutageBody { outage: control.outage() }),
         ("PUT", ["v1", "outage"]) => {
             control.set_outage(read::<OutageBody>(body)?.outage);
+            Ok(None)
+        }
+        ("GET", ["v1", "clock"]) => reply(&ClockBody { ahead: control.clock_ahead() }),
+        ("PUT", ["v1", "clock"]) => {
+            control.set_clock_ahead(read::<ClockBody>(body)?.ahead);
             Ok(None)
         }
         ("POST", ["v1", "check-device-key"]) => {

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    RETRY_AFTER,
 };
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::body::{AnswerBody, pause};
 use super::pacing::Pacing;
@@ -150,6 +152,11 @@ impl<'a> Exchange<'a> {
         if self.body.is_none() {
             // The rest of the request has not been read.
             close(&mut response);
+        }
+        // Otherwise the server adds one by the machine's clock.
+        if self.shared.clock.ahead() != 0 && !response.headers().contains_key(DATE) {
+            let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&self.shared.clock.now().wall);
+            insert(response.headers_mut(), DATE, &date.unwrap_or_default());
         }
         response
     }

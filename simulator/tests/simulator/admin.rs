@@ -141,6 +141,22 @@ async fn settings_are_changed_one_by_one() {
 }
 
 #[tokio::test]
+async fn the_clock_is_set_and_refuses_tokens_of_another_time() {
+    let simulator = start().await;
+    change(&simulator, Method::PUT, "/v1/clock", json!({"ahead": 7200})).await;
+    assert_eq!(get(&simulator, "/v1/clock").await, json!({"ahead": 7200}));
+    // The token of an hour ago.
+    let mut device = Device::connect(&simulator, "truck-1").await;
+    let refused = device.register().await;
+    assert_eq!(device::error(&refused), (401, 401_002));
+    let date = jiff::fmt::rfc2822::parse(refused.header("date")).unwrap().timestamp();
+    assert!(date.as_second() - jiff::Timestamp::now().as_second() > 7100, "{date}");
+
+    simulator.set_clock_ahead(0);
+    assert_eq!(device.register().await.status, 202);
+}
+
+#[tokio::test]
 async fn an_outage_is_switched_on_and_off() {
     let simulator = start().await;
     change(&simulator, Method::PUT, "/v1/outage", json!({"outage": "reset"})).await;

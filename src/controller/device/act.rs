@@ -18,6 +18,7 @@ use crate::clock;
 use crate::controller::integration::target::{Instance, Target};
 use crate::dps::answer::Assignment;
 use crate::dps::attestation::DeviceCredential;
+use crate::dps::call::Call;
 use crate::dps::client::Identity;
 use crate::dps::connections::Connection;
 use crate::dps::error::{Detail, DpsError};
@@ -87,13 +88,18 @@ pub async fn register(
 /// Takes an existing registration over as it is.
 ///
 /// # Errors
-/// `NotFound` when DPS has no assignment for the device; its other refusals as they are.
+/// `NotAssigned` when DPS has no assignment for the device; its other refusals as they are.
 pub async fn adopt(
     device: &ProvisionedDevice,
     integration: &UsableIntegration,
 ) -> Result<Registered, DpsError> {
     let settings = settings(device, &integration.target)?;
-    let located = lookup(&settings.registration_id, integration).await?;
+    let located = lookup(&settings.registration_id, integration).await.map_err(|error| match error {
+        // The record of a registration that was made while its enrollment was disabled. There is nothing to
+        // take over, and DPS need not change it when the enrollment is enabled.
+        DpsError::Disabled(detail) => DpsError::NotAssigned(detail),
+        error => error,
+    })?;
     Ok(registered(&settings, &integration.target, located.assignment, None))
 }
 
@@ -117,7 +123,10 @@ pub async fn lookup(id: &RegistrationId, integration: &UsableIntegration) -> Res
 }
 
 fn settings<'a>(device: &'a ProvisionedDevice, target: &'a Target) -> Result<Settings<'a>, DpsError> {
-    Settings::of(device, target.defaults.as_deref()).map_err(|_| DpsError::Rejected(Detail::default()))
+    Settings::of(device, target.defaults.as_deref()).map_err(|_| {
+        let call = Call::Register { payload: true };
+        DpsError::Rejected { call, detail: Detail::default() }
+    })
 }
 
 fn identity<'a>(

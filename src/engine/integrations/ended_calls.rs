@@ -44,11 +44,16 @@ impl Registry {
         let Some(target) = integration.usable().map(|usable| usable.target.clone()) else {
             return Change::default();
         };
-        let issuer = target.credentials.in_use();
+        let in_use = target.credentials.in_use();
+        // A refusal counts against the credential that its own token was made with.
+        let issuer = match error {
+            Some(DpsError::Unauthorized(refusal)) => refusal.issuer,
+            _ => in_use,
+        };
         let answer = Answer { device, issuer, error, throttled, newcomers };
         let change = integration.health.answered(&answer, now);
         if change.accepted {
-            integration.acceptance.record(&target.instance, issuer);
+            integration.acceptance.record(&target.instance, in_use);
         }
         integration.reporting.dirty |= change.report;
         if change.wake_waiting {

@@ -8,6 +8,7 @@ use crate::controller::device::decide::Call;
 use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests};
 use crate::controller::device::secret::settings_of_same_rendering;
 use crate::controller::failure;
+use crate::dps::attestation::CredentialId;
 use crate::dps::error::DpsError;
 use crate::engine::Engine;
 use crate::engine::devices::{DueWork, Freshness};
@@ -30,6 +31,7 @@ enum Standing {
 impl Engine {
     pub(super) fn called(&mut self, id: DeviceId, called: Called, now: Now) {
         let Called { question, generation, served, call, result } = called;
+        let result = result.map_err(|error| self.of_first_lookup(id, call, question.revision, error));
         let standing = self.dps_answered(id, question, result.as_ref().err(), now);
         let usable = self.usable_of(id).filter(|usable| usable.target.revision == question.revision);
         let inherited = usable.map(|usable| usable.target.inherited.clone());
@@ -48,7 +50,7 @@ impl Engine {
             }
             (Ok(DpsResult::Found(located)), _) => work.facts.look_up(located, served.reconcile_at),
             (Err(_), Standing::Past) => {}
-            (Err(DpsError::NotFound(_)), Standing::Present) if call != Call::Register => {
+            (Err(DpsError::NotAssigned(_)), Standing::Present) => {
                 work.facts.not_found();
                 work.facts.served.reconcile_at = served.reconcile_at;
             }
@@ -62,6 +64,30 @@ impl Engine {
         self.ready.wake(id);
     }
 
+    /// DPS may say of a device that it does not know what it says of a wrong key. If it has accepted the
+    /// key for others, it is the device: then a registration shows.
+    fn of_first_lookup(&self, id: DeviceId, call: Call, revision: u64, error: DpsError) -> DpsError {
+        match error {
+            DpsError::Unauthorized(refusal)
+                if call == Call::Adopt
+                    && refusal.concerns_credential()
+                    && self.has_accepted(id, revision, refusal.issuer) =>
+            {
+                DpsError::NotAssigned(refusal.detail)
+            }
+            error => error,
+        }
+    }
+
+    /// DPS has accepted this credential for other devices of the integration.
+    fn has_accepted(&self, id: DeviceId, revision: u64, issuer: CredentialId) -> bool {
+        let Some(sym) = self.fleet.get(id).map(|record| record.integration) else { return false };
+        let in_use = self.registry.target(sym).map(|target| target.credentials.in_use());
+        self.registry.is_present(sym, revision)
+            && in_use == Some(issuer)
+            && self.registry.accepted_scope(sym).is_some()
+    }
+
     /// If DPS reports what is known, nothing is read or written. A failed check says nothing of the
     /// device: the next one comes.
     pub(super) fn drift_checked(&mut self, id: DeviceId, checked: Checked, now: Now) {
@@ -73,7 +99,7 @@ impl Engine {
         let found = match result {
             Ok(located) if known == Some(located.looked_up_hash()) => None,
             Ok(located) => Some(DueWork::Found(Box::new(located))),
-            Err(DpsError::NotFound(_)) => Some(DueWork::NotFound),
+            Err(DpsError::NotAssigned(_)) => Some(DueWork::NotFound),
             Err(_) => None,
         };
         self.active.checked(id, found);
@@ -161,14 +187,19 @@ impl Engine {
 /// What the end of a call says about the rate.
 fn ended(error: Option<&DpsError>) -> Ended {
     match error {
-        None | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_)) => Ended::Admitted,
+        None
+        | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_) | DpsError::AllocationInterrupted(_)) => {
+            Ended::Admitted
+        }
         Some(DpsError::Throttled { retry_after, .. }) => Ended::Throttled { retry_after: *retry_after },
         Some(
             DpsError::Unauthorized(_)
             | DpsError::Conflict(_)
+            | DpsError::Forgotten(_)
             | DpsError::Deadline
             | DpsError::NotFound(_)
-            | DpsError::Rejected(_)
+            | DpsError::NotAssigned(_)
+            | DpsError::Rejected { .. }
             | DpsError::ClockOff,
         ) => Ended::Answered,
         // Whoever gave an answer that DPS would not give, it need not be DPS.

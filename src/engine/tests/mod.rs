@@ -3,6 +3,7 @@
 
 mod answers;
 mod api;
+mod dps_words;
 mod first_secret;
 mod situations;
 mod strangers;

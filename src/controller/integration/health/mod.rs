@@ -257,6 +257,12 @@ impl Health {
         answer.issuer.kind().is_shared() && self.issuer == Some(answer.issuer)
     }
 
+    /// True if the credential itself was refused, and not the clock that a token was made with.
+    fn condemns_issuer(&self, answer: &Answer<'_>) -> bool {
+        let Some(DpsError::Unauthorized(refusal)) = answer.error else { return false };
+        refusal.concerns_credential() && self.concerns_issuer(answer)
+    }
+
     fn count(&mut self, answer: &Answer<'_>, now: Instant) {
         let server_error = matches!(answer.error, Some(DpsError::Server { .. }));
         self.server_errors = if server_error { self.server_errors + 1 } else { 0 };
@@ -336,8 +342,8 @@ impl Health {
     }
 
     fn next_after(&self, answer: &Answer<'_>) -> Next {
-        let refused = matches!(answer.error, Some(DpsError::Unauthorized(_)));
-        if !refused || !self.concerns_issuer(answer) || self.outages > 0 {
+        // A wrong clock keeps calls back as a wrong key does, but another key would not help.
+        if !self.condemns_issuer(answer) || self.outages > 0 {
             return Next::Nothing;
         }
         match self.refusals {
@@ -375,7 +381,12 @@ impl Health {
 /// True if DPS accepted the credential: before it says anything about the enrollment or the hubs, it
 /// has accepted that.
 fn accepts(error: Option<&DpsError>) -> bool {
-    matches!(error, None | Some(DpsError::Disabled(_) | DpsError::AllocationFailed(_)))
+    matches!(
+        error,
+        None | Some(
+            DpsError::Disabled(_) | DpsError::AllocationFailed(_) | DpsError::AllocationInterrupted(_)
+        )
+    )
 }
 
 #[cfg(test)]

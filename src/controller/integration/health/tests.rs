@@ -9,7 +9,7 @@ use crate::api::conditions::Reason;
 use crate::controller::integration::unusable::Unusable;
 use crate::dps::attestation::CredentialId;
 use crate::dps::attestation::CredentialKind::GroupKey;
-use crate::dps::error::{Detail, DpsError, Unreachable};
+use crate::dps::error::{Detail, DpsError, Refusal, Unreachable};
 use crate::dps::ids::IdScope;
 use crate::schedule::permits::{Ended, Gate, Lane, Permit, Permits};
 
@@ -40,7 +40,7 @@ enum Outcome {
 fn error(outcome: Outcome) -> Option<DpsError> {
     match outcome {
         Outcome::Accepted | Outcome::Unknown => None,
-        Outcome::Refused => Some(DpsError::Unauthorized(Detail::default())),
+        Outcome::Refused => Some(DpsError::Unauthorized(Refusal::of(issuer(1)))),
         Outcome::Unreachable => Some(DpsError::Unreachable(Unreachable::Connect)),
         Outcome::ServerError => Some(DpsError::Server { retry_after: None, detail: Detail::default() }),
         Outcome::Answered => Some(DpsError::NotFound(Detail::default())),

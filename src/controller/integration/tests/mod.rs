@@ -19,7 +19,7 @@ use crate::api::attestation::KeySlot;
 use crate::api::conditions::{ConditionType, Reason, find, is_true, reason_of};
 use crate::api::integration::{DeviceCounts, DpsIntegration, DpsIntegrationStatus};
 use crate::api::references::{Reference, Referred, ReferredKind};
-use crate::dps::error::{Detail, DpsError};
+use crate::dps::error::{DpsError, Refusal};
 use crate::dps::host::AllowedHosts;
 use crate::fleet::counts::{Counts, Rotation};
 use crate::schedule::permits::Limits;
@@ -184,7 +184,7 @@ fn accepted() -> Health {
 
 /// DPS has refused the credential in use for every canary.
 fn refused() -> Health {
-    let (mut health, error) = (accepted(), DpsError::Unauthorized(Detail::default()));
+    let (mut health, error) = (accepted(), DpsError::Unauthorized(Refusal::of(key_id(1))));
     for device in 0..CANARIES {
         let answer =
             Answer { device, issuer: key_id(1), error: Some(&error), throttled: false, newcomers: false };

@@ -29,7 +29,7 @@ use crate::clock::Now;
 use crate::config::{Config, EventsLevel};
 use crate::controller::integration::target::Target;
 use crate::controller::integration::tests::keys::{key, key_id, present};
-use crate::dps::error::{Detail, DpsError};
+use crate::dps::error::{DpsError, Refusal};
 use crate::dps::host::AllowedHosts;
 use crate::dps::ids::IdScope;
 use crate::dps::observe::Unobserved;
@@ -159,7 +159,8 @@ impl Situation {
     }
 
     fn refuse(&mut self, device: DeviceId) -> Change {
-        self.answer(device, Some(&DpsError::Unauthorized(Detail::default())))
+        let refusal = Refusal::of(self.target().credentials.in_use());
+        self.answer(device, Some(&DpsError::Unauthorized(refusal)))
     }
 
     /// Returns what follows from the third refusal.
