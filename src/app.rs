@@ -72,7 +72,7 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let config = Arc::new(args.config()?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let telemetry = Arc::new(Telemetry::new()?);
-    let client = client::connect(args.context.as_deref(), telemetry.clone()).await?;
+    let server = client::connect(args.context.as_deref(), telemetry.clone()).await?;
     let version = env!("CARGO_PKG_VERSION");
     info!(version, namespaces = ?config.watch_namespaces, "starting");
     if args.shows_a_password() {
@@ -95,10 +95,10 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let (stop, stopped) = watch::channel(false);
     let (resign, resigned) = watch::channel(false);
     let grace = if config.lease.is_some() { HANDOVER } else { GRACE };
-    let lease = config.lease.as_ref().map(|lease| election_settings(lease, &client));
-    let mut election = tokio::spawn(elect(client.clone(), lease, lead, resigned));
+    let lease = config.lease.as_ref().map(|lease| election_settings(lease, &server.client));
+    let mut election = tokio::spawn(elect(server.client.clone(), lease, lead, resigned));
     let orders = Orders { lead: leads, stop: stopped, grace };
-    let mut engine = tokio::spawn(engine::run(config, client, orders, telemetry));
+    let mut engine = tokio::spawn(engine::run(config, server, orders, telemetry));
     tokio::select! {
         ended = &mut engine => ended??,
         // What is not sent yet is not sent any more: all tasks end with the process.

@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::Client;
 use kube::core::PartialObjectMeta;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
@@ -42,6 +41,7 @@ use crate::config::Config;
 use crate::dps::observe as requests;
 use crate::fleet::Fleet;
 use crate::fleet::intern::Sym;
+use crate::kube_io::client::ApiServer;
 use crate::kube_io::error::ApiError;
 use crate::kube_io::events::Events;
 use crate::kube_io::watch::Observed;
@@ -73,15 +73,15 @@ enum Message {
 #[derive(Clone)]
 struct Context {
     config: Arc<Config>,
-    client: Client,
+    server: ApiServer,
     writer: Writer,
     sender: Sender<Message>,
     telemetry: Arc<Telemetry>,
 }
 
 impl Context {
-    fn connection(&self) -> (Client, Sender<Message>) {
-        (self.client.clone(), self.sender.clone())
+    fn connection(&self) -> (ApiServer, Sender<Message>) {
+        (self.server.clone(), self.sender.clone())
     }
 }
 
@@ -135,14 +135,19 @@ pub struct WatchEnded(String);
 /// When a watch ends, which none should.
 pub async fn run(
     config: Arc<Config>,
-    client: Client,
+    server: ApiServer,
     orders: Orders,
     telemetry: Arc<Telemetry>,
 ) -> Result<(), WatchEnded> {
     let (sender, mut messages) = channel(MESSAGES);
     let Orders { mut lead, mut stop, grace } = orders;
-    let mut engine =
-        Engine::new(Context { writer: Writer::new(client.clone()), config, client, sender, telemetry });
+    let mut engine = Engine::new(Context {
+        writer: Writer::new(server.client.clone()),
+        config,
+        server,
+        sender,
+        telemetry,
+    });
     engine.watches.start_integrations(&engine.context);
     if lead.borrow().is_some() {
         engine.take_over(clock::now());
@@ -194,7 +199,7 @@ pub async fn run(
 
 impl Engine {
     fn new(context: Context) -> Self {
-        let Context { config, client, writer: _, sender, telemetry } = &context;
+        let Context { config, server, writer: _, sender, telemetry } = &context;
         telemetry.metrics.begin_series_at_zero(&Labels {
             lanes: &Lane::ALL.map(Lane::as_str),
             kinds: &WatchedKind::ALL.map(WatchedKind::as_str),
@@ -209,8 +214,8 @@ impl Engine {
             ready: ReadyQueue::default(),
             permits: Permits::new(config.registrations_per_minute, config.max_in_flight),
             sync: Sync::new(config.namespaces().len()),
-            watches: Watches::new(client.clone(), sender.clone()),
-            publisher: Publisher::new(Events::new(client.clone()), config.events, telemetry.clone()),
+            watches: Watches::new(server.clone(), sender.clone()),
+            publisher: Publisher::new(Events::new(server.client.clone()), config.events, telemetry.clone()),
             role: Role::StandingBy,
             context,
         }

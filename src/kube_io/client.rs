@@ -8,6 +8,7 @@ use kube::Client;
 use kube::client::ClientBuilder;
 use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
+use super::answers::Answers;
 use super::deadline::{ANSWER, Deadline};
 use crate::telemetry::Telemetry;
 use crate::telemetry::api_requests::CountRequests;
@@ -17,6 +18,24 @@ pub(super) const WATCH_TIMEOUT: Duration = Duration::from_secs(200);
 /// Stands for "no proxy" while a kubeconfig is read: where one names none, kube takes the proxy of the
 /// environment, and ends if that cannot be used. A name that can never exist.
 const NO_PROXY: &str = "http://no-proxy.invalid";
+
+/// The API server, as watches need it.
+#[derive(Clone)]
+pub struct ApiServer {
+    pub client: Client,
+    /// Where it is, for the log.
+    pub(super) address: Arc<str>,
+    pub(super) answers: Answers,
+    pub(super) telemetry: Arc<Telemetry>,
+}
+
+impl ApiServer {
+    /// One that is reached by a client that was made by others.
+    #[cfg(test)]
+    pub fn of(client: Client, telemetry: Arc<Telemetry>) -> Self {
+        Self { client, address: Arc::from("in memory"), answers: Answers::new(), telemetry }
+    }
+}
 
 /// No way to an API server was found, or it cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +64,7 @@ pub enum ConnectError {
 ///
 /// # Errors
 /// When there is no configuration, or it cannot be read.
-pub async fn connect(context: Option<&str>, telemetry: Arc<Telemetry>) -> Result<Client, ConnectError> {
+pub async fn connect(context: Option<&str>, telemetry: Arc<Telemetry>) -> Result<ApiServer, ConnectError> {
     let mut config = match (of_kubeconfig(context).await, context) {
         (Ok(config), _) => config,
         (Err(error), Some(_)) => return Err(Box::new(error).into()),
@@ -58,8 +77,10 @@ pub async fn connect(context: Option<&str>, telemetry: Arc<Telemetry>) -> Result
     config.read_timeout = Some(WATCH_TIMEOUT + Duration::from_secs(30));
     // Every retry is ours: decided per object, counted, and never hidden inside a call.
     config.default_retry = false;
-    let client = ClientBuilder::try_from(config).map_err(Box::new)?;
-    Ok(client.with_layer(&Deadline(ANSWER)).with_layer(&CountRequests(telemetry)).build())
+    let (address, answers) = (Arc::from(config.cluster_url.to_string()), Answers::new());
+    let client = ClientBuilder::try_from(config).map_err(Box::new)?.with_layer(&Deadline(ANSWER));
+    let client = client.with_layer(&answers).with_layer(&CountRequests(telemetry.clone())).build();
+    Ok(ApiServer { client, address, answers, telemetry })
 }
 
 /// The proxy variables of the environment are ignored, as they are for calls to DPS and in a Pod.

@@ -55,7 +55,7 @@ impl ApiError {
 
 /// RBAC's own texts name a user, a verb and a resource. Admission rules answer 403 with free text
 /// that may quote the object, so of those nothing is passed on.
-fn refused_right(message: &str) -> String {
+pub(super) fn refused_right(message: &str) -> String {
     let plain = message.len() <= 400 && message.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
     let rbac = message.contains(" is forbidden: User \"") && message.contains("\" cannot ");
     let owner = message.contains("is forbidden: cannot set an ownerRef on a resource you can't delete")

@@ -1,5 +1,7 @@
 //! Everything that talks to the API server.
 
+mod answers;
+mod cause;
 pub mod client;
 mod deadline;
 pub mod error;
@@ -7,5 +9,7 @@ pub mod events;
 mod guard;
 pub mod lease;
 pub mod refs;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod watch;
 pub mod write;

@@ -6,22 +6,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Client, Resource};
+use kube::Resource;
 use tokio::sync::mpsc::Sender;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{Instrument, info_span};
 use zeroize::Zeroizing;
 
+use super::client::ApiServer;
 use super::watch::{self, Observed, WatchScope, Watched};
 use crate::api::names;
 use crate::api::references::{Reference, Referred, ReferredKind};
 
 /// Objects that are watched; further ones are polled.
 const WATCHES: usize = 128;
+/// What is watched here, for metrics and the log.
+const KIND: &str = "references";
 
 /// The watches that run, by what they watch.
 pub struct ReferenceWatches<M> {
-    client: Client,
+    server: ApiServer,
     sender: Sender<M>,
     wrap: fn(Reference, Observed<Referred>) -> M,
     tasks: JoinSet<Reference>,
@@ -29,8 +32,8 @@ pub struct ReferenceWatches<M> {
 }
 
 impl<M: Send + 'static> ReferenceWatches<M> {
-    pub fn new(client: Client, sender: Sender<M>, wrap: fn(Reference, Observed<Referred>) -> M) -> Self {
-        Self { client, sender, wrap, tasks: JoinSet::new(), running: BTreeMap::new() }
+    pub fn new(server: ApiServer, sender: Sender<M>, wrap: fn(Reference, Observed<Referred>) -> M) -> Self {
+        Self { server, sender, wrap, tasks: JoinSet::new(), running: BTreeMap::new() }
     }
 
     /// Starts the watches that are wanted and not running, and ends those that are not wanted any more.
@@ -71,22 +74,24 @@ impl<M: Send + 'static> ReferenceWatches<M> {
 
     fn follow<K: Watched>(&mut self, reference: Reference, read: fn(K) -> Referred) -> AbortHandle {
         let scope = WatchScope {
+            kind: KIND,
+            is_part: true,
             namespace: Some(reference.namespace.clone()),
             name: Some(reference.name.clone()),
             labels: None,
         };
-        let (client, sender, wrap) = (self.client.clone(), self.sender.clone(), self.wrap);
+        let (server, sender, wrap) = (self.server.clone(), self.sender.clone(), self.wrap);
         let span = info_span!("watch", kind = %K::kind(&()), namespace = reference.namespace);
         let watched = reference.clone();
         let report = move |observed| wrap(reference.clone(), map(observed, read));
         if self.running.len() < WATCHES {
-            let watch = watch::run::<K, M>(client, scope, sender, report).instrument(span);
+            let watch = watch::run::<K, M>(server, scope, sender, report).instrument(span);
             self.tasks.spawn(async move {
                 watch.await;
                 watched
             })
         } else {
-            let poll = watch::poll::<K, M>(client, scope, sender, report).instrument(span);
+            let poll = watch::poll::<K, M>(server, scope, sender, report).instrument(span);
             self.tasks.spawn(async move {
                 poll.await;
                 watched
@@ -97,7 +102,7 @@ impl<M: Send + 'static> ReferenceWatches<M> {
 
 fn map<K>(seen: Observed<K>, read: fn(K) -> Referred) -> Observed<Referred> {
     match seen {
-        Observed::Listing => Observed::Listing,
+        Observed::Listing(version) => Observed::Listing(version),
         Observed::Present(object) => Observed::Present(read(object)),
         Observed::Gone(_) => Observed::Gone(Referred::Missing),
         Observed::Listed => Observed::Listed,

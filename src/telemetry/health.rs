@@ -1,4 +1,5 @@
-//! What the probes show. Ready: everything has been read once, leading or not. Live: the loop goes round.
+//! What the probes show. Ready: everything has been read once, leading or not (and no watch fails, see
+//! `watches`). Live: the loop goes round.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

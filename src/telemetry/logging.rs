@@ -28,9 +28,9 @@ pub fn start(level: &str, json: bool) -> Result<(), BadLevel> {
 }
 
 /// `debug` and `trace` are meant for the operator: at those levels HTTP and Kubernetes libraries
-/// print parts of requests and answers, which only a user who names them should get. Failures of
-/// watches are logged by `kube_io::watch` and not by kube-runtime; what is wrong with a certificate
-/// stands in the condition of the integration that uses it.
+/// print parts of requests and answers, which only a user who names them should get. That the API server
+/// is away is logged by `kube_io::watch`, once and with its cause, and not by kube for each request; what
+/// is wrong with a certificate stands in the condition of the integration that uses it.
 fn directives(level: &str) -> Option<String> {
     let level = level.trim();
     if level.contains('=') {
@@ -38,8 +38,7 @@ fn directives(level: &str) -> Option<String> {
     }
     let level = level.parse::<LevelFilter>().ok()?;
     let libraries = level.min(LevelFilter::INFO);
-    let watches = level.min(LevelFilter::ERROR);
-    Some(format!("{libraries},kube_runtime={watches},rustls_platform_verifier=off,dps_operator={level}"))
+    Some(format!("{libraries},kube_client::client=off,rustls_platform_verifier=off,dps_operator={level}"))
 }
 
 #[cfg(test)]
@@ -50,15 +49,15 @@ mod tests {
     fn verbose_levels_are_for_the_operator_and_not_for_its_libraries() {
         assert_eq!(
             directives("trace").as_deref(),
-            Some("info,kube_runtime=error,rustls_platform_verifier=off,dps_operator=trace")
+            Some("info,kube_client::client=off,rustls_platform_verifier=off,dps_operator=trace")
         );
         assert_eq!(
             directives("warn").as_deref(),
-            Some("warn,kube_runtime=error,rustls_platform_verifier=off,dps_operator=warn")
+            Some("warn,kube_client::client=off,rustls_platform_verifier=off,dps_operator=warn")
         );
         assert_eq!(
             directives("off").as_deref(),
-            Some("off,kube_runtime=off,rustls_platform_verifier=off,dps_operator=off")
+            Some("off,kube_client::client=off,rustls_platform_verifier=off,dps_operator=off")
         );
         assert_eq!(directives("info,hyper=debug").as_deref(), Some("info,hyper=debug"));
         assert_eq!(directives("verbose"), None);

@@ -57,7 +57,7 @@ impl Engine {
         now: Now,
     ) {
         match observed {
-            Observed::Listing => self.sync.integration_list_begins(watch),
+            Observed::Listing(_) => self.sync.integration_list_begins(watch),
             Observed::Present(integration) => {
                 let key = key_of(&integration);
                 self.sync.integration_listed(watch, &key);
@@ -113,7 +113,7 @@ impl Engine {
             return;
         }
         let referred = match observed {
-            Observed::Listing => return self.sync.reference_list_begins(reference.clone()),
+            Observed::Listing(_) => return self.sync.reference_list_begins(reference.clone()),
             Observed::Present(referred) => referred,
             Observed::Gone(_) => Referred::Missing,
             Observed::Forbidden => Referred::Forbidden,
@@ -138,7 +138,7 @@ impl Engine {
         now: Now,
     ) {
         match observed {
-            Observed::Listing => self.sync.device_list_begins(watch),
+            Observed::Listing(_) => self.sync.device_list_begins(watch),
             Observed::Present(device) => self.device_changed(device, now),
             Observed::Gone(device) => {
                 let id = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
@@ -205,7 +205,7 @@ impl Engine {
     ) {
         let only = self.namespace_of(watch);
         let changed = match observed {
-            Observed::Listing => {
+            Observed::Listing(_) => {
                 self.fleet.begin_secret_list(only.as_deref());
                 Vec::new()
             }
@@ -247,7 +247,7 @@ impl Engine {
 
     pub(super) fn namespace_observed(&mut self, observed: Observed<PartialObjectMeta<Namespace>>, now: Now) {
         match observed {
-            Observed::Listing => {}
+            Observed::Listing(_) => {}
             Observed::Present(namespace) => {
                 let name = namespace.name_any();
                 if self.registry.labels_observed(&name, namespace.labels()) {

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::future::Future;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::Client;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tracing::{Instrument, info_span};
@@ -16,6 +15,7 @@ use crate::api::integration::DpsIntegration;
 use crate::api::names;
 use crate::api::references::Reference;
 use crate::engine::{Context, Message};
+use crate::kube_io::client::ApiServer;
 use crate::kube_io::refs::ReferenceWatches;
 use crate::kube_io::watch::{self, WatchScope};
 
@@ -26,19 +26,20 @@ pub(in crate::engine) struct Watches {
 }
 
 impl Watches {
-    pub fn new(client: Client, sender: Sender<Message>) -> Self {
-        Self { tasks: JoinSet::new(), refs: ReferenceWatches::new(client, sender, Message::Referred) }
+    pub fn new(server: ApiServer, sender: Sender<Message>) -> Self {
+        Self { tasks: JoinSet::new(), refs: ReferenceWatches::new(server, sender, Message::Referred) }
     }
 
     pub fn start_integrations(&mut self, context: &Context) {
         for (watch, namespace) in scopes(context) {
             let wrap = move |observed| Message::Integration(watch, observed);
-            let scope = WatchScope { namespace: namespace.clone(), ..WatchScope::default() };
-            let (client, sender) = context.connection();
+            let kind = WatchedKind::Integrations.as_str();
+            let scope = WatchScope { kind, namespace: namespace.clone(), ..WatchScope::default() };
+            let (server, sender) = context.connection();
             self.spawn(
                 WatchedKind::Integrations.as_str(),
                 namespace,
-                watch::run::<DpsIntegration, _>(client, scope, sender, wrap),
+                watch::run::<DpsIntegration, _>(server, scope, sender, wrap),
             );
         }
     }
@@ -46,19 +47,21 @@ impl Watches {
     pub fn start_devices(&mut self, context: &Context) {
         for (watch, namespace) in scopes(context) {
             let wrap = move |observed| Message::Device(watch, observed);
-            let scope = WatchScope { namespace: namespace.clone(), ..WatchScope::default() };
-            let (client, sender) = context.connection();
-            let devices = watch::run::<ProvisionedDevice, _>(client, scope, sender, wrap);
+            let kind = WatchedKind::Devices.as_str();
+            let scope = WatchScope { kind, namespace: namespace.clone(), ..WatchScope::default() };
+            let (server, sender) = context.connection();
+            let devices = watch::run::<ProvisionedDevice, _>(server, scope, sender, wrap);
             self.spawn(WatchedKind::Devices.as_str(), namespace.clone(), devices);
 
             let wrap = move |observed| Message::Secret(watch, observed);
             let labels = Some(format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
-            let scope = WatchScope { namespace: namespace.clone(), labels, ..WatchScope::default() };
-            let (client, sender) = context.connection();
+            let kind = WatchedKind::Secrets.as_str();
+            let scope = WatchScope { kind, namespace: namespace.clone(), labels, ..WatchScope::default() };
+            let (server, sender) = context.connection();
             self.spawn(
                 WatchedKind::Secrets.as_str(),
                 namespace,
-                watch::run_metadata::<Secret, _>(client, scope, sender, wrap),
+                watch::run_metadata::<Secret, _>(server, scope, sender, wrap),
             );
         }
     }
@@ -67,13 +70,13 @@ impl Watches {
     /// can give.
     pub fn start_namespaces(&mut self, context: &Context) {
         for (_, namespace) in scopes(context) {
-            let (client, sender) = context.connection();
+            let (server, sender) = context.connection();
             match namespace {
                 None => {
-                    self.spawn("namespaces", None, watch::run_namespaces(client, sender, Message::Namespace));
+                    self.spawn("namespaces", None, watch::run_namespaces(server, sender, Message::Namespace));
                 }
                 Some(name) => {
-                    let poll = watch::poll_namespace(client, name.clone(), sender, Message::Namespace);
+                    let poll = watch::poll_namespace(server, name.clone(), sender, Message::Namespace);
                     self.spawn("namespaces", Some(name), poll);
                 }
             }

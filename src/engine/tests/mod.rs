@@ -27,6 +27,7 @@ use super::{Context, Engine, MESSAGES, Message};
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::cli::{Cli, Command};
 use crate::clock::{self, Now};
+use crate::kube_io::client::ApiServer;
 use crate::kube_io::watch::Observed;
 use crate::kube_io::write::Writer;
 use crate::telemetry::Telemetry;
@@ -73,8 +74,8 @@ impl World {
         let (api, (sender, messages)) = (Api::default(), channel(MESSAGES));
         let client = api.client();
         let telemetry = Arc::new(Telemetry::new().unwrap());
-        let writer = Writer::new(client.clone());
-        let mut engine = Engine::new(Context { config, client, writer, sender, telemetry });
+        let (writer, server) = (Writer::new(client.clone()), ApiServer::of(client, telemetry.clone()));
+        let mut engine = Engine::new(Context { config, server, writer, sender, telemetry });
         let now = clock::now();
         engine.take_over(now);
         Self { engine, messages, api, dps, now }
@@ -93,9 +94,9 @@ impl World {
     fn restart(&mut self) {
         self.engine.active.abort_all();
         let (sender, messages) = channel(MESSAGES);
-        let Context { config, client, writer, sender: _, telemetry: _ } = self.engine.context.clone();
+        let Context { config, server, writer, sender: _, telemetry: _ } = self.engine.context.clone();
         let telemetry = Arc::new(Telemetry::new().unwrap());
-        self.engine = Engine::new(Context { config, client, writer, sender, telemetry });
+        self.engine = Engine::new(Context { config, server, writer, sender, telemetry });
         self.messages = messages;
         self.engine.take_over(self.now);
         self.api.show_all();
@@ -109,10 +110,10 @@ impl World {
     fn complete(&mut self) {
         self.take(Message::Integration(WATCH, Observed::Listed));
         self.show_keys(KEY, OTHER_KEY);
-        self.take(Message::Secret(WATCH, Observed::Listing));
+        self.take(Message::Secret(WATCH, Observed::Listing(0)));
         self.deliver_only("secrets");
         self.take(Message::Secret(WATCH, Observed::Listed));
-        self.take(Message::Device(WATCH, Observed::Listing));
+        self.take(Message::Device(WATCH, Observed::Listing(0)));
         self.deliver();
         self.take(Message::Device(WATCH, Observed::Listed));
         assert!(self.engine.sync.is_complete());

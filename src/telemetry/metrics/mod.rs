@@ -2,17 +2,20 @@
 //! integration; never a device, an id or a message.
 
 mod fleet;
+mod watches;
 
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use self::fleet::FleetCollector;
 pub use self::fleet::{IntegrationGauges, RotationGauges, Unserved};
+use self::watches::WatchMetrics;
 use super::api_requests::{OUTCOMES, WRITES};
+use super::watches::WatchStates;
 
 /// From a call that was answered at once to a registration that ran into its limit, in seconds.
 const DPS_SECONDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -40,7 +43,7 @@ pub struct Labels<'a> {
     /// Lanes of the queue for permits.
     pub lanes: &'a [&'a str],
     /// Kinds of objects that are watched.
-    pub kinds: &'a [&'a str],
+    pub kinds: &'a [&'static str],
     /// Requests to DPS, and their outcomes.
     pub operations: &'a [&'a str],
     pub outcomes: &'a [&'a str],
@@ -51,7 +54,7 @@ pub struct Labels<'a> {
 pub struct Metrics {
     registry: Registry,
     leader: IntGauge,
-    watch_synced: IntGaugeVec,
+    watches: WatchMetrics,
     watch_starts: IntCounterVec,
     queue: QueueMetrics,
     dps: DpsMetrics,
@@ -144,11 +147,7 @@ impl Metrics {
         registry.register(Box::new(fleet.clone()))?;
         let metrics = Self {
             leader: make.gauge("leader", "1 while this replica acts, 0 while it stands by.")?,
-            watch_synced: make.gauges(
-                "watch_synced",
-                "1 once everything of this kind has been read.",
-                &["kind"],
-            )?,
+            watches: WatchMetrics::new(&make)?,
             watch_starts: make.counters(
                 "watch_starts_total",
                 "Watches that were begun; each ends after some minutes.",
@@ -206,7 +205,7 @@ impl Metrics {
             self.queue.wait.with_label_values(&[*lane]);
         }
         for kind in kinds {
-            self.watch_synced.with_label_values(&[*kind]).set(0);
+            self.watches.set_read(kind, false);
         }
         for operation in operations {
             self.dps.seconds.with_label_values(&[*operation]);
@@ -216,11 +215,12 @@ impl Metrics {
         }
     }
 
-    /// Everything, in the text format.
+    /// Everything, in the text format; `watches` as they stand now.
     ///
     /// # Errors
     /// When a family is inconsistent, which its test rules out.
-    pub(super) fn text(&self) -> Result<String, prometheus::Error> {
+    pub(super) fn text(&self, watches: &WatchStates) -> Result<String, prometheus::Error> {
+        self.watches.refresh(watches);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
@@ -230,8 +230,9 @@ impl Metrics {
         self.leader.set(1);
     }
 
-    pub fn set_synced(&self, kind: &str, is: bool) {
-        self.watch_synced.with_label_values(&[kind]).set(i64::from(is));
+    /// Whether everything of a kind has been read, and the API server lets us watch it.
+    pub fn set_synced(&self, kind: &'static str, is: bool) {
+        self.watches.set_read(kind, is);
     }
 
     pub fn set_queues(&self, gauges: &QueueGauges) {
@@ -315,6 +316,10 @@ impl Maker<'_> {
 
     fn float(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
         self.keep(Gauge::with_opts(opts(name, help))?)
+    }
+
+    fn floats(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        self.keep(GaugeVec::new(opts(name, help), labels)?)
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {

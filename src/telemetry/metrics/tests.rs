@@ -1,5 +1,6 @@
 use super::fleet::{INTEGRATIONS_SHOWN, NAMESPACES_SHOWN};
 use super::*;
+use crate::telemetry::watches::WatchStates;
 
 fn gauges(number: usize) -> IntegrationGauges {
     IntegrationGauges {
@@ -40,7 +41,7 @@ fn line<'a>(text: &'a str, start: &str) -> &'a str {
 fn the_fleet_is_shown_by_integration_and_what_is_gone_is_not() {
     let metrics = metrics();
     metrics.set_fleet(vec![gauges(1)], vec![unserved(1)]);
-    let text = metrics.text().unwrap();
+    let text = metrics.text(&WatchStates::default()).unwrap();
     let labels = r#"{integration="factory-1",namespace="fleet""#;
     assert_eq!(
         line(&text, &format!("dps_operator_devices{labels},state=\"ready\"")).rsplit(' ').next(),
@@ -58,7 +59,7 @@ fn the_fleet_is_shown_by_integration_and_what_is_gone_is_not() {
         assert_eq!(line(&text, &format!("dps_operator_{name}")).rsplit(' ').next(), Some(value));
     }
     metrics.set_fleet(Vec::new(), Vec::new());
-    let text = metrics.text().unwrap();
+    let text = metrics.text(&WatchStates::default()).unwrap();
     assert!(!text.contains("factory-1") && !text.contains("tenant-1"));
 }
 
@@ -67,7 +68,7 @@ fn the_number_of_series_is_bounded_however_many_integrations_there_are() {
     let metrics = metrics();
     let unserved = (0..NAMESPACES_SHOWN + 7).map(unserved).collect();
     metrics.set_fleet((0..INTEGRATIONS_SHOWN + 7).map(gauges).collect(), unserved);
-    let text = metrics.text().unwrap();
+    let text = metrics.text(&WatchStates::default()).unwrap();
     assert_eq!(line(&text, "dps_operator_integrations_not_shown"), "dps_operator_integrations_not_shown 7");
     let shown = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
     assert_eq!(shown("dps_operator_integration_ready{"), INTEGRATIONS_SHOWN);
@@ -81,7 +82,7 @@ fn calls_and_requests_are_counted_by_what_came_of_them_conflicts_and_throttling_
     metrics.count_api_request("update", "provisioneddevices/status", "conflict");
     metrics.count_api_request("watch", "secrets", "success");
     metrics.count_grant("new", Duration::from_secs(2));
-    let text = metrics.text().unwrap();
+    let text = metrics.text(&WatchStates::default()).unwrap();
     for expected in [
         "dps_operator_throttled_total 1",
         r#"dps_operator_dps_requests_total{operation="register",outcome="throttled"} 1"#,
@@ -99,7 +100,7 @@ fn calls_and_requests_are_counted_by_what_came_of_them_conflicts_and_throttling_
 #[test]
 fn what_alerts_count_is_there_before_anything_has_happened() {
     let metrics = metrics();
-    let text = metrics.text().unwrap();
+    let text = metrics.text(&WatchStates::default()).unwrap();
     for expected in [
         r#"dps_operator_dps_requests_total{operation="register",outcome="unavailable"} 0"#,
         r#"dps_operator_dps_request_duration_seconds_count{operation="register"} 0"#,
@@ -115,6 +116,8 @@ fn what_alerts_count_is_there_before_anything_has_happened() {
 /// docs/monitoring.md describes every metric, and the chart's alerts and dashboard ask for no other.
 #[test]
 fn every_metric_is_documented() {
+    let states = WatchStates::default();
+    let _watch = states.begin("secrets", false);
     let metrics = metrics();
     metrics.set_fleet(vec![gauges(1)], vec![unserved(1)]);
     metrics.count_grant("new", Duration::ZERO);
@@ -122,7 +125,7 @@ fn every_metric_is_documented() {
     metrics.count_failed_operation("Disabled");
     metrics.count_api_request("create", "secrets", "conflict");
     metrics.count_api_request("watch", "secrets", "success");
-    let text = metrics.text().unwrap();
+    let text = metrics.text(&states).unwrap();
     let names: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE dps_operator_")?.split(' ').next())

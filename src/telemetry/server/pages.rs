@@ -42,11 +42,17 @@ async fn livez(State(telemetry): State<Arc<Telemetry>>) -> (StatusCode, &'static
     }
 }
 
-async fn readyz(State(telemetry): State<Arc<Telemetry>>) -> (StatusCode, &'static str) {
-    if telemetry.health.is_ready() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the cluster's objects have not all been read\n")
+async fn readyz(State(telemetry): State<Arc<Telemetry>>) -> (StatusCode, String) {
+    if !telemetry.health.is_ready() {
+        let unread = "the cluster's objects have not all been read\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, unread.to_owned());
+    }
+    match telemetry.watches.stale() {
+        kinds if kinds.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
+        kinds => {
+            let stale = format!("watches fail, what is known may be out of date: {}\n", kinds.join(", "));
+            (StatusCode::SERVICE_UNAVAILABLE, stale)
+        }
     }
 }
 
@@ -91,7 +97,7 @@ impl MetricsPage {
         // The lock goes with it: a peer that hangs up meanwhile does not let a second one begin.
         let rendered = tokio::task::spawn_blocking(move || {
             latest.number = begun.fetch_add(1, Ordering::Relaxed) + 1;
-            (latest.status, latest.text) = match telemetry.metrics.text() {
+            (latest.status, latest.text) = match telemetry.metrics.text(&telemetry.watches) {
                 Ok(text) => (StatusCode::OK, text.into()),
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into()),
             };

@@ -1,0 +1,3 @@
+//! What tests of several parts need.
+
+pub(crate) mod scripted;
