@@ -39,7 +39,7 @@ pub fn message(error: &DpsError) -> String {
         DpsError::Forgotten(_) => {
             "DPS no longer knows the operation that it had begun for this registration; the device is registered again.".to_owned()
         }
-        DpsError::Deadline => "DPS has been at the registration for five minutes without an end; it is asked again.".to_owned(),
+        DpsError::Deadline => "DPS took the registration and has not come to its end in the time it was given: five minutes, and as long as it asked to wait, at most an hour. The device is registered again.".to_owned(),
         DpsError::ClockOff => {
             "The clocks of DPS and of the operator are more than five minutes apart; it is tried again with DPS's time.".to_owned()
         }

@@ -8,7 +8,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::tls::Version;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Assignment, HttpAnswer, Reader};
 use super::attestation::DeviceCredential;
@@ -18,6 +18,7 @@ use super::error::{DpsError, Invalid, Unreachable};
 use super::host::Endpoint;
 use super::ids::{IdScope, RegistrationId, escape};
 use super::observe::{self, Observer};
+use super::patience::Patience;
 use super::proxy::Proxy;
 use super::refusal::success;
 use super::retry_after;
@@ -29,8 +30,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// DPS admits 5 polls in 10 s for a device.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// However short a Retry-After is, later polls keep this distance.
-const SHORTEST_POLL_INTERVAL: Duration = POLL_INTERVAL;
 /// Polls in a row that may fail before the operation is given up.
 const POLL_FAILURES: u32 = 3;
 const BODY_MAX: usize = 256 * 1024;
@@ -53,7 +52,7 @@ pub struct DpsClient {
     http: reqwest::Client,
     hub_suffixes: Arc<[String]>,
     observer: Arc<dyn Observer>,
-    /// After this time an operation is given up that has no end.
+    /// After this time, and the waits that DPS asked for, an operation is given up that has no end.
     operation_timeout: Duration,
 }
 
@@ -113,8 +112,8 @@ impl DpsClient {
         Self { operation_timeout, ..self }
     }
 
-    /// Registers the device and follows the operation to its end, at most five minutes. `accepted`
-    /// is called as soon as DPS has taken the request, and so the key, however the operation ends.
+    /// Registers the device and follows the operation to its end, for five minutes and the waits that
+    /// DPS asks for, at most an hour. `accepted` is called as soon as DPS has taken the request, and so the key, however the operation ends.
     ///
     /// # Errors
     /// Every way in which this does not end with an assignment.
@@ -124,13 +123,16 @@ impl DpsClient {
         payload: Option<&Map<String, Value>>,
         accepted: impl FnOnce(),
     ) -> Result<Assignment, DpsError> {
-        let deadline = Instant::now() + self.operation_timeout;
+        let mut patience = Patience::new(Instant::now(), self.operation_timeout);
         let call = Call::Register { payload: payload.is_some() };
         let url = format!("{}/register", registration_url(identity));
         let (answer, mut operation) =
             self.call::<Operation>(identity, call, &url, &body(identity.id, payload)).await?;
-        let (mut wait, mut status) = (next_poll(&answer, true), answer.status);
         accepted();
+        let mut asked = retry_after::parse(&answer.headers, answer.at.wall);
+        // However short a Retry-After is, polls after the first one keep their distance.
+        let mut wait = if asked.is_some() { Duration::ZERO } else { POLL_INTERVAL };
+        let mut status = answer.status;
         let mut operation_id = operation.id();
         let mut failures = 0;
         loop {
@@ -139,23 +141,20 @@ impl DpsClient {
             }
             let id = operation_id.as_ref().ok_or(DpsError::InvalidResponse(Invalid::NoOperationId))?;
             let url = format!("{}/operations/{}", registration_url(identity), escape(id.as_str()));
-            let at = Instant::now() + wait;
-            if at >= deadline {
-                return Err(DpsError::Deadline);
+            sleep_until(patience.next(Instant::now(), asked, wait).ok_or(DpsError::Deadline)?).await;
+            match self.call::<Operation>(identity, Call::Poll, &url, &[]).await {
+                Ok((answer, polled)) => {
+                    (failures, wait) = (0, POLL_INTERVAL);
+                    asked = retry_after::parse(&answer.headers, answer.at.wall);
+                    (status, operation) = (answer.status, polled);
+                }
+                Err(error) => {
+                    failures += 1;
+                    (asked, wait) = (error.retry_after(), POLL_INTERVAL * failures);
+                    give_up_poll(error, failures)?;
+                    operation = Operation::default();
+                }
             }
-            sleep_until(at).await;
-            let poll = self.call::<Operation>(identity, Call::Poll, &url, &[]);
-            (wait, status, operation) =
-                match timeout_at(deadline, poll).await.map_err(|_| DpsError::Deadline)? {
-                    Ok((answer, operation)) => {
-                        failures = 0;
-                        (next_poll(&answer, false), answer.status, operation)
-                    }
-                    Err(error) => {
-                        failures += 1;
-                        (after_failed_poll(error, failures)?, status, Operation::default())
-                    }
-                };
             operation_id = operation.id().or(operation_id);
         }
     }
@@ -277,17 +276,8 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<rustls::Error>() || error.source().is_some_and(is_tls)
 }
 
-/// How long to wait before the next poll: as long as DPS asks, but later polls keep their distance.
-fn next_poll(answer: &HttpAnswer, first: bool) -> Duration {
-    match retry_after::parse(&answer.headers, answer.at.wall) {
-        Some(asked) if first => asked,
-        Some(asked) => asked.max(SHORTEST_POLL_INTERVAL),
-        None => POLL_INTERVAL,
-    }
-}
-
 /// The operation may have succeeded although a poll failed, so what may pass is tried again a few times.
-fn after_failed_poll(error: DpsError, failures: u32) -> Result<Duration, DpsError> {
+fn give_up_poll(error: DpsError, failures: u32) -> Result<(), DpsError> {
     let may_pass = matches!(
         error,
         DpsError::Unreachable(_)
@@ -296,8 +286,5 @@ fn after_failed_poll(error: DpsError, failures: u32) -> Result<Duration, DpsErro
             | DpsError::Conflict(_)
             | DpsError::ClockOff
     );
-    if !may_pass || failures > POLL_FAILURES {
-        return Err(error);
-    }
-    Ok(error.retry_after().unwrap_or(POLL_INTERVAL * failures).max(POLL_INTERVAL))
+    if may_pass && failures <= POLL_FAILURES { Ok(()) } else { Err(error) }
 }

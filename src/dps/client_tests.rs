@@ -405,6 +405,47 @@ fn a_bundle_without_a_certificate_is_refused() {
 }
 
 #[tokio::test]
+async fn a_long_wait_that_dps_asks_for_is_waited_and_not_registered_once_more() {
+    let (register, poll) = (OperationKind::Register, OperationKind::Poll);
+    let date = || {
+        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
+        jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap()
+    };
+    let going_on = |text: &str| {
+        let headers = [("retry-after".to_owned(), text.to_owned())].into();
+        let body = RawBody::Text(json!({"status": "assigning"}).to_string());
+        FaultAction::Answer { status: 202, headers, body }
+    };
+    let failing =
+        |status| FaultAction::Status { status, retry_after: Some("3".to_owned()), error_code: None };
+    for fault in [
+        Fault::global(going_on(&date())).on(poll),
+        Fault::global(going_on("3")).on(poll),
+        Fault::global(failing(429)).on(poll),
+        Fault::global(failing(503)).on(poll),
+    ] {
+        let dps = simulator().await;
+        dps.control().inject(fault.clone().times(1)).unwrap();
+        let impatient =
+            client(Some(dps.ca_pem())).unwrap().with_operation_timeout(Duration::from_millis(1500));
+        let begun = std::time::Instant::now();
+
+        let result = Device::default().register_at(endpoint(dps.address().port()), &impatient).await;
+
+        assert!(result.is_ok(), "{fault:?}: {result:?}");
+        assert!(begun.elapsed() >= Duration::from_secs(2), "{fault:?}: {:?}", begun.elapsed());
+        assert_eq!(dps.control().totals().register, 1);
+    }
+    // On the answer to the registration itself.
+    let dps = simulator().await;
+    dps.control().set_retry_after(Some(Duration::from_secs(3)));
+    let impatient = client(Some(dps.ca_pem())).unwrap().with_operation_timeout(Duration::from_millis(1500));
+    assert!(Device::default().register_at(endpoint(dps.address().port()), &impatient).await.is_ok());
+    let calls: Vec<_> = dps.control().ledger().iter().map(|entry| entry.operation).collect();
+    assert_eq!(calls, [register, poll]);
+}
+
+#[tokio::test]
 async fn an_operation_without_an_end_is_given_up() {
     let dps = simulator().await;
     dps.control().set_think_time(Duration::from_secs(3600));

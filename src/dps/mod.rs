@@ -10,6 +10,7 @@ pub mod error;
 pub mod host;
 pub mod ids;
 pub mod observe;
+mod patience;
 pub mod proxy;
 mod refusal;
 mod retry_after;

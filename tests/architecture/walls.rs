@@ -88,6 +88,7 @@ pub const PURE: &[&str] = &[
     "dps/error.rs",
     "dps/host.rs",
     "dps/ids.rs",
+    "dps/patience.rs",
     "dps/proxy.rs",
     "dps/refusal.rs",
     "dps/retry_after.rs",
