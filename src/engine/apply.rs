@@ -24,7 +24,7 @@ impl Engine {
         if change.wake_waiting {
             for id in self.permits.waiters(sym.index()) {
                 self.active.restart_grace(id);
-                self.ready.wake(id);
+                self.ready.wake_later(id);
             }
         }
         if change.wake_devices {

@@ -39,8 +39,8 @@ use crate::api::references::{Reference, Referred};
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::dps::observe as requests;
-use crate::fleet::Fleet;
 use crate::fleet::intern::Sym;
+use crate::fleet::{DeviceId, Fleet};
 use crate::kube_io::client::ApiServer;
 use crate::kube_io::error::ApiError;
 use crate::kube_io::events::Events;
@@ -48,13 +48,14 @@ use crate::kube_io::watch::Observed;
 use crate::kube_io::write::{Stored, Writer};
 use crate::schedule::permits::{Lane, Permits};
 use crate::schedule::ready::ReadyQueue;
+use crate::schedule::turns::Party;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Labels;
 
 /// Messages that may wait for the loop; a full channel slows the watches down, which is right.
 const MESSAGES: usize = 1024;
-/// Effects in flight beyond which no call is begun.
-const EFFECTS: usize = 1024;
+/// Devices of which DPS has answered and nothing is written yet, beyond which no call is begun.
+const ANSWERED: usize = 1024;
 /// Devices reconciled in a row before messages are served again.
 const BATCH: usize = 256;
 
@@ -255,8 +256,12 @@ impl Engine {
             return self.report_integrations(now);
         }
         self.find_due(now);
+        while let Some(id) = self.active.next_turn(now.mono) {
+            self.ready.wake(id);
+        }
         for _ in 0..BATCH {
-            let Some(id) = self.ready.next(now.mono) else { break };
+            let (room, fleet) = (self.active.room(), &self.fleet);
+            let Some(id) = self.ready.next(now.mono, room, |id| party(fleet, id)) else { break };
             self.reconcile(id, now);
         }
         while self.may_call()
@@ -274,21 +279,31 @@ impl Engine {
             return None;
         }
         let complete = self.sync.is_complete();
-        let ready = if self.ready.has_ready() { Some(now) } else { self.ready.next_due() };
+        let is_ready = self.ready.has_ready_for(self.active.room());
+        let ready = if is_ready { Some(now) } else { self.ready.next_due() };
         let permits = self.permits.next_at().filter(|_| self.may_call());
-        let devices = [ready, permits, self.active.ticks.next()].into_iter().flatten().filter(|_| complete);
+        let (turn, tick) = (self.active.next_turn_at(now), self.active.ticks.next());
+        let devices = [ready, permits, turn, tick].into_iter().flatten().filter(|_| complete);
         devices.min().into_iter().chain(self.registry.next_report(complete, now)).min()
     }
 
     /// Calls may be begun. What DPS has answered is written first, or a slow API server would have
     /// the whole fleet wait here.
     fn may_call(&self) -> bool {
-        let most = EFFECTS.max(2 * self.context.config.max_in_flight as usize);
-        self.role != Role::Draining && self.active.in_flight() < most
+        let most = ANSWERED.max(2 * self.context.config.max_in_flight as usize);
+        self.role != Role::Draining && self.active.answered() < most
     }
 
     /// Nothing is in flight that a shutdown should wait for, and nothing is left to be written.
     fn is_drained(&self) -> bool {
         self.active.in_flight() == 0 && !self.registry.is_writing() && !self.ready.has_ready()
     }
+}
+
+/// Who bears the cost of what is done for a device.
+fn party(fleet: &Fleet, id: DeviceId) -> Party {
+    fleet.get(id).map_or_else(Party::default, |record| Party {
+        namespace: record.namespace.index(),
+        integration: record.integration.index(),
+    })
 }

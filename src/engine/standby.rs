@@ -31,7 +31,7 @@ impl Engine {
     /// Has all devices reconciled, now that everything has been read.
     pub(super) fn reconcile_all(&mut self, now: Now) {
         let all: Vec<DeviceId> = self.fleet.iter().map(|(id, _)| id).collect();
-        all.into_iter().for_each(|id| self.ready.wake(id));
+        all.into_iter().for_each(|id| self.ready.wake_later(id));
         self.registry.recount(now.mono);
     }
 }

@@ -8,6 +8,7 @@ pub mod pace;
 pub mod permits;
 pub mod ready;
 pub mod retry;
+pub mod turns;
 pub mod writes;
 
 /// A device in a queue: its place in the fleet's index.

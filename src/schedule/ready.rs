@@ -5,38 +5,71 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use tokio::time::Instant;
 
 use super::Waiter;
+use super::turns::{Party, Turns};
 
-/// Ready devices in the order in which they became ready, and the times at which others will be.
+/// After so many urgent devices one of the others has its turn: who always has something urgent does not
+/// keep all others' fleets waiting.
+const URGENT_IN_A_ROW: u32 = 4;
+
+/// Ready devices, and the times at which others will be. The devices of each party are reconciled in
+/// the order in which they became ready, and the parties take turns.
 #[derive(Debug, Default)]
 pub struct ReadyQueue {
-    ready: VecDeque<Waiter>,
-    /// Reconciled when nothing else is ready: what concerns a whole fleet at once.
-    later: VecDeque<Waiter>,
-    /// Which of the two lines a device stands in. Entries that disagree with this are left over and
+    /// Something has been begun for them and is gone on with first: what is begun and not ended stays
+    /// little.
+    begun: VecDeque<Waiter>,
+    /// Woken, and not yet in their party's line.
+    woken: Vec<(Waiter, Urgency)>,
+    urgent: Turns,
+    /// What concerns a whole fleet at once.
+    later: Turns,
+    /// Which of the lines a device stands in. Entries that disagree with this are left over and
     /// skipped.
     queued: HashMap<Waiter, Urgency>,
+    urgent_in_a_row: u32,
     due: BTreeSet<(Instant, Waiter)>,
     due_at: HashMap<Waiter, Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Urgency {
+    First,
     Now,
     Later,
+}
+
+/// For which devices there is room, since each may start something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    ForAll,
+    /// Not for what concerns a whole fleet.
+    ForUrgent,
+    None,
 }
 
 impl ReadyQueue {
     /// Has a device reconciled as soon as possible; once, however often it is woken.
     pub fn wake(&mut self, id: Waiter) {
-        if self.queued.insert(id, Urgency::Now) != Some(Urgency::Now) {
-            self.ready.push_back(id);
+        match self.queued.get(&id) {
+            Some(Urgency::First | Urgency::Now) => {}
+            Some(Urgency::Later) | None => {
+                self.queued.insert(id, Urgency::Now);
+                self.woken.push((id, Urgency::Now));
+            }
         }
     }
 
-    /// Has a device reconciled when nothing more urgent is ready.
+    /// Has a device reconciled before all others: something that was begun for it has ended.
+    pub fn go_on(&mut self, id: Waiter) {
+        if self.queued.insert(id, Urgency::First) != Some(Urgency::First) {
+            self.begun.push_back(id);
+        }
+    }
+
+    /// Has a device reconciled after what is more urgent.
     pub fn wake_later(&mut self, id: Waiter) {
         self.queued.entry(id).or_insert_with(|| {
-            self.later.push_back(id);
+            self.woken.push((id, Urgency::Later));
             Urgency::Later
         });
     }
@@ -61,32 +94,55 @@ impl ReadyQueue {
         self.queued.remove(&id);
     }
 
-    /// The next device to reconcile. The time that was set for it is forgotten: the reconciliation sets
-    /// another one.
-    pub fn next(&mut self, now: Instant) -> Option<Waiter> {
+    /// The next device to reconcile for which there is room; `party`: whose it is. The time that was set
+    /// for it is forgotten: the reconciliation sets another one.
+    pub fn next(&mut self, now: Instant, room: Room, party: impl Fn(Waiter) -> Party) -> Option<Waiter> {
         while let Some((at, id)) = self.due.first().copied()
             && at <= now
         {
             self.forget_due(id);
             self.wake(id);
         }
-        let id = self.pop(Urgency::Now).or_else(|| self.pop(Urgency::Later))?;
+        for (id, urgency) in self.woken.drain(..) {
+            match urgency {
+                Urgency::First | Urgency::Now => self.urgent.push(party(id), id),
+                Urgency::Later => self.later.push(party(id), id),
+            }
+        }
+        let id = self.pop(room)?;
         self.forget_due(id);
         Some(id)
     }
 
-    fn pop(&mut self, urgency: Urgency) -> Option<Waiter> {
-        let line = match urgency {
-            Urgency::Now => &mut self.ready,
-            Urgency::Later => &mut self.later,
+    fn pop(&mut self, room: Room) -> Option<Waiter> {
+        let order = match room {
+            Room::None => return None,
+            Room::ForUrgent => &[Urgency::First, Urgency::Now][..],
+            Room::ForAll if self.urgent_in_a_row < URGENT_IN_A_ROW => {
+                &[Urgency::First, Urgency::Now, Urgency::Later][..]
+            }
+            Room::ForAll => &[Urgency::First, Urgency::Later, Urgency::Now][..],
         };
-        while let Some(id) = line.pop_front() {
+        order.iter().find_map(|urgency| self.pop_from(*urgency))
+    }
+
+    fn pop_from(&mut self, urgency: Urgency) -> Option<Waiter> {
+        loop {
+            let id = match urgency {
+                Urgency::First => self.begun.pop_front(),
+                Urgency::Now => self.urgent.pop(),
+                Urgency::Later => self.later.pop(),
+            }?;
             if self.queued.get(&id) == Some(&urgency) {
                 self.queued.remove(&id);
+                match urgency {
+                    Urgency::First => {}
+                    Urgency::Now => self.urgent_in_a_row += 1,
+                    Urgency::Later => self.urgent_in_a_row = 0,
+                }
                 return Some(id);
             }
         }
-        None
     }
 
     /// True if the device is among those that are reconciled next.
@@ -94,9 +150,18 @@ impl ReadyQueue {
         self.queued.contains_key(&id)
     }
 
-    /// True while `next` has a device to give.
+    /// True while `next` has a device to give, as soon as there is room.
     pub fn has_ready(&self) -> bool {
         !self.queued.is_empty()
+    }
+
+    /// True if `next` may have a device to give with this room.
+    pub fn has_ready_for(&self, room: Room) -> bool {
+        match room {
+            Room::None => false,
+            Room::ForUrgent => !self.begun.is_empty() || !self.urgent.is_empty() || !self.woken.is_empty(),
+            Room::ForAll => self.has_ready(),
+        }
     }
 
     /// When the next device is due.
@@ -117,60 +182,113 @@ mod tests {
 
     use super::*;
 
+    impl ReadyQueue {
+        /// The next one, all being of one party.
+        fn any(&mut self, now: Instant) -> Option<Waiter> {
+            self.next(now, Room::ForAll, |_| Party::default())
+        }
+    }
+
+    /// Ten devices each.
+    fn party(id: Waiter) -> Party {
+        Party { namespace: 0, integration: id / 10 }
+    }
+
     #[test]
     fn a_device_that_is_woken_twice_is_reconciled_once() {
-        let (mut runner, now) = (ReadyQueue::default(), Instant::now());
-        runner.wake(1);
-        runner.wake(2);
-        runner.wake(1);
-        assert_eq!([runner.next(now), runner.next(now), runner.next(now)], [Some(1), Some(2), None]);
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
+        queue.wake(1);
+        queue.wake(2);
+        queue.wake(1);
+        assert_eq!([queue.any(now), queue.any(now), queue.any(now)], [Some(1), Some(2), None]);
     }
 
     #[test]
     fn a_reconciliation_replaces_the_time_that_was_set_before() {
-        let (mut runner, now) = (ReadyQueue::default(), Instant::now());
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
         let later = now + Duration::from_secs(60);
-        runner.sleep_until(1, later);
-        runner.sleep_until(1, now);
-        assert_eq!(runner.next(now), Some(1));
-        assert_eq!((runner.next(later), runner.next_due()), (None, None));
-        runner.sleep_until(1, later);
-        runner.wake(1);
-        assert_eq!(runner.next(now), Some(1));
-        assert_eq!(runner.next(later), None);
+        queue.sleep_until(1, later);
+        queue.sleep_until(1, now);
+        assert_eq!(queue.any(now), Some(1));
+        assert_eq!((queue.any(later), queue.next_due()), (None, None));
+        queue.sleep_until(1, later);
+        queue.wake(1);
+        assert_eq!(queue.any(now), Some(1));
+        assert_eq!(queue.any(later), None);
     }
 
     #[test]
     fn a_later_time_does_not_put_off_an_earlier_one() {
-        let (mut runner, now) = (ReadyQueue::default(), Instant::now());
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
         let second = Duration::from_secs(1);
-        runner.sleep_until(1, now + second);
-        runner.wake_by(1, now + second * 60);
-        assert_eq!(runner.next_due(), Some(now + second));
-        runner.wake_by(1, now);
-        assert_eq!(runner.next(now), Some(1));
+        queue.sleep_until(1, now + second);
+        queue.wake_by(1, now + second * 60);
+        assert_eq!(queue.next_due(), Some(now + second));
+        queue.wake_by(1, now);
+        assert_eq!(queue.any(now), Some(1));
     }
 
     #[test]
     fn a_forgotten_device_is_not_reconciled() {
-        let (mut runner, now) = (ReadyQueue::default(), Instant::now());
-        runner.wake(1);
-        runner.sleep_until(1, now);
-        runner.forget(1);
-        assert_eq!(runner.next(now), None);
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
+        queue.wake(1);
+        queue.sleep_until(1, now);
+        queue.forget(1);
+        assert_eq!(queue.any(now), None);
     }
 
     #[test]
     fn what_concerns_a_fleet_waits_for_what_concerns_one_device() {
-        let (mut runner, now) = (ReadyQueue::default(), Instant::now());
-        runner.wake_later(1);
-        runner.wake_later(2);
-        runner.wake_later(1);
-        runner.wake(3);
-        runner.wake(2);
-        assert_eq!([runner.next(now), runner.next(now)], [Some(3), Some(2)]);
-        assert!(runner.has_ready());
-        assert_eq!([runner.next(now), runner.next(now)], [Some(1), None]);
-        assert!(!runner.has_ready());
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
+        queue.wake_later(1);
+        queue.wake_later(2);
+        queue.wake_later(1);
+        queue.wake(3);
+        queue.wake(2);
+        assert_eq!([queue.any(now), queue.any(now)], [Some(3), Some(2)]);
+        assert!(queue.has_ready());
+        assert_eq!([queue.any(now), queue.any(now)], [Some(1), None]);
+        assert!(!queue.has_ready());
+    }
+
+    #[test]
+    fn what_was_begun_is_gone_on_with_before_anything_else_is_begun() {
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
+        (0..3).for_each(|id| queue.wake(id));
+        assert_eq!(queue.any(now), Some(0));
+        queue.go_on(0);
+        queue.wake(0);
+        assert_eq!([queue.any(now), queue.any(now)], [Some(0), Some(1)]);
+        queue.go_on(2);
+        assert_eq!([queue.any(now), queue.any(now)], [Some(2), None], "once");
+    }
+
+    #[test]
+    fn a_party_with_many_devices_keeps_no_other_waiting() {
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
+        (0..10).for_each(|id| queue.wake(id));
+        queue.wake(20);
+        let first: Vec<_> = (0..3).filter_map(|_| queue.next(now, Room::ForAll, party)).collect();
+        assert_eq!(first, [0, 20, 1]);
+    }
+
+    #[test]
+    fn a_party_that_always_has_something_urgent_does_not_stop_the_fleets_of_others() {
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
+        (0..10).for_each(|id| queue.wake(id));
+        (20..30).for_each(|id| queue.wake_later(id));
+        let order: Vec<_> = (0..10).filter_map(|_| queue.next(now, Room::ForAll, party)).collect();
+        assert_eq!(order, [0, 1, 2, 3, 20, 4, 5, 6, 7, 21]);
+    }
+
+    #[test]
+    fn without_room_nothing_is_given_and_nothing_is_lost() {
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
+        queue.wake_later(1);
+        queue.wake(2);
+        let next = |queue: &mut ReadyQueue, room| queue.next(now, room, party);
+        assert_eq!(next(&mut queue, Room::None), None);
+        assert_eq!([next(&mut queue, Room::ForUrgent), next(&mut queue, Room::ForUrgent)], [Some(2), None]);
+        assert_eq!(next(&mut queue, Room::ForAll), Some(1));
     }
 }

@@ -88,11 +88,6 @@ impl WriteBudget {
         self.contest.is_some_and(|contest| !contest.is_over(now) && contest.times() >= SAID_AT)
     }
 
-    /// We have written over what somebody else had made.
-    pub fn has_contest(&self) -> bool {
-        self.contest.is_some()
-    }
-
     /// Nothing of it matters any more.
     pub fn is_over(&self, now: Instant) -> bool {
         let Self { regained, contest, wanted, asked: _ } = self;

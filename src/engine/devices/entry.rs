@@ -29,20 +29,48 @@ pub(in crate::engine) enum DueWork {
     NotFound,
 }
 
-/// When an integration that cannot be used is reported.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum ReportAfter {
-    /// Not before, and then in turn.
-    Grace(Instant),
-    /// Its turn.
-    Turn(Instant),
+/// How far a report of something that lasts has come: after a time it takes its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// Not before.
+    After(Instant),
+    /// In line, since this time was over.
+    InLine(Instant),
+    /// It is to be reported.
+    Due(Instant),
+}
+
+impl Report {
+    /// The time that has, or had, to pass.
+    pub fn after(self) -> Instant {
+        match self {
+            Self::After(at) | Self::InLine(at) | Self::Due(at) => at,
+        }
+    }
+
+    pub fn is_in_line(self) -> bool {
+        matches!(self, Self::InLine(_))
+    }
+
+    pub fn is_due(self) -> bool {
+        matches!(self, Self::Due(_))
+    }
+}
+
+/// A turn that is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Waiting,
+    Come,
 }
 
 /// When something that lasts is reported.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Timers {
-    pub unusable: Option<ReportAfter>,
-    pub queued: Option<Instant>,
+    /// The integration cannot be used.
+    pub unusable: Option<Report>,
+    /// The device is in a long line.
+    pub queued: Option<Report>,
 }
 
 impl Timers {
@@ -64,8 +92,8 @@ pub(super) struct Entry {
     /// Writes of its status, lately or with another writer.
     pub writes: Option<Box<WriteBudget>>,
     pub timers: Timers,
-    /// When its Secret may be compared whose version has moved.
-    pub verify: Option<Instant>,
+    /// Its turn to have its Secret compared, whose version has moved.
+    pub verify: Option<Turn>,
     /// Requests in a row that the API server did not answer.
     pub unanswered: u32,
 }
@@ -92,15 +120,10 @@ impl Entry {
         self.permit.take().map(|held| *held)
     }
 
-    /// True if nothing but its work and its timers is kept that matters for long.
-    pub fn is_plain(&self) -> bool {
-        let Self { work: _, permit, check, drift, restores, writes, timers: _, verify, unanswered } = self;
-        permit.is_none()
-            && check.is_none()
-            && drift.is_none()
-            && restores.is_none()
-            && writes.as_ref().is_none_or(|writes| !writes.has_contest())
-            && verify.is_none()
-            && *unanswered == 0
+    /// True if nothing goes on that needs its work as it is.
+    pub fn may_sleep(&self) -> bool {
+        let Self { work: _, permit, check, drift, restores: _, writes: _, timers: _, verify, unanswered } =
+            self;
+        permit.is_none() && check.is_none() && drift.is_none() && verify.is_none() && *unanswered == 0
     }
 }

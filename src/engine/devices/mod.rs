@@ -4,7 +4,9 @@
 mod contested;
 mod dormant;
 mod entry;
+mod in_flight;
 mod reads;
+mod room;
 #[cfg(test)]
 mod tests;
 mod ticks;
@@ -15,14 +17,14 @@ mod writes;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::task::AbortHandle;
-
 use self::dormant::Dormant;
 pub(super) use self::entry::{DueWork, HeldPermit};
 use self::entry::{Entry, Timers};
-use self::reads::ReadQueue;
+use self::reads::Reads;
+pub(super) use self::room::Load;
+use self::room::Loads;
 use self::ticks::Ticks;
-use self::timers::{REPORT_INTERVAL, VERIFIED_AT_ONCE, VERIFY_INTERVAL};
+use self::timers::Lines;
 pub(super) use self::work::{Freshness, Work};
 pub(super) use self::writes::ContestedObjects;
 use crate::api::device::ProvisionedDevice;
@@ -30,7 +32,6 @@ use crate::clock::Now;
 use crate::controller::device::facts::Trigger;
 use crate::fleet::DeviceId;
 use crate::schedule::Share;
-use crate::schedule::pace::Pace;
 use crate::schedule::permits::Permit;
 
 /// So many devices are kept as they are: few wait for long.
@@ -44,14 +45,13 @@ pub(super) struct Active {
     dormant: HashMap<DeviceId, Dormant>,
     /// Devices that have work.
     working: usize,
-    /// Devices whose effect is in flight.
-    in_flight: usize,
-    pub reads: ReadQueue,
+    loads: Loads,
+    /// Devices of which DPS has answered and nothing is written yet.
+    answered: usize,
+    reads: Reads,
     /// When it was last found out whose drift check or periodic registration is due.
     pub ticks: Ticks,
-    reports: Pace,
-    queued_reports: Pace,
-    verifications: Pace,
+    lines: Lines,
     contested: ContestedObjects,
     hub_suffixes: Arc<[String]>,
 }
@@ -62,26 +62,14 @@ impl Active {
             entries: HashMap::new(),
             dormant: HashMap::new(),
             working: 0,
-            in_flight: 0,
-            reads: ReadQueue::default(),
+            loads: Loads::default(),
+            answered: 0,
+            reads: Reads::default(),
             ticks: Ticks::default(),
-            reports: Pace::new(REPORT_INTERVAL, 0),
-            queued_reports: Pace::new(REPORT_INTERVAL, 0),
-            verifications: Pace::new(VERIFY_INTERVAL, VERIFIED_AT_ONCE),
+            lines: Lines::default(),
             contested: ContestedObjects::default(),
             hub_suffixes,
         }
-    }
-
-    pub fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
-    /// Effects, lookups and reads that have not ended.
-    #[cfg(test)]
-    pub fn going_on(&self) -> usize {
-        let checks = self.entries.values().filter(|entry| entry.check.is_some()).count();
-        self.in_flight + checks + self.reads.going_on()
     }
 
     fn entry(&mut self, id: DeviceId) -> &mut Entry {
@@ -112,6 +100,7 @@ impl Active {
         let work = entry.work.take();
         let permit = entry.take_permit();
         entry.drift = None;
+        entry.verify = None;
         entry.timers = Timers::default();
         entry.unanswered = 0;
         if let Some(writes) = &mut entry.writes {
@@ -125,9 +114,10 @@ impl Active {
     fn end(&mut self, work: Option<Box<Work>>) {
         let Some(work) = work else { return };
         self.working -= 1;
-        if let Some(task) = work.task {
+        self.answered -= usize::from(work.answered);
+        if let Some((task, load)) = work.task {
             task.abort();
-            self.in_flight -= 1;
+            self.loads.remove(load);
         }
     }
 
@@ -175,7 +165,7 @@ impl Active {
             None if settled => {}
             None => {
                 self.begin(id, Work::new(device, &suffixes, now));
-                self.sleep_in_a_crowd(id);
+                self.sleep_in_a_crowd(id, now);
             }
         }
     }
@@ -211,47 +201,29 @@ impl Active {
         self.remove(id);
         if !settled {
             self.begin(id, Work::new(device, &self.hub_suffixes, now));
-            self.sleep(id);
-        }
-    }
-
-    /// An effect of the device is in flight.
-    pub fn started(&mut self, id: DeviceId, task: AbortHandle) {
-        let Some(work) = self.work_mut(id) else { return task.abort() };
-        let first = work.task.replace(task).is_none();
-        self.in_flight += usize::from(first);
-    }
-
-    /// The effect that was in flight has ended.
-    pub fn ended(&mut self, id: DeviceId) {
-        let was_in_flight = self.work_mut(id).is_some_and(|work| work.task.take().is_some());
-        self.in_flight -= usize::from(was_in_flight);
-    }
-
-    /// Ends every effect that is in flight.
-    pub fn abort_all(&self) {
-        for entry in self.entries.values() {
-            let task = entry.work.as_ref().and_then(|work| work.task.as_ref());
-            task.into_iter().chain(&entry.check).for_each(AbortHandle::abort);
+            self.sleep(id, now);
         }
     }
 
     // Dormant devices.
 
-    /// Puts a new device to sleep that waits among many, to be reconciled or for leave to call.
-    pub fn sleep_in_a_crowd(&mut self, id: DeviceId) {
+    /// Puts a device to sleep that waits among many, whatever for.
+    pub fn sleep_in_a_crowd(&mut self, id: DeviceId, now: Now) {
         if self.working > CROWD {
-            self.sleep(id);
+            self.sleep(id, now);
         }
     }
 
-    fn sleep(&mut self, id: DeviceId) {
-        let Some(entry) = self.entries.get(&id).filter(|entry| entry.is_plain()) else { return };
-        let dormant = entry.work.as_ref().and_then(|work| Dormant::of(work, entry.timers));
+    fn sleep(&mut self, id: DeviceId, now: Now) {
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.may_sleep()) else { return };
+        let work = entry.work.as_ref();
+        let dormant = work.and_then(|work| Dormant::of(work, entry.timers, &self.hub_suffixes, now));
         if let Some(dormant) = dormant {
-            self.entries.remove(&id);
-            self.working -= 1;
+            entry.timers = Timers::default();
+            let work = entry.work.take();
             self.dormant.insert(id, dormant);
+            self.end(work);
+            self.tidy(id);
         }
     }
 
@@ -305,15 +277,6 @@ impl Active {
         if more || before.is_none() {
             *before = Some(due);
         }
-    }
-
-    /// The device is being looked up, with the permit that it holds.
-    pub fn checking(&mut self, id: DeviceId, check: AbortHandle) {
-        self.entry(id).check = Some(check);
-    }
-
-    pub fn is_checking(&self, id: DeviceId) -> bool {
-        self.entries.get(&id).is_some_and(|entry| entry.check.is_some())
     }
 
     /// The drift check has come to this. What has fallen due meanwhile stays so.

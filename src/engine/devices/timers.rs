@@ -5,107 +5,186 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::entry::{ReportAfter, Timers};
+use super::entry::{Report, Timers, Turn};
 use super::{Active, HeldPermit};
 use crate::controller::device::decide::Grace;
 use crate::fleet::DeviceId;
+use crate::schedule::pace::Paced;
+use crate::schedule::turns::Party;
 
 /// A missing or unusable integration is reported after this time,
 const REPORT_AFTER: Duration = Duration::from_secs(30);
 /// A device that waits this long for a permit is reported as queued,
 const LONG_WAIT: Duration = Duration::from_secs(5 * 60);
 /// and neither faster than this one device after the other: 50 a second.
-pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(20);
+const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 /// Secrets whose version alone has moved are compared ten a second, a hundred at once: a person
 /// edits a few, a re-encryption of etcd all.
-pub(super) const VERIFY_INTERVAL: Duration = Duration::from_millis(100);
-pub(super) const VERIFIED_AT_ONCE: u32 = 100;
+const VERIFY_INTERVAL: Duration = Duration::from_millis(100);
+const VERIFIED_AT_ONCE: u32 = 100;
+
+/// Lines in which devices wait to be reported or compared.
+pub(super) struct Lines {
+    unusable: Paced,
+    queued: Paced,
+    verifications: Paced,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self {
+            unusable: Paced::new(REPORT_INTERVAL, 0),
+            queued: Paced::new(REPORT_INTERVAL, 0),
+            verifications: Paced::new(VERIFY_INTERVAL, VERIFIED_AT_ONCE),
+        }
+    }
+}
+
 impl Active {
     pub(super) fn timers(&self, id: DeviceId) -> Timers {
         let dormant = self.dormant.get(&id).map(|dormant| dormant.timers);
         dormant.or_else(|| self.entries.get(&id).map(|entry| entry.timers)).unwrap_or_default()
     }
 
-    /// Whether the device's integration has been unusable for so long that it is to be reported.
-    pub fn grace(&self, id: DeviceId, now: Instant) -> Grace {
-        match self.timers(id).unusable {
-            Some(ReportAfter::Turn(at)) if at <= now => Grace::Over,
-            _ => Grace::Running,
+    fn set_timers(&mut self, id: DeviceId, timers: Timers) {
+        if let Some(dormant) = self.dormant.get_mut(&id) {
+            dormant.timers = timers;
+        } else if !timers.is_empty() || self.entries.contains_key(&id) {
+            self.entry(id).timers = timers;
+            self.tidy(id);
         }
     }
 
-    /// Plans the report that the device's integration cannot be used, `since` when that is so; returns
-    /// when the device has to be reconciled for it. Its place in the line of reports is taken only when
-    /// the grace is over: most never come to it.
-    pub fn plan_report(&mut self, id: DeviceId, since: Option<Instant>, now: Instant) -> Instant {
-        let planned = match self.timers(id).unusable {
-            None => ReportAfter::Grace(since.unwrap_or(now) + REPORT_AFTER),
-            Some(ReportAfter::Grace(at)) if at <= now => ReportAfter::Turn(self.reports.take(now)),
-            Some(planned) => planned,
-        };
-        self.entry(id).timers.unusable = Some(planned);
-        match planned {
-            ReportAfter::Grace(at) | ReportAfter::Turn(at) => at,
+    /// The next device whose turn has come, to be reported or compared; it is to be reconciled.
+    pub fn next_turn(&mut self, now: Instant) -> Option<DeviceId> {
+        let mut lines = std::mem::take(&mut self.lines);
+        let next = self.next_of(&mut lines, now);
+        self.lines = lines;
+        next
+    }
+
+    fn next_of(&mut self, lines: &mut Lines, now: Instant) -> Option<DeviceId> {
+        let mut timers;
+        if let Some(id) =
+            lines.unusable.next(now, |id| self.timers(id).unusable.is_some_and(Report::is_in_line))
+        {
+            timers = self.timers(id);
+            timers.unusable = timers.unusable.map(|report| Report::Due(report.after()));
+            self.set_timers(id, timers);
+            return Some(id);
         }
+        if let Some(id) = lines.queued.next(now, |id| self.timers(id).queued.is_some_and(Report::is_in_line))
+        {
+            timers = self.timers(id);
+            timers.queued = timers.queued.map(|report| Report::Due(report.after()));
+            self.set_timers(id, timers);
+            return Some(id);
+        }
+        let id = lines.verifications.next(now, |id| self.verify(id) == Some(Turn::Waiting))?;
+        self.entry(id).verify = Some(Turn::Come);
+        Some(id)
+    }
+
+    /// When `next_turn` has something to give.
+    pub fn next_turn_at(&self, now: Instant) -> Option<Instant> {
+        let Lines { unusable, queued, verifications } = &self.lines;
+        [unusable, queued, verifications].into_iter().filter_map(|line| line.next_at(now)).min()
+    }
+
+    /// Whether the device's integration has been unusable for so long that it is to be reported.
+    pub fn grace(&self, id: DeviceId) -> Grace {
+        if self.timers(id).unusable.is_some_and(Report::is_due) { Grace::Over } else { Grace::Running }
+    }
+
+    /// Plans the report that the device's integration cannot be used, `since` when that is so; returns
+    /// when the device has to be reconciled for it, if that is known. Its place in the line of reports
+    /// is taken only when the grace is over: most never come to it.
+    pub fn plan_report(
+        &mut self,
+        id: DeviceId,
+        party: Party,
+        since: Option<Instant>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let mut timers = self.timers(id);
+        let planned = timers.unusable.unwrap_or_else(|| Report::After(since.unwrap_or(now) + REPORT_AFTER));
+        let (report, at) = take_place(planned, now);
+        if report.is_in_line() && !planned.is_in_line() {
+            self.lines.unusable.push(party, id, now);
+        }
+        timers.unusable = Some(report);
+        self.set_timers(id, timers);
+        at
     }
 
     /// The integration has changed: a report of it waits once more.
     pub fn restart_grace(&mut self, id: DeviceId) {
-        if let Some(dormant) = self.dormant.get_mut(&id) {
-            dormant.timers.unusable = None;
-        }
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.timers.unusable = None;
-            self.tidy(id);
-        }
+        self.set_timers(id, Timers { unusable: None, ..self.timers(id) });
     }
 
     /// Carries a grace that has begun over the end of the device's work.
     pub fn settle_keeping_grace(&mut self, id: DeviceId) -> Option<HeldPermit> {
         let unusable = self.timers(id).unusable;
         let permit = self.settle(id);
-        if unusable.is_some() {
-            self.entry(id).timers.unusable = unusable;
-        }
+        self.set_timers(id, Timers { unusable, ..Timers::default() });
         permit
     }
 
     /// Plans the report that a device waits in a long line, in which it has been `since`; returns when
-    /// it has to be reconciled for it, if that is still to come. A fleet is reported one device after
-    /// the other.
-    pub fn plan_queued_report(&mut self, id: DeviceId, since: Instant, now: Instant) -> Option<Instant> {
+    /// it has to be reconciled for it, if that is known. A fleet is reported one device after the other.
+    pub fn plan_queued_report(
+        &mut self,
+        id: DeviceId,
+        party: Party,
+        since: Instant,
+        now: Instant,
+    ) -> Option<Instant> {
+        let mut timers = self.timers(id);
         let due = since + LONG_WAIT;
-        // A time from an earlier wait says nothing.
-        let planned = self.timers(id).queued.filter(|at| *at >= due);
-        let at = planned.unwrap_or_else(|| self.queued_reports.take(due));
-        self.entry(id).timers.queued = Some(at);
-        (at > now).then_some(at)
+        // One of an earlier wait says nothing.
+        let planned = timers.queued.filter(|report| report.after() == due).unwrap_or(Report::After(due));
+        let (report, at) = take_place(planned, now);
+        if report.is_in_line() && !planned.is_in_line() {
+            self.lines.queued.push(party, id, now);
+        }
+        timers.queued = Some(report);
+        self.set_timers(id, timers);
+        at
     }
 
     /// True if the device, which has been in line `since`, is to be reported as queued.
-    pub fn is_queued_long(&self, id: DeviceId, since: Option<Instant>, now: Instant) -> bool {
+    pub fn is_queued_long(&self, id: DeviceId, since: Option<Instant>) -> bool {
         let due = since.map(|since| since + LONG_WAIT);
-        due.zip(self.timers(id).queued).is_some_and(|(due, planned)| due <= planned && planned <= now)
+        let report = self.timers(id).queued.filter(|report| report.is_due());
+        due.is_some() && due == report.map(Report::after)
     }
 
     /// The device is no longer in line.
     pub fn left_line(&mut self, id: DeviceId) {
-        if let Some(dormant) = self.dormant.get_mut(&id) {
-            dormant.timers.queued = None;
-        }
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.timers.queued = None;
-        }
+        self.set_timers(id, Timers { queued: None, ..self.timers(id) });
     }
 
-    /// Takes the device's turn to have its Secret compared.
-    ///
-    /// # Errors
-    /// When its turn comes.
-    pub fn take_verification(&mut self, id: DeviceId, now: Instant) -> Result<(), Instant> {
-        let planned = self.entries.get(&id).and_then(|entry| entry.verify);
-        let at = planned.unwrap_or_else(|| self.verifications.take(now));
-        self.entry(id).verify = (at > now).then_some(at);
-        if at > now { Err(at) } else { Ok(()) }
+    /// True if it is the device's turn to have its Secret compared, which is then used up; otherwise it
+    /// takes its place in line.
+    pub fn take_verification(&mut self, id: DeviceId, party: Party, now: Instant) -> bool {
+        let turn = self.verify(id);
+        self.entry(id).verify = (turn != Some(Turn::Come)).then_some(Turn::Waiting);
+        if turn.is_none() {
+            self.lines.verifications.push(party, id, now);
+        }
+        turn == Some(Turn::Come)
+    }
+
+    fn verify(&self, id: DeviceId) -> Option<Turn> {
+        self.entries.get(&id)?.verify
+    }
+}
+
+/// Goes on with a report that is planned; and when it goes on from there, if no line has a say in that.
+fn take_place(planned: Report, now: Instant) -> (Report, Option<Instant>) {
+    match planned {
+        Report::After(at) if at <= now => (Report::InLine(at), None),
+        Report::After(at) => (planned, Some(at)),
+        Report::InLine(_) | Report::Due(_) => (planned, None),
     }
 }

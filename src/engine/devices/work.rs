@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::task::AbortHandle;
 
+use super::room::Load;
 use crate::api::device::ProvisionedDevice;
 use crate::clock::Now;
 use crate::controller::device::facts::Facts;
@@ -29,7 +30,9 @@ pub(in crate::engine) struct Work {
     pub freshness: Freshness,
     pub facts: Facts,
     /// The effect in flight; at most one.
-    pub task: Option<AbortHandle>,
+    pub task: Option<(AbortHandle, Load)>,
+    /// DPS has answered, and nothing is written yet.
+    pub answered: bool,
     /// The Secret has been read.
     pub secret_read: bool,
     /// The Secret that was read, until it is used.
@@ -57,6 +60,7 @@ impl Work {
             device: Arc::new(device),
             freshness: Freshness::Current,
             task: None,
+            answered: false,
             secret_read: false,
             found: None,
             share: Share::Device,

@@ -61,7 +61,8 @@ impl Engine {
                 work.facts.fail(failure, record.uid.seed(), now.wall);
             }
         }
-        self.ready.wake(id);
+        self.active.has_answer(id);
+        self.ready.go_on(id);
     }
 
     /// DPS may say of a device that it does not know what it says of a wrong key. If it has accepted the
@@ -93,7 +94,7 @@ impl Engine {
     pub(super) fn drift_checked(&mut self, id: DeviceId, checked: Checked, now: Now) {
         let Checked { question, result } = checked;
         if self.dps_answered(id, question, result.as_ref().err(), now) == Standing::Past {
-            return self.ready.wake(id);
+            return self.ready.go_on(id);
         }
         let known = self.fleet.get(id).map(|record| record.looked_up);
         let found = match result {
@@ -104,7 +105,7 @@ impl Engine {
         };
         self.active.checked(id, found);
         self.active.absorb_due(id);
-        self.ready.wake(id);
+        self.ready.go_on(id);
     }
 
     /// DPS has accepted the credential of a registration that goes on: others need not wait for its end.

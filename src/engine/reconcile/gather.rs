@@ -1,7 +1,5 @@
 //! Everything that a decision depends on, from memory.
 
-use tokio::time::Instant;
-
 use crate::clock::Now;
 use crate::controller::device::decide::{Delay, IntegrationState, SecretState, Snapshot};
 use crate::engine::Engine;
@@ -18,7 +16,7 @@ impl Engine {
         Some(Snapshot {
             device: &work.device,
             facts: &work.facts,
-            integration: self.integration_of(id, now.mono),
+            integration: self.integration_of(id),
             secret: SecretState {
                 seen: self.fleet.secret(id),
                 read: work.secret_read,
@@ -27,16 +25,16 @@ impl Engine {
             },
             duplicate: self.is_duplicate(id),
             contested: self.active.contested(id, now),
-            delay: self.delay(id, now.mono),
+            delay: self.delay(id),
             metadata_prefixes: &self.context.config.secret_metadata_prefixes,
             now: now.wall,
         })
     }
 
-    fn delay(&self, id: DeviceId, now: Instant) -> Delay {
-        if self.is_held_up(id) && self.active.grace(id, now).is_over() {
+    fn delay(&self, id: DeviceId) -> Delay {
+        if self.is_held_up(id) && self.active.grace(id).is_over() {
             Delay::HeldUp
-        } else if self.active.is_queued_long(id, self.permits.waiting_since(id), now) {
+        } else if self.active.is_queued_long(id, self.permits.waiting_since(id)) {
             Delay::Queued
         } else {
             Delay::None
@@ -49,7 +47,7 @@ impl Engine {
     }
 
     /// What the index alone shows of a device's needs.
-    pub(super) fn need(&self, id: DeviceId, record: &Record, now: Instant) -> Need {
+    pub(super) fn need(&self, id: DeviceId, record: &Record) -> Need {
         if record.deleting {
             return Need::Nothing;
         }
@@ -60,7 +58,7 @@ impl Engine {
         if busy || has_news {
             return Need::Fetch;
         }
-        match self.integration_of(id, now) {
+        match self.integration_of(id) {
             IntegrationState::Missing(grace) | IntegrationState::NotAllowed(grace) => {
                 if grace.is_over() {
                     Need::Fetch
@@ -86,8 +84,8 @@ impl Engine {
     }
 
     /// The integration as this device sees it.
-    pub(super) fn integration_of(&self, id: DeviceId, now: Instant) -> IntegrationState<'_> {
-        let grace = self.active.grace(id, now);
+    pub(super) fn integration_of(&self, id: DeviceId) -> IntegrationState<'_> {
+        let grace = self.active.grace(id);
         let Some(record) = self.fleet.get(id) else { return IntegrationState::Missing(grace) };
         let (integration, names) = (record.integration, &self.fleet.names);
         if !self.registry.serves(integration, record.namespace, names) {

@@ -13,8 +13,8 @@ mod writes;
 
 use std::time::Duration;
 
-use super::Engine;
 use super::devices::{Freshness, HeldPermit};
+use super::{Engine, party};
 use crate::clock::Now;
 use crate::controller::device::decide::{Call, Decision, IntegrationState, Step, decide};
 use crate::controller::device::facts::Trigger;
@@ -90,7 +90,7 @@ impl Engine {
         if record.deleting {
             return Outlook::Settled;
         }
-        let need = self.need(id, record, now.mono);
+        let need = self.need(id, record);
         if need == Need::Nothing {
             return match self.active.due_work(id) {
                 Some(_) if self.active.is_checking(id) => Outlook::Busy,
@@ -111,6 +111,7 @@ impl Engine {
 
     /// Gathers and decides, from memory alone; then starts.
     fn decide_and_start(&mut self, id: DeviceId, now: Now) {
+        self.active.answer_taken(id);
         self.active.absorb_due(id);
         let Some(snapshot) = self.gather(id, now) else { return };
         let decision = decide(&snapshot);
@@ -147,21 +148,20 @@ impl Engine {
             work.unreported = work.facts.trigger.is_some() || work.facts.failure.is_some();
         }
         let Some(record) = self.fleet.get(id) else { return };
-        if self.need(id, record, now.mono) == Need::Nothing {
+        if self.need(id, record) == Need::Nothing {
             return self.settle(id, now);
         }
-        let waits = !matches!(self.integration_of(id, now.mono), IntegrationState::Usable(_));
+        let waits = !matches!(self.integration_of(id), IntegrationState::Usable(_));
         if waits || self.is_held_up(id) {
             self.plan_report(id, now);
         }
+        self.active.sleep_in_a_crowd(id, now);
     }
 
     /// Ends the work of a device that needs none.
     fn settle(&mut self, id: DeviceId, now: Now) {
-        let unknown = matches!(
-            self.integration_of(id, now.mono),
-            IntegrationState::Missing(_) | IntegrationState::NotAllowed(_)
-        );
+        let unknown =
+            matches!(self.integration_of(id), IntegrationState::Missing(_) | IntegrationState::NotAllowed(_));
         self.fleet.status_agreed(id);
         let held = if unknown { self.active.settle_keeping_grace(id) } else { self.active.settle(id) };
         self.leave_line(id, held, now);
@@ -175,14 +175,12 @@ impl Engine {
         if let Some(permit) = self.use_permit_or_queue(id, lane, now) {
             return self.start_call(id, call, permit, now);
         }
-        if self.is_held_up(id) && !self.active.grace(id, now.mono).is_over() {
+        if self.is_held_up(id) && !self.active.grace(id).is_over() {
             self.plan_report(id, now);
         } else if lane == Lane::New {
             self.plan_queued_report(id, now);
         }
-        if lane == Lane::New {
-            self.active.sleep_in_a_crowd(id);
-        }
+        self.active.sleep_in_a_crowd(id, now);
     }
 
     /// A settled device needs something again. What concerns a whole fleet at once takes its place in
@@ -195,10 +193,8 @@ impl Engine {
         match need {
             Need::Nothing => {}
             Need::Fetch => self.start_device_read(id),
-            Need::Verify => match self.active.take_verification(id, now.mono) {
-                Ok(()) => self.start_device_read(id),
-                Err(turn) => self.ready.wake_by(id, turn),
-            },
+            Need::Verify if !self.active.take_verification(id, party(&self.fleet, id), now.mono) => {}
+            Need::Verify => self.start_device_read(id),
             Need::Register if has_permit => self.revive(id, now),
             Need::Rewrite if has_permit => self.start_device_read(id),
             Need::Register if suspended => {}

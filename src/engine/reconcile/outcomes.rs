@@ -34,15 +34,12 @@ impl Engine {
     pub(in crate::engine) fn effect_done(&mut self, done: Done, now: Now) {
         let Done { id, uid, effect } = done;
         if matches!(effect, Outcome::DeviceRead(_)) {
-            self.active.reads.ended(id);
-            while let Some(next) = self.active.reads.next() {
-                self.reconcile(next, now);
-            }
+            self.active.read_ended(id);
         }
         if self.fleet.get(id).is_none_or(|record| record.uid != uid) {
             // The device is gone; permits were returned when its work was dropped. The device that has
             // its place now may have waited for this read to end.
-            self.ready.wake(id);
+            self.ready.go_on(id);
             return;
         }
         self.take_in(id, effect, now);
@@ -83,10 +80,7 @@ impl Engine {
         }
         let outdated =
             self.fleet.upsert(&device, None).1 == DeviceChange::Known && self.active.work(id).is_some();
-        // What a device needs that was settled and that no user has changed, others need too.
-        let settled = |record: &Record| record.settled.is_some() && !record.asks && record.secret_seen > 0;
-        let fleet_wide = self.fleet.get(id).is_some_and(settled);
-        let share = if fleet_wide { Share::Fleet } else { Share::Device };
+        let share = self.fleet.get(id).map_or(Share::Device, share_of);
         self.active.read(id, device, outdated, share, now);
         self.active.absorb_due(id);
         self.reconcile(id, now);
@@ -108,7 +102,7 @@ impl Engine {
         let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.active.work_mut(id)) else { return };
         let Some(target) = target.filter(|target| target.revision == revision) else {
             // It was read for another target.
-            return self.ready.wake(id);
+            return self.ready.go_on(id);
         };
         work.secret_read = true;
         match secret {
@@ -124,7 +118,7 @@ impl Engine {
             }
             None => record.secret_seen = 0,
         }
-        self.ready.wake(id);
+        self.ready.go_on(id);
     }
 
     fn secret_written(&mut self, id: DeviceId, written: SecretWritten, now: Now) {
@@ -150,7 +144,7 @@ impl Engine {
                 work.facts.secret = Some(written);
                 work.facts.failure =
                     work.facts.failure.take().filter(|failure| failure.work != FailedWork::Secret);
-                return self.ready.wake(id);
+                return self.ready.go_on(id);
             }
             // Nothing is restored in a namespace that is going away; its end comes by the watch.
             Err(SecretTrouble::Terminating) => return,
@@ -171,7 +165,7 @@ impl Engine {
             token: began.token,
         };
         work.facts.fail(failure, record.uid.seed(), now.wall);
-        self.ready.wake(id);
+        self.ready.go_on(id);
     }
 
     fn status_written(&mut self, id: DeviceId, written: StatusWritten, now: Now) {
@@ -197,9 +191,9 @@ impl Engine {
                 }
                 // Otherwise the watch was faster and knows more.
                 self.fleet.status_written(id, written.version, written.status);
-                self.ready.wake(id);
+                self.ready.go_on(id);
             }
-            Err(ApiError::Conflict) if self.has_newer(id) => self.ready.wake(id),
+            Err(ApiError::Conflict) if self.has_newer(id) => self.ready.go_on(id),
             // Changed by another writer, or gone: the watch shows it.
             Err(ApiError::Conflict | ApiError::NotFound) => {
                 if let Some(work) = self.active.work_mut(id) {
@@ -249,6 +243,12 @@ impl Engine {
         let wait = retry::wait(RetryClass::Transient, attempts, record.uid.seed());
         self.ready.sleep_until(id, now.mono + wait);
     }
+}
+
+/// What a device needs that was settled and that no user has changed, others need too.
+pub(super) fn share_of(record: &Record) -> Share {
+    let settled = record.settled.is_some() && !record.asks && record.secret_seen > 0;
+    if settled { Share::Fleet } else { Share::Device }
 }
 
 /// Trouble with its message, which has no secrets and says what to do.

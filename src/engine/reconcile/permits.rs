@@ -41,7 +41,7 @@ impl Engine {
     /// effect is in flight or that is about to be reconciled keeps it.
     pub(super) fn return_unused(&mut self, id: DeviceId) {
         let Some(permit) = self.active.unused_permit(id) else { return };
-        let busy = self.active.reads.contains(id)
+        let busy = self.active.is_being_read(id)
             || self.ready.is_ready(id)
             || self.active.work(id).is_some_and(|work| work.task.is_some());
         if !busy {

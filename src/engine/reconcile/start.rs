@@ -8,6 +8,7 @@ use tracing::{Instrument, debug, info_span};
 use super::outcome::{
     Began, Called, Checked, Done, DpsResult, Outcome, Question, SecretWritten, StatusWritten,
 };
+use super::outcomes::share_of;
 use crate::api::names::REPROVISION_REQUESTED_AT;
 use crate::api::version;
 use crate::clock::Now;
@@ -19,10 +20,11 @@ use crate::controller::device::settings::annotation;
 use crate::controller::device::status;
 use crate::controller::events;
 use crate::dps::ids::RegistrationId;
-use crate::engine::devices::Freshness;
+use crate::engine::devices::{Freshness, Load};
 use crate::engine::{Engine, Message};
 use crate::fleet::record::Record;
 use crate::fleet::{DeviceId, SecretSeen};
+use crate::schedule::Share;
 use crate::schedule::permits::{Lane, Permit};
 
 impl Engine {
@@ -49,10 +51,16 @@ impl Engine {
     }
 
     /// Starts the one effect that a device may have in flight.
-    fn start(&mut self, id: DeviceId, effect: impl Future<Output = Outcome> + Send + 'static) {
+    fn start(&mut self, id: DeviceId, load: Load, effect: impl Future<Output = Outcome> + Send + 'static) {
         if let Some(task) = self.spawn(id, effect) {
-            self.active.started(id, task);
+            self.active.started(id, task, load);
         }
+    }
+
+    /// Starts a request to the API server.
+    fn start_request(&mut self, id: DeviceId, effect: impl Future<Output = Outcome> + Send + 'static) {
+        let share = self.active.work(id).map_or(Share::Device, |work| work.share);
+        self.start(id, Load::Request(share), effect);
     }
 
     /// The device's integration, if it admits the device and can be used. Nothing is asked of DPS and
@@ -63,10 +71,10 @@ impl Engine {
         self.registry.usable(record.integration).filter(|_| serves)
     }
 
-    /// Reads an object that is not kept, or whose copy is out of date; a few at a time.
+    /// Reads an object that is not kept, or whose copy is out of date.
     pub(super) fn start_device_read(&mut self, id: DeviceId) {
         let Some(record) = self.fleet.get(id) else { return };
-        if !self.active.reads.begin(id) {
+        if !self.active.begin_read(id, share_of(record)) {
             return;
         }
         let (namespace, name) = (self.fleet.names.text(record.namespace).to_owned(), record.name.to_string());
@@ -90,7 +98,7 @@ impl Engine {
         debug!(namespace = device.metadata.namespace, device = device.metadata.name, ?call, "calling DPS");
         let (sender, uid) = (self.context.sender.clone(), record.uid);
         let awaited = self.permits.is_awaited(&permit);
-        self.start(id, async move {
+        self.start(id, Load::Call, async move {
             let accepted = || {
                 if awaited {
                     // A full channel costs nothing but time: the end of the operation says the same.
@@ -133,7 +141,7 @@ impl Engine {
         let (namespace, name) = (self.fleet.names.text(record.namespace).to_owned(), record.secret_name());
         let revision = self.usable_of(id).map_or(0, |usable| usable.target.revision);
         let writer = self.context.writer.clone();
-        self.start(id, async move {
+        self.start_request(id, async move {
             let read = writer.read_secret(&namespace, &name).await.map(|secret| secret.map(Box::new));
             Outcome::SecretRead { revision, read }
         });
@@ -164,7 +172,7 @@ impl Engine {
         let generation = device.metadata.generation.unwrap_or(0);
         let token = annotation(&device, REPROVISION_REQUESTED_AT).map(str::to_owned);
         let began = Began { generation, revision: target.revision, token };
-        self.start(id, async move {
+        self.start_request(id, async move {
             let write = SecretWrite { device, registered, served, target, before, former };
             let result = act::write_secret(&writer, write).await;
             Outcome::SecretWritten(Box::new(SecretWritten { began, restored, result }))
@@ -194,7 +202,7 @@ impl Engine {
         let Some(work) = self.active.work_mut(id) else { return false };
         work.tried = Some(version::of(&work.device.metadata));
         let (device, writer) = (work.device.clone(), self.context.writer.with_share(work.share));
-        self.start(id, async move {
+        self.start_request(id, async move {
             let result = writer.replace_status(&*device, &status).await;
             Outcome::StatusWritten(Box::new(StatusWritten { status, is_news, notes, result }))
         });

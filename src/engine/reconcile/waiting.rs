@@ -1,15 +1,15 @@
 //! What is planned for a device that can do nothing but wait: when that is reported.
 
 use crate::clock::Now;
-use crate::engine::Engine;
 use crate::engine::integrations::is_of_namespace;
+use crate::engine::{Engine, party};
 use crate::fleet::DeviceId;
 use crate::fleet::record::Record;
 
 impl Engine {
     /// Plans the report that the device's integration cannot be used, unless it is due already.
     pub(super) fn plan_report(&mut self, id: DeviceId, now: Now) {
-        if self.active.grace(id, now.mono).is_over() {
+        if self.active.grace(id).is_over() {
             return;
         }
         // Of an integration that is not for it a device learns nothing, also not since when it is in trouble.
@@ -20,14 +20,15 @@ impl Engine {
         };
         let record = self.fleet.get(id).filter(knows);
         let since = record.and_then(|record| self.registry.unusable_since(record.integration));
-        let at = self.active.plan_report(id, since, now.mono);
-        self.ready.wake_by(id, at);
+        if let Some(at) = self.active.plan_report(id, party(&self.fleet, id), since, now.mono) {
+            self.ready.wake_by(id, at);
+        }
     }
 
     /// Sets the time at which a new device is reported as queued.
     pub(super) fn plan_queued_report(&mut self, id: DeviceId, now: Now) {
         let Some(since) = self.permits.waiting_since(id) else { return };
-        if let Some(at) = self.active.plan_queued_report(id, since, now.mono) {
+        if let Some(at) = self.active.plan_queued_report(id, party(&self.fleet, id), since, now.mono) {
             self.ready.wake_by(id, at);
         }
     }

@@ -21,16 +21,20 @@ fn located(hub: &str) -> Located {
     Located {
         scope: IdScope::parse(super::SCOPE).unwrap(),
         registration_id: RegistrationId::parse("truck-1").unwrap(),
-        assignment: Assignment {
-            hub: HubHostname::parse(hub, &[".azure-devices.net".to_owned()]).unwrap(),
-            device_id: "truck-1".to_owned(),
-            substatus: None,
-            etag: Some("late".to_owned()),
-            created_time: None,
-            last_updated_time: None,
-            enrollment_group: None,
-            payload: None,
-        },
+        assignment: assignment(hub, "truck-1"),
+    }
+}
+
+pub(super) fn assignment(hub: &str, device_id: &str) -> Assignment {
+    Assignment {
+        hub: HubHostname::parse(hub, &[".azure-devices.net".to_owned()]).unwrap(),
+        device_id: device_id.to_owned(),
+        substatus: None,
+        etag: None,
+        created_time: None,
+        last_updated_time: None,
+        enrollment_group: None,
+        payload: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -24,6 +25,8 @@ struct State {
     writes: usize,
     /// Requests whose path has one of these in it, from the kind on, are answered with 503.
     unavailable: Vec<&'static str>,
+    /// How long the answer to a request takes.
+    latency: Duration,
 }
 
 #[derive(Clone, Default)]
@@ -132,6 +135,10 @@ impl Api {
                 let (parts, body) = request.into_parts();
                 let bytes = body.collect().await.unwrap().to_bytes();
                 let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+                let latency = state.lock().unwrap().latency;
+                if !latency.is_zero() {
+                    tokio::time::sleep(latency).await;
+                }
                 let (status, answer) = state.lock().unwrap().respond(&parts.method, parts.uri.path(), &body);
                 let answer = if status.is_success() {
                     answer
@@ -182,6 +189,17 @@ impl Api {
         state.objects.keys().filter(|(of, _)| *of == kind).map(|(_, key)| key.clone()).collect()
     }
 
+    /// How many objects of a kind are like this.
+    pub(super) fn count(&self, kind: &str, like: impl Fn(&Value) -> bool) -> usize {
+        let state = self.0.lock().unwrap();
+        state.objects.iter().filter(|((of, _), object)| *of == kind && like(object)).count()
+    }
+
+    /// resourceVersion of the last change.
+    pub(super) fn version(&self) -> u64 {
+        self.0.lock().unwrap().version
+    }
+
     /// What has changed since this was asked last.
     pub(super) fn changes(&self) -> Vec<Stored> {
         std::mem::take(&mut self.0.lock().unwrap().changes)
@@ -205,6 +223,26 @@ impl Api {
 
     pub(super) fn writes(&self) -> usize {
         self.0.lock().unwrap().writes
+    }
+
+    pub(super) fn set_latency(&self, latency: Duration) {
+        self.0.lock().unwrap().latency = latency;
+    }
+
+    /// Removes all statuses, as a restored backup does.
+    pub(super) fn forget_statuses(&self) {
+        let mut state = self.0.lock().unwrap();
+        let devices: Vec<_> = state
+            .objects
+            .iter()
+            .filter(|((kind, _), _)| *kind == "provisioneddevices")
+            .map(|(key, _)| key.1.clone())
+            .collect();
+        for key in devices {
+            let mut object = state.objects[&("provisioneddevices", key.clone())].clone();
+            object["status"] = json!({"observedGeneration": -1});
+            state.store("provisioneddevices", &key, object);
+        }
     }
 
     pub(super) fn set_unavailable(&self, parts: &[&'static str]) {

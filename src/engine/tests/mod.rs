@@ -5,6 +5,7 @@ mod answers;
 mod api;
 mod dps_words;
 mod first_secret;
+mod fleets;
 mod situations;
 mod strangers;
 mod tenants;
@@ -66,19 +67,23 @@ impl World {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dps = simulator().await;
+        let (engine, messages, api) = Self::engine(&dps, Api::default(), flags);
+        let mut world = Self { engine, messages, api, dps, now: clock::now() };
+        world.engine.take_over(world.now);
+        world
+    }
+
+    fn engine(dps: &Running, api: Api, flags: &[&str]) -> (Engine, Receiver<Message>, Api) {
         let host = format!("--allowed-dps-hosts=localhost:{}", dps.address().port());
         let arguments = ["dps-operator", "run", "--watch-namespaces=fleet", &host];
         let arguments = arguments.into_iter().chain(flags.iter().copied());
         let Command::Run(arguments) = Cli::try_parse_from(arguments).unwrap().command else { unreachable!() };
         let config = Arc::new(arguments.config().unwrap());
-        let (api, (sender, messages)) = (Api::default(), channel(MESSAGES));
+        let (sender, messages) = channel(MESSAGES);
         let client = api.client();
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let (writer, server) = (Writer::new(client.clone()), ApiServer::of(client, telemetry.clone()));
-        let mut engine = Engine::new(Context { config, server, writer, sender, telemetry });
-        let now = clock::now();
-        engine.take_over(now);
-        Self { engine, messages, api, dps, now }
+        (Engine::new(Context { config, server, writer, sender, telemetry }), messages, api)
     }
 
     /// Time goes on, for the engine alone.
@@ -208,9 +213,8 @@ impl World {
             }
             assert!(begun.elapsed() < PATIENCE, "not reached: {what}\n{}", self.api.dump());
             let soon = Duration::from_millis(20);
-            if let Ok(Some(message)) = tokio::time::timeout(soon, self.messages.recv()).await {
-                self.take(message);
-            }
+            let first = tokio::time::timeout(soon, self.messages.recv()).await.ok().flatten();
+            self.engine.take_all(first, &mut self.messages, self.now);
         }
     }
 

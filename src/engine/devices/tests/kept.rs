@@ -1,8 +1,8 @@
 //! What is kept of a device while it has work, sleeps or has settled.
 
-use super::{Situation, device, in_flight, registered};
+use super::{PARTY, Situation, device, in_flight, registered};
 use crate::controller::device::facts::Trigger;
-use crate::engine::devices::{CROWD, DueWork, Freshness};
+use crate::engine::devices::{CROWD, DueWork, Freshness, Load};
 use crate::fleet::DeviceId;
 use crate::schedule::Share;
 
@@ -11,14 +11,13 @@ async fn a_device_that_is_gone_leaves_nothing_behind() {
     let mut situation = Situation::with_devices(1);
     let (active, now) = (&mut situation.active, situation.now);
     let task = in_flight();
-    active.started(0, task.abort_handle());
+    active.started(0, task.abort_handle(), Load::Call);
     active.due(0, DueWork::Check);
     active.restored(0, now.mono);
     active.unanswered(0);
-    active.plan_report(0, None, now.mono);
-    active.plan_queued_report(0, now.mono, now.mono);
-    let turns: Vec<_> = (0..200).rev().map(|id| active.take_verification(id, now.mono)).collect();
-    assert!(turns[199].is_err(), "it has a turn to wait for");
+    active.plan_report(0, PARTY, None, now.mono);
+    active.plan_queued_report(0, PARTY, now.mono, now.mono);
+    assert!(!active.take_verification(0, PARTY, now.mono), "it has a turn to wait for");
     let held = situation.hold(0, false);
 
     let returned = situation.active.remove(0);
@@ -137,8 +136,8 @@ async fn one_effect_of_a_device_is_in_flight_at_most() {
     let mut situation = Situation::with_devices(2);
     let (first, second) = (in_flight(), in_flight());
 
-    situation.active.started(0, first.abort_handle());
-    situation.active.started(1, second.abort_handle());
+    situation.active.started(0, first.abort_handle(), Load::Call);
+    situation.active.started(1, second.abort_handle(), Load::Call);
     assert_eq!(situation.active.in_flight(), 2);
     situation.active.ended(0);
     situation.active.ended(0);
@@ -154,7 +153,7 @@ async fn an_effect_of_a_device_without_work_is_aborted() {
     let mut situation = Situation::new();
     let task = in_flight();
 
-    situation.active.started(0, task.abort_handle());
+    situation.active.started(0, task.abort_handle(), Load::Call);
 
     assert!(task.await.unwrap_err().is_cancelled());
     assert_eq!(situation.active.in_flight(), 0);
@@ -182,8 +181,9 @@ fn a_device_with_a_permit_stays_awake_in_a_crowd() {
     situation.active.wake(crowd, situation.now);
     situation.hold(0, false);
 
-    situation.active.sleep_in_a_crowd(0);
-    situation.active.sleep_in_a_crowd(1);
+    let now = situation.now;
+    situation.active.sleep_in_a_crowd(0, now);
+    situation.active.sleep_in_a_crowd(1, now);
 
     assert!(situation.active.work(0).is_some() && situation.active.work(1).is_none());
 }
@@ -195,15 +195,18 @@ fn what_was_planned_for_a_sleeping_device_is_not_forgotten() {
     let now = situation.now;
     situation.active.wake(crowd, now);
     let id = crowd - 1;
-    let planned = situation.active.plan_queued_report(id, now.mono, now.mono);
-    situation.active.sleep_in_a_crowd(id);
+    let since = now.mono;
+    let planned = situation.active.plan_queued_report(id, PARTY, since, since).unwrap();
+    situation.active.plan_queued_report(id, PARTY, since, planned);
+    situation.active.sleep_in_a_crowd(id, now);
     assert!(situation.active.work(id).is_none());
 
-    assert!(!situation.active.is_queued_long(id, Some(now.mono), now.mono));
-    assert!(situation.active.is_queued_long(id, Some(now.mono), planned.unwrap()));
+    assert!(!situation.active.is_queued_long(id, Some(since)));
+    assert_eq!(situation.active.next_turn(planned), Some(id));
+    assert!(situation.active.is_queued_long(id, Some(since)));
 
     situation.active.wake(id, now);
-    assert!(situation.active.is_queued_long(id, Some(now.mono), planned.unwrap()));
+    assert!(situation.active.is_queued_long(id, Some(since)));
 }
 
 #[test]

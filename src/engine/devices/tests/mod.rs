@@ -16,9 +16,13 @@ use crate::clock::{self, Now};
 use crate::dps::ids::IdScope;
 use crate::fleet::DeviceId;
 use crate::schedule::permits::{Gate, Lane, Permit, Permits};
+use crate::schedule::turns::Party;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const PARTY: Party = Party { namespace: 0, integration: 1 };
+/// Of another integration.
+const OTHER_PARTY: Party = Party { namespace: 0, integration: 2 };
 
 fn device(number: DeviceId, generation: i64) -> ProvisionedDevice {
     serde_json::from_value(json!({

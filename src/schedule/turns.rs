@@ -1,0 +1,69 @@
+//! Parties that take turns: how long one's line is makes no other wait longer.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::Waiter;
+
+/// Who bears the cost of work: devices of one namespace with one integration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Party {
+    pub namespace: u32,
+    pub integration: u32,
+}
+
+/// A line for each party that has somebody waiting; the parties take turns.
+#[derive(Debug, Default)]
+pub struct Turns {
+    lines: HashMap<Party, VecDeque<Waiter>>,
+    /// Each party with a line, once; the first is next.
+    order: VecDeque<Party>,
+}
+
+impl Turns {
+    /// Adds a device to the end of its party's line.
+    pub fn push(&mut self, party: Party, id: Waiter) {
+        let line = self.lines.entry(party).or_default();
+        if line.is_empty() {
+            self.order.push_back(party);
+        }
+        line.push_back(id);
+    }
+
+    /// The first of the party whose turn it is.
+    pub fn pop(&mut self) -> Option<Waiter> {
+        let party = self.order.pop_front()?;
+        let line = self.lines.get_mut(&party)?;
+        let next = line.pop_front();
+        if line.is_empty() {
+            self.lines.remove(&party);
+        } else {
+            self.order.push_back(party);
+        }
+        next
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_makes_no_other_party_wait_longer() {
+        let party = |integration| Party { namespace: 1, integration };
+        let mut turns = Turns::default();
+        (0..1000).for_each(|id| turns.push(party(1), id));
+        turns.push(party(2), 2000);
+        turns.push(party(3), 3000);
+        turns.push(party(2), 2001);
+
+        let first: Vec<_> = (0..7).filter_map(|_| turns.pop()).collect();
+
+        assert_eq!(first, [0, 2000, 3000, 1, 2001, 2, 3]);
+        assert_eq!(std::iter::from_fn(|| turns.pop()).count(), 996);
+        assert!(turns.is_empty() && turns.lines.is_empty(), "nothing is kept of a line that is over");
+    }
+}
