@@ -151,8 +151,8 @@ pub struct RunArgs {
     /// Namespace of the Lease for --leader-elect; the ServiceAccount's, or the kubeconfig's, when not given.
     #[arg(long, env = "DPS_OPERATOR_LEASE_NAMESPACE", value_name = "NAMESPACE")]
     lease_namespace: Option<String>,
-    /// error, warn, info, debug, trace (of the operator; its libraries stay at info), or a list such
-    /// as info,dps_operator::dps=trace.
+    /// error, warn, info, debug, trace (of the operator; its libraries stay at info), off, or a list
+    /// such as info,dps_operator::dps=trace.
     #[arg(long, env = "DPS_OPERATOR_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
     /// Form of log lines.

@@ -8,8 +8,8 @@ use tracing_subscriber::filter::LevelFilter;
 /// A `--log-level` that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "--log-level {level:?} is not a level (error, warn, info, debug, trace) or a list of target=level, \
-     or logging has been started already"
+    "--log-level {level:?} is not a level (error, warn, info, debug, trace, off) or a list such as \
+     info,dps_operator::dps=trace"
 )]
 pub struct BadLevel {
     level: String,

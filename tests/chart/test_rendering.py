@@ -49,7 +49,7 @@ class Rendering(unittest.TestCase):
             text = render("--set-string", f"httpAddr={address}", "--set", "probePort=81")
             self.assertIn(f'"--http-addr={address}"', text)
             self.assertIn(f'"--probe-addr={address.rsplit(":", 1)[0]}:81"', text)
-        for level in ("error", "warn", "info", "debug", "trace", "off", "info,dps_operator::dps=trace"):
+        for level in ("error", "warn", "info", "debug", "trace", "off", "info,dps_operator::dps=trace", "a=off,info"):
             text = render("--set-json", f"logLevel={json.dumps(level)}", "-s", "templates/deployment.yaml")
             self.assertIn(f'"--log-level={level}"', text)
 
@@ -77,6 +77,31 @@ class Rendering(unittest.TestCase):
         for part in ("networkpolicy", "service"):
             text = render("-s", f"templates/{part}.yaml", "--set", "networkPolicy.enabled=true")
             self.assertNotRegex(re.sub(r"#.*", "", text), "probes|8081")
+
+    def test_the_operator_takes_every_value_that_the_schema_admits(self):
+        for settings in (
+            {"allowedDpsHosts": ["localhost", "a.b.:1", "10.0.0.1:65535", "*.X-1.example.net:8443"]},
+            {"allowedHubSuffixes": [".Azure-Devices.net", ".x"]},
+            {"secretMetadataAllowedPrefixes": ["example.com/", "-_.", "A"]},
+            {"logLevel": "off"},
+            {"logLevel": "info,a::b=off,trace"},
+            {"dpsProxy": "http://[::1]:3128/"},
+            {"httpAddr": "[2001:db8::ffff]:65535", "probePort": 1},
+            {"httpAddr": "[::]:1"},
+            {"httpAddr": "0.0.0.0:80"},
+            {"leaderElection": {"leaseName": "a.b-c.0", "leaseNamespace": "0"}},
+            {"watchNamespaces": ["0", "a-b"]},
+            {"events": "none", "logFormat": "text", "registrationsPerMinute": 4294967295, "maxInFlight": 1},
+        ):
+            with self.subTest(settings):
+                given = [f"--set-json={name}={json.dumps(value)}" for name, value in settings.items()]
+                text = render("-s", "templates/deployment.yaml", *given)
+                listed = text.split("args:\n", 1)[1].split("ports:\n", 1)[0]
+                arguments = [line.strip().removeprefix("- ").strip('"') for line in listed.splitlines()]
+                # It reads all flags before it looks for a cluster, which is not there.
+                nowhere = {**os.environ, "KUBECONFIG": "/nowhere"}
+                with self.assertRaisesRegex(Failed, "(?s)no Kubernetes API server is configured"):
+                    run(Path(os.environ["PROGRAMS"]) / "dps-operator", *filter(None, arguments), env=nowhere)
 
     def test_each_flag_of_the_operator_is_passed_once(self):
         text = render("--values", CHART / "ci" / "everything.yaml", "-s", "templates/deployment.yaml")
@@ -154,6 +179,11 @@ class Rendering(unittest.TestCase):
             for metric in re.findall(r"dps_operator_\w+", text):
                 self.assertIn(re.sub(r"_bucket$", "", metric), known)
 
+    def test_leaders_are_counted_for_each_release_by_itself(self):
+        dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+        (leaders,) = [panel for panel in dashboard["panels"] if panel["title"] == "Leaders"]
+        self.assertRegex(leaders["targets"][0]["expr"], r"^sum by \(namespace, job\) \(dps_operator_leader")
+
     def test_every_query_of_the_dashboard_can_be_read(self):
         dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
         asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
@@ -175,6 +205,70 @@ class Rendering(unittest.TestCase):
         docs = (HERE.parents[1] / "docs" / "monitoring.md").read_text()
         for alert in re.findall(r"- alert: (\w+)", (CHART / "files" / "alerts.yaml").read_text()):
             self.assertIn(f"\n### {alert}\n", docs)
+
+    def test_a_parent_chart_turns_it_on_and_off_and_gives_registry_and_pull_secrets(self):
+        digest = f"sha256:{'0' * 64}"
+        shared = {"imageRegistry": "mirror.example:5000/all/", "imagePullSecrets": ["one", {"name": "two"}], "storageClass": "x"}
+        with tempfile.TemporaryDirectory() as folder:
+            parent = Path(folder)
+            (parent / "charts").mkdir()
+            (parent / "charts" / "dps-operator").symlink_to(CHART)
+            dependency = {"name": "dps-operator", "version": "0.1.0", "condition": "dps-operator.enabled"}
+            about = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
+            (parent / "Chart.yaml").write_text(json.dumps(about))
+
+            def rendered(values):
+                (parent / "values.yaml").write_text(json.dumps(values))
+                return helm("template", "x", parent, "--namespace", NAMESPACE)
+
+            self.assertNotIn("kind: Deployment", rendered({"dps-operator": {"enabled": False}}))
+            own = {"enabled": True, "simulator": {"enabled": True, "image": {"repository": "x/sim", "digest": digest}}}
+            self.assertIn("ghcr.io/dps-operator/dps-operator:", rendered({"dps-operator": own}))
+            for values in ({"global": {}}, {"global": {"imageRegistry": None, "imagePullSecrets": None}}, {"global": None}):
+                self.assertNotIn("imagePullSecrets", rendered(values))
+            own["image"] = {"pullSecrets": [{"name": "one"}, {"name": "own"}]}
+            text = rendered({"dps-operator": own, "global": shared})
+        self.assertIn('image: "mirror.example:5000/all/dps-operator/dps-operator:', text)
+        self.assertIn(f'image: "mirror.example:5000/all/x/sim@{digest}"', text)
+        secrets = re.findall(r"imagePullSecrets:\n((?: +- name: \w+\n)+)", text)
+        self.assertEqual([re.findall(r"name: (\w+)", found) for found in secrets], [["one", "own", "two"]] * 2)
+
+    def test_a_rollout_can_go_on_where_no_two_pods_may_be_on_one_node(self):
+        def surge(*arguments):
+            text = render("-s", "templates/deployment.yaml", *arguments)
+            return re.search(r"maxSurge: (\d)\n +maxUnavailable: (\d)", text).groups()
+
+        required = [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {}}]
+        own = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+        self.assertEqual(surge(), ("1", "0"))
+        self.assertEqual(surge("--set", "podAntiAffinity=hard"), ("0", "1"))
+        self.assertEqual(surge("--set-json", f"affinity={json.dumps(own)}"), ("0", "1"))
+        self.assertEqual(surge("--set", "podAntiAffinity=hard", "--set-json", 'affinity={"nodeAffinity":{"a":1}}'), ("1", "0"))
+
+    def test_a_release_with_dots_in_its_name_has_names_that_services_may_have(self):
+        text = helm("template", "iot.eu.prod", CHART, "--namespace", NAMESPACE, "--set", "simulator.enabled=true")
+        names = re.findall(r"kind: (?:Service|Deployment)\nmetadata:\n  name: (\S+)", text)
+        self.assertEqual(len(names), 4)
+        for name in names:
+            self.assertRegex(name, r"^iot-eu-prod-dps-operator(-[a-z]+)?$")
+        self.assertIn("app.kubernetes.io/instance: iot.eu.prod", text)
+
+    def test_with_the_simulator_azure_is_called_only_if_that_is_said(self):
+        def hosts(*arguments):
+            text = render("-s", "templates/deployment.yaml", "--set", ",".join(["simulator.enabled=true", *arguments]))
+            return re.search(r'--allowed-dps-hosts=([^"]*)', text)[1].split(",")
+
+        simulator = f"dps-operator-simulator.{NAMESPACE}.svc"
+        self.assertEqual(hosts(), [simulator])
+        self.assertEqual(hosts("allowedDpsHosts={localhost:8443}"), ["localhost:8443", simulator])
+        self.assertEqual(len(hosts("simulator.besideAzure=true")), 4)
+        mine = "mine.azure-devices-provisioning.net"
+        self.assertEqual(hosts("simulator.besideAzure=true", f"allowedDpsHosts={{{mine}}}"), [mine, simulator])
+
+    def test_dns_may_listen_elsewhere(self):
+        text = render("-s", "templates/networkpolicy.yaml", "--set", "networkPolicy.enabled=true,networkPolicy.dnsPorts={5353}")
+        self.assertEqual(text.count("port: 5353"), 2)
+        self.assertNotIn("port: 53\n", text)
 
     def test_an_alert_can_be_turned_off_and_tuned(self):
         text = rules("--values", CHART / "ci" / "everything.yaml")

@@ -5,12 +5,14 @@
 {{/* At most 46 characters, so that every suffix of the chart still fits a Service's 63. */}}
 {{- define "dps-operator.fullname" -}}
 {{- $name := include "dps-operator.name" . }}
+{{- /* A release may have dots in its name, a Service may not. */}}
+{{- $release := .Release.Name | replace "." "-" }}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 46 | trimSuffix "-" }}
-{{- else if contains $name .Release.Name }}
-{{- .Release.Name | trunc 46 | trimSuffix "-" }}
+{{- else if contains $name $release }}
+{{- $release | trunc 46 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 46 | trimSuffix "-" }}
+{{- printf "%s-%s" $release $name | trunc 46 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
@@ -47,15 +49,40 @@ app.kubernetes.io/component: simulator
 {{- toYaml (mergeOverwrite (deepCopy $root.Values.commonLabels) $own (index . 1 | fromYaml)) }}
 {{- end }}
 
-{{/* A digest names the image alone: a tag beside it would only be believed by people. */}}
+{{/* A digest names the image alone: a tag beside it would only be believed by people. The first part of
+     a repository is a registry if it looks like one, as for Docker. */}}
 {{- define "dps-operator.image" -}}
 {{- $root := index . 0 }}
 {{- $image := index . 1 }}
-{{- if $image.digest }}
-{{- printf "%s@%s" $image.repository $image.digest }}
-{{- else }}
-{{- printf "%s:%s" $image.repository ($image.tag | default $root.Chart.AppVersion) }}
+{{- $repository := $image.repository }}
+{{- with ($root.Values.global).imageRegistry }}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $repository "") }}
 {{- end }}
+{{- if $image.digest }}
+{{- printf "%s@%s" $repository $image.digest }}
+{{- else }}
+{{- printf "%s:%s" $repository ($image.tag | default $root.Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{/* A JSON list of {name: …}, those of a parent chart behind the chart's own. */}}
+{{- define "dps-operator.pullSecrets" -}}
+{{- $secrets := .Values.image.pullSecrets }}
+{{- range (.Values.global).imagePullSecrets }}
+{{- if kindIs "string" . }}
+{{- $secrets = append $secrets (dict "name" .) }}
+{{- else }}
+{{- $secrets = append $secrets (dict "name" .name) }}
+{{- end }}
+{{- end }}
+{{- $secrets | uniq | toJson }}
+{{- end }}
+
+{{/* Whether no two Pods may be on one node. */}}
+{{- define "dps-operator.onePodANode" -}}
+{{- if .Values.affinity }}
+{{- if ((.Values.affinity).podAntiAffinity).requiredDuringSchedulingIgnoredDuringExecution }}true{{ end }}
+{{- else if eq .Values.podAntiAffinity "hard" }}true{{ end }}
 {{- end }}
 
 {{- define "dps-operator.serviceAccountName" -}}
@@ -107,9 +134,29 @@ app.kubernetes.io/component: simulator
 {{- end }}
 {{- end }}
 
+{{- define "dps-operator.hostsAreDefault" -}}
+{{- $default := "*.azure-devices-provisioning.net,*.azure-devices-provisioning.us,*.azure-devices-provisioning.cn" }}
+{{- if eq (join "," .Values.allowedDpsHosts) $default }}true{{ end }}
+{{- end }}
+
+{{/* Those of Azure's own domains. */}}
+{{- define "dps-operator.azureHosts" -}}
+{{- $hosts := list }}
+{{- range .Values.allowedDpsHosts }}
+{{- if regexMatch "(?i)[.]azure-devices-provisioning[.](net|us|cn)[.]?(:[0-9]+)?$" . }}
+{{- $hosts = append $hosts . }}
+{{- end }}
+{{- end }}
+{{- join "," $hosts }}
+{{- end }}
+
+{{/* With the simulator, and the list as it is in values.yaml, no integration gets to Azure by mistake. */}}
 {{- define "dps-operator.allowedDpsHosts" -}}
 {{- $hosts := .Values.allowedDpsHosts }}
 {{- if .Values.simulator.enabled }}
+{{- if and (include "dps-operator.hostsAreDefault" .) (not .Values.simulator.besideAzure) }}
+{{- $hosts = list }}
+{{- end }}
 {{- $hosts = append $hosts (include "dps-operator.simulator.host" .) }}
 {{- end }}
 {{- join "," ($hosts | uniq) }}
@@ -153,6 +200,15 @@ app.kubernetes.io/component: simulator
 {{- end }}
 {{- if regexMatch "^(127\\.|\\[([0:]*:0*1|::[fF]{4}:127\\..*)\\]:)" .Values.httpAddr }}
 {{- fail (printf "httpAddr is %s, a loopback address: neither the probes nor Prometheus would reach it. Use 0.0.0.0 or [::]" .Values.httpAddr) }}
+{{- end }}
+{{- if not .Values.enabled }}
+{{- fail "enabled is false, and the chart is rendered all the same: a parent chart needs `condition: dps-operator.enabled` at its dependency" }}
+{{- end }}
+{{- if and (or .Values.metrics.service.enabled .Values.simulator.enabled) (regexMatch "^[0-9]" (include "dps-operator.fullname" .)) }}
+{{- fail (printf "the chart's objects would be named %s, and no Service's name begins with a digit: set fullnameOverride" (include "dps-operator.fullname" .)) }}
+{{- end }}
+{{- if and .Values.simulator.enabled (not .Values.simulator.besideAzure) (not (include "dps-operator.hostsAreDefault" .)) (include "dps-operator.azureHosts" .) }}
+{{- fail (printf "simulator.enabled, and allowedDpsHosts has %s: an installation for production has no simulator, whose keys everybody knows. Leave the hosts out, or set simulator.besideAzure" (include "dps-operator.azureHosts" .)) }}
 {{- end }}
 {{- range append .Values.extraArgs .Values.dpsProxy }}
 {{- if regexMatch "^(--dps-proxy=)?http://.*@" . }}
