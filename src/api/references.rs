@@ -11,6 +11,9 @@ pub enum Referred {
     Missing,
     /// The API server does not let us read it.
     Forbidden,
+    /// There is no room for it beside those of other integrations.
+    TooMuch,
+    /// With the keys that integrations name, and no others.
     Present {
         data: BTreeMap<String, Zeroizing<Vec<u8>>>,
         /// It carries the label of a Secret that we wrote.

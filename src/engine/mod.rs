@@ -44,6 +44,7 @@ use crate::fleet::{DeviceId, Fleet};
 use crate::kube_io::client::ApiServer;
 use crate::kube_io::error::ApiError;
 use crate::kube_io::events::Events;
+use crate::kube_io::refs::WatchNumber;
 use crate::kube_io::watch::Observed;
 use crate::kube_io::write::{Stored, Writer};
 use crate::schedule::permits::{Lane, Permits};
@@ -62,7 +63,7 @@ const BATCH: usize = 256;
 /// Everything that wakes the loop.
 enum Message {
     Integration(WatchId, Observed<DpsIntegration>),
-    Referred(Reference, Observed<Referred>),
+    Referred(Reference, WatchNumber, Observed<Referred>),
     Device(WatchId, Observed<ProvisionedDevice>),
     Secret(WatchId, Observed<PartialObjectMeta<Secret>>),
     Namespace(Observed<PartialObjectMeta<Namespace>>),
@@ -237,7 +238,9 @@ impl Engine {
     fn take(&mut self, message: Message, now: Now) {
         match message {
             Message::Integration(watch, observed) => self.integration_observed(watch, observed, now),
-            Message::Referred(reference, observed) => self.referred_observed(&reference, observed, now),
+            Message::Referred(reference, number, observed) => {
+                self.referred_observed(&reference, number, observed, now)
+            }
             Message::Device(watch, observed) => self.device_observed(watch, observed, now),
             Message::Secret(watch, observed) => self.secret_observed(watch, observed, now),
             Message::Namespace(observed) => self.namespace_observed(observed, now),
@@ -274,7 +277,7 @@ impl Engine {
         self.context.telemetry.metrics.observe_turn(now.mono.elapsed());
     }
 
-    fn next_wake(&mut self, acts: bool, now: Instant) -> Option<Instant> {
+    fn next_wake(&self, acts: bool, now: Instant) -> Option<Instant> {
         if !acts {
             return None;
         }
@@ -284,7 +287,12 @@ impl Engine {
         let permits = self.permits.next_at().filter(|_| self.may_call());
         let (turn, tick) = (self.active.next_turn_at(now), self.active.ticks.next());
         let devices = [ready, permits, turn, tick].into_iter().flatten().filter(|_| complete);
-        devices.min().into_iter().chain(self.registry.next_report(complete, now)).min()
+        devices
+            .min()
+            .into_iter()
+            .chain(self.registry.next_report(complete))
+            .chain(self.publisher.next_gauges().filter(|_| complete))
+            .min()
     }
 
     /// Calls may be begun. What DPS has answered is written first, or a slow API server would have

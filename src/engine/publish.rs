@@ -21,6 +21,8 @@ use crate::telemetry::metrics::{IntegrationGauges, QueueGauges, Unserved};
 const WINDOW: Duration = Duration::from_secs(60);
 /// and this many are published; one more says that there are others.
 const MOST: u32 = 30;
+/// The fleet's gauges, which show every integration, are set at most this often.
+const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 const HELD_BACK: &str =
     "Further events about its devices are held back for a minute; status.failures counts devices by reason.";
 
@@ -56,6 +58,9 @@ pub(super) struct Publisher {
     events: Events,
     level: EventsLevel,
     windows: Windows,
+    /// When the fleet's gauges are set next.
+    gauges_due: Option<Instant>,
+    gauges_set: Option<Instant>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -77,7 +82,7 @@ impl Windows {
 
 impl Publisher {
     pub fn new(events: Events, level: EventsLevel, telemetry: Arc<Telemetry>) -> Self {
-        Self { events, level, windows: Windows::default(), telemetry }
+        Self { events, level, windows: Windows::default(), gauges_due: None, gauges_set: None, telemetry }
     }
 
     /// With `--events=all` a device's first assignment is an event, too.
@@ -117,6 +122,26 @@ impl Publisher {
             throttled_scopes: permits.throttled_scopes(now),
             rate_factor: permits.slowest(now),
         });
+    }
+
+    /// What the fleet's gauges show has changed.
+    pub fn gauges_changed(&mut self, now: Instant) {
+        let soonest = self.gauges_set.map_or(now, |at| (at + GAUGES_INTERVAL).max(now));
+        self.gauges_due.get_or_insert(soonest);
+    }
+
+    /// When they are to be set.
+    pub fn next_gauges(&self) -> Option<Instant> {
+        self.gauges_due
+    }
+
+    /// True if they are to be set now.
+    pub fn may_set_gauges(&mut self, now: Instant) -> bool {
+        let due = self.gauges_due.is_some_and(|at| at <= now);
+        if due {
+            (self.gauges_due, self.gauges_set) = (None, Some(now));
+        }
+        due
     }
 
     /// Integrations in the order of their names, so that those beyond the bound are always the same.

@@ -24,8 +24,8 @@ impl Engine {
             self.active.forget_calm(now.mono);
         }
         let due = self.registry.due(now.mono);
-        if !counted && due.is_empty() {
-            return;
+        if counted || !due.is_empty() {
+            self.publisher.gauges_changed(now.mono);
         }
         for sym in due {
             let paused = self.permits.paused_until(sym.index());
@@ -34,8 +34,8 @@ impl Engine {
                 self.start_report(report, now);
             }
         }
-        self.show_contested(now);
-        if counting {
+        if counting && self.publisher.may_set_gauges(now.mono) {
+            self.show_contested(now);
             self.publisher.set_fleet_gauges(self.registry.gauges(), self.registry.unserved());
         }
     }

@@ -11,6 +11,11 @@ impl Sym {
     pub fn index(self) -> u32 {
         self.0
     }
+
+    /// The one with this index.
+    pub fn at(index: u32) -> Self {
+        Self(index)
+    }
 }
 
 /// Grows only: namespaces, integrations and hubs are few.

@@ -3,10 +3,12 @@
 //! server admits some hundred of those, so beyond a number the rest is read once a minute instead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Resource;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{Instrument, info_span};
@@ -17,40 +19,66 @@ use super::watch::{self, Observed, WatchScope, Watched};
 use crate::api::names;
 use crate::api::references::{Reference, Referred, ReferredKind};
 
-/// Objects that are watched; further ones are polled.
+/// Objects that are watched; further ones are polled,
 const WATCHES: usize = 128;
+/// this many at a time.
+const READS: usize = 4;
+/// Longest value of a Secret that is kept: longer ones are no keys of a group.
+const KEY_MAX: usize = 4 * 1024;
+/// Longest value of a ConfigMap that is kept: one byte more than a CA bundle may have.
+const BUNDLE_MAX: usize = 256 * 1024 + 1;
+
 /// What is watched here, for metrics and the log.
 const KIND: &str = "references";
+
+/// Tells one watch of an object from the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchNumber(u64);
+
+type Keys = BTreeSet<String>;
 
 /// The watches that run, by what they watch.
 pub struct ReferenceWatches<M> {
     server: ApiServer,
     sender: Sender<M>,
-    wrap: fn(Reference, Observed<Referred>) -> M,
+    wrap: fn(Reference, WatchNumber, Observed<Referred>) -> M,
     tasks: JoinSet<Reference>,
-    running: BTreeMap<Reference, AbortHandle>,
+    running: BTreeMap<Reference, (WatchNumber, AbortHandle)>,
+    last: u64,
+    reads: Arc<Semaphore>,
 }
 
 impl<M: Send + 'static> ReferenceWatches<M> {
-    pub fn new(server: ApiServer, sender: Sender<M>, wrap: fn(Reference, Observed<Referred>) -> M) -> Self {
-        Self { server, sender, wrap, tasks: JoinSet::new(), running: BTreeMap::new() }
+    pub fn new(
+        server: ApiServer,
+        sender: Sender<M>,
+        wrap: fn(Reference, WatchNumber, Observed<Referred>) -> M,
+    ) -> Self {
+        let reads = Arc::new(Semaphore::new(READS));
+        Self { server, sender, wrap, tasks: JoinSet::new(), running: BTreeMap::new(), last: 0, reads }
     }
 
-    /// Starts the watches that are wanted and not running, and ends those that are not wanted any more.
-    pub fn watch_exactly(&mut self, wanted: &BTreeSet<Reference>) {
-        self.running.retain(|reference, task| {
-            let keep = wanted.contains(reference);
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
-        for reference in wanted {
-            if !self.running.contains_key(reference) {
-                let task = self.spawn(reference.clone());
-                self.running.insert(reference.clone(), task);
-            }
+    /// Watches an object for these of its keys. One that is watched already is read once more.
+    pub fn watch(&mut self, reference: Reference, keys: Keys) {
+        self.unwatch(&reference);
+        self.last += 1;
+        let number = WatchNumber(self.last);
+        let task = match reference.kind {
+            ReferredKind::Secret => self.follow(reference.clone(), number, keys, secret),
+            ReferredKind::ConfigMap => self.follow(reference.clone(), number, keys, config_map),
+        };
+        self.running.insert(reference, (number, task));
+    }
+
+    pub fn unwatch(&mut self, reference: &Reference) {
+        if let Some((_, task)) = self.running.remove(reference) {
+            task.abort();
         }
+    }
+
+    /// The number of the watch that runs.
+    pub fn number(&self, reference: &Reference) -> Option<WatchNumber> {
+        self.running.get(reference).map(|(number, _)| *number)
     }
 
     /// Waits until a watch ends that is still wanted, which none should; returns what it watched.
@@ -65,14 +93,13 @@ impl<M: Send + 'static> ReferenceWatches<M> {
         }
     }
 
-    fn spawn(&mut self, reference: Reference) -> AbortHandle {
-        match reference.kind {
-            ReferredKind::Secret => self.follow(reference, secret),
-            ReferredKind::ConfigMap => self.follow(reference, config_map),
-        }
-    }
-
-    fn follow<K: Watched>(&mut self, reference: Reference, read: fn(K) -> Referred) -> AbortHandle {
+    fn follow<K: Watched>(
+        &mut self,
+        reference: Reference,
+        number: WatchNumber,
+        keys: Keys,
+        read: fn(K, &Keys) -> Referred,
+    ) -> AbortHandle {
         let scope = WatchScope {
             kind: KIND,
             is_part: true,
@@ -83,7 +110,10 @@ impl<M: Send + 'static> ReferenceWatches<M> {
         let (server, sender, wrap) = (self.server.clone(), self.sender.clone(), self.wrap);
         let span = info_span!("watch", kind = %K::kind(&()), namespace = reference.namespace);
         let watched = reference.clone();
-        let report = move |observed| wrap(reference.clone(), map(observed, read));
+        let report = move |observed| {
+            let read = |object| read(object, &keys);
+            wrap(reference.clone(), number, map(observed, read))
+        };
         if self.running.len() < WATCHES {
             let watch = watch::run::<K, M>(server, scope, sender, report).instrument(span);
             self.tasks.spawn(async move {
@@ -91,7 +121,8 @@ impl<M: Send + 'static> ReferenceWatches<M> {
                 watched
             })
         } else {
-            let poll = watch::poll::<K, M>(server, scope, sender, report).instrument(span);
+            let reads = self.reads.clone();
+            let poll = watch::poll::<K, M>(server, scope, reads, sender, report).instrument(span);
             self.tasks.spawn(async move {
                 poll.await;
                 watched
@@ -100,7 +131,7 @@ impl<M: Send + 'static> ReferenceWatches<M> {
     }
 }
 
-fn map<K>(seen: Observed<K>, read: fn(K) -> Referred) -> Observed<Referred> {
+fn map<K>(seen: Observed<K>, read: impl Fn(K) -> Referred) -> Observed<Referred> {
     match seen {
         Observed::Listing(version) => Observed::Listing(version),
         Observed::Present(object) => Observed::Present(read(object)),
@@ -110,16 +141,59 @@ fn map<K>(seen: Observed<K>, read: fn(K) -> Referred) -> Observed<Referred> {
     }
 }
 
-fn secret(secret: Secret) -> Referred {
+/// What is kept of a value. The rest is wiped.
+fn kept(bytes: Vec<u8>, most: usize) -> Zeroizing<Vec<u8>> {
+    let whole = Zeroizing::new(bytes);
+    if whole.len() <= most { whole } else { Zeroizing::new(whole[..most].to_vec()) }
+}
+
+fn secret(secret: Secret, keys: &Keys) -> Referred {
     let labels = secret.meta().labels.as_ref();
     let generated = labels
         .and_then(|labels| labels.get(names::MANAGED_BY_LABEL))
         .is_some_and(|by| by == names::MANAGED_BY);
-    let wipe = |(key, ByteString(bytes))| (key, Zeroizing::new(bytes));
-    Referred::Present { data: secret.data.into_iter().flatten().map(wipe).collect(), generated }
+    let wipe = |(key, ByteString(bytes))| (key, kept(bytes, KEY_MAX));
+    let data = secret.data.into_iter().flatten().map(wipe).filter(|(key, _)| keys.contains(key)).collect();
+    Referred::Present { data, generated }
 }
 
-fn config_map(config_map: ConfigMap) -> Referred {
-    let bytes = |(key, text): (String, String)| (key, Zeroizing::new(text.into_bytes()));
-    Referred::Present { data: config_map.data.into_iter().flatten().map(bytes).collect(), generated: false }
+fn config_map(config_map: ConfigMap, keys: &Keys) -> Referred {
+    let named = config_map.data.into_iter().flatten().filter(|(key, _)| keys.contains(key));
+    let bytes = |(key, text): (String, String)| (key, kept(text.into_bytes(), BUNDLE_MAX));
+    Referred::Present { data: named.map(bytes).collect(), generated: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn keys(names: &[&str]) -> Keys {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    /// Keys and lengths of what is kept.
+    fn lengths(referred: Referred) -> Vec<(String, usize)> {
+        let Referred::Present { data, .. } = referred else { panic!("it is there") };
+        data.into_iter().map(|(key, value)| (key, value.len())).collect()
+    }
+
+    #[test]
+    fn of_a_secret_only_named_keys_are_kept_and_of_a_long_one_no_more_than_a_key_can_have() {
+        let long = "QUFB".repeat(100_000);
+        let object = json!({"data": {"primaryKey": "QUFB", "password": "QUFB", "long": long}});
+        let object: Secret = serde_json::from_value(object).unwrap();
+        let found = lengths(secret(object, &keys(&["primaryKey", "long", "missing"])));
+        assert_eq!(found, [("long".to_owned(), KEY_MAX), ("primaryKey".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn of_a_config_map_only_the_named_bundle_is_kept_and_one_that_is_too_long_stays_too_long() {
+        let text = |length: usize| "x".repeat(length);
+        let object = json!({"data": {"ca.crt": text(900_000), "other": text(10), "small": text(20)}});
+        let object: ConfigMap = serde_json::from_value(object).unwrap();
+        let found = lengths(config_map(object, &keys(&["ca.crt", "small"])));
+        assert_eq!(found, [("ca.crt".to_owned(), BUNDLE_MAX), ("small".to_owned(), 20)]);
+    }
 }

@@ -97,6 +97,7 @@ pub const PURE: &[&str] = &[
     "engine/devices/",
     "engine/integrations/change.rs",
     "engine/integrations/namespaces.rs",
+    "engine/integrations/references.rs",
     "engine/observe/sync.rs",
     "fleet/",
     "kube_io/lease/decide.rs",

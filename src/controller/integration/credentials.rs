@@ -29,14 +29,13 @@ pub struct Credentials {
     other: Option<SlotKey>,
 }
 
-/// Names of the Secrets that an attestation refers to.
-pub fn secret_names(attestation: &Attestation) -> impl Iterator<Item = &str> {
+/// Names of the Secrets that an attestation refers to, and the key in each.
+pub fn secret_keys(attestation: &Attestation) -> impl Iterator<Item = (&str, &str)> {
     let Attestation { symmetric_key } = attestation;
     symmetric_key.iter().flat_map(|symmetric| {
         let SymmetricKey { primary_key_ref, secondary_key_ref, active: _ } = symmetric;
-        [Some(primary_key_ref.name.as_str()), secondary_key_ref.as_ref().map(|key| key.name.as_str())]
-            .into_iter()
-            .flatten()
+        let secondary = secondary_key_ref.as_ref().map(|key| (key.name.as_str(), key.key.as_str()));
+        [Some((primary_key_ref.name.as_str(), primary_key_ref.key.as_str())), secondary].into_iter().flatten()
     })
 }
 
@@ -199,7 +198,7 @@ fn group_key(slot: KeySlot, name: &str, key: &str, referred: &Referred) -> Resul
                 "Secret {name:?} may not be read by the operator; check its RBAC."
             )));
         }
-        Referred::Missing | Referred::Unread => {
+        Referred::Missing | Referred::Unread | Referred::TooMuch => {
             let message = format!(
                 "Secret {name:?} does not exist. Create it with the enrollment group's key under {key:?}."
             );

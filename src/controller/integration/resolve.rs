@@ -1,10 +1,10 @@
 //! From what a user wrote and the Secrets that are there to terms for devices, or to why not. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::consent::Consent;
-use super::credentials::{Credentials, secret_names};
+use super::credentials::{Credentials, secret_keys};
 use super::target::{Instance, Terms};
 use super::unusable::Unusable;
 use crate::api::conditions::Reason;
@@ -26,14 +26,18 @@ pub struct Usable {
     pub limits: Limits,
 }
 
-/// The objects that an integration refers to.
-pub fn references(namespace: &str, spec: &DpsIntegrationSpec) -> BTreeSet<Reference> {
+/// The objects that an integration refers to, and the keys that it names in each.
+pub fn references(namespace: &str, spec: &DpsIntegrationSpec) -> BTreeMap<Reference, BTreeSet<String>> {
     let reference =
         |kind, name: &str| Reference { kind, namespace: namespace.to_owned(), name: name.to_owned() };
-    secret_names(&spec.attestation)
-        .map(|name| reference(ReferredKind::Secret, name))
-        .chain(spec.ca_bundle_ref.iter().map(|ca| reference(ReferredKind::ConfigMap, &ca.name)))
-        .collect()
+    let secrets =
+        secret_keys(&spec.attestation).map(|(name, key)| (reference(ReferredKind::Secret, name), key));
+    let bundle = spec.ca_bundle_ref.iter().map(|ca| (reference(ReferredKind::ConfigMap, &ca.name), &*ca.key));
+    let mut references: BTreeMap<Reference, BTreeSet<String>> = BTreeMap::new();
+    for (reference, key) in secrets.chain(bundle) {
+        references.entry(reference).or_default().insert(key.to_owned());
+    }
+    references
 }
 
 /// Checks everything in the order in which a user would mend it. `Ok(None)`: not all of it has
@@ -68,7 +72,7 @@ pub fn resolve<'a>(
     let scope = IdScope::parse(id_scope).map_err(|error| invalid(format!("spec.idScope: {error}.")))?;
     let endpoint = endpoint(hostname, allowed)?;
     let references = references(namespace, &integration.spec);
-    if references.iter().any(|reference| matches!(find(reference), Referred::Unread)) {
+    if references.keys().any(|reference| matches!(find(reference), Referred::Unread)) {
         return Ok(None);
     }
     let credentials = Credentials::resolve(attestation, |name| {
@@ -133,6 +137,12 @@ fn ca_bundle<'a>(
         }
         Referred::Missing | Referred::Unread => {
             return Err(not_found(format!("ConfigMap {name:?} does not exist.")));
+        }
+        Referred::TooMuch => {
+            let message = format!(
+                "ConfigMap {name:?} is not used: the CA bundles of this namespace, or of all, come to more than the operator keeps (8 MiB, 64 MiB). Refer to fewer or smaller ones; it is looked at again within five minutes."
+            );
+            return Err(Unusable::new(Reason::CaBundleInvalid, message));
         }
     };
     if bytes.len() > CA_BUNDLE_MAX {

@@ -55,7 +55,10 @@ impl Registry {
         if change.accepted {
             integration.acceptance.record(&target.instance, in_use);
         }
-        integration.reporting.dirty |= change.report;
+        if change.report {
+            integration.reporting.dirty = true;
+            self.reports.wake(sym.index());
+        }
         if change.wake_waiting {
             integration.unusable_since = integration.health.trouble().is_some().then_some(now);
         }

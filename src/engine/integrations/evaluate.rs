@@ -11,13 +11,13 @@ use super::{Integration, Registry, State};
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::integration::DpsIntegration;
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
-use crate::api::references::{Reference, Referred};
+use crate::api::references::Reference;
 use crate::api::version;
 use crate::controller::device::act::UsableIntegration;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::health::Known;
-use crate::controller::integration::resolve::{Usable, resolve};
+use crate::controller::integration::resolve::{Usable, references, resolve};
 use crate::controller::integration::status;
 use crate::controller::integration::target::{Target, Terms};
 use crate::controller::integration::unusable::Unusable;
@@ -72,6 +72,9 @@ impl Registry {
         let consent = Consent::of(&object.spec).unwrap_or_default();
         let before = std::mem::replace(&mut integration.consent, consent.clone());
         integration.reporting.observed(object.status.as_ref(), asked);
+        self.reports.wake(sym.index());
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        self.references.set(sym, references(namespace, &object.spec));
         integration.object = Some(Arc::new(object));
         let change = self.evaluate(sym, now);
         let consent_changed = consent != before;
@@ -89,14 +92,14 @@ impl Registry {
             let consent = std::mem::take(&mut integration.consent);
             let reporting = Reporting::due();
             *integration = Integration { object, consent, reporting, ..Integration::default() };
+            self.reports.wake(sym.index());
         }
     }
 
     /// Judges an integration once more.
     pub fn evaluate(&mut self, sym: Sym, now: Instant) -> Change {
         let Some(object) = self.object(sym).cloned() else { return Change::default() };
-        let unread = Referred::Unread;
-        let find = |reference: &Reference| self.referred.get(reference).unwrap_or(&unread);
+        let find = |reference: &Reference| self.references.find(reference);
         let connected = match resolve(&object, &self.config.allowed_dps_hosts, find) {
             Ok(None) => return Change::default(),
             Ok(Some(usable)) => {
@@ -104,6 +107,7 @@ impl Registry {
             }
             Err(unusable) => Err(unusable),
         };
+        self.needs_report(sym);
         match connected {
             Ok((usable, connection)) => self.judged_usable(sym, &object, usable, connection, now),
             Err(unusable) => self.judged_unusable(sym, unusable, now),
@@ -134,7 +138,6 @@ impl Registry {
         let Usable { terms, limits } = usable;
         let credentials = integration.choose_credential(object, terms.credentials.clone());
         let terms = Terms { credentials, ..terms };
-        integration.reporting.dirty = true;
         let before = integration.usable().cloned();
         let new_limits = std::mem::replace(&mut integration.limits, limits) != limits || before.is_none();
         if before.as_ref().is_some_and(|before| before.target.terms == terms) {
@@ -205,7 +208,6 @@ impl Registry {
 
     fn judged_unusable(&mut self, sym: Sym, unusable: Unusable, now: Instant) -> Change {
         let Some(integration) = self.integrations.get_mut(&sym) else { return Change::default() };
-        integration.reporting.dirty = true;
         let was_usable = !matches!(integration.state, State::Unusable(_));
         integration.state = State::Unusable(unusable);
         if !was_usable {

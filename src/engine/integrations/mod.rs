@@ -6,20 +6,22 @@ mod change;
 mod ended_calls;
 mod evaluate;
 mod namespaces;
+mod references;
 mod report;
 mod reporting;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use kube::ResourceExt;
 use tokio::time::Instant;
 
 pub(super) use self::change::{Change, PermitChange};
 pub(super) use self::ended_calls::EndedCall;
 use self::namespaces::Namespaces;
+pub(super) use self::references::ReferenceChanges;
+use self::references::References;
 use self::report::Counters;
 pub(super) use self::report::Report;
 use self::reporting::Reporting;
@@ -31,13 +33,13 @@ use crate::controller::integration::acceptance::Acceptance;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::health::Health;
-use crate::controller::integration::resolve::references;
 use crate::controller::integration::target::Target;
 use crate::controller::integration::unusable::Unusable;
 use crate::dps::connections::Connections;
 use crate::dps::observe::Observer;
 use crate::fleet::intern::{Interner, Sym};
 use crate::schedule::permits::Limits;
+use crate::schedule::ready::ReadyQueue;
 
 /// Whether devices can be registered with an integration.
 #[derive(Default)]
@@ -103,10 +105,14 @@ impl Integration {
 pub(super) struct Registry {
     config: Arc<Config>,
     integrations: HashMap<Sym, Integration>,
-    referred: BTreeMap<Reference, Referred>,
+    references: References,
     namespaces: Namespaces,
     connections: Connections,
     counters: Counters,
+    /// Whose status has to be rendered, and when that of others has to be.
+    reports: ReadyQueue,
+    /// Status writes in flight.
+    writing: HashSet<Sym>,
     /// The last revision that was given to a target.
     revisions: u64,
 }
@@ -118,9 +124,11 @@ impl Registry {
             connections: Connections::new(config.dps_proxy.clone(), suffixes, observer),
             config,
             integrations: HashMap::new(),
-            referred: BTreeMap::new(),
+            references: References::default(),
             namespaces: Namespaces::default(),
             counters: Counters::default(),
+            reports: ReadyQueue::default(),
+            writing: HashSet::new(),
             revisions: 0,
         }
     }
@@ -169,6 +177,7 @@ impl Registry {
         };
         let (known, unusable_since) = (true, Some(now));
         let before = Some(std::mem::take(&mut integration.consent));
+        self.references.set(sym, BTreeMap::new());
         *integration = Integration { known, unusable_since, ..Integration::default() };
         self.counters.touch(now);
         Change { permits: Some(PermitChange::Dismiss), wake_devices: true, before, ..Change::default() }
@@ -181,40 +190,19 @@ impl Registry {
         self.declared().filter(|sym| gone(names.text(*sym))).collect()
     }
 
-    /// Everything that integrations refer to.
-    pub fn references(&self) -> BTreeSet<Reference> {
-        let objects = self.integrations.values().filter_map(|integration| integration.object.as_ref());
-        objects.flat_map(|object| references(&object.namespace().unwrap_or_default(), &object.spec)).collect()
-    }
-
-    /// Takes in what is referred to now; returns what is new or no longer referred to.
-    pub fn refer_to(&mut self, wanted: &BTreeSet<Reference>) -> Vec<Reference> {
-        let unwanted = self.referred.keys().filter(|reference| !wanted.contains(reference));
-        let mut changed: Vec<Reference> = unwanted.cloned().collect();
-        changed.iter().for_each(|reference| drop(self.referred.remove(reference)));
-        for reference in wanted {
-            self.referred.entry(reference.clone()).or_insert_with(|| {
-                changed.push(reference.clone());
-                Referred::Unread
-            });
-        }
-        changed
+    /// What should be watched of all that integrations refer to, as far as that has changed since this
+    /// was asked last.
+    pub fn take_reference_changes(&mut self) -> ReferenceChanges {
+        self.references.take_changes()
     }
 
     /// What is referred to has been read or has changed; returns who refers to it.
     pub fn referred_observed(&mut self, reference: &Reference, referred: Referred) -> Vec<Sym> {
-        let Some(known) = self.referred.get_mut(reference) else { return Vec::new() };
-        *known = referred;
-        let refers = |object: &DpsIntegration| {
-            references(object.metadata.namespace.as_deref().unwrap_or_default(), &object.spec)
-                .contains(reference)
-        };
-        let users = self.integrations.iter().filter(|(_, i)| i.object.as_deref().is_some_and(refers));
-        users.map(|(sym, _)| *sym).collect()
+        self.references.observed(reference, referred)
     }
 
     pub fn is_referred_to(&self, reference: &Reference) -> bool {
-        self.referred.contains_key(reference)
+        self.references.contains(reference)
     }
 
     /// True if this Secret holds the key of an enrollment group.
@@ -224,8 +212,7 @@ impl Registry {
     }
 
     pub fn references_are_read(&self) -> bool {
-        self.namespaces.are_read()
-            && !self.referred.values().any(|referred| matches!(referred, Referred::Unread))
+        self.namespaces.are_read() && self.references.are_read()
     }
 
     /// True the first time that an integration needs the labels of namespaces.

@@ -21,8 +21,12 @@ use crate::fleet::counts::{self, Counted, Counts};
 use crate::fleet::intern::{Interner, Sym};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Stored;
+use crate::schedule::ready::Room;
+use crate::schedule::turns::Party;
 use crate::telemetry::metrics::{IntegrationGauges, RotationGauges, Unserved};
 
+/// An integration that is gone is remembered for as long as devices wait before they say so, and more.
+const GONE_MATTERS: Duration = Duration::from_secs(60);
 /// Counters wait this long for more of the same.
 const COUNT_AFTER: Duration = Duration::from_secs(1);
 
@@ -30,6 +34,8 @@ const COUNT_AFTER: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Counters {
     changed_at: Option<Instant>,
+    /// When they were taken last.
+    taken_at: Option<Instant>,
     last: HashMap<Sym, Counts>,
     unserved: Vec<Unserved>,
 }
@@ -58,23 +64,28 @@ impl Registry {
         self.counters.touch(now);
     }
 
+    /// The integration's status may have to say something else.
+    pub(super) fn needs_report(&mut self, sym: Sym) {
+        if let Some(found) = self.integrations.get_mut(&sym) {
+            found.reporting.dirty = true;
+            self.reports.wake(sym.index());
+        }
+    }
+
     pub fn is_writing(&self) -> bool {
-        self.integrations.values().any(|integration| integration.reporting.is_writing())
+        !self.writing.is_empty()
     }
 
     /// When statuses have to be rendered if nothing else happens. `counting`: every watch has been
     /// read.
-    pub fn next_report(&mut self, counting: bool, now: Instant) -> Option<Instant> {
+    pub fn next_report(&self, counting: bool) -> Option<Instant> {
         let count = self.counters.changed_at.filter(|_| counting).map(|at| self.count_due(at));
-        let reporting = self.integrations.values_mut().map(|integration| &mut integration.reporting);
-        let waiting = reporting.filter_map(|reporting| reporting.due_at(now)).filter(|at| *at > now);
-        waiting.chain(count).min()
+        self.reports.next_due().into_iter().chain(count).min()
     }
 
     fn count_due(&self, changed_at: Instant) -> Instant {
-        let counted = self.integrations.values().filter_map(|integration| integration.reporting.counted_at);
         let soonest = changed_at + COUNT_AFTER;
-        counted.max().map_or(soonest, |last| (last + COUNT_INTERVAL).max(soonest))
+        self.counters.taken_at.map_or(soonest, |last| (last + COUNT_INTERVAL).max(soonest))
     }
 
     /// Takes counters if they are due; true if it did.
@@ -86,26 +97,68 @@ impl Registry {
         let Counted { admitted, strays } =
             counts::count(fleet, self.admission(fleet), |sym| Some(self.target(sym)?.wanted()));
         self.counters.last = admitted;
+        self.counters.taken_at = Some(now);
         self.counters.unserved = unserved(&strays, &fleet.names);
         self.compare_demand();
-        for integration in self.integrations.values_mut().filter(|found| found.object.is_some()) {
-            integration.reporting.counted_at = Some(now);
+        for (sym, integration) in self.integrations.iter_mut().filter(|(_, found)| found.object.is_some()) {
             integration.reporting.counted_revision = Some(integration.revision);
             integration.reporting.dirty = true;
+            self.reports.wake(sym.index());
         }
+        self.forget_gone(now);
         true
+    }
+
+    /// Forgets integrations that are gone: after this time nothing of them matters.
+    fn forget_gone(&mut self, now: Instant) {
+        let matters = |at: Instant| at + GONE_MATTERS > now;
+        let writing = &self.writing;
+        self.integrations.retain(|sym, found| {
+            found.object.is_some() || found.unusable_since.is_some_and(matters) || writing.contains(sym)
+        });
     }
 
     /// Integrations whose status has to be rendered.
     pub fn due(&mut self, now: Instant) -> Vec<Sym> {
-        let due_at = |integration: &mut Integration| integration.reporting.due_at(now);
-        let due = self.integrations.iter_mut().filter_map(|(sym, found)| Some((*sym, due_at(found)?)));
-        due.filter(|(_, at)| *at <= now).map(|(sym, _)| sym).collect()
+        let mut due = Vec::new();
+        while let Some(index) = self.reports.next(now, Room::ForAll, |_| Party::default()) {
+            let sym = Sym::at(index);
+            let Some(found) = self.integrations.get_mut(&sym) else { continue };
+            match found.reporting.due_at(now) {
+                Some(at) if at <= now => due.push(sym),
+                Some(at) => self.reports.wake_by(index, at),
+                None => {}
+            }
+        }
+        due
     }
 
     /// The status that should be written now, if it differs. `throttled_for`: how long DPS has asked
     /// the id scope to wait; `counting`: every watch has been read.
     pub fn report(
+        &mut self,
+        sym: Sym,
+        throttled_for: Option<Duration>,
+        counting: bool,
+        now: Now,
+    ) -> Option<Report> {
+        let report = self.render(sym, throttled_for, counting, now);
+        if report.is_some() {
+            self.writing.insert(sym);
+        }
+        self.wake_report(sym, now.mono);
+        report
+    }
+
+    /// Has the status rendered when it may be, if there is anything to render.
+    fn wake_report(&mut self, sym: Sym, now: Instant) {
+        let found = self.integrations.get_mut(&sym);
+        if let Some(at) = found.and_then(|found| found.reporting.due_at(now)) {
+            self.reports.wake_by(sym.index(), at);
+        }
+    }
+
+    fn render(
         &mut self,
         sym: Sym,
         throttled_for: Option<Duration>,
@@ -157,6 +210,7 @@ impl Registry {
 
     /// A status was written, or not.
     pub fn written(&mut self, sym: Sym, result: &Result<Stored, ApiError>, now: Instant) {
+        self.writing.remove(&sym);
         let Some(integration) = self.integrations.get_mut(&sym) else { return };
         let Integration { object, reporting, .. } = integration;
         let held = object.as_ref().map_or(0, |held| version::of(&held.metadata));
@@ -166,6 +220,7 @@ impl Registry {
         {
             Arc::make_mut(object).metadata.resource_version = Some(stored.version.to_string());
         }
+        self.wake_report(sym, now);
     }
 
     /// Integrations whose status has another writer.

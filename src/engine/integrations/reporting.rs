@@ -25,7 +25,6 @@ pub(super) struct Reporting {
     pub(super) dirty: bool,
     /// The last status did not reach the API server.
     unwritten: bool,
-    pub(super) counted_at: Option<Instant>,
     /// Revision of the integration when its devices were counted last.
     pub(super) counted_revision: Option<u64>,
     /// When counters that differed were last written,

@@ -11,6 +11,7 @@ use tracing::info;
 use self::sync::{Phase, WatchId, WatchedKind};
 pub(super) use self::watches::Watches;
 use super::Engine;
+use super::integrations::ReferenceChanges;
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred, ReferredKind};
@@ -18,6 +19,7 @@ use crate::api::version;
 use crate::clock::Now;
 use crate::fleet::DeviceChange;
 use crate::fleet::uid::Uid;
+use crate::kube_io::refs::WatchNumber;
 use crate::kube_io::watch::Observed;
 
 impl Engine {
@@ -92,24 +94,31 @@ impl Engine {
 
     /// Watches exactly the Secrets and ConfigMaps that integrations refer to now.
     fn watch_references(&mut self) {
-        let wanted = self.registry.references();
-        self.watches.refer_to(&wanted);
+        let ReferenceChanges { begin, end } = self.registry.take_reference_changes();
+        for reference in &end {
+            self.watches.unwatch(reference);
+            self.sync.reference_seen(reference);
+        }
         // A Secret with a group's key is never the output for a device.
-        for Reference { kind, namespace, name } in self.registry.refer_to(&wanted) {
-            if kind == ReferredKind::Secret {
-                let devices = self.fleet.devices_of_secret(&namespace, &name);
+        for Reference { kind, namespace, name } in begin.keys().chain(&end) {
+            if *kind == ReferredKind::Secret {
+                let devices = self.fleet.devices_of_secret(namespace, name);
                 devices.into_iter().for_each(|id| self.ready.wake(id));
             }
         }
+        begin.into_iter().for_each(|(reference, keys)| self.watches.watch(reference, keys));
     }
 
+    /// `number`: of the watch that has shown it.
     pub(super) fn referred_observed(
         &mut self,
         reference: &Reference,
+        number: WatchNumber,
         observed: Observed<Referred>,
         now: Now,
     ) {
-        if !self.registry.is_referred_to(reference) {
+        // A watch that was ended may have shown it with other keys.
+        if !self.registry.is_referred_to(reference) || !self.watches.is_current(reference, number) {
             return;
         }
         let referred = match observed {

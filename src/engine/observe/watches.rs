@@ -16,7 +16,7 @@ use crate::api::names;
 use crate::api::references::Reference;
 use crate::engine::{Context, Message};
 use crate::kube_io::client::ApiServer;
-use crate::kube_io::refs::ReferenceWatches;
+use crate::kube_io::refs::{ReferenceWatches, WatchNumber};
 use crate::kube_io::watch::{self, WatchScope};
 
 /// All that run.
@@ -83,9 +83,24 @@ impl Watches {
         }
     }
 
-    /// Watches exactly what integrations refer to now.
-    pub fn refer_to(&mut self, wanted: &BTreeSet<Reference>) {
-        self.refs.watch_exactly(wanted);
+    /// Watches an object that integrations refer to, for these of its keys.
+    pub fn watch(&mut self, reference: Reference, keys: BTreeSet<String>) {
+        self.refs.watch(reference, keys);
+    }
+
+    /// No integration refers to it any more.
+    pub fn unwatch(&mut self, reference: &Reference) {
+        self.refs.unwatch(reference);
+    }
+
+    /// False for what a watch has shown that was ended since.
+    pub fn is_current(&self, reference: &Reference, number: WatchNumber) -> bool {
+        self.number(reference) == Some(number)
+    }
+
+    /// The number of the watch that runs.
+    pub fn number(&self, reference: &Reference) -> Option<WatchNumber> {
+        self.refs.number(reference)
     }
 
     fn spawn(

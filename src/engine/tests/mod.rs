@@ -160,7 +160,8 @@ impl World {
             |(name, text): &(&str, &str)| ((*name).to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
         let reference = Reference { kind, namespace: "fleet".to_owned(), name: name.to_owned() };
         let referred = Referred::Present { data: data.iter().map(entry).collect(), generated: false };
-        self.take(Message::Referred(reference, Observed::Present(referred)));
+        let number = self.engine.watches.number(&reference).unwrap_or_default();
+        self.take(Message::Referred(reference, number, Observed::Present(referred)));
     }
 
     fn declare(&mut self, device: &str, change: Value) {

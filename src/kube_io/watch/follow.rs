@@ -11,6 +11,7 @@ use kube::api::Api;
 use kube::core::WatchEvent;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
@@ -86,13 +87,17 @@ impl<K, M, F: Wrap<K, M>> Follower<K, M, F> {
         }
     }
 
-    pub async fn poll(mut self, api: &Api<K>)
+    /// `slots`: others read at the same time, too.
+    pub async fn poll(mut self, api: &Api<K>, slots: &Semaphore)
     where
         K: Clone + Debug + DeserializeOwned,
     {
         loop {
             let begun = now();
+            // They are never closed.
+            let slot = slots.acquire().await.ok();
             let done = self.read(api).await;
+            drop(slot);
             let well = done.is_ok();
             if self.after(done, begun).await.is_err() {
                 return;

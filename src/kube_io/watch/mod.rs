@@ -7,6 +7,7 @@ mod follow;
 mod tests;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -14,6 +15,7 @@ use kube::api::{Api, ListParams, WatchParams};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tracing::warn;
 
@@ -131,13 +133,19 @@ pub async fn run_metadata<K, M>(
     Follower::new(server, scope, sender, wrap).watch(&api, Some).await;
 }
 
-/// Reads one object by its name again and again and reports what a watch would show.
-pub(super) async fn poll<K, M>(server: ApiServer, scope: WatchScope, sender: Sender<M>, wrap: impl Wrap<K, M>)
-where
+/// Reads one object by its name again and again and reports what a watch would show. Of those that share
+/// `slots` no more are read at a time.
+pub(super) async fn poll<K, M>(
+    server: ApiServer,
+    scope: WatchScope,
+    slots: Arc<Semaphore>,
+    sender: Sender<M>,
+    wrap: impl Wrap<K, M>,
+) where
     K: Watched,
 {
     let api = scope.api::<K>(server.client.clone());
-    Follower::new(server, scope, sender, wrap).poll(&api).await;
+    Follower::new(server, scope, sender, wrap).poll(&api, &slots).await;
 }
 
 /// What is watched of namespaces, for metrics and the log.
@@ -163,7 +171,7 @@ pub async fn poll_namespace<M>(
 ) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(server.client.clone());
     let scope = WatchScope { kind: NAMESPACES, name: Some(name), is_part: true, ..WatchScope::default() };
-    Follower::new(server, scope, sender, wrap).poll(&api).await;
+    Follower::new(server, scope, sender, wrap).poll(&api, &Semaphore::new(1)).await;
 }
 
 fn readable<K: Resource<DynamicType = ()>>(object: Guarded<K>) -> Option<K> {

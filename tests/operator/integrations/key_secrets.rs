@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::world::objects::is_ready;
-use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, World, condition, manifests};
+use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, SECONDARY_KEY, World, condition, manifests};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_secret_may_be_created_later_and_deleted_again() {
@@ -92,4 +92,29 @@ async fn integrations_work_also_beyond_the_number_of_keys_that_the_operator_watc
 
     world.wait_all_ready(INTEGRATIONS).await;
     assert_eq!(world.registers(), INTEGRATIONS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_a_secret_that_is_named_later_is_read_and_two_integrations_may_name_different_ones() {
+    let world = World::empty().await;
+    let both = [("mine", PRIMARY_KEY), ("theirs", SECONDARY_KEY)];
+    world.create(Kind::Secret, manifests::secret("shared", &both)).await;
+    let naming = |key: &str| {
+        let reference = json!({"name": "shared", "key": key});
+        json!({"attestation": {"symmetricKey": {"primaryKeyRef": reference}}})
+    };
+    world.integration_without_key(INTEGRATION, naming("neither")).await;
+    world.wait_integration(INTEGRATION, "KeySecretNotFound").await;
+
+    world.patch(Kind::Integration, INTEGRATION, json!({"spec": naming("mine")})).await;
+    world.integration_without_key("other", naming("theirs")).await;
+
+    for integration in [INTEGRATION, "other"] {
+        world.wait_integration(integration, "Available").await;
+        let device = format!("of-{integration}");
+        let reference = json!({"integrationRef": {"name": integration}});
+        world.device_with(&device, reference).await;
+        world.wait_ready(&device).await;
+        assert!(world.hub_accepts(&device, &format!("{device}-hub")).await || integration == "other");
+    }
 }

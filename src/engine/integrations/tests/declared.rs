@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    FACTORY, MINUTE, NOTHING, SECOND, Situation, admitted, both_keys, certificate, dismissed, group, key_id,
-    keys, object, reason, with_bundle, with_foreign_prefix, with_payload,
+    FACTORY, MINUTE, NOTHING, SECOND, Situation, admitted, certificate, dismissed, group, key_id, keys,
+    object, reason, with_bundle, with_foreign_prefix, with_payload,
 };
 use crate::api::attestation::KeySlot::{Primary, Secondary};
 use crate::api::conditions::Reason;
@@ -84,11 +84,11 @@ fn whatever_devices_depend_on_gives_a_new_target() {
         ("suspend", |s| s.declare(json!({"suspend": true})), Both),
         ("default", |s| s.declare(with_payload()), Both),
         ("token", |s| s.annotate(REPROVISION_REQUESTED_AT, "1"), Both),
-        ("second key", |s| s.declare(both_keys(Primary)), Both),
+        ("second key", |s| s.name_both_keys(Primary), Both),
         ("host", |s| s.declare(json!({"hostname": "a.azure-devices-provisioning.net"})), Acceptance),
         ("CA bundle", |s| s.refer_to_bundle(&certificate()), Acceptance),
         ("key", |s| s.show_keys(keys(3, 2)), Neither),
-        ("slot", |s| s.declare(both_keys(Secondary)), Neither),
+        ("slot", |s| s.name_both_keys(Secondary), Neither),
         ("id scope", |s| s.declare(json!({"idScope": "0ne2"})), Neither),
     ];
     for (what, make, kept) in changes {

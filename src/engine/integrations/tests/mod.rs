@@ -110,9 +110,7 @@ impl Situation {
         let sym = self.fleet.names.intern(&key);
         object.metadata.resource_version = Some(self.version.to_string());
         object.status = object.status.or_else(|| self.registry.object(sym)?.status.clone());
-        let change = self.registry.observed(sym, object, self.now);
-        self.registry.refer_to(&self.registry.references());
-        change
+        self.registry.observed(sym, object, self.now)
     }
 
     fn declare(&mut self, spec: Value) -> Change {
@@ -126,9 +124,7 @@ impl Situation {
     }
 
     fn delete(&mut self) -> Change {
-        let change = self.registry.gone(self.factory, self.now);
-        self.registry.refer_to(&self.registry.references());
-        change
+        self.registry.gone(self.factory, self.now)
     }
 
     /// The watch shows something that integrations refer to.
@@ -139,6 +135,12 @@ impl Situation {
 
     fn show_keys(&mut self, keys: Referred) -> Change {
         self.show(&secret("keys"), keys)
+    }
+
+    /// Another key of the Secret is named, so it is read once more.
+    fn name_both_keys(&mut self, active: KeySlot) -> Change {
+        assert_eq!(self.declare(both_keys(active)), NOTHING);
+        self.show_keys(keys(1, 2))
     }
 
     /// A CA bundle is referred to, and read.
@@ -197,13 +199,22 @@ impl Situation {
     }
 
     fn is_due(&mut self) -> bool {
-        self.registry.due(self.now).contains(&self.factory)
+        let due = self.registry.due(self.now);
+        // It is only looked at.
+        due.iter().for_each(|sym| self.registry.reports.wake(sym.index()));
+        due.contains(&self.factory)
+    }
+
+    /// When statuses have to be rendered if nothing else happens.
+    fn next_report(&mut self, counting: bool) -> Option<Instant> {
+        self.is_due();
+        self.registry.next_report(counting)
     }
 
     /// Counters are taken as soon as they may be.
     fn count(&mut self) {
         self.registry.recount(self.now);
-        self.now = self.registry.next_report(true, self.now).unwrap();
+        self.now = self.next_report(true).unwrap();
         assert!(self.registry.count_if_due(&self.fleet, self.now));
     }
 

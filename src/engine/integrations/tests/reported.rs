@@ -58,10 +58,7 @@ fn a_status_that_met_a_conflict_is_written_after_ten_seconds_or_with_the_next_ob
 
         situation.written(Err(error.clone()));
 
-        assert_eq!(
-            (situation.is_due(), situation.registry.next_report(false, situation.now)),
-            (false, Some(again_at))
-        );
+        assert_eq!((situation.is_due(), situation.next_report(false)), (false, Some(again_at)));
         situation.now = again_at;
         assert!(situation.is_due() && situation.report().unwrap().status == refused.status);
         situation.written(Err(error));
@@ -76,7 +73,7 @@ fn a_status_that_the_api_server_did_not_take_is_written_after_growing_waits() {
     let fail = |situation: &mut Situation| {
         situation.report().unwrap();
         situation.written(Err(ApiError::Unavailable));
-        let again_at = situation.registry.next_report(false, situation.now).unwrap();
+        let again_at = situation.next_report(false).unwrap();
         let wait = again_at - situation.now;
         situation.now = again_at;
         wait.as_secs()
@@ -103,8 +100,8 @@ fn counters_are_taken_a_second_after_a_change_and_at_most_every_ten_seconds() {
     assert!(!counted_at(60_000), "nothing has changed");
     situation.registry.recount(start + SECOND * 2);
     situation.registry.recount(start + SECOND * 9);
-    assert_eq!(situation.registry.next_report(false, situation.now), None, "not every watch has been read");
-    assert_eq!(situation.registry.next_report(true, situation.now), Some(start + SECOND * 11));
+    assert_eq!(situation.next_report(false), None, "not every watch has been read");
+    assert_eq!(situation.next_report(true), Some(start + SECOND * 11));
 }
 
 #[test]

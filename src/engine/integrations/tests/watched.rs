@@ -1,19 +1,22 @@
 //! What is watched for them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::{FACTORY, Situation, config_map, for_tenant_a, object, secret, with_bundle};
+use super::{FACTORY, MINUTE, Situation, and, config_map, for_tenant_a, keys, object, secret, with_bundle};
 use crate::api::references::Referred;
+use crate::engine::integrations::ReferenceChanges;
 
 #[test]
 fn exactly_what_integrations_refer_to_is_read() {
     let mut situation = Situation::usable(json!({}));
     situation.declare(with_bundle());
     let (factory, registry) = (situation.factory, &mut situation.registry);
-    let wanted = BTreeSet::from([secret("keys"), config_map("ca")]);
-    assert_eq!((registry.references(), registry.references_are_read()), (wanted, false));
+    let keys = |key: &str| BTreeSet::from([key.to_owned()]);
+    let begin = BTreeMap::from([(secret("keys"), keys("primaryKey")), (config_map("ca"), keys("ca.crt"))]);
+    assert_eq!(registry.take_reference_changes(), ReferenceChanges { begin, end: BTreeSet::new() });
+    assert!(!registry.references_are_read());
 
     let users = ["ca", "other"].map(|name| registry.referred_observed(&config_map(name), Referred::Missing));
 
@@ -23,17 +26,46 @@ fn exactly_what_integrations_refer_to_is_read() {
 #[test]
 fn references_that_are_new_are_unread_and_those_that_are_gone_are_forgotten() {
     let mut situation = Situation::usable(json!({}));
+    situation.registry.take_reference_changes();
+    let others = json!({"attestation": {"symmetricKey": {"primaryKeyRef": {"name": "others"}}}});
+
+    situation.declare(and(others, json!({"caBundleRef": {"name": "keys"}})));
+
     let registry = &mut situation.registry;
-    let wanted = BTreeSet::from([secret("others"), config_map("keys")]);
-
-    let mut changed = registry.refer_to(&wanted);
-
-    changed.sort();
-    assert_eq!(changed, [secret("keys"), secret("others"), config_map("keys")]);
-    assert!(!registry.references_are_read() && registry.refer_to(&wanted).is_empty());
+    let changes = registry.take_reference_changes();
+    let begun: BTreeSet<_> = changes.begin.into_keys().collect();
+    assert_eq!(begun, [secret("others"), config_map("keys")].into());
+    assert_eq!(changes.end, [secret("keys")].into());
+    assert!(
+        !registry.references_are_read() && registry.take_reference_changes() == ReferenceChanges::default()
+    );
     let is_group_key = |namespace, name: &str| registry.is_group_key(namespace, name.to_owned());
     assert!(is_group_key("fleet", "others") && !is_group_key("other", "others"));
     assert!(!is_group_key("fleet", "keys"), "that is a ConfigMap now");
+}
+
+#[test]
+fn a_status_that_is_written_changes_no_watch() {
+    let mut situation = Situation::usable(json!({}));
+    situation.registry.take_reference_changes();
+    for number in 0..5 {
+        situation.overwrite(|status| status.observed_generation = Some(number));
+    }
+    assert_eq!(situation.registry.take_reference_changes(), ReferenceChanges::default());
+}
+
+#[test]
+fn an_integration_that_is_gone_is_forgotten_after_a_while() {
+    let mut situation = Situation::usable(json!({}));
+    situation.delete();
+    situation.count();
+    assert_eq!(situation.registry.integrations.len(), 1, "its devices are about to say so");
+    situation.now += MINUTE;
+    situation.count();
+    assert!(situation.registry.integrations.is_empty());
+    situation.declare(json!({}));
+    situation.show_keys(keys(1, 2));
+    assert!(situation.registry.target(situation.factory).is_some());
 }
 
 #[test]

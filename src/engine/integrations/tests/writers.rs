@@ -17,7 +17,7 @@ fn suspended(status: &mut DpsIntegrationStatus) {
 fn overwritten(situation: &mut Situation, change: impl FnOnce(&mut DpsIntegrationStatus)) -> (u64, bool) {
     let before = situation.now;
     situation.overwrite(change);
-    situation.now = situation.registry.next_report(false, situation.now).unwrap();
+    situation.now = situation.next_report(false).unwrap();
     assert!(situation.is_due());
     let report = situation.report().unwrap();
     situation.version += 1;
@@ -111,7 +111,7 @@ fn counters_of_another_opinion_are_written_at_most_once_in_ten_seconds() {
     situation.now += SECOND * 2;
 
     assert!(situation.report().is_none(), "they were written two seconds ago");
-    let next = situation.registry.next_report(true, situation.now).unwrap();
+    let next = situation.next_report(true).unwrap();
     assert_eq!(next, counted + SECOND * 10);
     situation.now = next;
     assert_eq!(situation.write().devices.unwrap().total, 1);
