@@ -71,7 +71,7 @@ pub struct ProvisionedDeviceSpec {
 }
 
 /// Reference to an integration.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IntegrationRef {
     /// The kind referred to.
@@ -79,11 +79,13 @@ pub struct IntegrationRef {
     pub kind: IntegrationKind,
     /// Name of the integration.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("no object can have this name: names have lower-case letters, digits, '-' and '.', a letter or digit first and last"))]
     pub name: String,
     /// Namespace of the integration, the device's own when absent. Another one needs that
     /// integration's consent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("no namespace can have this name: names have lower-case letters, digits and '-', a letter or digit first and last"))]
     pub namespace: Option<String>,
 }
 

@@ -56,10 +56,13 @@ pub struct DpsIntegrationSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<CaBundleRef>,
     /// If set, only registration ids that begin with one of these; "{namespace}" stands for the
-    /// device's namespace.
+    /// device's namespace and is followed by ".", "_" or ":", so that a does not get ids of a-b.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 128)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(p, p.matches('^$|^([a-z0-9]|[{]namespace[}][._:])([a-z0-9._:-]|[{]namespace[}][._:])*$') && (p.size() < 128 || p.matches('[a-z0-9]$')))").message("a prefix has what registration ids have: lower-case letters, digits, '-', '.', '_' and ':', a letter or digit first; {namespace}, the only placeholder, must be followed by '.', '_' or ':', which no namespace has: with '{namespace}-' namespace a would have the ids of namespace a-b")
+    )]
     pub registration_id_prefixes: Vec<String>,
     /// Consent to devices of other namespaces. Absent: only devices of this namespace may reference it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,10 +122,14 @@ pub struct AllowedNamespaces {
     #[schemars(schema_with = "schema::namespace_selector")]
     pub selector: Option<LabelSelector>,
     /// What registration ids from other namespaces must begin with; "{namespace}" stands for the
-    /// device's namespace, "" allows every id.
+    /// device's namespace and is followed by ".", "_" or ":", so that a does not get ids of a-b.
+    /// "" allows every id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 128)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(p, p.matches('^$|^([a-z0-9]|[{]namespace[}][._:])([a-z0-9._:-]|[{]namespace[}][._:])*$') && (p.size() < 128 || p.matches('[a-z0-9]$')))").message("a prefix has what registration ids have: lower-case letters, digits, '-', '.', '_' and ':', a letter or digit first; {namespace}, the only placeholder, must be followed by '.', '_' or ':', which no namespace has: with '{namespace}-' namespace a would have the ids of namespace a-b")
+    )]
     pub registration_id_prefixes: Vec<String>,
 }
 

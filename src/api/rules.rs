@@ -184,7 +184,7 @@ fn the_id_scope_is_fixed_once_dps_has_accepted_it() {
 #[test]
 fn consent_to_other_namespaces_names_whom_and_which_ids() {
     let allowed = |value: Value| integration(json!({"spec": {"allowedNamespaces": value}}));
-    let prefixes = json!(["{namespace}-"]);
+    let prefixes = json!(["{namespace}."]);
     admitted("DpsIntegration", &allowed(json!({"from": "Same"})));
     admitted("DpsIntegration", &allowed(json!({"from": "All", "registrationIdPrefixes": [""]})));
     admitted(
@@ -202,6 +202,65 @@ fn consent_to_other_namespaces_names_whom_and_which_ids() {
         "not allowed otherwise",
     );
     refused("DpsIntegration", &allowed(json!({"from": "All"})), "registrationIdPrefixes is required");
+}
+
+#[test]
+fn prefixes_can_match_and_keep_namespaces_apart() {
+    let long = "a".repeat(127);
+    for (prefix, good) in [
+        ("", true),
+        ("truck-", true),
+        ("9:._-", true),
+        ("{namespace}.", true),
+        ("{namespace}_", true),
+        ("{namespace}:", true),
+        ("eu.{namespace}.x-", true),
+        ("{namespace}.{namespace}:", true),
+        (&format!("{long}a"), true),
+        // What two namespaces can both have.
+        ("{namespace}", false),
+        ("{namespace}-", false),
+        ("{namespace}a", false),
+        ("x-{namespace}", false),
+        ("{namespace}.{namespace}", false),
+        ("{namespace}{namespace}.", false),
+        // What no id begins with.
+        ("{Namespace}.", false),
+        ("{ns}.", false),
+        ("{namespace.", false),
+        ("$(namespace).", false),
+        ("Truck", false),
+        ("a b", false),
+        ("-a", false),
+        (".{namespace}.", false),
+        ("a/b", false),
+        ("ü", false),
+        (&format!("{long}-"), false),
+    ] {
+        let own = integration(json!({"spec": {"registrationIdPrefixes": ["fine-", prefix]}}));
+        let foreign = json!({"from": "All", "registrationIdPrefixes": [prefix]});
+        for object in [own, integration(json!({"spec": {"allowedNamespaces": foreign}}))] {
+            if good {
+                admitted("DpsIntegration", &object);
+            } else {
+                refused("DpsIntegration", &object, "a prefix has what registration ids have");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_integration_is_referred_to_by_a_name_that_it_can_have() {
+    let named = |name: &str, namespace: &str| {
+        device(json!({"spec": {"integrationRef": {"name": name, "namespace": namespace}}}))
+    };
+    admitted("ProvisionedDevice", &named("factory.eu-1", "0-a"));
+    for bad in ["Factory", "a_b", "a..b", "-a", "a.", "a/b", "a b", "ü"] {
+        refused("ProvisionedDevice", &named(bad, "fleet"), "no object can have this name");
+    }
+    for bad in ["Fleet", "a.b", "a_b", "-a", "a-", "a b"] {
+        refused("ProvisionedDevice", &named("factory", bad), "no namespace can have this name");
+    }
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub enum EventReason {
     EventsHeldBack,
     /// Somebody else keeps changing what the operator writes (a warning).
     StatusContested,
+    /// A prefix of registration ids is taken that would be refused now (a warning).
+    PrefixOutdated,
 }
 
 /// What is said of a status that has another writer, in log and event.
@@ -28,7 +30,7 @@ pub const CONTESTED: &str = "Something else keeps changing the status that the o
 
 impl EventReason {
     #[cfg(test)]
-    const NAMED: [Self; 9] = [
+    const NAMED: [Self; 10] = [
         Self::HubChanged,
         Self::HubAssigned,
         Self::Reprovisioned,
@@ -38,6 +40,7 @@ impl EventReason {
         Self::KeyRotationCompleted,
         Self::EventsHeldBack,
         Self::StatusContested,
+        Self::PrefixOutdated,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -52,11 +55,12 @@ impl EventReason {
             Self::KeyRotationCompleted => "KeyRotationCompleted",
             Self::EventsHeldBack => "EventsHeldBack",
             Self::StatusContested => "StatusContested",
+            Self::PrefixOutdated => "PrefixOutdated",
         }
     }
 
     pub fn is_warning(self) -> bool {
-        matches!(self, Self::Trouble(_) | Self::StatusContested)
+        matches!(self, Self::Trouble(_) | Self::StatusContested | Self::PrefixOutdated)
     }
 }
 

@@ -28,6 +28,12 @@ impl Engine {
             self.publisher.gauges_changed(now.mono);
         }
         for sym in due {
+            if let Some((object, note)) = self.registry.outdated_prefix(sym) {
+                let DpsIntegration { metadata: ObjectMeta { namespace, name, .. }, .. } = &*object;
+                warn!(namespace, integration = name, "{}", note.note);
+                let regarding = reference(&*object);
+                self.publisher.emit(EventWindow::Own(sym), &regarding, Some(&regarding), note, now);
+            }
             let paused = self.permits.paused_until(sym.index());
             let throttled_for = paused.and_then(|until| until.checked_duration_since(now.mono));
             if let Some(report) = self.registry.report(sym, throttled_for, counting, now) {

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import socket
 import tempfile
 import unittest
@@ -385,6 +386,39 @@ class Release(unittest.TestCase):
             cluster.helm("uninstall", "other")
         cluster.helm("install", "other", CHART, "--take-ownership")
         cluster.helm("uninstall", "other")
+
+    def test_8_crds_that_were_applied_by_hand_are_upgraded_as_the_docs_say(self):
+        def by_hand(chart, *arguments):
+            cluster.kubectl("delete", "crd", *CRDS)
+            cluster.kubectl("apply", "--server-side", *arguments, "-f", chart / "files" / "crds")
+
+        def described(crd, words):
+            version = cluster.get("crd", crd)["spec"]["versions"][0]
+            return words in json.dumps(version["schema"])
+
+        with tempfile.TemporaryDirectory() as folder:
+            charts = [Path(folder) / name / "dps-operator" for name in ("first", "second", "third")]
+            shared = "The generation that the conditions describe"  # stands in both
+            for chart in charts:
+                shutil.copytree(CHART, chart)
+                for crd in (chart / "files" / "crds").iterdir():
+                    crd.write_text(crd.read_text().replace(shared, f"In the {chart.parent.name} always"))
+            first, second, third = charts
+            with self.subTest("under Helm's name"):
+                by_hand(first, "--field-manager=helm")
+                cluster.helm("install", "other", second, "--take-ownership")
+                cluster.helm("upgrade", "other", third)
+                self.assertTrue(all(described(crd, "In the third always") for crd in CRDS))
+                cluster.helm("uninstall", "other")
+            with self.subTest("under kubectl's"):
+                by_hand(first)
+                with self.assertRaisesRegex(Failed, 'conflict with \\\\?"kubectl'):
+                    cluster.helm("install", "other", second, "--take-ownership")
+                cluster.helm("uninstall", "other")
+                cluster.helm("install", "other", second, "--take-ownership", "--force-conflicts")
+                cluster.helm("upgrade", "other", third)
+                self.assertTrue(all(described(crd, "In the third always") for crd in CRDS))
+                cluster.helm("uninstall", "other")
 
 
 if __name__ == "__main__":

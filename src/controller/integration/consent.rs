@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::core::{Selector, SelectorExt};
 
+use super::prefixes::PLACEHOLDER;
 use crate::api::integration::{DpsIntegrationSpec, NamespacesFrom};
 
 /// Namespaces other than its own whose devices an integration admits.
@@ -58,7 +59,7 @@ pub fn allows_id(prefixes: &[String], foreign: Option<&[String]>, id: &str, name
 
 /// True if the id begins with the prefix, in which `{namespace}` stands for the namespace.
 fn begins_with(id: &str, prefix: &str, namespace: &str) -> bool {
-    let mut parts = prefix.split("{namespace}");
+    let mut parts = prefix.split(PLACEHOLDER);
     let first = parts.next().unwrap_or_default();
     let rest = |rest: &'_ str, part: &str| {
         let behind = rest.strip_prefix(namespace)?.strip_prefix(part)?;

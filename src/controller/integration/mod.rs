@@ -5,6 +5,7 @@ pub mod acceptance;
 pub mod consent;
 pub mod credentials;
 pub mod health;
+pub mod prefixes;
 pub mod resolve;
 pub mod status;
 pub mod target;

@@ -72,6 +72,8 @@ struct Integration {
     /// another one are ignored.
     revision: u64,
     reporting: Reporting,
+    /// The generation whose prefixes have been looked at for what is to be said of them.
+    prefixes_judged: Option<i64>,
 }
 
 impl Integration {

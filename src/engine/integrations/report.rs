@@ -14,7 +14,8 @@ use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
 use crate::api::names::RECONCILE_REQUESTED_AT;
 use crate::api::version;
 use crate::clock::Now;
-use crate::controller::events::{self, EventNote};
+use crate::controller::events::{self, EventNote, EventReason};
+use crate::controller::integration::prefixes;
 use crate::controller::integration::status::{self, View};
 use crate::fleet::Fleet;
 use crate::fleet::counts::{self, Counted, Counts};
@@ -131,6 +132,18 @@ impl Registry {
             }
         }
         due
+    }
+
+    /// What is to be said, once for each generation, of prefixes that would be refused now.
+    pub fn outdated_prefix(&mut self, sym: Sym) -> Option<(Arc<DpsIntegration>, EventNote)> {
+        let integration = self.integrations.get_mut(&sym)?;
+        let object = integration.object.clone()?;
+        let generation = object.metadata.generation;
+        if integration.prefixes_judged.replace(generation.unwrap_or_default()) == generation {
+            return None;
+        }
+        let note = EventNote::new(EventReason::PrefixOutdated, prefixes::warning(&object.spec)?);
+        Some((object, note))
     }
 
     /// The status that should be written now, if it differs. `throttled_for`: how long DPS has asked

@@ -6,6 +6,7 @@ mod api;
 mod dps_words;
 mod first_secret;
 mod fleets;
+mod prefixes;
 mod situations;
 mod strangers;
 mod tenants;

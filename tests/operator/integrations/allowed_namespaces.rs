@@ -34,7 +34,7 @@ async fn a_device_of_another_namespace_needs_an_allowed_namespace_and_an_allowed
     world.integration_with(INTEGRATION, json!({"deviceDefaults": labels})).await;
     world.switch_to(&tenant);
     let mut spec = reference(&home);
-    spec["registrationId"] = json!(format!("{tenant}-truck"));
+    spec["registrationId"] = json!(format!("{tenant}.truck"));
     world.device_with("truck", spec).await;
     world.device_with("other", reference(&home)).await;
 
@@ -44,7 +44,7 @@ async fn a_device_of_another_namespace_needs_an_allowed_namespace_and_an_allowed
     assert_eq!(world.ledger(), []);
 
     world.switch_to(&home);
-    let allowed = json!({"from": "All", "registrationIdPrefixes": ["{namespace}-"]});
+    let allowed = json!({"from": "All", "registrationIdPrefixes": ["{namespace}."]});
     world.patch(Kind::Integration, INTEGRATION, admit(&allowed)).await;
     world.switch_to(&tenant);
     world.wait_ready("truck").await;
@@ -131,12 +131,12 @@ async fn a_namespace_is_allowed_when_it_gets_the_label_and_refused_when_it_loses
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registration_ids_without_an_allowed_prefix_are_refused() {
     let world = World::empty().await;
-    let prefixes = json!({"registrationIdPrefixes": ["truck-", "{namespace}-"]});
+    let prefixes = json!({"registrationIdPrefixes": ["truck-", "{namespace}."]});
     world.integration_with(INTEGRATION, prefixes).await;
 
     world.device("truck-1").await;
     world.device("car-1").await;
-    let own = format!("{}-1", world.namespace);
+    let own = format!("{}.1", world.namespace);
     world.device(&own).await;
 
     world.wait_ready("truck-1").await;
