@@ -125,10 +125,10 @@ fn allocation_failed(detail: &Detail) -> &'static str {
 
 /// Code and message; the tracking id is different each time and stands in `lastError`.
 fn said(detail: &Detail) -> Option<String> {
-    match (detail.code, detail.message.as_deref()) {
+    match (detail.code, detail.message.as_ref()) {
         (Some(code), Some(message)) => Some(format!("{code} {message}")),
         (Some(code), None) => Some(code.to_string()),
-        (None, Some(message)) => Some(message.to_owned()),
+        (None, Some(message)) => Some(message.to_string()),
         (None, None) => None,
     }
 }
@@ -139,8 +139,8 @@ pub fn last_error(error: &DpsError, now: Timestamp) -> LastError {
     LastError {
         http_status: detail.http_status.map(i32::from),
         code: detail.code,
-        message: detail.message,
-        tracking_id: detail.tracking_id,
+        message: detail.message.map(String::from),
+        tracking_id: detail.tracking_id.map(String::from),
         time: Some(Time(now)),
     }
 }

@@ -4,8 +4,9 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
 use super::attestation::CredentialKind;
-use super::error::{Detail, DpsError, Invalid, clean, clean_token};
+use super::error::{Detail, DpsError, Invalid};
 use super::ids::{HubHostname, InvalidId, RegistrationId, is_device_id};
+use super::scrub::Shown;
 use super::wire::{Operation, RegistrationState};
 use crate::clock::Now;
 
@@ -17,11 +18,11 @@ pub struct Assignment {
     pub hub: HubHostname,
     /// Equal to the registration id but for ASCII case, where the credential requires that.
     pub device_id: String,
-    pub substatus: Option<String>,
-    pub etag: Option<String>,
-    pub created_time: Option<String>,
-    pub last_updated_time: Option<String>,
-    pub enrollment_group: Option<String>,
+    pub substatus: Option<Shown>,
+    pub etag: Option<Shown>,
+    pub created_time: Option<Shown>,
+    pub last_updated_time: Option<Shown>,
+    pub enrollment_group: Option<Shown>,
     /// What custom allocation returned, at most 32 KiB as JSON.
     pub payload: Option<Map<String, Value>>,
 }
@@ -110,7 +111,7 @@ impl Reader<'_> {
         Detail {
             http_status: Some(self.status.as_u16()),
             code: state.error_code,
-            message: state.error_message.as_deref().map(clean).filter(|message| !message.is_empty()),
+            message: state.error_message.as_deref().and_then(Shown::message),
             ..Detail::default()
         }
     }
@@ -136,15 +137,15 @@ impl Reader<'_> {
         if payload.as_ref().is_some_and(|map| json_size(map) > RETURNED_PAYLOAD_MAX) {
             return invalid(Invalid::PayloadTooLarge);
         }
-        let text = |value: Option<String>| value.map(|text| clean_token(&text));
+        let group = state.symmetric_key.and_then(|key| key.enrollment_group_id);
         Ok(Assignment {
             hub,
             device_id,
-            substatus: text(state.substatus),
-            etag: text(state.etag),
-            created_time: text(state.created_date_time_utc),
-            last_updated_time: text(state.last_updated_date_time_utc),
-            enrollment_group: text(state.symmetric_key.and_then(|key| key.enrollment_group_id)),
+            substatus: state.substatus.as_deref().and_then(Shown::name),
+            etag: state.etag.as_deref().and_then(Shown::etag),
+            created_time: state.created_date_time_utc.as_deref().and_then(Shown::time),
+            last_updated_time: state.last_updated_date_time_utc.as_deref().and_then(Shown::time),
+            enrollment_group: group.as_deref().and_then(Shown::name),
             payload,
         })
     }

@@ -15,6 +15,7 @@ use crate::dps::clock_offset::{ClockOffset, Off, TokenClock};
 use crate::dps::error::{DpsError, Invalid};
 use crate::dps::ids::RegistrationId;
 use crate::dps::refusal::success;
+use crate::dps::scrub::Shown;
 use crate::dps::wire::{Operation, RegistrationState};
 
 const REGISTER: Call = Call::Register { payload: false };
@@ -254,8 +255,8 @@ fn assigned(change: Value) -> Result<Assignment, DpsError> {
 fn the_documented_answer_is_an_assignment() {
     let assignment = assigned(json!({"payload": {"a": 1}})).unwrap();
     assert_eq!(assignment.hub.as_str(), "contoso-eu.azure-devices.net");
-    assert_eq!(assignment.enrollment_group.as_deref(), Some("fleet"));
-    assert_eq!(assignment.created_time.as_deref(), Some("2026-01-01T00:00:00.1234567Z"));
+    assert_eq!(assignment.enrollment_group.as_ref().map(Shown::as_str), Some("fleet"));
+    assert_eq!(assignment.created_time.as_ref().map(Shown::as_str), Some("2026-01-01T00:00:00.1234567Z"));
     assert_eq!(assignment.payload.unwrap()["a"], 1);
     assert_eq!(assigned(json!({"payload": null})).unwrap().payload, None);
 }

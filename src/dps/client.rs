@@ -6,6 +6,9 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::tls::Version;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until};
@@ -40,8 +43,10 @@ const HEADERS_MAX: usize = 16 * 1024;
 pub enum ClientError {
     #[error("it holds no PEM certificate")]
     NoCertificate,
-    #[error("it is not valid PEM, or a certificate in it cannot be parsed")]
-    BadCertificate,
+    #[error("certificate {at} of {of} in it cannot be read")]
+    BadCertificate { at: usize, of: usize },
+    #[error("there are no trusted root certificates")]
+    NoRoots,
     #[error("the HTTP client cannot be set up")]
     Setup(#[source] reqwest::Error),
 }
@@ -89,19 +94,15 @@ impl DpsClient {
             .pool_max_idle_per_host(64)
             .user_agent(concat!("dps-operator/", env!("CARGO_PKG_VERSION")));
         if let Some(pem) = ca_bundle {
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(pem).map_err(|_| ClientError::BadCertificate)?;
-            if certificates.is_empty() {
-                return Err(ClientError::NoCertificate);
-            }
-            builder = builder.tls_certs_merge(certificates);
+            builder = builder.tls_certs_merge(certificates(pem)?);
         }
         if let Some(proxy) = proxy {
             builder = builder.proxy(reqwest::Proxy::https(proxy.address()).map_err(ClientError::Setup)?);
         }
+        // All that was given has been checked: what is missing are the system's roots.
         let http = builder.build().map_err(|error| match ca_bundle {
-            Some(_) => ClientError::BadCertificate,
-            None => ClientError::Setup(error),
+            Some(_) => ClientError::Setup(error),
+            None => ClientError::NoRoots,
         })?;
         Ok(Self { http, hub_suffixes, observer, operation_timeout: OPERATION_TIMEOUT })
     }
@@ -218,6 +219,25 @@ impl DpsClient {
             request.send().await.map_err(|error| DpsError::Unreachable(unreachable_kind(&error)))?;
         read(response).await
     }
+}
+
+/// Each certificate of a bundle by itself, so that a broken one can be named.
+fn certificates(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, ClientError> {
+    let sections: Vec<_> = CertificateDer::pem_slice_iter(pem).collect();
+    if sections.is_empty() {
+        return Err(ClientError::NoCertificate);
+    }
+    let of = sections.len();
+    let read = |(at, section): (usize, Result<CertificateDer<'static>, _>)| {
+        let bad = ClientError::BadCertificate { at: at + 1, of };
+        let Ok(der) = section else { return Err(bad) };
+        let certificate = reqwest::Certificate::from_der(&der);
+        match (RootCertStore::empty().add(der), certificate) {
+            (Ok(()), Ok(certificate)) => Ok(certificate),
+            _ => Err(bad),
+        }
+    };
+    sections.into_iter().enumerate().map(read).collect()
 }
 
 fn registration_url(identity: Identity<'_>) -> String {

@@ -5,11 +5,7 @@ use std::time::Duration;
 use super::attestation::CredentialId;
 use super::call::Call;
 use super::clock_offset::TokenClock;
-
-/// Longest text of a DPS error that is kept.
-const MESSAGE_MAX: usize = 256;
-/// Runs of this many base64 characters could be a key or a signature.
-const SECRET_RUN: usize = 20;
+use super::scrub::Shown;
 
 /// What DPS said when it refused, without anything that could be secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,9 +14,8 @@ pub struct Detail {
     pub http_status: Option<u16>,
     /// DPS's six-digit code.
     pub code: Option<i32>,
-    /// Printable ASCII, at most 256 characters, long base64 runs replaced.
-    pub message: Option<String>,
-    pub tracking_id: Option<String>,
+    pub message: Option<Shown>,
+    pub tracking_id: Option<Shown>,
 }
 
 /// A token that DPS refused (HTTP 401): what it was made from, and what DPS said.
@@ -174,55 +169,5 @@ impl DpsError {
             Self::Throttled { retry_after, .. } | Self::Server { retry_after, .. } => *retry_after,
             _ => None,
         }
-    }
-}
-
-/// Printable ASCII, at most 128 characters: for ids, times and enums that DPS chooses.
-pub(super) fn clean_token(text: &str) -> String {
-    text.chars().filter(char::is_ascii_graphic).take(128).collect()
-}
-
-/// Makes a text from the other side safe to show: printable ASCII, short, without anything that
-/// could be a key or a signature.
-pub(super) fn clean(text: &str) -> String {
-    let mut shown = String::new();
-    let mut run = String::new();
-    let flush = |run: &mut String, shown: &mut String| {
-        if run.len() >= SECRET_RUN {
-            shown.push('…')
-        } else {
-            shown.push_str(run)
-        }
-        run.clear();
-    };
-    for c in text.chars().take(16 * MESSAGE_MAX) {
-        if c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=') {
-            run.push(c);
-        } else {
-            flush(&mut run, &mut shown);
-            if c == ' ' || c.is_ascii_graphic() {
-                shown.push(c);
-            }
-        }
-    }
-    flush(&mut run, &mut shown);
-    shown.chars().take(MESSAGE_MAX).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_or_signature_in_a_message_is_not_shown() {
-        let text = "bad sig 8VPprb8BiTkuVE0hBqHm/SVrzVpdD8VZcXugntdbhuU= for device-1\n\u{1b}[31m";
-        assert_eq!(clean(text), "bad sig … for device-1[31m");
-    }
-
-    #[test]
-    fn a_message_is_short_and_printable() {
-        let long = "ab ".repeat(1000);
-        assert_eq!(clean(&long).chars().count(), MESSAGE_MAX);
-        assert_eq!(clean("äöü\u{202e}x"), "x");
     }
 }

@@ -14,6 +14,7 @@ mod patience;
 pub mod proxy;
 mod refusal;
 mod retry_after;
+pub mod scrub;
 pub mod tls;
 mod wire;
 

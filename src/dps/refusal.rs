@@ -7,8 +7,9 @@ use http::header::{DATE, HeaderValue};
 use super::answer::HttpAnswer;
 use super::call::Call;
 use super::clock_offset::{ClockOffset, TokenBasis, TokenClock};
-use super::error::{Detail, DpsError, Invalid, Refusal, clean, clean_token};
+use super::error::{Detail, DpsError, Invalid, Refusal};
 use super::retry_after;
+use super::scrub::Shown;
 use super::wire::ErrorBody;
 
 /// The answer's JSON, or the error that its status stands for.
@@ -65,8 +66,11 @@ fn detail(answer: &HttpAnswer) -> Detail {
     Detail {
         http_status: Some(answer.status.as_u16()),
         code,
-        message: body.message.as_deref().map(clean).filter(|message| !message.is_empty()),
-        tracking_id: tracking.as_deref().or_else(|| header(answer, "x-ms-request-id")).map(clean_token),
+        message: body.message.as_deref().and_then(Shown::message),
+        tracking_id: tracking
+            .as_deref()
+            .or_else(|| header(answer, "x-ms-request-id"))
+            .and_then(Shown::tracking_id),
     }
 }
 

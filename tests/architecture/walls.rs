@@ -92,6 +92,7 @@ pub const PURE: &[&str] = &[
     "dps/proxy.rs",
     "dps/refusal.rs",
     "dps/retry_after.rs",
+    "dps/scrub.rs",
     "dps/tls.rs",
     "dps/wire.rs",
     "engine/devices/",

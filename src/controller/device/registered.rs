@@ -11,6 +11,7 @@ use crate::api::device::AssignmentStatus;
 use crate::dps::answer::Assignment;
 use crate::dps::attestation::CredentialId;
 use crate::dps::ids::{HubHostname, IdScope, RegistrationId, is_device_id};
+use crate::dps::scrub::Shown;
 use crate::fleet::hash::{self, Hash};
 
 /// A registration that DPS has accepted.
@@ -110,7 +111,7 @@ impl Registered {
             hub: assignment.hub.as_str().to_owned(),
             device_id: assignment.device_id.clone(),
             assignment: assignment_status(&assignment),
-            enrollment_group: assignment.enrollment_group,
+            enrollment_group: assignment.enrollment_group.map(String::from),
             credential: Some(credential),
             slot,
             hash: Some(hash),
@@ -129,7 +130,8 @@ impl Registered {
         assignment.hub.as_str().clone_into(&mut self.hub);
         self.assignment = assignment_status(&assignment);
         self.device_id = assignment.device_id;
-        self.enrollment_group = assignment.enrollment_group.or(self.enrollment_group.take());
+        self.enrollment_group =
+            assignment.enrollment_group.map(String::from).or(self.enrollment_group.take());
         let payload = assignment.payload.as_ref().map(ReturnedPayload::new);
         // A lookup need not repeat the payload, and one that does may say nothing new.
         let known = self.returned_payload.as_ref().map(|known| known.hash);
@@ -156,17 +158,18 @@ impl Located {
 }
 
 fn assignment_status(assignment: &Assignment) -> AssignmentStatus {
+    let text = |shown: &Option<Shown>| shown.clone().map(String::from);
     AssignmentStatus {
         status: Some("assigned".to_owned()),
-        substatus: assignment.substatus.clone(),
-        etag: assignment.etag.clone(),
-        created_time: assignment.created_time.clone(),
-        last_updated_time: assignment.last_updated_time.clone(),
+        substatus: text(&assignment.substatus),
+        etag: text(&assignment.etag),
+        created_time: text(&assignment.created_time),
+        last_updated_time: text(&assignment.last_updated_time),
     }
 }
 
 fn looked_up_hash(assignment: &Assignment) -> Hash {
-    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let text = |part: &Option<Shown>| part.clone().map(String::from).unwrap_or_default();
     let looked_up = hash::LookedUp {
         hub: assignment.hub.as_str(),
         device_id: &assignment.device_id,

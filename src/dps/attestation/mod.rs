@@ -1,6 +1,7 @@
 //! How a device proves to DPS who it is. What a kind of credential can do is decided in this folder;
 //! everything else passes credentials on as they are.
 
+mod key_text;
 mod sas;
 pub mod seal;
 pub mod symmetric_key;

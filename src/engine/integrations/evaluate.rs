@@ -116,11 +116,15 @@ impl Registry {
 
     fn connect(&mut self, tls: &TlsSettings) -> Result<Connection, Unusable> {
         self.connections.get(tls).map_err(|error| match error {
+            ClientError::NoRoots => Unusable::new(
+                Reason::InvalidConfiguration,
+                "The operator has no trusted root certificates: none were found in its image. Add the system's CA certificates to the image, or name the CA of DPS in spec.caBundleRef.",
+            ),
             ClientError::Setup(_) => Unusable::new(
                 Reason::InvalidConfiguration,
                 "The operator's HTTP client cannot be set up; check its --dps-proxy.",
             ),
-            ClientError::NoCertificate | ClientError::BadCertificate => {
+            ClientError::NoCertificate | ClientError::BadCertificate { .. } => {
                 Unusable::new(Reason::CaBundleInvalid, format!("The CA bundle cannot be used: {error}."))
             }
         })

@@ -40,7 +40,7 @@ fn located(scope: &str, registration_id: &str, hub: &str) -> Located {
         hub: HubHostname::parse(hub, &[".azure-devices.net".to_owned()]).unwrap(),
         device_id: registration_id.to_owned(),
         substatus: None,
-        etag: Some("new".to_owned()),
+        etag: crate::dps::scrub::Shown::etag("new"),
         created_time: None,
         last_updated_time: None,
         enrollment_group: None,

@@ -330,7 +330,7 @@ impl Health {
         if self.trouble.as_ref().is_some_and(same) {
             return;
         }
-        let tracking = detail.and_then(|detail| detail.tracking_id.as_deref());
+        let tracking = detail.and_then(|detail| detail.tracking_id.as_ref());
         let tracking =
             tracking.map(|id| format!(" Tracking id of the first refusal: {id}.")).unwrap_or_default();
         let said = Unusable::new(reason, format!("{}{tracking}", failure::message(error)));
