@@ -49,6 +49,14 @@ pub enum SecretSeen {
     No,
 }
 
+/// A list of Secrets that is being read.
+#[derive(Debug, Default)]
+struct SecretList {
+    names: HashSet<u64>,
+    /// Not all that no device names could be remembered.
+    overflow: bool,
+}
+
 /// All devices.
 #[derive(Debug, Default)]
 pub struct Fleet {
@@ -62,10 +70,12 @@ pub struct Fleet {
     hasher: RandomState,
     /// Hash of namespace and name of a labelled Secret that no device names -> resourceVersion.
     unclaimed: HashMap<u64, u64>,
-    secret_watch_incomplete: bool,
-    /// Names seen in the lists of Secrets that are being read, by the namespace that the list is
-    /// limited to.
-    listed_secrets: HashMap<Option<Sym>, HashSet<u64>>,
+    /// There were more of them than are remembered.
+    unclaimed_overflow: bool,
+    /// Watches of Secrets that do not show them all, by the namespace that each is limited to.
+    unwatched_secrets: HashSet<Option<Sym>>,
+    /// Lists of Secrets that are being read, in the same way.
+    listed_secrets: HashMap<Option<Sym>, SecretList>,
 }
 
 impl Fleet {
@@ -212,7 +222,7 @@ impl Fleet {
         let listed = self.names.intern(namespace);
         let hash = self.name_hash(listed, name);
         for scope in [None, Some(listed)] {
-            self.listed_secrets.get_mut(&scope).map(|names| names.insert(hash));
+            self.listed_secrets.get_mut(&scope).map(|list| list.names.insert(hash));
         }
         let mut devices = self.devices_of_secret(namespace, name);
         if devices.is_empty() {
@@ -230,14 +240,19 @@ impl Fleet {
     /// A list of Secrets begins.
     pub fn begin_secret_list(&mut self, namespace: Option<&str>) {
         let namespace = namespace.map(|namespace| self.names.intern(namespace));
-        self.listed_secrets.insert(namespace, HashSet::new());
+        self.listed_secrets.insert(namespace, SecretList::default());
     }
 
     /// A list of Secrets ends: devices whose Secret was known and is not in it. It vanished while no
     /// watch was there to see it.
     pub fn end_secret_list(&mut self, namespace: Option<&str>) -> Vec<DeviceId> {
         let wanted = namespace.map(|namespace| self.names.intern(namespace));
-        let listed = self.listed_secrets.remove(&wanted).unwrap_or_default();
+        let SecretList { names: listed, overflow } = self.listed_secrets.remove(&wanted).unwrap_or_default();
+        self.unwatched_secrets.remove(&wanted);
+        if wanted.is_none() {
+            self.unclaimed.retain(|hash, _| listed.contains(hash));
+            self.unclaimed_overflow = overflow;
+        }
         let (records, hasher) = (&mut self.records, &self.hasher);
         let mut gone = Vec::new();
         for (id, record) in (0..).zip(records).filter_map(|(id, record)| Some((id, record.as_mut()?))) {
@@ -280,12 +295,13 @@ impl Fleet {
     /// False when the watch may not have shown a device's Secret, or when there are so many foreign
     /// labelled Secrets that not all could be remembered.
     pub fn is_secret_watch_complete(&self) -> bool {
-        !self.secret_watch_incomplete
+        !self.unclaimed_overflow && self.unwatched_secrets.is_empty()
     }
 
-    /// The watch does not show all labelled Secrets.
-    pub fn mark_secret_watch_incomplete(&mut self) {
-        self.secret_watch_incomplete = true;
+    /// The watch does not show all labelled Secrets, until a list of it ends again.
+    pub fn mark_secret_watch_incomplete(&mut self, namespace: Option<&str>) {
+        let namespace = namespace.map(|namespace| self.names.intern(namespace));
+        self.unwatched_secrets.insert(namespace);
     }
 
     /// Devices that neither list number `list` nor its watch has shown, in `namespace` if the watch is
@@ -310,7 +326,8 @@ impl Fleet {
         if self.unclaimed.len() < UNCLAIMED_MAX || self.unclaimed.contains_key(&hash) {
             self.unclaimed.insert(hash, version);
         } else {
-            self.secret_watch_incomplete = true;
+            self.unclaimed_overflow = true;
+            self.listed_secrets.values_mut().for_each(|list| list.overflow = true);
         }
     }
 

@@ -236,3 +236,30 @@ fn only_the_fifty_largest_hubs_are_named() {
     let counts = &count(&fleet, |_| true, |_| None).admitted[&factory];
     assert_eq!((counts.hubs.len(), counts.other_hubs), (50, 10));
 }
+
+#[test]
+fn a_secret_watch_is_trusted_again_once_it_has_been_read_in_full() {
+    let mut fleet = Fleet::default();
+    let own = add(&mut fleet, "a", 1);
+    let read = |fleet: &mut Fleet, only: Option<&str>, secrets: usize| {
+        fleet.begin_secret_list(only);
+        fleet.secret_seen("fleet", "a-hub", 5);
+        (0..secrets).for_each(|number| drop(fleet.secret_seen("fleet", &format!("forged-{number}"), 1)));
+        fleet.end_secret_list(only);
+    };
+    // Refused for a while, for all namespaces and for one.
+    for only in [None, Some("fleet")] {
+        fleet.mark_secret_watch_incomplete(only);
+        assert!(!fleet.is_secret_watch_complete());
+        read(&mut fleet, Some("elsewhere"), 0);
+        assert!(!fleet.is_secret_watch_complete(), "another watch says nothing of it");
+        read(&mut fleet, only, 1);
+        assert!(fleet.is_secret_watch_complete());
+    }
+    // Too many to be remembered, and not any more.
+    read(&mut fleet, None, super::UNCLAIMED_MAX + 1);
+    assert!(!fleet.is_secret_watch_complete());
+    read(&mut fleet, None, 10);
+    assert!(fleet.is_secret_watch_complete());
+    assert_eq!((fleet.unclaimed.len(), fleet.secret(own)), (10, SecretSeen::Version(5)));
+}

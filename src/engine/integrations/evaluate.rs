@@ -50,7 +50,7 @@ impl Registry {
     pub fn observed(&mut self, sym: Sym, object: DpsIntegration, now: Instant) -> Change {
         let integration = self.integrations.entry(sym).or_default();
         let held = integration.object.as_ref().map(|held| version::of(&held.metadata));
-        if held.is_some_and(|held| held >= version::of(&object.metadata)) {
+        if held.is_some_and(|held| held > 0 && held >= version::of(&object.metadata)) {
             return Change::default();
         }
         if integration.object.as_ref().is_some_and(|held| held.metadata.uid != object.metadata.uid) {
@@ -83,6 +83,13 @@ impl Registry {
         }
         let before = consent_changed.then_some(before);
         Change { wake_devices: change.wake_devices || consent_changed, before, ..change }
+    }
+
+    /// The API server has gone back to an earlier state: the next object of this name is the present one.
+    pub fn forget_version(&mut self, sym: Sym) {
+        if let Some(object) = self.integrations.get_mut(&sym).and_then(|found| found.object.as_mut()) {
+            Arc::make_mut(object).metadata.resource_version = None;
+        }
     }
 
     /// Forgets what DPS's answers have shown: what the leader that was has learned is in the status.

@@ -42,6 +42,7 @@ impl Engine {
                 Phase::Integrations => {}
                 Phase::References => self.watch_references(),
                 Phase::Devices => self.watches.start_devices(&self.context),
+                Phase::Secrets => self.watches.start_secrets(&self.context),
                 Phase::Complete => {
                     let (devices, integrations) = (self.fleet.len(), self.registry.declared().count());
                     info!(devices, integrations, "every watch has been read");
@@ -59,11 +60,19 @@ impl Engine {
         now: Now,
     ) {
         match observed {
-            Observed::Listing(_) => self.sync.integration_list_begins(watch),
+            Observed::Listing(truth) => {
+                self.sync.list_begins(WatchedKind::Integrations, watch, truth);
+                self.sync.integration_list_begins(watch);
+            }
             Observed::Present(integration) => {
                 let key = key_of(&integration);
                 self.sync.integration_listed(watch, &key);
                 let sym = self.fleet.names.intern(&key);
+                let known = self.registry.object(sym).map_or(0, |held| version::of(&held.metadata));
+                let shown = version::of(&integration.metadata);
+                if self.sync.gives_way(WatchedKind::Integrations, watch, known, shown) {
+                    self.registry.forget_version(sym);
+                }
                 let change = self.registry.observed(sym, integration, now.mono);
                 let namespaces = self.context.config.namespaces();
                 if self.registry.begins_to_need_labels(namespaces.len()) {
@@ -77,6 +86,7 @@ impl Engine {
                 self.apply(sym, &change, now);
             }
             Observed::Listed => {
+                self.sync.list_ends(WatchedKind::Integrations, watch);
                 let listed = self.sync.integration_list_ends(watch);
                 let only = self.namespace_of(watch);
                 for sym in self.registry.unlisted(&listed, only.as_deref(), &self.fleet.names) {
@@ -147,8 +157,20 @@ impl Engine {
         now: Now,
     ) {
         match observed {
-            Observed::Listing(_) => self.sync.device_list_begins(watch),
-            Observed::Present(device) => self.device_changed(device, now),
+            Observed::Listing(truth) => {
+                self.sync.list_begins(WatchedKind::Devices, watch, truth);
+                self.sync.device_list_begins(watch);
+            }
+            Observed::Present(device) => {
+                let known = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
+                let shown = version::of(&device.metadata);
+                if let Some(record) = known.and_then(|id| self.fleet.get_mut(id))
+                    && self.sync.gives_way(WatchedKind::Devices, watch, record.resource_version, shown)
+                {
+                    record.resource_version = 0;
+                }
+                self.device_changed(device, now);
+            }
             Observed::Gone(device) => {
                 let id = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
                 let uid = Uid::of(&device);
@@ -158,6 +180,7 @@ impl Engine {
                 }
             }
             Observed::Listed => {
+                self.sync.list_ends(WatchedKind::Devices, watch);
                 let only = self.namespace_of(watch);
                 let unseen = self.fleet.unseen(self.sync.device_list(watch), only.as_deref());
                 unseen.into_iter().for_each(|id| self.device_gone(id, now));
@@ -214,13 +237,22 @@ impl Engine {
     ) {
         let only = self.namespace_of(watch);
         let changed = match observed {
-            Observed::Listing(_) => {
+            Observed::Listing(truth) => {
+                self.sync.list_begins(WatchedKind::Secrets, watch, truth);
                 self.fleet.begin_secret_list(only.as_deref());
                 Vec::new()
             }
             Observed::Present(secret) => {
                 let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-                self.fleet.secret_seen(&namespace, &name, version::of(&secret.metadata))
+                let shown = version::of(&secret.metadata);
+                for id in self.fleet.devices_of_secret(&namespace, &name) {
+                    if let Some(record) = self.fleet.get_mut(id)
+                        && self.sync.gives_way(WatchedKind::Secrets, watch, record.secret_seen, shown)
+                    {
+                        record.secret_seen = 0;
+                    }
+                }
+                self.fleet.secret_seen(&namespace, &name, shown)
             }
             Observed::Gone(secret) => {
                 let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
@@ -233,13 +265,14 @@ impl Engine {
                 self.fleet.secret_gone(&namespace, &name, version)
             }
             Observed::Listed => {
+                self.sync.list_ends(WatchedKind::Secrets, watch);
                 let unlisted = self.fleet.end_secret_list(only.as_deref());
                 self.watch_read(WatchedKind::Secrets, watch, true, now);
                 unlisted
             }
             // Without the watch the Secret of every new device is read.
             Observed::Forbidden => {
-                self.fleet.mark_secret_watch_incomplete();
+                self.fleet.mark_secret_watch_incomplete(only.as_deref());
                 self.watch_read(WatchedKind::Secrets, watch, false, now);
                 Vec::new()
             }

@@ -1,8 +1,8 @@
 //! How far the first reading of everything has come. Watches are started in this order: integrations,
-//! then what they refer to, then devices and Secrets; nothing is decided and nothing counted before
-//! all are in.
+//! then what they refer to, then devices, then Secrets, of which only those are remembered that no device
+//! names; nothing is decided and nothing counted before all are in.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::api::references::Reference;
 
@@ -37,6 +37,7 @@ pub(in crate::engine) enum Phase {
     Integrations,
     References,
     Devices,
+    Secrets,
     Complete,
 }
 
@@ -48,6 +49,8 @@ pub(in crate::engine) struct Sync {
     read: HashSet<(WatchedKind, WatchId)>,
     /// Watches that the API server does not allow: the others go on without them.
     refused: HashSet<(WatchedKind, WatchId)>,
+    /// Lists that are being read, with the version up to which each is the truth.
+    truths: HashMap<(WatchedKind, WatchId), u64>,
     /// Number of the current list of devices, over all watches.
     list: u32,
     /// The number that each watch's list has.
@@ -65,6 +68,7 @@ impl Sync {
             watches,
             read: HashSet::new(),
             refused: HashSet::new(),
+            truths: HashMap::new(),
             list: 0,
             listing: vec![0; watches],
             relisted: HashSet::new(),
@@ -111,15 +115,35 @@ impl Sync {
         let next = match self.phase {
             Phase::Integrations if self.has_answered(WatchedKind::Integrations) => Phase::References,
             Phase::References if references_are_read => Phase::Devices,
-            Phase::Devices
-                if self.has_answered(WatchedKind::Devices) && self.has_answered(WatchedKind::Secrets) =>
-            {
-                Phase::Complete
-            }
+            Phase::Devices if self.has_answered(WatchedKind::Devices) => Phase::Secrets,
+            Phase::Secrets if self.has_answered(WatchedKind::Secrets) => Phase::Complete,
             _ => return None,
         };
         self.phase = next;
         Some(next)
+    }
+
+    // Lists.
+
+    /// A list begins, which is the truth about everything that is known up to this version.
+    pub fn list_begins(&mut self, kind: WatchedKind, watch: WatchId, truth: u64) {
+        self.truths.insert((kind, watch), truth);
+    }
+
+    pub fn list_ends(&mut self, kind: WatchedKind, watch: WatchId) {
+        self.truths.remove(&(kind, watch));
+    }
+
+    /// What is known of an object, at version `known`, gives way to what is shown, at version `shown`,
+    /// even if that is older: a list says so, so the server has gone back to an earlier state. What is
+    /// known beyond the list's own version is newer than the list.
+    pub fn gives_way(&self, kind: WatchedKind, watch: WatchId, known: u64, shown: u64) -> bool {
+        match self.truths.get(&(kind, watch)) {
+            // The versions themselves began again: equal ones need not mean the same.
+            Some(&u64::MAX) => true,
+            Some(truth) => shown < known && known <= *truth,
+            None => false,
+        }
     }
 
     // Lists of devices.
@@ -178,12 +202,38 @@ mod tests {
         sync.read(WatchedKind::Integrations, WatchId(1), true);
         assert_eq!((sync.advance(true), sync.advance(false)), (Some(Phase::References), None));
         assert_eq!(sync.advance(true), Some(Phase::Devices));
-        for watch in [WatchId(0), WatchId(1)] {
-            assert_eq!(sync.advance(true), None);
-            sync.read(WatchedKind::Devices, watch, true);
-            sync.read(WatchedKind::Secrets, watch, true);
+        for (kind, phase) in [(WatchedKind::Devices, Phase::Secrets), (WatchedKind::Secrets, Phase::Complete)]
+        {
+            for watch in [WatchId(0), WatchId(1)] {
+                assert_eq!(sync.advance(true), None);
+                sync.read(kind, watch, true);
+            }
+            assert_eq!((sync.advance(true), sync.advance(true)), (Some(phase), None));
         }
-        assert_eq!((sync.advance(true), sync.advance(true)), (Some(Phase::Complete), None));
+    }
+
+    #[test]
+    fn what_is_known_gives_way_to_a_list_that_shows_the_server_went_back() {
+        let (kind, watch) = (WatchedKind::Devices, WatchId(0));
+        let mut sync = Sync::new(1);
+        assert!(!sync.gives_way(kind, watch, 9, 7), "an event");
+        // known, shown, version up to which the list is the truth
+        for (known, shown, truth, expected) in [
+            (9, 9, 20, false),
+            (7, 9, 20, false),
+            (9, 7, 20, true),
+            (9, 7, 9, true),
+            // Written by us after the list was made.
+            (21, 7, 20, false),
+            (9, 9, u64::MAX, true),
+            (900, 7, u64::MAX, true),
+        ] {
+            sync.list_begins(kind, watch, truth);
+            assert_eq!(sync.gives_way(kind, watch, known, shown), expected, "{known} {shown} {truth}");
+            assert!(!sync.gives_way(WatchedKind::Secrets, watch, known, shown));
+        }
+        sync.list_ends(kind, watch);
+        assert!(!sync.gives_way(kind, watch, 900, 7));
     }
 
     #[test]

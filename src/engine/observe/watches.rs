@@ -51,8 +51,13 @@ impl Watches {
             let scope = WatchScope { kind, namespace: namespace.clone(), ..WatchScope::default() };
             let (server, sender) = context.connection();
             let devices = watch::run::<ProvisionedDevice, _>(server, scope, sender, wrap);
-            self.spawn(WatchedKind::Devices.as_str(), namespace.clone(), devices);
+            self.spawn(WatchedKind::Devices.as_str(), namespace, devices);
+        }
+    }
 
+    /// Begun once devices are known: what none of them names is remembered, up to a bound.
+    pub fn start_secrets(&mut self, context: &Context) {
+        for (watch, namespace) in scopes(context) {
             let wrap = move |observed| Message::Secret(watch, observed);
             let labels = Some(format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
             let kind = WatchedKind::Secrets.as_str();

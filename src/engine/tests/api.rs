@@ -29,6 +29,12 @@ struct State {
     latency: Duration,
 }
 
+/// All objects as they once were.
+pub(super) struct Backup {
+    objects: BTreeMap<(&'static str, String), Value>,
+    version: u64,
+}
+
 #[derive(Clone, Default)]
 pub(super) struct Api(Arc<Mutex<State>>);
 
@@ -219,6 +225,24 @@ impl Api {
             deleted: false,
         };
         state.changes = state.objects.iter().map(shown).collect();
+    }
+
+    /// What a backup of etcd holds.
+    pub(super) fn backup(&self) -> Backup {
+        let state = self.0.lock().unwrap();
+        Backup { objects: state.objects.clone(), version: state.version }
+    }
+
+    /// Goes back to a backup; further versions begin `bump` above its own.
+    pub(super) fn restore(&self, backup: &Backup, bump: u64) {
+        let mut state = self.0.lock().unwrap();
+        state.objects = backup.objects.clone();
+        state.version = backup.version + bump;
+        state.changes.clear();
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.0.lock().unwrap().version
     }
 
     pub(super) fn writes(&self) -> usize {
