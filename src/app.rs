@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::cli::{self, Command, LogFormat, RunArgs};
 use crate::config::LeaseSettings;
 use crate::engine::{self, Orders};
+use crate::kube_io::tenure::Tenure;
 use crate::kube_io::{client, lease};
 use crate::telemetry::server::{self, Purpose};
 use crate::telemetry::{Telemetry, logging, panic};
@@ -72,7 +73,11 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let config = Arc::new(args.config()?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let telemetry = Arc::new(Telemetry::new()?);
-    let server = client::connect(args.context.as_deref(), telemetry.clone()).await?;
+    // Without a lease there is no other replica, and this one leads without end.
+    let without_end = clock::now().mono + FOREVER;
+    let (lead, leads) = watch::channel(config.lease.is_none().then_some(without_end));
+    let tenure = Tenure::new(leads.clone());
+    let server = client::connect(args.context.as_deref(), tenure, telemetry.clone()).await?;
     let version = env!("CARGO_PKG_VERSION");
     info!(version, namespaces = ?config.watch_namespaces, "starting");
     if args.shows_a_password() {
@@ -89,9 +94,6 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
         let address = server::start(Purpose::Probes, address, telemetry.clone())?;
         info!(%address, "serving probes");
     }
-    // Without a lease there is no other replica, and this one leads without end.
-    let without_end = clock::now().mono + FOREVER;
-    let (lead, leads) = watch::channel(config.lease.is_none().then_some(without_end));
     let (stop, stopped) = watch::channel(false);
     let (resign, resigned) = watch::channel(false);
     let grace = if config.lease.is_some() { HANDOVER } else { GRACE };

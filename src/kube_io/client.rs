@@ -10,6 +10,7 @@ use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, Kubeco
 
 use super::answers::Answers;
 use super::deadline::{ANSWER, Deadline};
+use super::tenure::Tenure;
 use crate::telemetry::Telemetry;
 use crate::telemetry::api_requests::CountRequests;
 
@@ -27,13 +28,17 @@ pub struct ApiServer {
     pub(super) address: Arc<str>,
     pub(super) answers: Answers,
     pub(super) telemetry: Arc<Telemetry>,
+    /// Until when this process may act: its client writes nothing after that.
+    pub tenure: Tenure,
 }
 
 impl ApiServer {
     /// One that is reached by a client that was made by others.
     #[cfg(test)]
     pub fn of(client: Client, telemetry: Arc<Telemetry>) -> Self {
-        Self { client, address: Arc::from("in memory"), answers: Answers::new(), telemetry }
+        let until = tokio::time::Instant::now() + Duration::from_secs(1_000_000);
+        let tenure = Tenure::new(tokio::sync::watch::channel(Some(until)).1);
+        Self { client, address: Arc::from("in memory"), answers: Answers::new(), telemetry, tenure }
     }
 }
 
@@ -61,10 +66,15 @@ pub enum ConnectError {
 }
 
 /// Connects as the kubeconfig's current context (or `context`) says, or as the Pod's ServiceAccount.
+/// Nothing but a lease is written outside of the tenure.
 ///
 /// # Errors
 /// When there is no configuration, or it cannot be read.
-pub async fn connect(context: Option<&str>, telemetry: Arc<Telemetry>) -> Result<ApiServer, ConnectError> {
+pub async fn connect(
+    context: Option<&str>,
+    tenure: Tenure,
+    telemetry: Arc<Telemetry>,
+) -> Result<ApiServer, ConnectError> {
     let mut config = match (of_kubeconfig(context).await, context) {
         (Ok(config), _) => config,
         (Err(error), Some(_)) => return Err(Box::new(error).into()),
@@ -78,9 +88,10 @@ pub async fn connect(context: Option<&str>, telemetry: Arc<Telemetry>) -> Result
     // Every retry is ours: decided per object, counted, and never hidden inside a call.
     config.default_retry = false;
     let (address, answers) = (Arc::from(config.cluster_url.to_string()), Answers::new());
-    let client = ClientBuilder::try_from(config).map_err(Box::new)?.with_layer(&Deadline(ANSWER));
+    let client =
+        ClientBuilder::try_from(config).map_err(Box::new)?.with_layer(&tenure).with_layer(&Deadline(ANSWER));
     let client = client.with_layer(&answers).with_layer(&CountRequests(telemetry.clone())).build();
-    Ok(ApiServer { client, address, answers, telemetry })
+    Ok(ApiServer { client, address, answers, telemetry, tenure })
 }
 
 /// The proxy variables of the environment are ignored, as they are for calls to DPS and in a Pod.

@@ -9,6 +9,7 @@ pub mod events;
 mod guard;
 pub mod lease;
 pub mod refs;
+pub mod tenure;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod watch;

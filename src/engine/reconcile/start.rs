@@ -29,6 +29,7 @@ use crate::schedule::permits::{Lane, Permit};
 
 impl Engine {
     /// Starts an effect of a device, whose end comes back as a message. `None` if the device is gone.
+    /// It goes no further than the time in which this process may act: DPS is not called after that.
     pub(super) fn spawn(
         &self,
         id: DeviceId,
@@ -42,8 +43,13 @@ impl Engine {
             device = &*record.name,
             integration = self.fleet.names.text(record.integration),
         );
+        let tenure = self.context.server.tenure.clone();
         let task = tokio::spawn(async move {
-            let effect = effect.instrument(span).await;
+            let effect = tokio::select! {
+                biased;
+                () = tenure.over() => return,
+                effect = effect.instrument(span) => effect,
+            };
             // The loop is gone only when the process ends.
             let _ = sender.send(Message::Outcome(Done { id, uid, effect })).await;
         });

@@ -68,6 +68,8 @@ pub async fn run(
             _ = end.wait_for(|end| *end) => true,
         };
         if ended {
+            // From here on nothing is written any more: the next leader may begin at once.
+            leads.send_replace(None);
             candidate.release().await;
             return Ok(());
         }
@@ -89,7 +91,7 @@ impl Candidate {
         let begun = clock::now().mono;
         // A leader knows its lease: no other process writes it.
         if !self.election.leads() && !self.read().await {
-            return Ok(begun + RENEW_INTERVAL);
+            return Ok(begun + POLL_INTERVAL);
         }
         match self.election.decide(clock::now().mono) {
             LeaseStep::Wait => Ok(begun + POLL_INTERVAL),
@@ -102,7 +104,9 @@ impl Candidate {
                 if wrote && leads.send_replace(self.election.deadline()).is_none() {
                     info!(lease = self.settings.name, identity = self.settings.identity, "leading");
                 }
-                Ok(begun + if wrote { RENEW_INTERVAL } else { POLL_INTERVAL })
+                let next = begun + if wrote { RENEW_INTERVAL } else { POLL_INTERVAL };
+                // It ends at the deadline, not a moment later.
+                Ok(self.election.deadline().map_or(next, |deadline| deadline.min(next)))
             }
         }
     }
@@ -222,5 +226,34 @@ fn record(lease: &Lease) -> LeaseRecord {
         holder: spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default(),
         duration: seconds.map_or(LEASE, Duration::from_secs),
         version: lease.metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::kube_io::tests::scripted::{Asked, Fault, Scripted};
+    use crate::telemetry::Telemetry;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_standby_looks_every_second_while_the_api_server_fails() {
+        for fault in [Fault::Status(403), Fault::Status(500), Fault::Refused, Fault::Garbage] {
+            let api = Scripted::new();
+            api.fail(Some(fault), None);
+            let client = api.server(Arc::new(Telemetry::new().unwrap())).client;
+            let settings = ElectionSettings {
+                namespace: "dps-system".to_owned(),
+                name: "dps-operator".to_owned(),
+                identity: "me".to_owned(),
+            };
+            let ((leads, _), (_end, ended)) = (watch::channel(None), watch::channel(false));
+            let begun = Instant::now();
+            tokio::spawn(run(client, settings, leads, ended));
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let asked = api.asked_since(begun, Asked::Get);
+            assert!((59..=62).contains(&asked), "{fault:?}: {asked} in a minute");
+        }
     }
 }
