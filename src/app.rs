@@ -79,7 +79,11 @@ async fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let tenure = Tenure::new(leads.clone());
     let server = client::connect(args.context.as_deref(), tenure, telemetry.clone()).await?;
     let version = env!("CARGO_PKG_VERSION");
-    info!(version, namespaces = ?config.watch_namespaces, "starting");
+    let namespaces = match config.watch_namespaces.join(", ") {
+        none if none.is_empty() => "all".to_owned(),
+        some => some,
+    };
+    info!(version, namespaces, "starting");
     if args.shows_a_password() {
         warn!(
             "--dps-proxy holds a password, which all who may list processes or read the Pod see: take it from \

@@ -14,7 +14,11 @@ impl Engine {
     pub(super) fn take_over(&mut self, now: Now) {
         self.role = Role::Leading;
         self.context.telemetry.metrics.set_leading();
-        info!(devices = self.fleet.len(), "this replica leads now");
+        let devices = self.fleet.len();
+        match self.context.config.lease {
+            Some(_) => info!(devices, "this replica leads now"),
+            None => info!("this process acts, without leader election"),
+        }
         let config = &self.context.config;
         self.permits = Permits::new(config.registrations_per_minute, config.max_in_flight);
         let declared: Vec<Sym> = self.registry.declared().collect();

@@ -10,6 +10,7 @@ use kube::{Client, Resource};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::{debug, warn};
 
+use super::error::ApiError;
 use crate::api::names::FIELD_MANAGER;
 
 /// Events that may wait.
@@ -67,7 +68,7 @@ pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
 
 async fn send_all(client: Client, mut receiver: Receiver<Note>) {
     let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| FIELD_MANAGER.to_owned());
-    let (mut refused, mut last) = (0_u64, 0_i128);
+    let (mut refusals, mut last) = (0_u64, 0_i128);
     while let Some(note) = receiver.recv().await {
         let api: Api<Event> =
             Api::namespaced(client.clone(), note.regarding.namespace.as_deref().unwrap_or("default"));
@@ -75,15 +76,15 @@ async fn send_all(client: Client, mut receiver: Receiver<Note>) {
         last = note.time.as_nanosecond().max(last + 1);
         let created = api.create(&PostParams::default(), &event(note, last, &instance)).await;
         let Err(error) = created else { continue };
-        refused += 1;
-        match error {
-            kube::Error::Api(status) if status.code == 403 && refused.is_power_of_two() => {
-                warn!(
-                    refused,
-                    "the operator may not create events; check the RBAC rules of its ServiceAccount"
-                );
+        match ApiError::from(&error) {
+            ApiError::Forbidden(why) => {
+                refusals += 1;
+                if refusals.is_power_of_two() {
+                    warn!(refusals, why, "the operator may not create events; they are given up");
+                }
             }
-            _ => debug!(refused, "an event was not taken"),
+            // Nothing is created in a namespace that is being deleted, and nothing else is wrong.
+            error => debug!(%error, "an event was not taken"),
         }
     }
 }

@@ -145,7 +145,8 @@ fn a_password_among_the_arguments_is_warned_of_and_one_in_the_environment_is_not
     const WARNING: &str = "--dps-proxy holds a password";
     let argument = log_until(run().arg(format!("--dps-proxy={proxy}")), WARNING);
     assert!(argument.contains(WARNING) && !argument.contains(PASSWORD), "{argument}");
-    let variable = log_until(run().env("DPS_OPERATOR_DPS_PROXY", &proxy), "this replica leads now");
+    let variable =
+        log_until(run().env("DPS_OPERATOR_DPS_PROXY", &proxy), "this process acts, without leader election");
     assert!(!variable.contains(WARNING) && !variable.contains(PASSWORD), "{variable}");
     std::fs::remove_file(kubeconfig).unwrap();
 }

@@ -334,9 +334,12 @@ fn log(object: &DpsIntegration, status: &DpsIntegrationStatus) {
                 integration = name,
                 reason = reason.as_str(),
                 why = ready.message,
-                "integration"
+                "an integration is in trouble"
             );
         }
-        _ => info!(namespace, integration = name, reason = after.map(Reason::as_str), "integration"),
+        _ => {
+            let reason = after.map(Reason::as_str);
+            info!(namespace, integration = name, reason, "the state of an integration has changed");
+        }
     }
 }

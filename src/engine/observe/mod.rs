@@ -6,7 +6,7 @@ mod watches;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::sync::{Phase, WatchId, WatchedKind};
 pub(super) use self::watches::Watches;
@@ -45,7 +45,17 @@ impl Engine {
                 Phase::Secrets => self.watches.start_secrets(&self.context),
                 Phase::Complete => {
                     let (devices, integrations) = (self.fleet.len(), self.registry.declared().count());
-                    info!(devices, integrations, "every watch has been read");
+                    let refused = self.sync.refused();
+                    if refused.is_empty() {
+                        info!(devices, integrations, "every watch has been read");
+                    } else {
+                        warn!(
+                            devices,
+                            integrations,
+                            refused = refused.join(", "),
+                            "what may be read has been read; the API server refuses the other watches"
+                        );
+                    }
                     self.context.telemetry.health.set_ready(self.sync.is_ready());
                     self.reconcile_all(now);
                 }

@@ -90,6 +90,12 @@ impl Sync {
         self.is_complete() && self.refused.is_empty()
     }
 
+    /// Kinds of which the API server refuses a watch.
+    pub fn refused(&self) -> Vec<&'static str> {
+        let is_refused = |kind: &WatchedKind| self.refused.iter().any(|(refused, _)| refused == kind);
+        WatchedKind::ALL.into_iter().filter(is_refused).map(WatchedKind::as_str).collect()
+    }
+
     /// A watch has been read, or is not allowed.
     pub fn read(&mut self, kind: WatchedKind, watch: WatchId, allowed: bool) {
         self.read.insert((kind, watch));
@@ -242,6 +248,7 @@ mod tests {
         sync.read(WatchedKind::Integrations, WatchId(0), false);
         assert_eq!(sync.advance(true), Some(Phase::References));
         assert!(!sync.is_synced(WatchedKind::Integrations));
+        assert_eq!(sync.refused(), ["dpsintegrations"]);
         sync.read(WatchedKind::Integrations, WatchId(0), true);
         assert!(sync.is_synced(WatchedKind::Integrations) && !sync.is_ready());
     }

@@ -258,8 +258,9 @@ fn log(device: &ProvisionedDevice, status: &ProvisionedDeviceStatus) {
     let reason = ready.reason.as_str();
     if Reason::parse(reason).is_some_and(|reason| reason.is_stalled() || reason.is_reconciling()) {
         let error = status.last_error.as_ref().and_then(|error| error.tracking_id.as_deref());
-        warn!(namespace, device = name, reason, hub, why = ready.message, tracking_id = error, "device");
+        let why = &ready.message;
+        warn!(namespace, device = name, reason, hub, why, tracking_id = error, "a device is in trouble");
     } else {
-        info!(namespace, device = name, reason, hub, "device");
+        info!(namespace, device = name, reason, hub, "the state of a device has changed");
     }
 }
