@@ -66,6 +66,7 @@ pub enum Reason {
     Unauthorized,
     Disabled,
     EnrollmentNotFound,
+    IdScopeNotFound,
     DuplicateRegistrationId,
     SecretConflict,
     CredentialUnavailable,
@@ -102,6 +103,7 @@ impl Reason {
         Self::Unauthorized,
         Self::Disabled,
         Self::EnrollmentNotFound,
+        Self::IdScopeNotFound,
         Self::DuplicateRegistrationId,
         Self::SecretConflict,
         Self::CredentialUnavailable,
@@ -137,6 +139,7 @@ impl Reason {
             Self::Unauthorized => "Unauthorized",
             Self::Disabled => "Disabled",
             Self::EnrollmentNotFound => "EnrollmentNotFound",
+            Self::IdScopeNotFound => "IdScopeNotFound",
             Self::DuplicateRegistrationId => "DuplicateRegistrationId",
             Self::SecretConflict => "SecretConflict",
             Self::CredentialUnavailable => "CredentialUnavailable",
@@ -174,6 +177,7 @@ impl Reason {
                 | Self::Unauthorized
                 | Self::Disabled
                 | Self::EnrollmentNotFound
+                | Self::IdScopeNotFound
                 | Self::DuplicateRegistrationId
                 | Self::SecretConflict
                 | Self::KeyInvalid

@@ -55,10 +55,13 @@ pub fn message(error: &DpsError) -> String {
         }
         DpsError::InvalidResponse(what) => format!("The answer was not accepted: {}.", what.as_str()),
     };
-    match error.detail().and_then(said) {
-        Some(said) => format!("{what} DPS said: {}.", said.trim_end_matches('.')),
-        None => what,
-    }
+    format!("{what}{}", said_by_dps(error))
+}
+
+/// What DPS itself said, as the end of a message; empty if it said nothing.
+pub fn said_by_dps(error: &DpsError) -> String {
+    let said = error.detail().and_then(said);
+    said.map(|said| format!(" DPS said: {}.", said.trim_end_matches('.'))).unwrap_or_default()
 }
 
 fn unauthorized(refusal: &Refusal) -> String {

@@ -32,6 +32,7 @@ pub fn class_of(reason: Reason) -> RetryClass {
         | Reason::Unauthorized
         | Reason::Disabled
         | Reason::EnrollmentNotFound
+        | Reason::IdScopeNotFound
         | Reason::DuplicateRegistrationId
         | Reason::SecretConflict
         | Reason::Suspended

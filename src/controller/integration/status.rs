@@ -80,6 +80,10 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
             status.last_handled_reprovision_token = token.cloned().or(status.last_handled_reprovision_token);
         }
     }
+    // Whether it is held needs no counting.
+    if let Some(rotation) = status.key_rotation.as_mut().filter(|_| view.credentials.is_ok()) {
+        rotation.blocked = view.health.is_blocked();
+    }
     status
 }
 

@@ -17,6 +17,8 @@ pub(in crate::engine) struct Change {
     pub before: Option<Consent>,
     /// A device that was registered with this credential should be looked up.
     pub ask_another: bool,
+    /// The devices that were refused should try once more as soon as they may.
+    pub retry: bool,
 }
 
 /// What should follow for its permits.

@@ -16,7 +16,7 @@ use crate::api::version;
 use crate::controller::device::act::UsableIntegration;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
-use crate::controller::integration::health::Known;
+use crate::controller::integration::health::{Known, Pair};
 use crate::controller::integration::resolve::{Usable, references, resolve};
 use crate::controller::integration::status;
 use crate::controller::integration::target::{Target, Terms};
@@ -30,15 +30,20 @@ use crate::schedule::permits::Group;
 
 impl Integration {
     /// While nothing about the credentials has changed, the one that was found to work stays in use.
-    fn choose_credential(&mut self, object: &DpsIntegration, credentials: Credentials) -> Credentials {
+    fn choose_credential(
+        &mut self,
+        object: &DpsIntegration,
+        credentials: Credentials,
+        now: Instant,
+    ) -> Credentials {
         let Some(swapped) = credentials.swapped() else {
-            self.health.credentials_changed(false);
+            self.health.credentials_changed(false, now);
             self.asked_for = None;
             return credentials;
         };
         if self.asked_for.as_ref() != Some(&credentials) {
             let replaced = !self.known && status::has_fallen_back(object, &credentials);
-            self.health.credentials_changed(replaced);
+            self.health.credentials_changed(replaced, now);
             self.asked_for = Some(credentials.clone());
         }
         if self.health.has_fallen_back() { swapped } else { credentials }
@@ -65,8 +70,10 @@ impl Registry {
         let asked = integration.object.as_ref().is_some_and(|held| asks(held) != asks(&object));
         let look_again = |object: &DpsIntegration| object.annotations().get(RECONCILE_REQUESTED_AT).cloned();
         if integration.object.as_ref().is_some_and(|held| look_again(held) != look_again(&object)) {
-            // What was refused may have been mended in Azure.
-            integration.state = State::Unread;
+            // What was refused may have been mended in Azure. What cannot be used is not mended there.
+            if integration.usable().is_some() {
+                integration.state = State::Unread;
+            }
             integration.asked_for = None;
         }
         let consent = Consent::of(&object.spec).unwrap_or_default();
@@ -115,6 +122,9 @@ impl Registry {
             Err(unusable) => Err(unusable),
         };
         self.needs_report(sym);
+        if let Some(integration) = self.integrations.get_mut(&sym) {
+            integration.judged = object.metadata.generation;
+        }
         match connected {
             Ok((usable, connection)) => self.judged_usable(sym, &object, usable, connection, now),
             Err(unusable) => self.judged_unusable(sym, unusable, now),
@@ -147,7 +157,8 @@ impl Registry {
     ) -> Change {
         let Some(integration) = self.integrations.get_mut(&sym) else { return Change::default() };
         let Usable { terms, limits } = usable;
-        let credentials = integration.choose_credential(object, terms.credentials.clone());
+        let pair = Pair { asked_for: terms.credentials.in_use(), other: terms.credentials.other() };
+        let credentials = integration.choose_credential(object, terms.credentials.clone(), now);
         let terms = Terms { credentials, ..terms };
         let before = integration.usable().cloned();
         let new_limits = std::mem::replace(&mut integration.limits, limits) != limits || before.is_none();
@@ -181,7 +192,7 @@ impl Registry {
             proven: integration.acceptance.is_proven(&terms.instance),
             same_for_dps: kept.is_some(),
         };
-        integration.health.configured(terms.credentials.in_use(), known);
+        integration.health.configured(pair, known);
         match kept {
             Some(before) => connection.clock = before.connection.clock,
             None => {
@@ -243,6 +254,7 @@ fn group_of(object: &DpsIntegration) -> Group {
 fn recorded_refusal(object: &DpsIntegration) -> Option<Unusable> {
     let conditions = &object.status.as_ref()?.conditions;
     let ready = conditions::find(conditions, ConditionType::Ready)?;
-    (ready.reason == Reason::Unauthorized.as_str())
-        .then(|| Unusable::new(Reason::Unauthorized, ready.message.clone()))
+    let refusals = [Reason::Unauthorized, Reason::EnrollmentNotFound, Reason::IdScopeNotFound];
+    let reason = refusals.into_iter().find(|reason| reason.as_str() == ready.reason)?;
+    Some(Unusable::new(reason, ready.message.clone()))
 }

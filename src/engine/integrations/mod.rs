@@ -11,6 +11,7 @@ mod report;
 mod reporting;
 #[cfg(test)]
 mod tests;
+mod trials;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -65,6 +66,8 @@ struct Integration {
     asked_for: Option<Credentials>,
     /// Calls a minute of its scope, when checks come to more than that.
     insufficient: Option<u32>,
+    /// Generation of the object that was judged last: a newer one may refer to what is not read yet.
+    judged: Option<i64>,
     /// It has been judged usable before, since the start.
     known: bool,
     unusable_since: Option<Instant>,

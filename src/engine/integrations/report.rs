@@ -183,6 +183,10 @@ impl Registry {
         let integration = self.integrations.get_mut(&sym)?;
         integration.reporting.rendering();
         let object = integration.object.clone()?;
+        if integration.judged != object.metadata.generation {
+            // Nothing is known of it yet: it refers to what is being read.
+            return None;
+        }
         // Since something else is wanted, they stay as they are written until they are taken.
         let counted = integration.reporting.counted_revision == Some(integration.revision);
         let paused_until = integration.health.paused_until();

@@ -8,6 +8,7 @@ use crate::controller::device::decide::Call;
 use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests};
 use crate::controller::device::secret::settings_of_same_rendering;
 use crate::controller::failure;
+use crate::controller::integration::health::Canary;
 use crate::dps::attestation::CredentialId;
 use crate::dps::error::DpsError;
 use crate::engine::Engine;
@@ -110,22 +111,48 @@ impl Engine {
 
     /// DPS has accepted the credential of a registration that goes on: others need not wait for its end.
     pub(super) fn credential_accepted(&mut self, id: DeviceId, question: Question, now: Now) {
-        let Question { permit, revision } = question;
+        let Question { permit, revision, issuer } = question;
         let Some(sym) = self.fleet.get(id).map(|record| record.integration) else { return };
         let is_its = sym.index() == permit.tenant && self.active.holds(id, permit);
         if !is_its || !self.registry.is_present(sym, revision) {
             return;
         }
         self.permits.admitted(&permit);
-        let answered = EndedCall {
-            device: id,
-            revision,
-            error: None,
-            throttled: false,
-            newcomers: permit.is_newcomers(),
-        };
+        let newcomers = permit.is_newcomers();
+        let Some(device) = self.canary(id) else { return };
+        let answered = EndedCall { device, revision, issuer, error: None, throttled: false, newcomers };
+        self.take_in_answer(sym, answered, now);
+    }
+
+    fn canary(&self, id: DeviceId) -> Option<Canary> {
+        self.fleet.get(id).map(|record| Canary { device: id, uid: record.uid })
+    }
+
+    /// What an answer means for the integration, and what follows.
+    fn take_in_answer(&mut self, sym: Sym, answered: EndedCall<'_>, now: Now) {
+        let canaries: Vec<Canary> = self.registry.canaries(sym).to_vec();
         let change = self.registry.answered(sym, answered, now.mono);
         self.apply(sym, &change, now);
+        if change.ask_another {
+            self.ask_another(sym);
+        }
+        if change.retry {
+            // Those that were canaries until now wait no longer than others.
+            let canaries = canaries.iter().chain(self.registry.canaries(sym)).copied().collect();
+            self.retry(sym, canaries, now);
+        }
+    }
+
+    /// Has the devices that were refused reconciled, and one of them looked up if it needs no call.
+    fn retry(&mut self, sym: Sym, canaries: Vec<Canary>, now: Now) {
+        for Canary { device, uid } in canaries {
+            if self.fleet.get(device).is_some_and(|record| record.uid == uid) {
+                self.ready.wake(device);
+            }
+        }
+        if self.registry.asks(sym, now.mono) {
+            self.ask_another(sym);
+        }
     }
 
     /// Takes in how a call ended: for the rate, and for what the integration says.
@@ -136,7 +163,7 @@ impl Engine {
         error: Option<&DpsError>,
         now: Now,
     ) -> Standing {
-        let Question { permit, revision } = question;
+        let Question { permit, revision, issuer } = question;
         if !self.take_permit(id, permit) {
             return Standing::Past;
         }
@@ -148,11 +175,10 @@ impl Engine {
             return Standing::Past;
         };
         let throttled = self.permits.paused_until(permit.tenant).is_some_and(|until| until > now.mono);
-        let answered = EndedCall { device: id, revision, error, throttled, newcomers: permit.is_newcomers() };
-        let change = self.registry.answered(sym, answered, now.mono);
-        self.apply(sym, &change, now);
-        if change.ask_another {
-            self.ask_another(sym);
+        let newcomers = permit.is_newcomers();
+        if let Some(device) = self.canary(id) {
+            let answered = EndedCall { device, revision, issuer, error, throttled, newcomers };
+            self.take_in_answer(sym, answered, now);
         }
         Standing::Present
     }
@@ -166,19 +192,27 @@ impl Engine {
         holds
     }
 
-    /// A device was refused with a credential that works for others: one of those is looked up.
-    fn ask_another(&mut self, sym: Sym) {
-        let Some(in_use) = self.registry.target(sym).map(|target| target.credentials.in_use()) else {
-            return;
-        };
-        let works = |record: &Record| record.settled.is_some() && record.credential == Some(in_use);
-        let other = self.fleet.iter().find(|(id, record)| {
-            record.integration == sym
-                && works(record)
-                && !record.deleting
-                && self.active.due_work(*id).is_none()
+    /// Whether DPS accepts a credential is to be found out: a settled device is looked up. While all
+    /// others wait it is one that was refused, before that one that was not.
+    pub(in crate::engine) fn ask_another(&mut self, sym: Sym) {
+        let Some(target) = self.registry.target(sym).filter(|target| !target.suspended) else { return };
+        let in_use = target.credentials.in_use();
+        let settled = |record: &Record| record.settled.is_some();
+        let canaries = self.registry.canaries(sym).iter().filter_map(|canary| {
+            let record = self.fleet.get(canary.device)?;
+            (record.uid == canary.uid && !record.deleting).then_some((canary.device, record))
         });
-        if let Some((id, _)) = other {
+        let canaries: Vec<(DeviceId, &Record)> = canaries.collect();
+        let refused = |record: &Record| self.registry.has_refused(sym, record.uid);
+        let asked = if canaries.is_empty() {
+            let works = |record: &Record| settled(record) && record.credential == Some(in_use);
+            let of_it = self.fleet.iter().filter(|(_, record)| record.integration == sym && !record.deleting);
+            of_it.filter(|(_, record)| works(record) && !refused(record)).map(|(id, _)| id).next()
+        } else {
+            // One that is not settled calls for itself.
+            canaries.iter().find(|(_, record)| settled(record)).map(|(id, _)| *id)
+        };
+        if let Some(id) = asked.filter(|id| self.active.due_work(*id).is_none()) {
             self.active.due(id, DueWork::Check);
             self.ready.wake(id);
         }

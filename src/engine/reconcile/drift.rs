@@ -29,5 +29,8 @@ impl Engine {
             self.active.due(id, drift);
             self.ready.wake_later(id);
         }
+        for sym in self.registry.stuck(now.mono) {
+            self.ask_another(sym);
+        }
     }
 }

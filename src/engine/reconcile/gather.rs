@@ -1,7 +1,10 @@
 //! Everything that a decision depends on, from memory.
 
+use jiff::Timestamp;
+
 use crate::clock::Now;
 use crate::controller::device::decide::{Delay, IntegrationState, SecretState, Snapshot};
+use crate::controller::device::facts::later;
 use crate::engine::Engine;
 use crate::engine::devices::DueWork;
 use crate::engine::integrations::is_of_namespace;
@@ -26,9 +29,15 @@ impl Engine {
             duplicate: self.is_duplicate(id),
             contested: self.active.contested(id, now),
             delay: self.delay(id),
+            retry_at: self.retry_at(record, now),
             metadata_prefixes: &self.context.config.secret_metadata_prefixes,
             now: now.wall,
         })
+    }
+
+    fn retry_at(&self, record: &Record, now: Now) -> Option<Timestamp> {
+        let at = self.registry.retry_at(record.integration, record.uid, now.mono)?;
+        Some(later(now.wall, at.saturating_duration_since(now.mono)))
     }
 
     fn delay(&self, id: DeviceId) -> Delay {

@@ -7,6 +7,7 @@ use crate::controller::device::act::{SecretDone, SecretTrouble};
 use crate::controller::device::decide::Call;
 use crate::controller::device::facts::{Located, Registered, ServedRequests};
 use crate::controller::events::EventNote;
+use crate::dps::attestation::CredentialId;
 use crate::dps::error::DpsError;
 use crate::fleet::DeviceId;
 use crate::fleet::uid::Uid;
@@ -28,6 +29,8 @@ pub(in crate::engine) struct Question {
     pub permit: Permit,
     /// Of the target.
     pub revision: u64,
+    /// Of the credential.
+    pub issuer: CredentialId,
 }
 
 /// Under which circumstances a write began.

@@ -32,7 +32,13 @@ impl Engine {
     }
 
     pub(super) fn enqueue(&mut self, id: DeviceId, lane: Lane, now: Now) {
-        if let Some(tenant) = self.fleet.get(id).map(|record| record.integration.index()) {
+        let Some(record) = self.fleet.get(id) else { return };
+        let (sym, tenant) = (record.integration, record.integration.index());
+        let is_canary = self.registry.retry_at(sym, record.uid, now.mono).is_some();
+        let is_asked = record.settled.is_some() && self.active.due_work(id).is_some();
+        if is_canary || (is_asked && self.registry.asks(sym, now.mono)) {
+            self.permits.enqueue_first(tenant, id, lane, now.mono);
+        } else {
             self.permits.enqueue(tenant, id, lane, now.mono);
         }
     }

@@ -77,6 +77,13 @@ impl Engine {
         self.registry.usable(record.integration).filter(|_| serves)
     }
 
+    /// The same as a call that begins now has to use it.
+    fn usable_for_call(&mut self, id: DeviceId, looks_up: bool, now: Now) -> Option<UsableIntegration> {
+        self.usable_of(id)?;
+        let integration = self.fleet.get(id)?.integration;
+        self.registry.for_call(integration, looks_up, now.mono)
+    }
+
     /// Reads an object that is not kept, or whose copy is out of date.
     pub(super) fn start_device_read(&mut self, id: DeviceId) {
         let Some(record) = self.fleet.get(id) else { return };
@@ -91,15 +98,15 @@ impl Engine {
     }
 
     pub(super) fn start_call(&mut self, id: DeviceId, call: Call, permit: Permit, now: Now) {
-        let (Some(usable), Some(work), Some(record)) =
-            (self.usable_of(id).cloned(), self.active.work(id), self.fleet.get(id))
+        let usable = self.usable_for_call(id, false, now);
+        let (Some(usable), Some(work), Some(record)) = (usable, self.active.work(id), self.fleet.get(id))
         else {
             let held = self.active.release(id);
             return self.leave_line(id, held, now);
         };
         let device = work.device.clone();
         let served = ServedRequests::now(&device, usable.target.token.as_ref(), &work.facts.served);
-        let question = Question { permit, revision: usable.target.revision };
+        let question = question(permit, &usable);
         let generation = device.metadata.generation.unwrap_or(0);
         debug!(namespace = device.metadata.namespace, device = device.metadata.name, ?call, "calling DPS");
         let (sender, uid) = (self.context.sender.clone(), record.uid);
@@ -124,14 +131,18 @@ impl Engine {
     /// Looks a settled device up as soon as it has a permit. False if that cannot be done.
     pub(super) fn start_drift_check(&mut self, id: DeviceId, now: Now) -> bool {
         let Some(record) = self.fleet.get(id) else { return false };
-        let usable = self.usable_of(id).filter(|usable| !usable.target.suspended);
-        let (Some(usable), Ok(registration_id)) =
-            (usable.cloned(), RegistrationId::parse(record.registration_id()))
+        let suspended = self.usable_of(id).is_none_or(|usable| usable.target.suspended);
+        let Some(registration_id) =
+            RegistrationId::parse(record.registration_id()).ok().filter(|_| !suspended)
         else {
             return false;
         };
-        let Some(permit) = self.use_permit_or_queue(id, Lane::Fleet, now) else { return true };
-        let question = Question { permit, revision: usable.target.revision };
+        // What all devices wait for is no work of a rollout.
+        let asks = self.registry.asks(record.integration, now.mono);
+        let lane = if asks { Lane::Changed } else { Lane::Fleet };
+        let Some(permit) = self.use_permit_or_queue(id, lane, now) else { return true };
+        let Some(usable) = self.usable_for_call(id, true, now) else { return true };
+        let question = question(permit, &usable);
         let check = self.spawn(id, async move {
             let result = act::lookup(&registration_id, &usable).await;
             Outcome::Checked(Box::new(Checked { question, result }))
@@ -214,4 +225,8 @@ impl Engine {
         });
         true
     }
+}
+
+fn question(permit: Permit, usable: &UsableIntegration) -> Question {
+    Question { permit, revision: usable.target.revision, issuer: usable.target.credentials.in_use() }
 }

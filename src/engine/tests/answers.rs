@@ -43,7 +43,8 @@ impl World {
     fn question(&self) -> Question {
         let permit = self.engine.active.permit(0).unwrap().permit;
         let integration = self.engine.fleet.get(0).unwrap().integration;
-        Question { permit, revision: self.engine.registry.target(integration).unwrap().revision }
+        let target = self.engine.registry.target(integration).unwrap();
+        Question { permit, revision: target.revision, issuer: target.credentials.in_use() }
     }
 
     fn answer(&mut self, effect: Outcome) {

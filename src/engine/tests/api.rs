@@ -241,10 +241,6 @@ impl Api {
         state.changes.clear();
     }
 
-    pub(super) fn version(&self) -> u64 {
-        self.0.lock().unwrap().version
-    }
-
     pub(super) fn writes(&self) -> usize {
         self.0.lock().unwrap().writes
     }

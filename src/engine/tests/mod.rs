@@ -7,6 +7,7 @@ mod dps_words;
 mod first_secret;
 mod fleets;
 mod prefixes;
+mod refusals;
 mod restored;
 mod situations;
 mod strangers;

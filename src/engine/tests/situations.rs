@@ -71,11 +71,12 @@ async fn a_registration_without_an_end_is_reported_by_a_new_device() {
     world.until("the registration", |world| world.registers() == 1).await;
     let held = world.engine.active.permit(0).unwrap();
     let record = world.engine.fleet.get(0).unwrap();
-    let revision = world.engine.registry.target(record.integration).unwrap().revision;
+    let target = world.engine.registry.target(record.integration).unwrap();
+    let (revision, issuer) = (target.revision, target.credentials.in_use());
 
     // What the client says after five minutes.
     let called = Called {
-        question: Question { permit: held.permit, revision },
+        question: Question { permit: held.permit, revision, issuer },
         generation: 1,
         served: ServedRequests::default(),
         call: Call::Register,
@@ -184,7 +185,10 @@ async fn the_other_key_is_used_while_dps_refuses_the_one_that_was_asked_for_and_
     world.until("the refusal", |world| world.integration_reason() == "Unauthorized").await;
     world.until_idle(0).await;
     // A key that DPS has not accepted has three calls at once, and then one in ten seconds.
-    world.pass(Duration::from_secs(11));
+    for _ in 0..3 {
+        world.pass(Duration::from_secs(11));
+        world.until_idle(0).await;
+    }
     world
         .until("use of the other key", |world| world.integration()["credentials"]["inUse"] == "Secondary")
         .await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use super::bucket::{Allowance, Bucket, Limit};
-use super::{Gate, Group, Lane, Limits, ScopeKey};
+use super::{FIRST_TICKET, Gate, Group, Lane, Limits, ScopeKey};
 use crate::schedule::Waiter;
 
 /// Calls a minute for an integration with a budget of its own.
@@ -131,7 +131,7 @@ impl Member {
 
     /// The next waiter of this lane, if the integration may call now.
     pub(super) fn grant(&mut self, lane: Lane, now: Instant) -> Option<Waiter> {
-        let closed = self.is_closed() || self.gate.not_before.is_some_and(|at| at > now);
+        let closed = self.is_closed() || self.opens_at(lane).is_some_and(|at| at > now);
         if closed || self.is_held(lane) || !self.waits_in(lane) {
             return None;
         }
@@ -178,13 +178,20 @@ impl Member {
         }
         let rollout = self.rollout.bucket().filter(|_| lane.is_rollout());
         let limits = self.share.bucket().into_iter().chain(rollout).map(|limit| limit.ready_at(1.0));
-        limits.chain([scope]).chain(self.gate.not_before).max()
+        limits.chain([scope]).chain(self.opens_at(lane)).max()
     }
 
     /// The same for a newcomer, in whichever lane.
     pub(super) fn newcomer_ready_at(&self, scope: Instant) -> Option<Instant> {
         let soonest = scope.max(self.own.ready_at());
         Lane::ALL.into_iter().filter_map(|lane| self.ready_at(lane, soonest)).min()
+    }
+
+    /// When the gate opens for the first waiter of this lane.
+    fn opens_at(&self, lane: Lane) -> Option<Instant> {
+        let (ticket, _) = self.waiting[lane.index()].first_key_value()?;
+        let others = self.gate.others_not_before.filter(|_| *ticket >= FIRST_TICKET);
+        self.gate.not_before.max(others)
     }
 
     /// One call at a time, and that one is in flight.

@@ -197,6 +197,19 @@ impl Permits {
         self.place(waiter, Place { tenant, lane, ticket: self.next_ticket, since })
     }
 
+    /// Queues a device before all others of its lane.
+    pub fn enqueue_first(&mut self, tenant: Tenant, waiter: Waiter, lane: Lane, now: Instant) -> bool {
+        let before = self.places.get(&waiter).copied().filter(|place| place.tenant == tenant);
+        if before.is_some_and(|place| place.lane <= lane && place.ticket < FIRST_TICKET) {
+            return true;
+        }
+        self.leave(waiter);
+        self.next_front_ticket -= 1;
+        let since = before.map_or(now, |place| place.since);
+        let lane = before.map_or(lane, |place| place.lane.min(lane));
+        self.place(waiter, Place { tenant, lane, ticket: self.next_front_ticket, since })
+    }
+
     fn place(&mut self, waiter: Waiter, place: Place) -> bool {
         let Some(member) = self.members.get_mut(&place.tenant).filter(|member| !member.dismissed) else {
             return false;

@@ -118,13 +118,17 @@ pub struct Gate {
     /// DPS has not accepted it: its calls are paid from a small budget of its own, and from a small part
     /// of the scope's rate that all such integrations share.
     pub own_budget: bool,
-    /// No call before this time.
+    /// No call before this time,
     pub not_before: Option<Instant>,
+    /// and before this one only for devices that were put first in line.
+    pub others_not_before: Option<Instant>,
 }
 
 impl Gate {
     /// As for an integration of which nothing is known.
-    pub const NEWCOMER: Self = Self { one_at_a_time: true, own_budget: true, not_before: None };
+    pub const NEWCOMER: Self =
+        Self { one_at_a_time: true, own_budget: true, not_before: None, others_not_before: None };
     #[cfg(test)]
-    pub(crate) const OPEN: Self = Self { one_at_a_time: false, own_budget: false, not_before: None };
+    pub(crate) const OPEN: Self =
+        Self { one_at_a_time: false, own_budget: false, not_before: None, others_not_before: None };
 }

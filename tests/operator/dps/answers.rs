@@ -33,7 +33,7 @@ async fn a_disabled_enrollment_stalls_a_device_until_it_is_enabled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_id_scope_is_reported_as_an_enrollment_that_was_not_found() {
+async fn an_unknown_id_scope_is_reported_by_the_device_that_met_it_and_by_the_integration() {
     let world = World::empty().await;
     world.integration_with(INTEGRATION, json!({"idScope": "0neUNKNOWN"})).await;
 
@@ -44,7 +44,9 @@ async fn an_unknown_id_scope_is_reported_as_an_enrollment_that_was_not_found() {
     assert!(message(&device).contains("spec.idScope"), "{}", message(&device));
     let error = &device["status"]["lastError"];
     assert_eq!((&error["httpStatus"], &error["code"]), (&json!(404), &json!(404_201)));
-    let integration = world.get(Kind::Integration, INTEGRATION).await;
+    let integration = world.wait_integration(INTEGRATION, "IdScopeNotFound").await;
+    assert_eq!(condition(&integration, "Stalled").unwrap().reason, "IdScopeNotFound");
+    assert!(message(&integration).contains("spec.idScope"), "{}", message(&integration));
     assert!(integration["status"]["acceptedIdScope"].is_null());
 }
 

@@ -79,6 +79,9 @@ pub struct Snapshot<'a> {
     /// Another controller keeps reverting the Secret.
     pub contested: Option<Contested>,
     pub delay: Delay,
+    /// When the integration wants a device tried once more that met its refusal, instead of what the
+    /// device itself would wait.
+    pub retry_at: Option<Timestamp>,
     /// Labels and annotations that users give a Secret must begin with one of these; none: any will do.
     pub metadata_prefixes: &'a [String],
     pub now: Timestamp,

@@ -43,16 +43,14 @@ impl Subject<'_> {
         let unchanged = Some(failure.generation) == self.snapshot.device.metadata.generation
             && failure.revision.map_or(self.target.as_recorded, |epoch| epoch == self.target.revision)
             && (self.settings.token.is_none() || self.settings.token == failure.token.as_deref());
+        let refused = matches!(failure.reason, Reason::Unauthorized | Reason::EnrollmentNotFound);
+        let not_before = self.snapshot.retry_at.filter(|_| refused).unwrap_or(failure.not_before);
         // A clock that was set back makes no device wait longer than the longest wait.
-        let sane = failure.not_before <= later(self.snapshot.now, LONGEST_WAIT);
-        if !unchanged || !sane || failure.not_before <= self.snapshot.now {
+        let sane = not_before <= later(self.snapshot.now, LONGEST_WAIT);
+        if !unchanged || !sane || not_before <= self.snapshot.now {
             return None;
         }
-        Some(Decision {
-            step: Step::Nothing,
-            verdict: self.verdict_of(failure),
-            wake: Some(failure.not_before),
-        })
+        Some(Decision { step: Step::Nothing, verdict: self.verdict_of(failure), wake: Some(not_before) })
     }
 
     /// What the status says of a failure; nothing of what is likely to pass by itself.

@@ -147,6 +147,7 @@ struct Situation {
     duplicate: bool,
     contested: Option<Contested>,
     delay: Delay,
+    retry_at: Option<Timestamp>,
     metadata_prefixes: Vec<String>,
 }
 
@@ -165,6 +166,7 @@ impl Situation {
             duplicate: false,
             contested: None,
             delay: Delay::None,
+            retry_at: None,
             metadata_prefixes: Vec::new(),
         }
     }
@@ -188,6 +190,7 @@ impl Situation {
             duplicate: self.duplicate,
             contested: self.contested,
             delay: self.delay,
+            retry_at: self.retry_at,
             metadata_prefixes: &self.metadata_prefixes,
             now: NOW,
         })

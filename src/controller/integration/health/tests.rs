@@ -1,19 +1,31 @@
 //! How an integration fares, together with the permits that its gate limits.
 
+mod trials;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Answer, Health, Known, Next, Swap};
+use super::{Answer, Canary, Change, Health, Known, Next, Pair};
 use crate::api::conditions::Reason;
 use crate::controller::integration::unusable::Unusable;
 use crate::dps::attestation::CredentialId;
 use crate::dps::attestation::CredentialKind::GroupKey;
 use crate::dps::error::{Detail, DpsError, Refusal, Unreachable};
 use crate::dps::ids::IdScope;
+use crate::fleet::uid::Uid;
 use crate::schedule::permits::{Ended, Gate, Lane, Permit, Permits};
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// An integration with a single credential.
+fn one() -> Pair {
+    Pair { asked_for: issuer(1), other: None }
+}
+
+fn device(number: u32) -> Canary {
+    Canary { device: number, uid: Uid::parse(&format!("00000000-0000-0000-0000-{number:012}")) }
+}
 
 fn issuer(filler: u8) -> CredentialId {
     CredentialId::parse(GroupKey, &format!("{filler:016x}")).unwrap()
@@ -43,7 +55,7 @@ fn error(outcome: Outcome) -> Option<DpsError> {
         Outcome::Refused => Some(DpsError::Unauthorized(Refusal::of(issuer(1)))),
         Outcome::Unreachable => Some(DpsError::Unreachable(Unreachable::Connect)),
         Outcome::ServerError => Some(DpsError::Server { retry_after: None, detail: Detail::default() }),
-        Outcome::Answered => Some(DpsError::NotFound(Detail::default())),
+        Outcome::Answered => Some(DpsError::Conflict(Detail::default())),
     }
 }
 
@@ -72,7 +84,7 @@ impl Driven {
     }
 
     fn configured(&mut self, accepted: bool, now: Instant) {
-        self.health.configured(issuer(1), known(accepted));
+        self.health.configured(one(), known(accepted));
         let scope = IdScope::parse("0ne1").unwrap();
         self.permits.admit(1, 7, &scope, self.health.gate(), now);
     }
@@ -85,7 +97,7 @@ impl Driven {
     fn answered(&mut self, permit: &Permit, outcome: Outcome, now: Instant) {
         let error = error(outcome);
         let answer = Answer {
-            device: permit.waiter,
+            device: device(permit.waiter),
             issuer: issuer(1),
             error: error.as_ref(),
             throttled: false,
@@ -105,6 +117,10 @@ impl Driven {
         self.permits.finished(permit, ended, now);
         if !matches!(outcome, Outcome::Unknown) {
             self.answered(&permit, outcome, now);
+        }
+        // A device that should try again does.
+        if self.health.retry_at(device(permit.waiter).uid, now).is_some() {
+            self.permits.enqueue_first(1, permit.waiter, Lane::New, now);
         }
     }
 
@@ -191,11 +207,12 @@ fn a_changed_key_is_tried_within_ten_seconds_and_changes_refill_nothing() {
 #[test]
 fn another_route_has_to_prove_itself_before_it_shares_the_rate_and_the_key_stays_accepted() {
     let mut health = Health::default();
-    health.configured(issuer(1), Known { accepted: true, proven: false, same_for_dps: false });
+    health.configured(one(), Known { accepted: true, proven: false, same_for_dps: false });
     assert_eq!(health.gate(), Gate::NEWCOMER);
     assert!(health.accepted());
 
-    let accepted = Answer { device: 1, issuer: issuer(1), error: None, throttled: false, newcomers: true };
+    let accepted =
+        Answer { device: device(1), issuer: issuer(1), error: None, throttled: false, newcomers: true };
     health.answered(&accepted, Instant::now());
 
     assert_eq!(health.gate(), Gate::OPEN);
@@ -204,23 +221,33 @@ fn another_route_has_to_prove_itself_before_it_shares_the_rate_and_the_key_stays
 #[test]
 fn what_dps_asks_a_newcomer_to_wait_is_waited_for_by_it_alone_and_edits_do_not_end_it() {
     let (mut health, now) = (Health::default(), Instant::now());
-    health.configured(issuer(1), known(false));
+    health.configured(one(), known(false));
     for (asked, waits) in [(Some(MINUTE * 10), MINUTE * 10), (None, Duration::from_secs(10))] {
         let error = DpsError::Throttled { retry_after: asked, detail: Detail::default() };
-        let answer =
-            Answer { device: 1, issuer: issuer(1), error: Some(&error), throttled: false, newcomers: true };
+        let answer = Answer {
+            device: device(1),
+            issuer: issuer(1),
+            error: Some(&error),
+            throttled: false,
+            newcomers: true,
+        };
         health.answered(&answer, now);
         assert_eq!(health.paused_until(), Some(now + waits));
         assert_eq!(health.trouble().map(|trouble| trouble.reason), Some(Reason::Throttled));
     }
-    health.configured(issuer(1), Known { same_for_dps: true, ..known(false) });
+    health.configured(one(), Known { same_for_dps: true, ..known(false) });
     assert_eq!(health.gate().not_before, Some(now + Duration::from_secs(10)));
-    health.configured(issuer(1), known(false));
+    health.configured(one(), known(false));
     assert_eq!(health.gate().not_before, None, "another key or another host is not throttled");
 
     let paid = DpsError::Throttled { retry_after: Some(MINUTE), detail: Detail::default() };
-    let answer =
-        Answer { device: 1, issuer: issuer(1), error: Some(&paid), throttled: true, newcomers: false };
+    let answer = Answer {
+        device: device(1),
+        issuer: issuer(1),
+        error: Some(&paid),
+        throttled: true,
+        newcomers: false,
+    };
     health.answered(&answer, now);
     assert_eq!(health.paused_until(), None, "the scope waits");
 }
@@ -292,51 +319,19 @@ fn a_single_server_error_does_not_slow_the_others_down_and_three_in_a_row_do() {
     }
 }
 
-/// What follows from a row of refusals, each of another device.
-fn after_refusals(accepted: bool, count: u32) -> Vec<Next> {
-    let (mut health, now) = (Health::default(), Instant::now());
-    health.configured(issuer(1), known(accepted));
-    let refused = error(Outcome::Refused);
-    (0..count)
-        .map(|device| {
-            let answer = Answer {
-                device,
-                issuer: issuer(1),
-                error: refused.as_ref(),
-                throttled: false,
-                newcomers: false,
-            };
-            health.answered(&answer, now).next
-        })
-        .collect()
-}
-
-#[test]
-fn an_accepted_key_that_is_refused_is_asked_about_and_given_up_after_three_canaries() {
-    assert_eq!(after_refusals(true, 3), [Next::AskAnother, Next::AskAnother, Next::TryOther]);
-    assert_eq!(after_refusals(false, 3), [Next::Nothing, Next::Nothing, Next::TryOther]);
-}
-
-#[test]
-fn of_two_keys_each_is_tried_once_and_then_the_one_that_was_asked_for_has_to_be_mended() {
-    let mut health = Health::default();
-    health.configured(issuer(1), known(false));
-    assert_eq!((health.fall_back(issuer(2), false), health.has_fallen_back()), (Some(Swap::ToOther), true));
-    assert_eq!((health.fall_back(issuer(1), false), health.has_fallen_back()), (Some(Swap::Back), false));
-    assert_eq!((health.fall_back(issuer(2), false), health.has_fallen_back()), (None, false));
-    health.credentials_changed(false);
-    assert_eq!(health.fall_back(issuer(2), true), Some(Swap::ToOther));
-    assert!(health.accepted(), "the status says that DPS has taken the other one before");
-}
-
 #[test]
 fn a_refusal_of_a_credential_that_is_not_in_use_says_nothing() {
     let (mut health, now) = (Health::default(), Instant::now());
-    health.configured(issuer(1), known(true));
+    health.configured(one(), known(true));
     let refused = error(Outcome::Refused);
-    for device in 0..10 {
-        let answer =
-            Answer { device, issuer: issuer(2), error: refused.as_ref(), throttled: false, newcomers: false };
+    for number in 0..10 {
+        let answer = Answer {
+            device: device(number),
+            issuer: issuer(2),
+            error: refused.as_ref(),
+            throttled: false,
+            newcomers: false,
+        };
         let change = health.answered(&answer, now);
         assert_eq!((change.next, change.report), (Next::Nothing, false));
     }
@@ -346,11 +341,11 @@ fn a_refusal_of_a_credential_that_is_not_in_use_says_nothing() {
 #[test]
 fn trouble_is_said_once_and_ends_with_the_first_success() {
     let (mut health, now) = (Health::default(), Instant::now());
-    health.configured(issuer(1), known(false));
+    health.configured(one(), known(false));
     let mut answered = |outcome| {
         let error = error(outcome);
         let answer = Answer {
-            device: 1,
+            device: device(1),
             issuer: issuer(1),
             error: error.as_ref(),
             throttled: false,

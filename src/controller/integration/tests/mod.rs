@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use self::keys::{key, key_id, present};
 use super::credentials::Credentials;
-use super::health::{Answer, CANARIES, Health, Known, Swap};
+use super::health::{Answer, CANARIES, Canary, Health, Known, Pair};
 use super::resolve::{Usable, references, resolve};
 use super::status::{View, has_fallen_back, is_equal, is_recorded, render, was_accepted};
 use super::unusable::Unusable;
@@ -22,6 +22,7 @@ use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::dps::error::{DpsError, Refusal};
 use crate::dps::host::AllowedHosts;
 use crate::fleet::counts::{Counts, Rotation};
+use crate::fleet::uid::Uid;
 use crate::schedule::permits::Limits;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -175,19 +176,32 @@ fn what_admission_cannot_see_is_refused() {
     }
 }
 
+fn pair() -> Pair {
+    Pair { asked_for: key_id(1), other: Some(key_id(2)) }
+}
+
+fn device(number: u32) -> Canary {
+    Canary { device: number, uid: Uid::parse(&number.to_string()) }
+}
+
 /// DPS has accepted the credential in use.
 fn accepted() -> Health {
     let mut health = Health::default();
-    health.configured(key_id(1), Known { accepted: true, proven: true, same_for_dps: false });
+    health.configured(pair(), Known { accepted: true, proven: true, same_for_dps: false });
     health
 }
 
 /// DPS has refused the credential in use for every canary.
 fn refused() -> Health {
     let (mut health, error) = (accepted(), DpsError::Unauthorized(Refusal::of(key_id(1))));
-    for device in 0..CANARIES {
-        let answer =
-            Answer { device, issuer: key_id(1), error: Some(&error), throttled: false, newcomers: false };
+    for number in 0..CANARIES {
+        let answer = Answer {
+            device: device(number),
+            issuer: key_id(1),
+            error: Some(&error),
+            throttled: false,
+            newcomers: false,
+        };
         health.answered(&answer, Instant::now());
     }
     health
@@ -246,12 +260,12 @@ fn fallen_back() -> (DpsIntegration, Credentials) {
     let mut usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
     let asked_for = usable.terms.credentials.clone();
     let mut health = refused();
-    assert_eq!(health.fall_back(key_id(2), false), Some(Swap::ToOther));
-    let error = None;
-    health.answered(
-        &Answer { device: 1, issuer: key_id(2), error, throttled: false, newcomers: false },
-        Instant::now(),
-    );
+    let error = DpsError::Unauthorized(Refusal::of(key_id(1)));
+    for (issuer, error) in [(key_id(2), None), (key_id(1), Some(&error))] {
+        let answer = Answer { device: device(1), issuer, error, throttled: false, newcomers: false };
+        health.answered(&answer, Instant::now());
+    }
+    assert!(health.has_fallen_back());
     usable.terms.credentials = asked_for.swapped().unwrap();
     integration.status = Some(render(&integration, &view(&usable, &health, &Counts::default()), NOW));
     (integration, asked_for)

@@ -24,22 +24,27 @@ fn a_recorded_fallback_is_used_after_a_start_without_a_call() {
 }
 
 #[test]
-fn a_start_between_a_fallback_and_the_first_answer_to_the_other_key_does_not_blame_that_key() {
+fn a_start_while_the_other_key_is_tried_begins_with_the_one_that_was_asked_for() {
     let mut before = Situation::usable(both_keys(Primary));
     before.refuse_three();
     let status = before.write();
     assert_eq!(
         (reason(&status), status.credentials.unwrap().in_use),
-        (Some(Reason::Unauthorized), Some(Secondary))
+        (Some(Reason::Unauthorized), Some(Primary))
     );
     let mut situation = Situation::new();
     situation.observe(before.object());
 
     let change = situation.show_keys(keys(1, 2));
 
-    assert_eq!(change, admitted(Gate::NEWCOMER));
-    assert_eq!(situation.target().credentials.in_use(), key_id(2));
+    assert_eq!(change, admitted(Gate { others_not_before: None, ..closed_until(situation.now + MINUTE) }));
+    assert_eq!(situation.target().credentials.in_use(), key_id(1));
     assert_eq!(situation.trouble(), (Some(Reason::Unauthorized), Some(situation.now)));
+    situation.now += MINUTE;
+    situation.refuse(1);
+    situation.accept();
+    situation.refuse(1);
+    assert_eq!(situation.target().credentials.in_use(), key_id(2));
 }
 
 #[test]
@@ -76,7 +81,8 @@ fn a_recorded_refusal_closes_the_gate_after_a_start_for_exactly_this_spec_and_ke
 
         let change = situation.show_keys(keys(primary, 2));
 
-        let gate = if stands { closed_until(situation.now + MINUTE) } else { Gate::NEWCOMER };
+        let closed = Gate { others_not_before: None, ..closed_until(situation.now + MINUTE) };
+        let gate = if stands { closed } else { Gate::NEWCOMER };
         assert_eq!(change, admitted(gate), "generation {generation}, key {primary}");
         let trouble = (stands.then_some(Reason::Unauthorized), stands.then_some(situation.now));
         assert_eq!(situation.trouble(), trouble);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{MINUTE, NOTHING, SECOND, Situation, closed_until, gated, keys};
+use super::{MINUTE, NOTHING, SECOND, Situation, canary, closed_until, gated, key_id, keys};
 use crate::api::conditions::Reason;
 use crate::dps::error::{Detail, DpsError, Unreachable};
 use crate::engine::integrations::{Change, EndedCall};
@@ -19,7 +19,10 @@ fn a_newcomer_that_is_refused_three_times_waits_for_a_minute() {
     });
 
     let first = Change { wake_waiting: true, ..gated(Gate::NEWCOMER) };
-    assert_eq!(changes, [first, gated(Gate::NEWCOMER), gated(closed_until(situation.now + MINUTE))]);
+    assert_eq!(
+        changes,
+        [first, gated(Gate::NEWCOMER), Change { retry: true, ..gated(closed_until(situation.now + MINUTE)) }]
+    );
     assert_eq!(situation.trouble(), (Some(Reason::Unauthorized), Some(first_at + SECOND)));
 }
 
@@ -46,7 +49,14 @@ fn an_answer_to_a_call_for_an_earlier_target_changes_nothing() {
     let mut situation = Situation::usable(json!({}));
     let (factory, revision) = (situation.factory, situation.target().revision);
     situation.show_keys(keys(3, 2));
-    let answered = EndedCall { device: 1, revision, error: None, throttled: false, newcomers: false };
+    let answered = EndedCall {
+        device: canary(1),
+        revision,
+        issuer: key_id(1),
+        error: None,
+        throttled: false,
+        newcomers: false,
+    };
 
     let change = situation.registry.answered(factory, answered, situation.now);
 
@@ -63,7 +73,7 @@ fn an_instance_that_cannot_be_reached_is_called_after_growing_waits() {
 
         let change = situation.answer(1, Some(&DpsError::Unreachable(Unreachable::Connect)));
 
-        let gate = Gate { one_at_a_time: true, own_budget: false, not_before: Some(again_at) };
+        let gate = Gate { one_at_a_time: true, not_before: Some(again_at), ..Gate::OPEN };
         assert_eq!(change, Change { wake_waiting: wait == 5, ..gated(gate) });
         assert_eq!(situation.trouble().0, Some(Reason::EndpointUnreachable));
         situation.now = again_at;
@@ -75,7 +85,14 @@ fn an_instance_that_cannot_be_reached_is_called_after_growing_waits() {
 fn throttling_is_over_with_the_first_acceptance_after_its_pause() {
     let mut situation = Situation::accepted(json!({}));
     let error = DpsError::Throttled { retry_after: None, detail: Detail::default() };
-    let late = EndedCall { device: 1, revision: 1, error: None, throttled: true, newcomers: false };
+    let late = EndedCall {
+        device: canary(1),
+        revision: 1,
+        issuer: key_id(1),
+        error: None,
+        throttled: true,
+        newcomers: false,
+    };
     let news = || Change { wake_waiting: true, ..gated(Gate::OPEN) };
 
     assert_eq!(situation.answer(1, Some(&error)), news());

@@ -27,6 +27,7 @@ use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::clock::Now;
 use crate::config::{Config, EventsLevel};
+use crate::controller::integration::health::Canary;
 use crate::controller::integration::target::Target;
 use crate::controller::integration::tests::keys::{key, key_id, present};
 use crate::dps::error::{DpsError, Refusal};
@@ -35,6 +36,7 @@ use crate::dps::ids::IdScope;
 use crate::dps::observe::Unobserved;
 use crate::fleet::hash::Hash;
 use crate::fleet::intern::Sym;
+use crate::fleet::uid::Uid;
 use crate::fleet::{DeviceId, Fleet};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Stored;
@@ -43,8 +45,14 @@ use crate::schedule::permits::{Gate, Group, Limits};
 const FACTORY: &str = "fleet/factory";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const NOTHING: Change =
-    Change { permits: None, wake_devices: false, wake_waiting: false, before: None, ask_another: false };
+const NOTHING: Change = Change {
+    permits: None,
+    wake_devices: false,
+    wake_waiting: false,
+    before: None,
+    ask_another: false,
+    retry: false,
+};
 
 /// A registry at one moment. Where nothing else is named, the integration is `FACTORY`.
 struct Situation {
@@ -99,6 +107,7 @@ impl Situation {
         let mut situation = Self::usable(both_keys(Primary));
         situation.refuse_three();
         situation.accept();
+        situation.refuse(2);
         situation.write();
         situation
     }
@@ -151,8 +160,17 @@ impl Situation {
 
     /// DPS answers a call that a device has made for the present target.
     fn answer(&mut self, device: DeviceId, error: Option<&DpsError>) -> Change {
-        let answered =
-            EndedCall { device, revision: self.target().revision, error, throttled: false, newcomers: false };
+        let issuer = self.registry.for_call(self.factory, false, self.now).unwrap();
+        let issuer = issuer.target.credentials.in_use();
+        let device = canary(device);
+        let answered = EndedCall {
+            device,
+            revision: self.target().revision,
+            issuer,
+            error,
+            throttled: false,
+            newcomers: false,
+        };
         self.registry.answered(self.factory, answered, self.now)
     }
 
@@ -161,7 +179,8 @@ impl Situation {
     }
 
     fn refuse(&mut self, device: DeviceId) -> Change {
-        let refusal = Refusal::of(self.target().credentials.in_use());
+        let called = self.registry.for_call(self.factory, false, self.now).unwrap();
+        let refusal = Refusal::of(called.target.credentials.in_use());
         self.answer(device, Some(&DpsError::Unauthorized(refusal)))
     }
 
@@ -256,6 +275,10 @@ impl Situation {
         let namespace = self.fleet.names.intern(namespace);
         self.registry.serves(self.factory, namespace, &self.fleet.names)
     }
+}
+
+fn canary(device: DeviceId) -> Canary {
+    Canary { device, uid: Uid::parse(&device.to_string()) }
 }
 
 fn wall(mono: Instant) -> Now {
@@ -356,8 +379,14 @@ fn gated(gate: Gate) -> Change {
     Change { permits: Some(PermitChange::Gate(gate)), ..NOTHING }
 }
 
+/// Closed, and open to canaries first.
 fn closed_until(at: Instant) -> Gate {
-    Gate { not_before: Some(at), ..Gate::NEWCOMER }
+    Gate { not_before: Some(at), others_not_before: Some(at + SECOND * 30), ..Gate::NEWCOMER }
+}
+
+/// Open to canaries, and to others only if none of them comes.
+fn open_to_canaries(now: Instant) -> Gate {
+    Gate { others_not_before: Some(now + SECOND * 30), ..Gate::NEWCOMER }
 }
 
 /// Why an integration is Ready or not.

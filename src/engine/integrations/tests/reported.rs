@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    FACTORY, MINUTE, SECOND, Situation, and, key_id, keys, object, ready, reason, secret, settled, wall,
+    FACTORY, MINUTE, SECOND, Situation, and, canary, key_id, keys, object, ready, reason, secret, settled,
+    wall,
 };
 use crate::api::conditions::{ConditionType, Reason, find};
 use crate::api::names::REPROVISION_REQUESTED_AT;
@@ -154,7 +155,14 @@ fn checks_that_come_to_more_than_the_rate_of_the_scope_or_the_share_are_reported
         situation.show_keys(keys(1, 2));
         let other_sym = situation.fleet.names.intern("fleet/other");
         let revision = situation.registry.target(other_sym).unwrap().revision;
-        let accepted = EndedCall { device: 1, revision, error: None, throttled: false, newcomers: true };
+        let accepted = EndedCall {
+            device: canary(1),
+            revision,
+            issuer: key_id(1),
+            error: None,
+            throttled: false,
+            newcomers: true,
+        };
         situation.registry.answered(other_sym, accepted, situation.now);
         for (integration, devices) in [(FACTORY, 11), ("fleet/other", other_devices)] {
             let names = (0..devices).map(|number| format!("{integration}-{number}"));

@@ -1,8 +1,10 @@
 //! Which of two keys is used.
 
+use serde_json::json;
+
 use super::{
-    MINUTE, Situation, admitted, and, both_keys, closed_until, gated, key_id, keys, reason, swapped,
-    with_payload,
+    FACTORY, MINUTE, Situation, admitted, and, both_keys, closed_until, gated, key_id, keys,
+    open_to_canaries, reason, settled, swapped, with_payload,
 };
 use crate::api::attestation::KeySlot::{Primary, Secondary};
 use crate::api::conditions::Reason;
@@ -11,30 +13,38 @@ use crate::engine::integrations::Change;
 use crate::schedule::permits::Gate;
 
 #[test]
-fn three_refusals_bring_the_other_key_into_use_as_a_newcomer() {
+fn after_three_refusals_the_same_devices_try_the_other_key_and_the_fleet_moves_only_on_proof() {
     let mut situation = Situation::usable(both_keys(Primary));
 
-    let change = situation.refuse_three();
+    let refused = situation.refuse_three();
+    assert_eq!(refused, Change { retry: true, ..gated(open_to_canaries(situation.now)) });
+    assert_eq!((situation.target().credentials.in_use(), situation.target().revision), (key_id(1), 1));
+    assert_eq!(reason(&situation.write()), Some(Reason::Unauthorized));
 
-    assert_eq!(change, swapped(Gate::NEWCOMER));
+    let accepted = situation.accept();
+    assert_eq!(accepted, Change { retry: true, ..gated(open_to_canaries(situation.now)) });
+    assert_eq!(situation.target().credentials.in_use(), key_id(1), "it may have passed");
+
+    let proven = situation.refuse(2);
+    assert_eq!(proven, Change { retry: true, wake_waiting: true, ..swapped(Gate::OPEN) });
     assert_eq!((situation.target().credentials.in_use(), situation.target().revision), (key_id(2), 2));
     assert!(situation.registry.gauges()[0].fallen_back);
-    situation.accept();
     let status = situation.write();
     assert_eq!(reason(&status), Some(Reason::Available));
-    assert_eq!(status.credentials.unwrap().in_use, Some(Secondary));
+    let credentials = status.credentials.unwrap();
+    assert_eq!((credentials.in_use, credentials.working), (Some(Secondary), Some(Secondary)));
 }
 
 #[test]
-fn another_key_that_dps_has_accepted_before_is_used_without_trouble() {
-    let mut situation = Situation::accepted(both_keys(Secondary));
-    situation.write();
-    situation.declare(both_keys(Primary));
+fn a_refusal_that_passes_leaves_the_key_that_was_asked_for_in_use() {
+    let mut situation = Situation::accepted(both_keys(Primary));
+    situation.refuse_three();
+    situation.accept();
 
-    let change = situation.refuse_three();
+    let passed = situation.accept();
 
-    assert_eq!(change, swapped(Gate::OPEN));
-    assert_eq!(situation.target().credentials.in_use(), key_id(2));
+    assert_eq!(passed, Change { wake_waiting: true, ..gated(Gate::OPEN) });
+    assert_eq!((situation.target().credentials.in_use(), situation.target().revision), (key_id(1), 1));
     assert_eq!(situation.trouble(), (None, None));
 }
 
@@ -44,14 +54,28 @@ fn if_both_keys_are_refused_the_one_that_was_asked_for_stays_in_use_behind_a_clo
     situation.refuse_three();
 
     let both_refused = situation.refuse_three();
-    let closed = closed_until(situation.now + MINUTE);
-    situation.now += MINUTE;
-    let refused_again = situation.refuse(1);
 
-    assert_eq!(both_refused, Change { wake_devices: true, ..gated(closed) });
-    assert_eq!(refused_again, gated(closed_until(situation.now + MINUTE * 2)));
-    assert_eq!((situation.target().credentials.in_use(), situation.target().revision), (key_id(1), 3));
+    assert_eq!(both_refused, Change { retry: true, ..gated(closed_until(situation.now + MINUTE)) });
+    assert_eq!((situation.target().credentials.in_use(), situation.target().revision), (key_id(1), 1));
     assert!(!situation.registry.gauges()[0].fallen_back);
+}
+
+#[test]
+fn that_a_rotation_is_blocked_is_said_with_the_refusal_that_blocks_it() {
+    let mut situation = Situation::accepted(both_keys(Primary));
+    for number in 0..5 {
+        let other = json!({"credential": {"type": "SymmetricKey", "fingerprint": key_id(7).to_string()}});
+        situation.device(&format!("fleet/{number}"), FACTORY, and(settled(), other));
+    }
+    situation.count();
+    assert!(!situation.write().key_rotation.unwrap().blocked);
+
+    situation.refuse_three();
+
+    assert!(situation.write().key_rotation.unwrap().blocked);
+    situation.accept();
+    situation.accept();
+    assert!(!situation.write().key_rotation.unwrap().blocked);
 }
 
 #[test]

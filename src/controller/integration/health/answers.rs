@@ -1,0 +1,229 @@
+//! What answers of DPS show: counted, judged, and what should follow.
+
+use tokio::time::Instant;
+
+use super::refused::{Canary, Refused};
+use super::trial::{Trial, Turn};
+use super::{Answer, CANARIES, Change, Health, Next, REMEMBERED, SERVER_ERRORS, Trouble};
+use crate::api::conditions::Reason;
+use crate::controller::failure;
+use crate::controller::integration::unusable::Unusable;
+use crate::dps::attestation::CredentialId;
+use crate::dps::error::DpsError;
+use crate::schedule::permits;
+
+impl Health {
+    /// Takes in how a call ended.
+    pub fn answered(&mut self, answer: &Answer<'_>, now: Instant) -> Change {
+        let before = self.in_short();
+        let next = self.count(answer, now);
+        self.judge(answer);
+        let after = self.in_short();
+        Change {
+            accepted: accepts(answer.error),
+            report: before != after,
+            wake_waiting: before.1.is_some() != after.1.is_some(),
+            next,
+        }
+    }
+
+    /// What the status may have to say.
+    fn in_short(&self) -> (bool, Option<Reason>, bool) {
+        (self.accepted, self.trouble.as_ref().map(|trouble| trouble.said.reason), self.is_blocked())
+    }
+
+    fn count(&mut self, answer: &Answer<'_>, now: Instant) -> Next {
+        let server_error = matches!(answer.error, Some(DpsError::Server { .. }));
+        self.server_errors = if server_error { self.server_errors + 1 } else { 0 };
+        // Calls that were in flight together fail together: that is one outage, or one refusal.
+        let known = self.not_before.is_some_and(|at| at > now);
+        if accepts(answer.error) {
+            return self.accept(answer.issuer, now);
+        }
+        let is_down = match answer.error {
+            Some(DpsError::Unreachable(_)) => true,
+            Some(DpsError::Server { .. }) => self.server_errors >= SERVER_ERRORS,
+            _ => false,
+        };
+        if is_down {
+            if !known {
+                self.down(now);
+            }
+            return Next::Nothing;
+        }
+        if !server_error || !known {
+            self.outages = 0;
+        }
+        match answer.error {
+            Some(DpsError::Throttled { retry_after, .. }) if answer.newcomers => {
+                self.throttles = self.throttles.saturating_add(1);
+                self.not_before = Some(now + permits::pause(*retry_after, self.throttles));
+                Next::Nothing
+            }
+            Some(error) if answer.issuer.kind().is_shared() && !known => match Refused::of(error) {
+                Some(refused) => self.refuse(refused, answer, now),
+                None => Next::Nothing,
+            },
+            _ => Next::Nothing,
+        }
+    }
+
+    fn accept(&mut self, issuer: CredentialId, now: Instant) -> Next {
+        let Some(pair) = self.pair else { return Next::Nothing };
+        self.proven = true;
+        let trial = self.trial;
+        if issuer == pair.asked_for {
+            self.trial = Trial::AsAskedFor;
+            self.reopen(true);
+            return if trial == Trial::OtherInUse { Next::UseAskedFor } else { Next::Nothing };
+        }
+        match trial {
+            Trial::OtherInUse => self.reopen(true),
+            // It says nothing of the one that was asked for, which is to be asked once more.
+            Trial::OfOther | Trial::BothRefused(_) => {
+                self.trial = Trial::AskedAgain;
+                self.try_on(now);
+                return Next::Retry;
+            }
+            Trial::AsAskedFor | Trial::AskedAgain => {}
+        }
+        Next::Nothing
+    }
+
+    fn refuse(&mut self, refused: Refused, answer: &Answer<'_>, now: Instant) -> Next {
+        let Some(pair) = self.pair else { return Next::Nothing };
+        let of_asked_for = answer.issuer == pair.asked_for;
+        if !of_asked_for && Some(answer.issuer) != pair.other {
+            return Next::Nothing;
+        }
+        match self.trial {
+            Trial::AsAskedFor if of_asked_for => self.doubt(refused, answer.device, now),
+            Trial::OtherInUse if !of_asked_for => self.doubt(refused, answer.device, now),
+            Trial::OfOther if !of_asked_for => {
+                self.refusals_of_other += 1;
+                let enough = u32::try_from(self.canaries.all().len()).unwrap_or(CANARIES).max(1);
+                if self.refusals_of_other >= enough {
+                    self.trial = Trial::BothRefused(Turn::AskedFor);
+                    self.close(now);
+                } else {
+                    self.try_on(now);
+                }
+                Next::Retry
+            }
+            Trial::AskedAgain if of_asked_for && refused == Refused::Credential => {
+                self.trial = Trial::OtherInUse;
+                self.reopen(true);
+                self.trouble = None;
+                self.asked_again = 0;
+                self.ask_again_later(now);
+                Next::UseOther
+            }
+            Trial::BothRefused(Turn::AskedFor) if of_asked_for => {
+                self.trial = Trial::BothRefused(Turn::Other);
+                self.try_on(now);
+                Next::Retry
+            }
+            Trial::BothRefused(Turn::Other) if !of_asked_for => {
+                self.trial = Trial::BothRefused(Turn::AskedFor);
+                self.close(now);
+                Next::Retry
+            }
+            // Of a call that was made before the trial went on.
+            _ => Next::Nothing,
+        }
+    }
+
+    /// The credential in use was refused.
+    fn doubt(&mut self, refused: Refused, device: Canary, now: Instant) -> Next {
+        if self.accepted && self.canaries.has(device.uid) {
+            return Next::Nothing;
+        }
+        self.canaries.add(device, REMEMBERED);
+        self.refusals = self.refusals.saturating_add(1);
+        if refused == Refused::Scope {
+            self.refusals = self.refusals.max(CANARIES);
+        }
+        if self.refusals < CANARIES {
+            let doubted = self.accepted && refused == Refused::Credential;
+            return if doubted { Next::AskAnother } else { Next::Nothing };
+        }
+        self.accepted = false;
+        let has_other = self.pair.is_some_and(|pair| pair.other.is_some());
+        if refused != Refused::Credential || !has_other {
+            self.close(now);
+            return Next::Retry;
+        }
+        if self.trial == Trial::OtherInUse {
+            // The one that was asked for may be accepted by now.
+            self.trial = Trial::BothRefused(Turn::AskedFor);
+            self.try_on(now);
+            return Next::UseAskedFor;
+        }
+        self.trial = Trial::OfOther;
+        self.refusals_of_other = 0;
+        self.try_on(now);
+        Next::Retry
+    }
+
+    fn judge(&mut self, answer: &Answer<'_>) {
+        let said = match answer.error {
+            error if accepts(error) => {
+                // Calls that were in flight when DPS began to throttle do not end its pause, and that DPS
+                // accepts one credential does not mean that it accepts the one in use.
+                let accepted = self.accepted;
+                return self.keep_trouble(|reason| match reason {
+                    Reason::Throttled => answer.throttled,
+                    Reason::EndpointUnreachable => false,
+                    _ => !accepted,
+                });
+            }
+            Some(error @ DpsError::Throttled { .. }) => {
+                Unusable::new(Reason::Throttled, failure::message(error))
+            }
+            Some(error) if self.outages > 0 => {
+                Unusable::new(Reason::EndpointUnreachable, failure::message(error))
+            }
+            Some(error) => match Refused::of(error).filter(|refused| self.is_said(*refused)) {
+                Some(refused) => refused.said(error),
+                // DPS answered; what it said does not matter here.
+                None => return self.keep_trouble(|reason| reason != Reason::EndpointUnreachable),
+            },
+            None => return,
+        };
+        let detail = answer.error.and_then(DpsError::detail);
+        let code = detail.and_then(|detail| detail.code);
+        let same = |trouble: &Trouble| {
+            trouble.said.reason == said.reason && (trouble.code == code || trouble.code.is_none())
+        };
+        if self.trouble.as_ref().is_some_and(same) {
+            return;
+        }
+        let tracking = detail.and_then(|detail| detail.tracking_id.as_ref());
+        let tracking =
+            tracking.map(|id| format!(" Tracking id of the first refusal: {id}.")).unwrap_or_default();
+        let said = Unusable::new(said.reason, format!("{}{tracking}", said.message));
+        self.trouble = Some(Trouble { code, said });
+    }
+
+    /// A refused credential that was never accepted is said at once, what may concern one device only
+    /// once it has met as many as there are canaries.
+    fn is_said(&self, refused: Refused) -> bool {
+        let of_all = matches!(refused, Refused::Credential | Refused::Clock);
+        !self.accepted && (self.is_blocked() || (of_all && self.refusals > 0))
+    }
+
+    fn keep_trouble(&mut self, keep: impl Fn(Reason) -> bool) {
+        self.trouble = self.trouble.take().filter(|trouble| keep(trouble.said.reason));
+    }
+}
+
+/// True if DPS accepted the credential: before it says anything about the enrollment or the hubs, it
+/// has accepted that.
+fn accepts(error: Option<&DpsError>) -> bool {
+    matches!(
+        error,
+        None | Some(
+            DpsError::Disabled(_) | DpsError::AllocationFailed(_) | DpsError::AllocationInterrupted(_)
+        )
+    )
+}

@@ -1,0 +1,164 @@
+//! DPS refuses what all devices of an integration share: a few of them find out, the others wait.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use dps_simulator::{Fault, FaultAction};
+use serde_json::{Value, json};
+
+use super::{KEY, OTHER_KEY, SCOPE, World};
+
+const WRONG: &str = "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmc=";
+const WRONG_TOO: &str = "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvb28=";
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl World {
+    async fn fleet(&mut self, devices: usize) {
+        for number in 0..devices {
+            self.declare(&format!("truck-{number}"), json!({}));
+        }
+        self.spend(SECOND * 5).await;
+        for number in 0..devices {
+            self.until_ready(&format!("truck-{number}")).await;
+        }
+    }
+
+    /// Time goes on in small steps, as it does.
+    async fn spend(&mut self, time: Duration) {
+        let until = self.now.mono + time;
+        while self.now.mono < until {
+            self.pass(SECOND);
+            self.until_idle(0).await;
+        }
+    }
+
+    fn secrets(&self) -> Vec<Value> {
+        let names = self.api.names("secrets");
+        names.iter().map(|name| self.api.get("secrets", name).unwrap()).collect()
+    }
+
+    /// The devices that called since the ledger was this long.
+    fn callers_since(&self, ledger: usize) -> BTreeSet<String> {
+        let ledger = self.dps.control().ledger().into_iter().skip(ledger);
+        ledger.filter_map(|entry| entry.registration_id).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_id_scope_is_the_integrations_trouble_with_the_first_answer() {
+    let mut world = World::start(&[]).await;
+    world.declare_integration(json!({"idScope": "0neELSEWHERE"}));
+    for number in 0..20 {
+        world.declare(&format!("truck-{number}"), json!({}));
+    }
+
+    world.until("the trouble", |world| world.integration_reason() == "IdScopeNotFound").await;
+    world.spend(MINUTE / 2).await;
+
+    assert_eq!(world.dps.control().ledger_len(), 1);
+    let status = world.integration();
+    let ready = super::condition(&status, "Ready")["message"].as_str().unwrap().to_owned();
+    assert!(ready.contains("spec.idScope") && ready.contains("Id scope not found"), "{ready}");
+    assert_eq!(super::condition(&status, "Stalled")["reason"], "IdScopeNotFound");
+    world.declare_integration(json!({"idScope": SCOPE}));
+    world.spend(SECOND * 11).await;
+    for number in 0..20 {
+        world.pass(SECOND);
+        world.until_ready(&format!("truck-{number}")).await;
+    }
+    assert_eq!(world.integration_reason(), "Available");
+}
+
+#[tokio::test]
+async fn an_enrollment_group_that_is_gone_is_the_integrations_trouble_after_three_devices() {
+    let mut world = World::start(&[]).await;
+    world.fleet(2).await;
+    let before = world.dps.control().ledger_len();
+    let gone = FaultAction::Status { status: 404, retry_after: None, error_code: Some(404_201) };
+    world.dps.control().inject(Fault::global(gone)).unwrap();
+    for number in 0..10 {
+        world.declare(&format!("new-{number}"), json!({}));
+    }
+
+    world.until("the trouble", |world| world.integration_reason() == "EnrollmentNotFound").await;
+    world.spend(MINUTE / 2).await;
+
+    let callers = world.callers_since(before);
+    // As many as had begun when the third was refused.
+    assert!((3..=5).contains(&callers.len()), "{callers:?}");
+    assert_eq!(world.reason("truck-0"), "Provisioned");
+    // It passes by itself.
+    world.dps.control().clear_faults();
+    world.spend(MINUTE * 2).await;
+    for number in 0..10 {
+        world.until_ready(&format!("new-{number}")).await;
+    }
+    assert_eq!(world.integration_reason(), "Available");
+}
+
+#[tokio::test]
+async fn a_refusal_that_passes_moves_no_device_to_the_other_key() {
+    let mut world = World::start(&[]).await;
+    world.fleet(8).await;
+    let (secrets, before) = (world.secrets(), world.dps.control().ledger_len());
+    let refused = FaultAction::Status { status: 401, retry_after: None, error_code: Some(401_002) };
+    let control = world.dps.control();
+    control.inject(Fault::global(refused).times(3)).unwrap();
+    world.declare("new", json!({}));
+
+    world.until("the refusals", |world| world.dps.control().ledger_len() >= before + 3).await;
+    world.spend(MINUTE * 3).await;
+
+    world.until_ready("new").await;
+    assert_eq!(world.integration_reason(), "Available");
+    assert_eq!(world.integration()["credentials"]["inUse"], "Primary");
+    assert_eq!(world.status("new")["credential"]["slot"], "Primary");
+    let after = world.secrets();
+    assert!(secrets.iter().all(|secret| after.contains(secret)), "no Secret was touched");
+}
+
+#[tokio::test]
+async fn two_wrong_keys_touch_the_same_three_devices_and_the_rollout_is_blocked_at_once() {
+    let mut world = World::start(&[]).await;
+    world.fleet(12).await;
+    world.pass(MINUTE);
+    let (secrets, before) = (world.secrets(), world.dps.control().ledger_len());
+    world.show_keys(WRONG, WRONG_TOO);
+
+    world.until("the trouble", |world| world.integration_reason() == "Unauthorized").await;
+    world.spend(SECOND * 12).await;
+    assert_eq!(world.integration()["keyRotation"]["blocked"], true, "{}", world.integration());
+    world.spend(MINUTE * 10).await;
+
+    let callers = world.callers_since(before);
+    assert_eq!(callers.len(), 3, "{callers:?}");
+    assert_eq!(world.secrets(), secrets);
+    world.show_keys(KEY, OTHER_KEY);
+    world.spend(MINUTE).await;
+    assert_eq!(world.integration_reason(), "Available");
+    assert_eq!(world.secrets(), secrets, "all have been registered with this key");
+}
+
+#[tokio::test]
+async fn a_fleet_that_was_moved_returns_to_the_active_key_once_dps_accepts_it_again() {
+    let mut world = World::start(&[]).await;
+    world.fleet(6).await;
+    world.dps.control().set_group_keys(SCOPE, "fleet", WRONG, OTHER_KEY).unwrap();
+    world.declare("new", json!({}));
+    world.spend(MINUTE * 2).await;
+    world.until_ready("new").await;
+    assert_eq!(world.integration()["credentials"]["inUse"], "Secondary");
+    for number in 0..6 {
+        assert_eq!(world.status(&format!("truck-{number}"))["credential"]["slot"], "Secondary");
+    }
+
+    world.dps.control().set_group_keys(SCOPE, "fleet", KEY, OTHER_KEY).unwrap();
+    world.spend(MINUTE * 10).await;
+
+    assert_eq!(world.integration()["credentials"]["inUse"], "Primary");
+    for number in 0..6 {
+        assert_eq!(world.status(&format!("truck-{number}"))["credential"]["slot"], "Primary");
+    }
+    assert_eq!(world.status("new")["credential"]["slot"], "Primary");
+}
