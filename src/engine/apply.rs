@@ -1,5 +1,9 @@
 //! What follows from a change that one owner has reported, applied to the others.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use super::Engine;
 use super::devices::HeldPermit;
 use super::integrations::{Change, PermitChange, is_of_namespace};
@@ -7,6 +11,9 @@ use crate::clock::Now;
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
 use crate::schedule::permits::Ended;
+
+/// The longest that DPS is waited for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 impl Engine {
     /// Applies what follows from a change of an integration, but for lookups: those are calls.
@@ -20,6 +27,9 @@ impl Engine {
             Some(PermitChange::Gate(gate)) => self.permits.set_gate(sym.index(), *gate),
             Some(PermitChange::Dismiss) => drop(self.permits.dismiss(sym.index())),
             None => {}
+        }
+        if let Some(until) = change.recall_pause {
+            self.recall_pause(sym, until, now);
         }
         if change.wake_waiting {
             for id in self.permits.waiters(sym.index()) {
@@ -36,6 +46,32 @@ impl Engine {
                 self.ready.wake_later(id);
                 self.wake_claimants(id);
             }
+        }
+    }
+
+    /// DPS asked to wait before this process began to act.
+    fn recall_pause(&mut self, sym: Sym, until: Timestamp, now: Now) {
+        // A time further ahead is another clock's, or an edit.
+        let left = Duration::try_from(until.duration_since(now.wall)).unwrap_or_default().min(LONGEST_PAUSE);
+        let until = now.mono + left;
+        if left.is_zero() {
+            return;
+        }
+        match self.registry.recall_pause(sym, until) {
+            Some(gate) => self.permits.set_gate(sym.index(), gate),
+            None => self.permits.recall_pause(sym.index(), until, now.mono),
+        }
+    }
+
+    /// A user asks for a device: its integration's gate opens for a try.
+    pub(super) fn open_gate(&mut self, id: DeviceId, now: Now) {
+        let Some(record) = self.fleet.get(id) else { return };
+        let (sym, namespace) = (record.integration, record.namespace);
+        if !self.registry.serves(sym, namespace, &self.fleet.names) {
+            return;
+        }
+        if let Some(gate) = self.registry.try_now(sym, now.mono) {
+            self.permits.set_gate(sym.index(), gate);
         }
     }
 

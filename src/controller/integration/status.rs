@@ -1,5 +1,7 @@
 //! The status of an integration. Pure.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -26,6 +28,8 @@ pub struct View<'a> {
     pub throttled_until: Option<Timestamp>,
     /// `None` before every watch has been read in full: then the counters stay as they are.
     pub counts: Option<&'a Counts>,
+    /// A rotation that begins is shown at once, whenever counters are written.
+    pub begins: Option<Rotation>,
 }
 
 /// The status that should be written.
@@ -80,6 +84,9 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
             status.last_handled_reprovision_token = token.cloned().or(status.last_handled_reprovision_token);
         }
     }
+    if let Some(rotation) = view.begins.filter(|_| view.credentials.is_ok()) {
+        status.key_rotation = status.key_rotation.or_else(|| key_rotation(view, rotation, None, now));
+    }
     // Whether it is held needs no counting.
     if let Some(rotation) = status.key_rotation.as_mut().filter(|_| view.credentials.is_ok()) {
         rotation.blocked = view.health.is_blocked();
@@ -87,6 +94,8 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
     status
 }
 
+/// A pause that ends so much later than it was written is written once more.
+const WORTH_A_WRITE: Duration = Duration::from_secs(10);
 const FALLBACK: &str = "DPS refuses the key in the slot that spec.attestation.symmetricKey.active names, so the other slot's key is used. Put the right key into the Secret, or set active to the slot that works.";
 
 fn insufficient(rate: u32) -> String {
@@ -114,6 +123,9 @@ fn key_rotation(
 /// True if writing would change nothing for a reader.
 pub fn is_equal(integration: &DpsIntegration, wanted: &DpsIntegrationStatus) -> bool {
     let Some(written) = &integration.status else { return false };
+    if is_later(written.throttled_until.as_ref(), wanted.throttled_until.as_ref()) {
+        return false;
+    }
     let (written, mut wanted) = (timeless(written), timeless(wanted));
     // Version 0.1.0 did not have this field: what it does not say is that all is as asked for.
     if let (Some(before), Some(after)) = (&written.credentials, &mut wanted.credentials)
@@ -123,6 +135,14 @@ pub fn is_equal(integration: &DpsIntegration, wanted: &DpsIntegrationStatus) -> 
         after.in_use = None;
     }
     written == wanted
+}
+
+/// True if DPS has asked for a pause that lasts noticeably longer.
+fn is_later(written: Option<&Time>, wanted: Option<&Time>) -> bool {
+    let longer = |(written, wanted): (&Time, &Time)| {
+        Duration::try_from(wanted.0.duration_since(written.0)).is_ok_and(|longer| longer >= WORTH_A_WRITE)
+    };
+    written.zip(wanted).is_some_and(longer)
 }
 
 /// True if both say the same of devices.
@@ -138,7 +158,7 @@ pub fn counts_the_same(integration: &DpsIntegration, wanted: &DpsIntegrationStat
 
 fn timeless(status: &DpsIntegrationStatus) -> DpsIntegrationStatus {
     let mut status = status.clone();
-    // That DPS throttles is worth a write, each new date is not.
+    // That DPS throttles is worth a write, as is a pause that lasts longer; each new date is not.
     status.throttled_until = status.throttled_until.map(|_| Time(Timestamp::UNIX_EPOCH));
     for condition in &mut status.conditions {
         condition.last_transition_time = Time(Timestamp::UNIX_EPOCH);

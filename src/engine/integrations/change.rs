@@ -1,6 +1,8 @@
 //! What should follow from a change of an integration. The registry only says so: the permits and the
 //! devices are others'.
 
+use jiff::Timestamp;
+
 use crate::controller::integration::consent::Consent;
 use crate::dps::ids::IdScope;
 use crate::schedule::permits::{Gate, Group, Limits};
@@ -17,6 +19,8 @@ pub(in crate::engine) struct Change {
     pub before: Option<Consent>,
     /// A device that was registered with this credential should be looked up.
     pub ask_another: bool,
+    /// Until when DPS asked to wait, as the status has recorded it before the start.
+    pub recall_pause: Option<Timestamp>,
     /// The devices that were refused should try once more as soon as they may.
     pub retry: bool,
 }

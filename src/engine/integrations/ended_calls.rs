@@ -60,7 +60,8 @@ impl Registry {
         if change.accepted {
             integration.acceptance.record(&target.instance, issuer);
         }
-        if change.report {
+        // A longer pause is worth a write, too: the next leader reads it there.
+        if change.report || matches!(error, Some(DpsError::Throttled { .. })) {
             integration.reporting.dirty = true;
             self.reports.wake(sym.index());
         }
@@ -86,7 +87,7 @@ impl Registry {
         integration.reporting.dirty = true;
         let terms = Terms { credentials, ..usable.target.terms.clone() };
         self.use_target(sym, terms, false, usable.connection);
-        self.counters.touch(now);
+        self.counters.hurry(now);
         Change { wake_devices: true, ..follows }
     }
 }

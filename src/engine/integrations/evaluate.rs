@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
@@ -28,7 +29,63 @@ use crate::fleet::hash::Hash;
 use crate::fleet::intern::Sym;
 use crate::schedule::permits::Group;
 
+/// What terms that differ from the former ones mean.
+struct Configured {
+    /// The status names this very spec and credential, as it stood before the start.
+    as_recorded: bool,
+    /// Another credential is in use than before.
+    rotates: bool,
+    /// What DPS said of the former terms it would say of these.
+    same_for_dps: bool,
+    recall_pause: Option<Timestamp>,
+}
+
 impl Integration {
+    /// Terms are in use that differ from those before: what is known of their credential and route.
+    fn configure(
+        &mut self,
+        object: &DpsIntegration,
+        terms: &Terms,
+        pair: Pair,
+        before: Option<&UsableIntegration>,
+        now: Instant,
+    ) -> Configured {
+        let in_use = terms.credentials.in_use();
+        let same_credential = before.is_some_and(|before| {
+            let before = &before.target.terms;
+            before.credentials.use_the_same(&terms.credentials)
+                && before.instance.scope == terms.instance.scope
+        });
+        let accepted = if same_credential {
+            self.health.accepted()
+        } else {
+            self.acceptance.holds(&terms.instance, in_use) || status::was_accepted(object, &terms.credentials)
+        };
+        let as_recorded = !self.known && status::is_recorded(object, &terms.credentials);
+        let same_for_dps = before.is_some_and(|before| before.target.terms.same_for_dps(terms));
+        // The status was written for this very route.
+        if accepted && as_recorded {
+            self.acceptance.record(&terms.instance, in_use);
+        }
+        let proven = self.acceptance.is_proven(&terms.instance);
+        self.health.configured(pair, Known { accepted, proven, same_for_dps });
+        if !same_for_dps {
+            self.health.forget_trouble();
+            match recorded_refusal(object).filter(|_| as_recorded) {
+                // A refusal beside a fallback is that of the credential that was asked for.
+                Some(refusal) if self.health.has_fallen_back() => self.health.recall_trouble(refusal),
+                Some(refusal) => self.health.recall_refusal(refusal, now),
+                None => {}
+            }
+        }
+        let recorded = recorded_pause(object).filter(|_| !self.known && (accepted || as_recorded));
+        if let Some((_, Some(said))) = &recorded {
+            self.health.recall_trouble(said.clone());
+        }
+        let rotates = self.known && !same_credential;
+        Configured { as_recorded, rotates, same_for_dps, recall_pause: recorded.map(|(until, _)| until) }
+    }
+
     /// While nothing about the credentials has changed, the one that was found to work stays in use.
     fn choose_credential(
         &mut self,
@@ -170,42 +227,10 @@ impl Registry {
             let permits = Some(PermitChange::Limit(limits));
             return Change { permits, wake_devices: true, ..Change::default() };
         }
-        let same_credential = |before: &UsableIntegration| {
-            let (before, now) = (&before.target.terms, &terms);
-            before.credentials.use_the_same(&now.credentials) && before.instance.scope == now.instance.scope
-        };
-        let accepted = if before.as_ref().is_some_and(same_credential) {
-            integration.health.accepted()
-        } else {
-            let in_use = terms.credentials.in_use();
-            integration.acceptance.holds(&terms.instance, in_use)
-                || status::was_accepted(object, &terms.credentials)
-        };
-        let as_recorded = !integration.known && status::is_recorded(object, &terms.credentials);
-        let kept = before.filter(|before| before.target.terms.same_for_dps(&terms));
-        // The status was written for this very route.
-        if accepted && as_recorded {
-            integration.acceptance.record(&terms.instance, terms.credentials.in_use());
-        }
-        let known = Known {
-            accepted,
-            proven: integration.acceptance.is_proven(&terms.instance),
-            same_for_dps: kept.is_some(),
-        };
-        integration.health.configured(pair, known);
-        match kept {
-            Some(before) => connection.clock = before.connection.clock,
-            None => {
-                integration.health.forget_trouble();
-                match recorded_refusal(object).filter(|_| as_recorded) {
-                    // A refusal beside a fallback is that of the credential that was asked for.
-                    Some(refusal) if integration.health.has_fallen_back() => {
-                        integration.health.recall_trouble(refusal);
-                    }
-                    Some(refusal) => integration.health.recall_refusal(refusal, now),
-                    None => {}
-                }
-            }
+        let Configured { as_recorded, rotates, same_for_dps, recall_pause } =
+            integration.configure(object, &terms, pair, before.as_ref(), now);
+        if let Some(before) = before.filter(|_| same_for_dps) {
+            connection.clock = before.connection.clock;
         }
         integration.known = true;
         integration.unusable_since =
@@ -213,10 +238,14 @@ impl Registry {
         let scope = terms.instance.scope.clone();
         let gate = integration.health.gate();
         self.use_target(sym, terms, as_recorded, connection);
-        self.counters.touch(now);
+        if rotates {
+            self.counters.hurry(now);
+        } else {
+            self.counters.touch(now);
+        }
         let group = group_of(object);
         let permits = Some(PermitChange::Admit { group, scope, gate, limits });
-        Change { permits, wake_devices: true, ..Change::default() }
+        Change { permits, wake_devices: true, recall_pause, ..Change::default() }
     }
 
     /// Gives the terms a revision; devices are compared with them from now on.
@@ -248,6 +277,15 @@ impl Registry {
 fn group_of(object: &DpsIntegration) -> Group {
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     Hash::of("namespace", [namespace.as_bytes()]).number()
+}
+
+/// Until when DPS has asked to wait by the status, and what it says of that.
+fn recorded_pause(object: &DpsIntegration) -> Option<(Timestamp, Option<Unusable>)> {
+    let status = object.status.as_ref()?;
+    let ready = conditions::find(&status.conditions, ConditionType::Ready);
+    let said = ready.filter(|ready| ready.reason == Reason::Throttled.as_str());
+    let said = said.map(|ready| Unusable::new(Reason::Throttled, ready.message.clone()));
+    Some((status.throttled_until.as_ref()?.0, said))
 }
 
 /// The refusal that the status has recorded for the present credential: after a start it still stands.

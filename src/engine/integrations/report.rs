@@ -37,6 +37,8 @@ pub(super) struct Counters {
     changed_at: Option<Instant>,
     /// When they were taken last.
     taken_at: Option<Instant>,
+    /// Another credential is in use: a rotation may be over before counters would be taken.
+    hurries: bool,
     last: HashMap<Sym, Counts>,
     unserved: Vec<Unserved>,
 }
@@ -45,6 +47,13 @@ impl Counters {
     /// Some device has changed.
     pub(super) fn touch(&mut self, now: Instant) {
         self.changed_at.get_or_insert(now);
+    }
+
+    /// Another credential is in use.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.hurries, true) {
+            self.changed_at = Some(now);
+        }
     }
 }
 
@@ -85,6 +94,10 @@ impl Registry {
     }
 
     fn count_due(&self, changed_at: Instant) -> Instant {
+        if self.counters.hurries {
+            // However often keys are changed, the whole fleet is not counted all the time.
+            return self.counters.taken_at.map_or(changed_at, |last| (last + COUNT_AFTER).max(changed_at));
+        }
         let soonest = changed_at + COUNT_AFTER;
         self.counters.taken_at.map_or(soonest, |last| (last + COUNT_INTERVAL).max(soonest))
     }
@@ -95,6 +108,7 @@ impl Registry {
             return false;
         }
         self.counters.changed_at = None;
+        self.counters.hurries = false;
         let Counted { admitted, strays } =
             counts::count(fleet, self.admission(fleet), |sym| Some(self.target(sym)?.wanted()));
         self.counters.last = admitted;
@@ -203,11 +217,13 @@ impl Registry {
             health: &integration.health,
             throttled_until: throttled_for.or(own_pause).and_then(|wait| now.wall.checked_add(wait).ok()),
             counts: counts.filter(|_| counted),
+            begins: None,
         };
         let mut status = status::render(&object, &view, now.wall);
         let mut counters_differ = !status::counts_the_same(&object, &status);
         if counters_differ && !integration.reporting.may_write_counters(now.mono) {
             integration.reporting.keep_counters();
+            view.begins = view.counts.map(|counts| counts.rotation);
             view.counts = None;
             status = status::render(&object, &view, now.wall);
             counters_differ = false;

@@ -10,6 +10,7 @@ use crate::controller::integration::health::Canary;
 use crate::controller::integration::target::{Target, Terms};
 use crate::fleet::intern::Sym;
 use crate::fleet::uid::Uid;
+use crate::schedule::permits::Gate;
 
 impl Registry {
     /// The integration as a call that begins now has to use it: with the credential that is in use, or
@@ -25,6 +26,23 @@ impl Registry {
         let terms = Terms { credentials, ..terms.clone() };
         let target = Target { terms, revision: *revision, as_recorded: *as_recorded };
         Some(UsableIntegration { target: Arc::new(target), ..usable })
+    }
+
+    /// The status has recorded until when DPS asked to wait. `None`: it asked the id scope; otherwise this
+    /// integration alone, whose gate is this then.
+    pub fn recall_pause(&mut self, sym: Sym, until: Instant) -> Option<Gate> {
+        let health = &mut self.integrations.get_mut(&sym)?.health;
+        if !health.gate().own_budget {
+            return None;
+        }
+        health.recall_pause(until);
+        Some(health.gate())
+    }
+
+    /// A user asks for a device of the integration; the gate, if that opens it.
+    pub fn try_now(&mut self, sym: Sym, now: Instant) -> Option<Gate> {
+        let health = &mut self.integrations.get_mut(&sym)?.health;
+        health.try_now(now).then(|| health.gate())
     }
 
     /// The devices that were refused while all others wait.

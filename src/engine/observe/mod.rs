@@ -18,6 +18,7 @@ use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::api::version;
 use crate::clock::Now;
 use crate::fleet::DeviceChange;
+use crate::fleet::record::Record;
 use crate::fleet::uid::Uid;
 use crate::kube_io::refs::WatchNumber;
 use crate::kube_io::watch::Observed;
@@ -225,6 +226,10 @@ impl Engine {
             self.leave_line(id, held, now);
         }
         self.active.observed(id, device, settled, now);
+        let asks = |record: &Record| record.asks && asked.is_some_and(|(_, asked)| asked != record.requests);
+        if self.fleet.get(id).is_some_and(asks) {
+            self.open_gate(id, now);
+        }
         self.ready.wake(id);
     }
 

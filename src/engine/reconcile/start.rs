@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::AbortHandle;
 use tracing::{Instrument, debug, info_span};
 
@@ -114,9 +116,8 @@ impl Engine {
         self.start(id, Load::Call, async move {
             let accepted = || {
                 if awaited {
-                    // A full channel costs nothing but time: the end of the operation says the same.
                     let effect = Outcome::CredentialAccepted(question);
-                    let _ = sender.try_send(Message::Outcome(Done { id, uid, effect }));
+                    deliver(sender, Message::Outcome(Done { id, uid, effect }));
                 }
             };
             let result = match call {
@@ -227,6 +228,40 @@ impl Engine {
     }
 }
 
+/// Others wait for this message: it is not dropped for want of room.
+fn deliver(sender: Sender<Message>, message: Message) {
+    if let Err(TrySendError::Full(message)) = sender.try_send(message) {
+        tokio::spawn(async move {
+            // The loop is gone only when the process ends.
+            let _ = sender.send(message).await;
+        });
+    }
+}
+
 fn question(permit: Permit, usable: &UsableIntegration) -> Question {
     Question { permit, revision: usable.target.revision, issuer: usable.target.credentials.in_use() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::channel;
+
+    use super::*;
+    use crate::engine::observe::sync::WatchId;
+    use crate::kube_io::watch::Observed;
+
+    #[tokio::test]
+    async fn a_message_that_others_wait_for_is_delivered_once_there_is_room() {
+        let (sender, mut messages) = channel(1);
+        let message = || Message::Device(WatchId(0), Observed::Listed);
+        for _ in 0..3 {
+            deliver(sender.clone(), message());
+        }
+        drop(sender);
+        let mut delivered = 0;
+        while messages.recv().await.is_some() {
+            delivered += 1;
+        }
+        assert_eq!(delivered, 3);
+    }
 }

@@ -162,3 +162,50 @@ async fn a_fleet_that_was_moved_returns_to_the_active_key_once_dps_accepts_it_ag
     }
     assert_eq!(world.status("new")["credential"]["slot"], "Primary");
 }
+
+#[tokio::test]
+async fn a_token_on_a_device_has_a_refused_key_tried_at_once() {
+    let mut world = World::start(&[]).await;
+    world.fleet(3).await;
+    world.dps.control().set_group_keys(SCOPE, "fleet", WRONG, WRONG_TOO).unwrap();
+    for number in 0..4 {
+        world.declare(&format!("new-{number}"), json!({}));
+    }
+    world.spend(MINUTE * 4).await;
+    assert_eq!(world.integration_reason(), "Unauthorized");
+    // It was Azure that had to be mended.
+    world.dps.control().set_group_keys(SCOPE, "fleet", KEY, OTHER_KEY).unwrap();
+    let before = world.dps.control().ledger_len();
+
+    let token = json!({"metadata": {"annotations": {"dps-operator.io/reprovision-requested-at": "1"}}});
+    world.api.apply("provisioneddevices", "truck-0", token);
+    world.deliver();
+    world.spend(SECOND * 10).await;
+
+    assert!(world.dps.control().ledger_len() > before);
+    assert_eq!(world.integration_reason(), "Available");
+}
+
+#[tokio::test]
+async fn the_next_leader_waits_as_long_as_dps_has_asked_the_last_one_to() {
+    let mut world = World::start(&[]).await;
+    world.fleet(1).await;
+    world.dps.control().inject(Fault::global(FaultAction::throttled("1000000000")).times(1)).unwrap();
+    world.declare("new-1", json!({}));
+    world.until("the 429", |world| world.integration_reason() == "Throttled").await;
+    world.until_idle(0).await;
+    let before = world.dps.control().ledger_len();
+
+    world.engine.take_over(world.now);
+    world.declare("new-2", json!({}));
+    world.spend(MINUTE).await;
+    world.pass(MINUTE * 57);
+    world.until_idle(0).await;
+
+    assert_eq!(world.dps.control().ledger_len(), before);
+    assert_eq!(world.integration_reason(), "Throttled");
+    world.pass(MINUTE * 3);
+    world.spend(SECOND * 10).await;
+    world.until_ready("new-2").await;
+    assert_eq!(world.integration_reason(), "Available");
+}

@@ -358,6 +358,14 @@ impl Permits {
         }
     }
 
+    /// The status of an accepted integration has recorded until when DPS asked its scope to wait.
+    pub fn recall_pause(&mut self, tenant: Tenant, until: Instant, now: Instant) {
+        let member = self.members.get(&tenant).filter(|member| !member.gate.own_budget);
+        if let Some(scope) = member.and_then(|member| self.scopes.get_mut(&member.scope)) {
+            scope.throttle.recall(until, now);
+        }
+    }
+
     /// Until when DPS has asked this integration's scope to wait. A newcomer does not learn how the
     /// scope fares.
     pub fn paused_until(&self, tenant: Tenant) -> Option<Instant> {

@@ -127,6 +127,40 @@ fn after_a_pause_one_call_goes_ahead_and_it_is_the_most_urgent_one() {
     assert!(queue.poll(later).is_some());
 }
 
+#[test]
+fn a_429_that_asks_for_no_wait_has_growing_ones_all_the_same() {
+    let (mut queue, now) = queue(600, Gate::OPEN, 1000);
+    let (mut at, mut waits) = (now, Vec::new());
+    for _ in 0..9 {
+        // All that were in flight are refused together.
+        let permits: Vec<Permit> = std::iter::from_fn(|| queue.poll(at)).collect();
+        for permit in permits {
+            queue.finished(permit, Ended::Throttled { retry_after: Some(Duration::ZERO) }, at);
+        }
+        waits.push((queue.next_at().unwrap() - at).as_secs());
+        at = queue.next_at().unwrap();
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    assert_eq!(pause(Some(MINUTE * 10), 1), MINUTE * 10, "what DPS asks for is a minimum");
+}
+
+#[test]
+fn a_pause_from_before_the_start_still_stands_and_the_rate_is_not_the_full_one_after_it() {
+    let (mut queue, now) = queue(600, Gate::OPEN, 1000);
+    queue.admit(2, HOME, &scope(), Gate::NEWCOMER, now);
+    queue.enqueue(2, 5000, Lane::New, now);
+    queue.recall_pause(2, now + MINUTE * 30, now);
+    assert_eq!(queue.paused_until(1), None, "a newcomer's word counts for nobody else");
+    for tenant in [1, 1, 3] {
+        queue.recall_pause(tenant, now + MINUTE, now);
+    }
+    assert_eq!((queue.poll(now + SECOND * 59), queue.slowest(now)), (None, 0.0));
+    let probe = queue.poll(now + MINUTE).unwrap();
+    assert_eq!(queue.poll(now + MINUTE), None);
+    queue.finished(probe, Ended::Admitted, now + MINUTE);
+    assert_eq!(queue.slowest(now + MINUTE), 0.5);
+}
+
 /// With nothing but 429 for answers it is never taken for a scope that goes on, however long the pauses.
 #[test]
 fn a_scope_that_dps_keeps_throttling_uses_none_of_its_rate_until_a_call_goes_through() {
@@ -163,7 +197,7 @@ fn throttling_halves_the_rate_once_for_all_calls_that_were_in_flight_and_it_is_r
     for _ in 0..20 {
         let permit = queue.poll(at).unwrap();
         queue.finished(permit, Ended::Throttled { retry_after: Some(Duration::ZERO) }, at);
-        at += MINUTE / 4;
+        at = queue.next_at().unwrap();
     }
     let slow = run(&mut queue, at, at + MINUTE, Ended::Admitted).len();
     let regained = at + MINUTE * 15;

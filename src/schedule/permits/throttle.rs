@@ -14,6 +14,9 @@ const RECOVERY: Duration = Duration::from_secs(600);
 /// Wait after a 429 that does not say how long.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
 const PAUSE_CAP: Duration = Duration::from_secs(600);
+/// The shortest wait after one that says less: DPS may ask for none, or name a time that is past.
+const SHORTEST_FIRST: Duration = Duration::from_secs(1);
+const SHORTEST_CAP: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Throttle {
@@ -103,6 +106,14 @@ impl Throttle {
         self.pause(now + pause(retry_after, self.in_a_row));
     }
 
+    /// DPS had asked to wait before this process began to act: the rate was not the full one then.
+    pub(super) fn recall(&mut self, until: Instant, now: Instant) {
+        if self.in_a_row == 0 {
+            self.slow_down(now);
+        }
+        self.pause(until);
+    }
+
     pub(super) fn not_throttled(&mut self, permit: &Permit) {
         if self.slowed_at.is_none_or(|at| permit.granted > at) {
             self.in_a_row = 0;
@@ -120,7 +131,11 @@ impl Throttle {
     }
 }
 
-/// How long to wait after so many 429 in a row. What DPS asks for is a minimum.
+/// How long to wait after so many 429 in a row. What DPS asks for is a minimum, and asking for nothing
+/// again and again is answered with growing waits all the same.
 pub fn pause(retry_after: Option<Duration>, in_a_row: u32) -> Duration {
-    retry_after.unwrap_or_else(|| doubling(PAUSE_FIRST, in_a_row, PAUSE_CAP))
+    match retry_after {
+        Some(asked) => asked.max(doubling(SHORTEST_FIRST, in_a_row, SHORTEST_CAP)),
+        None => doubling(PAUSE_FIRST, in_a_row, PAUSE_CAP),
+    }
 }

@@ -255,6 +255,27 @@ impl Health {
         self.trouble = Some(Trouble { code: None, said });
     }
 
+    /// The status has recorded until when DPS asked this integration to wait.
+    pub fn recall_pause(&mut self, until: Instant) {
+        self.throttles = self.throttles.max(1);
+        self.not_before = self.not_before.max(Some(until));
+    }
+
+    /// A user asks for a device: what was refused or did not answer may have been mended. What DPS asked
+    /// to wait is waited for. True if that opens the gate.
+    pub fn try_now(&mut self, now: Instant) -> bool {
+        let closed = self.throttles == 0 && self.gate_opens_at().is_some_and(|at| at > now);
+        if closed {
+            self.not_before = None;
+            self.precedence = None;
+        }
+        closed
+    }
+
+    fn gate_opens_at(&self) -> Option<Instant> {
+        self.not_before.max(self.precedence)
+    }
+
     /// What was wrong concerned another instance or credential.
     pub fn forget_trouble(&mut self) {
         self.trouble = None;

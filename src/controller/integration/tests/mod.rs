@@ -216,6 +216,7 @@ fn view<'a>(usable: &'a Usable, health: &'a Health, counts: &'a Counts) -> View<
         health,
         throttled_until: None,
         counts: Some(counts),
+        begins: None,
     }
 }
 
@@ -399,7 +400,24 @@ fn new_dates_say_nothing_new() {
         render(&integration, &View { throttled_until: Some(until), ..view(&usable, &accepted(), &none) }, NOW)
     };
     assert!(!is_equal(&integration, &throttled(NOW)));
-    let (one_date, another) = (throttled(NOW), throttled(Timestamp::MAX));
+    let (one_date, another) = (throttled(NOW), throttled(Timestamp::from_second(9).unwrap()));
     integration.status = Some(one_date);
     assert!(is_equal(&integration, &another));
+}
+
+#[test]
+fn a_pause_that_lasts_longer_than_was_written_is_written_once_more_and_other_dates_are_not() {
+    let mut integration = integration(json!({}));
+    let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    let (health, counts) = (accepted(), Counts::default());
+    let until = |second: i64| {
+        let throttled_until = Some(Timestamp::from_second(second).unwrap());
+        View { throttled_until, ..view(&usable, &health, &counts) }
+    };
+    let status = render(&integration, &until(100), NOW);
+    integration.status = Some(status);
+    for (second, equal) in [(100, true), (105, true), (40, true), (110, false), (4000, false)] {
+        let wanted = render(&integration, &until(second), NOW);
+        assert_eq!(is_equal(&integration, &wanted), equal, "{second}");
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    FACTORY, MINUTE, NOTHING, SECOND, Situation, admitted, certificate, dismissed, group, key_id, keys,
-    object, reason, with_bundle, with_foreign_prefix, with_payload,
+    FACTORY, MINUTE, NOTHING, SECOND, Situation, admitted, certificate, config_map, dismissed, group, key_id,
+    keys, object, reason, with_bundle, with_foreign_prefix, with_payload,
 };
 use crate::api::attestation::KeySlot::{Primary, Secondary};
 use crate::api::conditions::Reason;
@@ -217,4 +217,41 @@ fn a_request_to_look_again_forgets_refusals_and_tries_the_slot_that_was_asked_fo
     assert_eq!(situation.target().credentials.in_use(), key_id(1));
     assert_eq!(situation.write().last_handled_reconcile_at.as_deref(), Some("1"));
     assert_eq!(situation.annotate(RECONCILE_REQUESTED_AT, "1"), NOTHING);
+}
+
+#[test]
+fn looking_again_at_what_cannot_be_used_does_not_put_its_report_off() {
+    let mut situation = Situation::usable(json!({}));
+    situation.show_keys(Referred::Missing);
+    let since = situation.now;
+    situation.now += SECOND * 20;
+
+    situation.annotate(RECONCILE_REQUESTED_AT, "1");
+
+    assert_eq!(situation.trouble(), (None, Some(since)));
+}
+
+#[test]
+fn an_integration_that_is_suspended_still_holds_devices_up_when_its_trouble_ends() {
+    let mut situation = Situation::usable(json!({"suspend": true}));
+    let since = situation.now;
+    situation.now += SECOND;
+    situation.refuse(1);
+    situation.accept();
+    assert_eq!(situation.trouble(), (None, Some(since)));
+}
+
+#[test]
+fn nothing_is_said_of_a_generation_that_refers_to_what_is_not_read_yet() {
+    let mut situation = Situation::accepted(json!({}));
+    situation.write();
+    let mut changed = object(FACTORY, with_bundle());
+    changed.metadata.generation = Some(2);
+
+    situation.observe(changed);
+    assert!(situation.report().is_none());
+
+    situation.show(&config_map("ca"), Referred::Missing);
+    let status = situation.write();
+    assert_eq!((status.observed_generation, reason(&status)), (Some(2), Some(Reason::CaBundleNotFound)));
 }

@@ -51,6 +51,7 @@ const NOTHING: Change = Change {
     wake_waiting: false,
     before: None,
     ask_another: false,
+    recall_pause: None,
     retry: false,
 };
 
@@ -234,7 +235,9 @@ impl Situation {
     fn count(&mut self) {
         self.registry.recount(self.now);
         self.now = self.next_report(true).unwrap();
-        assert!(self.registry.count_if_due(&self.fleet, self.now));
+        while !self.registry.count_if_due(&self.fleet, self.now) {
+            self.now = self.next_report(true).unwrap();
+        }
     }
 
     /// A device has this status.

@@ -3,12 +3,13 @@
 use serde_json::json;
 
 use super::{
-    FACTORY, MINUTE, Situation, admitted, and, both_keys, closed_until, gated, key_id, keys,
+    FACTORY, MINUTE, SECOND, Situation, admitted, and, both_keys, closed_until, gated, key_id, keys,
     open_to_canaries, reason, settled, swapped, with_payload,
 };
 use crate::api::attestation::KeySlot::{Primary, Secondary};
 use crate::api::conditions::Reason;
 use crate::api::references::Referred;
+use crate::controller::events::EventReason;
 use crate::engine::integrations::Change;
 use crate::schedule::permits::Gate;
 
@@ -92,4 +93,51 @@ fn the_other_key_stays_in_use_until_one_of_the_keys_changes() {
     let mended = situation.show_keys(keys(3, 2));
 
     assert_eq!((mended, situation.target().credentials.in_use()), (admitted(Gate::NEWCOMER), key_id(3)));
+}
+
+#[test]
+fn a_rotation_of_seconds_has_its_two_events_and_its_figures() {
+    let mut situation = Situation::accepted(both_keys(Primary));
+    let of = |key: u8| {
+        let credential = json!({"type": "SymmetricKey", "fingerprint": key_id(key).to_string()});
+        and(settled(), json!({"credential": credential}))
+    };
+    for number in 0..5 {
+        situation.device(&format!("fleet/{number}"), FACTORY, of(1));
+    }
+    situation.count();
+    situation.write();
+    situation.now += SECOND;
+
+    // Counters were written a second ago.
+    situation.show_keys(keys(3, 2));
+    let changed_at = situation.now;
+    situation.count();
+    assert_eq!(situation.now, changed_at, "it is counted at once");
+    let begun = situation.report().unwrap();
+    situation.version += 1;
+    let (version, status) = (situation.version, begun.status.clone());
+    situation.written(Ok(version));
+    let rotation = status.key_rotation.unwrap();
+    assert_eq!((rotation.total, rotation.pending), (5, 5));
+    assert_eq!(begun.notes[0].reason, EventReason::KeyRotationStarted);
+
+    for number in 0..5 {
+        situation.device(&format!("fleet/{number}"), FACTORY, of(3));
+    }
+    situation.count();
+    let completed = situation.report().unwrap();
+    assert_eq!(completed.status.key_rotation, None);
+    assert_eq!(completed.notes[0].reason, EventReason::KeyRotationCompleted);
+}
+
+#[test]
+fn however_often_keys_change_the_fleet_is_counted_once_a_second() {
+    let mut situation = Situation::accepted(both_keys(Primary));
+    situation.count();
+    let counted_at = situation.now;
+    for key in 3..9 {
+        situation.show_keys(keys(key, 2));
+        assert_eq!(situation.next_report(true), Some(counted_at + SECOND));
+    }
 }
