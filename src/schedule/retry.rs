@@ -12,15 +12,17 @@ pub enum RetryClass {
     Transient,
     /// A person has to change something: 1 min doubling to 1 h.
     Terminal,
+    /// A person has to change something that is cheap to look at and that no watch shows: every 5 s.
+    Looked,
 }
 
 /// The one place that decides how failures are retried.
 pub fn class_of(reason: Reason) -> RetryClass {
     match reason {
-        Reason::ServiceUnavailable
-        | Reason::Registering
-        | Reason::SecretWriteFailed
-        | Reason::CredentialUnavailable => RetryClass::Transient,
+        Reason::ServiceUnavailable | Reason::Registering | Reason::CredentialUnavailable => {
+            RetryClass::Transient
+        }
+        Reason::SecretConflict | Reason::SecretWriteFailed => RetryClass::Looked,
         Reason::Provisioned
         | Reason::Queued
         | Reason::IntegrationNotFound
@@ -34,7 +36,6 @@ pub fn class_of(reason: Reason) -> RetryClass {
         | Reason::EnrollmentNotFound
         | Reason::IdScopeNotFound
         | Reason::DuplicateRegistrationId
-        | Reason::SecretConflict
         | Reason::Suspended
         | Reason::Registered
         | Reason::NeverRegistered
@@ -53,12 +54,13 @@ pub fn class_of(reason: Reason) -> RetryClass {
 }
 
 /// The wait after failure number `attempts`: 5 s doubling to 10 min for what may pass, 1 min
-/// doubling to 1 h for what a person has to mend; up to a quarter is added, spread by `seed` so
+/// doubling to 1 h for what a person has to mend, 5 s for what is only looked at; up to a quarter is added, spread by `seed` so
 /// that a fleet does not retry in step and a restart computes the same.
 pub fn wait(class: RetryClass, attempts: u32, seed: u64) -> Duration {
     let (first, cap) = match class {
         RetryClass::Transient => (Duration::from_secs(5), Duration::from_secs(600)),
         RetryClass::Terminal => (Duration::from_secs(60), Duration::from_secs(3600)),
+        RetryClass::Looked => (Duration::from_secs(5), Duration::from_secs(5)),
     };
     let doubled = doubling(first, attempts, cap);
     let share = u32::try_from((seed ^ u64::from(attempts).wrapping_mul(0x9e37_79b9)) % 1000).unwrap_or(0);
@@ -76,7 +78,9 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_their_cap_and_never_gain_more_than_a_quarter() {
-        for (class, first, cap) in [(RetryClass::Transient, 5, 600), (RetryClass::Terminal, 60, 3600)] {
+        for (class, first, cap) in
+            [(RetryClass::Transient, 5, 600), (RetryClass::Terminal, 60, 3600), (RetryClass::Looked, 5, 5)]
+        {
             for attempts in 1..40_u32 {
                 let base = (first << (attempts - 1).min(20)).min(cap);
                 for seed in [0, 1, 999, u64::MAX] {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use super::decide::registered_hash;
 use super::facts::{Located, Registered, ServedRequests, WrittenSecret};
 use super::registered::Made;
-use super::secret::{self, Desired, Judgement, Material};
+use super::secret::{self, Desired, Judgement, Known, Material};
 use super::settings::Settings;
 use crate::api::device::ProvisionedDevice;
 use crate::api::shared::FormatType;
@@ -165,6 +165,8 @@ pub struct SecretWrite {
     pub before: SecretBefore,
     /// Name of the one that was written before.
     pub former: Option<String>,
+    /// No other device names the Secret.
+    pub alone: bool,
 }
 
 /// Makes the Secret what it should be. A Secret that is not known to exist is created without
@@ -173,7 +175,7 @@ pub struct SecretWrite {
 /// # Errors
 /// As `SecretTrouble` says.
 pub async fn write_secret(writer: &Writer, write: SecretWrite) -> Result<SecretDone, SecretTrouble> {
-    let SecretWrite { device, registered, served, target, before, former } = write;
+    let SecretWrite { device, registered, served, target, before, former, alone } = write;
     let settings = Settings::of(&device, target.defaults.as_deref())
         .map_err(|invalid| SecretTrouble::Refused(invalid.to_string()))?;
     let credential = registered
@@ -186,7 +188,12 @@ pub async fn write_secret(writer: &Writer, write: SecretWrite) -> Result<SecretD
         &registered,
         &Material { target: &target, credential: &credential, served: &served },
     );
-    let (version, changed) = apply(writer, &desired, before).await?;
+    let known = |existing: &Secret| Known {
+        sealed: secret::is_sealed(existing, &target.credentials),
+        written: former.as_ref() == Some(&desired.name),
+        alone,
+    };
+    let (version, changed) = apply(writer, &desired, before, known).await?;
     if let Some(former) = former.filter(|former| *former != desired.name) {
         supersede(writer, &desired, &former).await?;
     }
@@ -205,6 +212,7 @@ async fn apply(
     writer: &Writer,
     desired: &Desired,
     before: SecretBefore,
+    known: impl Fn(&Secret) -> Known,
 ) -> Result<(u64, bool), SecretTrouble> {
     let (mut exists, mut found) = match before {
         SecretBefore::Absent => (false, None),
@@ -233,7 +241,7 @@ async fn apply(
         };
         exists = existing.is_some();
         let Some(existing) = existing else { continue };
-        let patch = match desired.judge(&existing) {
+        let patch = match desired.judge(&existing, known(&existing)) {
             Judgement::Equal => return Ok((version::of(&existing.metadata), false)),
             Judgement::Foreign(why) => return Err(SecretTrouble::Foreign(why)),
             Judgement::Patch(patch) => patch,

@@ -52,6 +52,8 @@ pub struct Failure {
     pub revision: Option<u64>,
     /// The device's own token when it failed.
     pub token: Option<String>,
+    /// The request to look again that stood there when it failed.
+    pub reconcile_at: Option<String>,
 }
 
 /// What is recorded in a Secret that was written for a device.
@@ -158,6 +160,11 @@ impl Facts {
         self.registered =
             self.registered.filter(|registered| HubHostname::parse(&registered.hub, hub_suffixes).is_ok());
         self
+    }
+
+    /// The Secret could not be written, and that is not mended.
+    pub fn secret_failed(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.work == FailedWork::Secret)
     }
 
     /// True once the device had a registration and a Secret: from then on most trouble leaves it Ready.
@@ -294,6 +301,7 @@ impl Facts {
             generation: failure.generation,
             revision: Some(failure.revision),
             token: failure.token,
+            reconcile_at: failure.reconcile_at,
         });
     }
 }
@@ -309,6 +317,7 @@ pub struct NewFailure {
     pub generation: i64,
     pub revision: u64,
     pub token: Option<String>,
+    pub reconcile_at: Option<String>,
 }
 
 /// `now` and a wait.
@@ -360,5 +369,6 @@ fn failure(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Ti
         generation: status.observed_generation.unwrap_or(generation),
         revision: None,
         token: status.last_handled_reprovision_token.clone(),
+        reconcile_at: status.last_handled_reconcile_at.clone(),
     })
 }

@@ -114,6 +114,10 @@ pub enum InvalidSettings {
     TwoConfigFiles,
     #[error("secret.keys: two keys of the Secret would be named {0:?}.")]
     SameKey(String),
+    #[error(
+        "The Secret would have no keys: secret.keys leaves all of them out. Keep one, or add one of secret.formats."
+    )]
+    NoKeys,
 }
 
 impl<'a> Settings<'a> {
@@ -183,6 +187,11 @@ impl<'a> Settings<'a> {
             if !seen.insert(name) {
                 return Err(InvalidSettings::SameKey(name.to_owned()));
             }
+        }
+        // Most devices have no returned payload, so its key alone makes no Secret.
+        seen.retain(|name| Some(*name) != self.keys.returned_payload);
+        if seen.is_empty() {
+            return Err(InvalidSettings::NoKeys);
         }
         Ok(())
     }

@@ -222,6 +222,7 @@ mod tests {
             generation: 2,
             revision: Some(7),
             token: Some("1".to_owned()),
+            reconcile_at: None,
         });
         work.facts.fresh = true;
         work

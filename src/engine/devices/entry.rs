@@ -122,8 +122,8 @@ impl Entry {
 
     /// True if nothing goes on that needs its work as it is.
     pub fn may_sleep(&self) -> bool {
-        let Self { work: _, permit, check, drift, restores: _, writes: _, timers: _, verify, unanswered } =
+        let Self { work: _, permit, check, drift, restores: _, writes: _, timers: _, verify: _, unanswered } =
             self;
-        permit.is_none() && check.is_none() && drift.is_none() && verify.is_none() && *unanswered == 0
+        permit.is_none() && check.is_none() && drift.is_none() && *unanswered == 0
     }
 }

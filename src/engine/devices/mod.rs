@@ -28,8 +28,10 @@ use self::timers::Lines;
 pub(super) use self::work::{Freshness, Work};
 pub(super) use self::writes::ContestedObjects;
 use crate::api::device::ProvisionedDevice;
+use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::clock::Now;
 use crate::controller::device::facts::Trigger;
+use crate::controller::device::settings::annotation;
 use crate::fleet::DeviceId;
 use crate::schedule::Share;
 use crate::schedule::permits::Permit;
@@ -148,6 +150,10 @@ impl Active {
             self.entry(id).timers = dormant.timers;
         }
         let suffixes = self.hub_suffixes.clone();
+        if self.work(id).is_some_and(|work| asks_for_more(&work.device, &device)) {
+            // Whoever edits the device or asks for something has mended what kept changing its Secret.
+            self.entry(id).restores = None;
+        }
         match self.work_mut(id) {
             Some(work) if work.freshness == Freshness::Revived => {
                 work.replace_revived(device, &suffixes, now)
@@ -321,4 +327,13 @@ impl Active {
             entry.unanswered = 0;
         }
     }
+}
+
+/// True if a user has edited the device, or asks for something by an annotation.
+fn asks_for_more(before: &ProvisionedDevice, after: &ProvisionedDevice) -> bool {
+    let asked = [REPROVISION_REQUESTED_AT, RECONCILE_REQUESTED_AT];
+    before.metadata.generation != after.metadata.generation
+        || asked
+            .iter()
+            .any(|key| annotation(after, key).is_some_and(|new| annotation(before, key) != Some(new)))
 }

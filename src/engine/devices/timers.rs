@@ -22,12 +22,16 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 /// edits a few, a re-encryption of etcd all.
 const VERIFY_INTERVAL: Duration = Duration::from_millis(100);
 const VERIFIED_AT_ONCE: u32 = 100;
+/// Secrets that could not be written are looked at ten a second.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const LOOKS_AT_ONCE: u32 = 20;
 
-/// Lines in which devices wait to be reported or compared.
+/// Lines in which devices wait to be reported, compared or looked at.
 pub(super) struct Lines {
     unusable: Paced,
     queued: Paced,
     verifications: Paced,
+    looks: Paced,
 }
 
 impl Default for Lines {
@@ -36,6 +40,7 @@ impl Default for Lines {
             unusable: Paced::new(REPORT_INTERVAL, 0),
             queued: Paced::new(REPORT_INTERVAL, 0),
             verifications: Paced::new(VERIFY_INTERVAL, VERIFIED_AT_ONCE),
+            looks: Paced::new(LOOK_INTERVAL, LOOKS_AT_ONCE),
         }
     }
 }
@@ -80,15 +85,16 @@ impl Active {
             self.set_timers(id, timers);
             return Some(id);
         }
-        let id = lines.verifications.next(now, |id| self.verify(id) == Some(Turn::Waiting))?;
+        let waits = |id| self.verify(id) == Some(Turn::Waiting);
+        let id = lines.looks.next(now, waits).or_else(|| lines.verifications.next(now, waits))?;
         self.entry(id).verify = Some(Turn::Come);
         Some(id)
     }
 
     /// When `next_turn` has something to give.
     pub fn next_turn_at(&self, now: Instant) -> Option<Instant> {
-        let Lines { unusable, queued, verifications } = &self.lines;
-        [unusable, queued, verifications].into_iter().filter_map(|line| line.next_at(now)).min()
+        let Lines { unusable, queued, verifications, looks } = &self.lines;
+        [unusable, queued, verifications, looks].into_iter().filter_map(|line| line.next_at(now)).min()
     }
 
     /// Whether the device's integration has been unusable for so long that it is to be reported.
@@ -167,12 +173,27 @@ impl Active {
     /// True if it is the device's turn to have its Secret compared, which is then used up; otherwise it
     /// takes its place in line.
     pub fn take_verification(&mut self, id: DeviceId, party: Party, now: Instant) -> bool {
-        let turn = self.verify(id);
-        self.entry(id).verify = (turn != Some(Turn::Come)).then_some(Turn::Waiting);
-        if turn.is_none() {
+        let (its_turn, joins) = self.take_turn(id);
+        if joins {
             self.lines.verifications.push(party, id, now);
         }
-        turn == Some(Turn::Come)
+        its_turn
+    }
+
+    /// The same for a Secret that could not be written and is looked at again.
+    pub fn take_look(&mut self, id: DeviceId, party: Party, now: Instant) -> bool {
+        let (its_turn, joins) = self.take_turn(id);
+        if joins {
+            self.lines.looks.push(party, id, now);
+        }
+        its_turn
+    }
+
+    /// Whether it is the device's turn, and whether it joins the line for one.
+    fn take_turn(&mut self, id: DeviceId) -> (bool, bool) {
+        let turn = self.verify(id);
+        self.entry(id).verify = (turn != Some(Turn::Come)).then_some(Turn::Waiting);
+        (turn == Some(Turn::Come), turn.is_none())
     }
 
     fn verify(&self, id: DeviceId) -> Option<Turn> {

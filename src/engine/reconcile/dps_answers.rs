@@ -56,6 +56,10 @@ impl Engine {
                 work.facts.served.reconcile_at = served.reconcile_at;
             }
             (Err(error), Standing::Present) => {
+                if work.facts.registered.is_none() {
+                    // There was nothing to look up: this was the look.
+                    work.facts.served.reconcile_at.clone_from(&served.reconcile_at);
+                }
                 let failure = registration_failed(&error, question, generation, served, now);
                 self.context.telemetry.metrics.count_failed_operation(failure.reason.as_str());
                 debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
@@ -260,5 +264,6 @@ fn registration_failed(
         generation,
         revision: question.revision,
         token: served.token,
+        reconcile_at: served.reconcile_at,
     }
 }

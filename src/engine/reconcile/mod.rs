@@ -136,6 +136,7 @@ impl Engine {
             _ if self.waits_for_other_writer(id, now) => {}
             Step::Call(call, lane) => self.call_or_queue(id, call, lane, now),
             Step::ReadSecret => self.start_secret_read(id),
+            Step::WriteSecret if self.waits_for_look(id, now) => {}
             Step::WriteSecret => self.start_secret_write(id),
         }
     }

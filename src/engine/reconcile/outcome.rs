@@ -40,8 +40,9 @@ pub(in crate::engine) struct Began {
     pub generation: i64,
     /// Of the target.
     pub revision: u64,
-    /// What the device asked for by its own token.
+    /// What the device asked for by its own token, and by a request to look again.
     pub token: Option<String>,
+    pub reconcile_at: Option<String>,
 }
 
 /// What DPS said of a device.

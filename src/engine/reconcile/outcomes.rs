@@ -163,6 +163,7 @@ impl Engine {
             generation: began.generation,
             revision: began.revision,
             token: began.token,
+            reconcile_at: began.reconcile_at,
         };
         work.facts.fail(failure, record.uid.seed(), now.wall);
         self.ready.go_on(id);

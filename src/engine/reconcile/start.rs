@@ -11,7 +11,7 @@ use super::outcome::{
     Began, Called, Checked, Done, DpsResult, Outcome, Question, SecretWritten, StatusWritten,
 };
 use super::outcomes::share_of;
-use crate::api::names::REPROVISION_REQUESTED_AT;
+use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::version;
 use crate::clock::Now;
 use crate::controller::device::act::{self, SecretBefore, SecretWrite, UsableIntegration};
@@ -24,7 +24,6 @@ use crate::controller::events;
 use crate::dps::ids::RegistrationId;
 use crate::engine::devices::{Freshness, Load};
 use crate::engine::{Engine, Message};
-use crate::fleet::record::Record;
 use crate::fleet::{DeviceId, SecretSeen};
 use crate::schedule::Share;
 use crate::schedule::permits::{Lane, Permit};
@@ -154,9 +153,14 @@ impl Engine {
         true
     }
 
+    /// Namespace and name of the device's Secret.
+    fn secret_of(&self, id: DeviceId) -> Option<(String, String)> {
+        let record = self.fleet.get(id)?;
+        Some((self.fleet.names.text(record.namespace).to_owned(), record.secret_name()))
+    }
+
     pub(super) fn start_secret_read(&mut self, id: DeviceId) {
-        let Some(record) = self.fleet.get(id) else { return };
-        let (namespace, name) = (self.fleet.names.text(record.namespace).to_owned(), record.secret_name());
+        let Some((namespace, name)) = self.secret_of(id) else { return };
         let revision = self.usable_of(id).map_or(0, |usable| usable.target.revision);
         let writer = self.context.writer.clone();
         self.start_request(id, async move {
@@ -168,30 +172,38 @@ impl Engine {
     pub(super) fn start_secret_write(&mut self, id: DeviceId) {
         let Some(target) = self.usable_of(id).map(|usable| usable.target.clone()) else { return };
         let seen = self.fleet.secret(id);
-        let name = self.fleet.get(id).map(Record::secret_name);
+        let Some((namespace, name)) = self.secret_of(id) else { return };
+        let alone = self.fleet.devices_of_secret(&namespace, &name).len() == 1;
         let Some(work) = self.active.work_mut(id) else { return };
         let writer = self.context.writer.with_share(work.share);
         let Some(registered) = work.facts.registered.clone() else { return };
         let (device, served) = (work.device.clone(), work.facts.served.clone());
         let found = work.found.take();
-        let restored = work.facts.secret.as_ref().is_some_and(|written| {
-            Some(&written.name) == name.as_ref() && seen != SecretSeen::Version(written.version)
-        });
+        let restored = work
+            .facts
+            .secret
+            .as_ref()
+            .is_some_and(|written| written.name == name && seen != SecretSeen::Version(written.version));
+        let failed_before = work.facts.secret_failed();
         let former = work.facts.secret.as_ref().map(|written| written.name.clone());
         let same_settings = work.same_settings.take() == Some(settings_hash(&device, &target.inherited));
         let before = match (found, seen) {
             (Some(found), _) => SecretBefore::Read(Box::new(found)),
-            (None, SecretSeen::Version(version)) if same_settings && !restored => {
+            // What this device wrote another one may have written since that names the same Secret.
+            (None, SecretSeen::Version(version)) if same_settings && !restored && alone => {
                 SecretBefore::AsWritten(version)
             }
             (None, SecretSeen::Version(_)) => SecretBefore::There,
+            // One that was in the way is looked at before anything is sent.
+            (None, SecretSeen::No) if failed_before => SecretBefore::There,
             (None, SecretSeen::No) => SecretBefore::Absent,
         };
         let generation = device.metadata.generation.unwrap_or(0);
-        let token = annotation(&device, REPROVISION_REQUESTED_AT).map(str::to_owned);
-        let began = Began { generation, revision: target.revision, token };
+        let asked = |key| annotation(&device, key).map(str::to_owned);
+        let (token, reconcile_at) = (asked(REPROVISION_REQUESTED_AT), asked(RECONCILE_REQUESTED_AT));
+        let began = Began { generation, revision: target.revision, token, reconcile_at };
         self.start_request(id, async move {
-            let write = SecretWrite { device, registered, served, target, before, former };
+            let write = SecretWrite { device, registered, served, target, before, former, alone };
             let result = act::write_secret(&writer, write).await;
             Outcome::SecretWritten(Box::new(SecretWritten { began, restored, result }))
         });

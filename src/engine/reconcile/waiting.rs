@@ -7,6 +7,12 @@ use crate::fleet::DeviceId;
 use crate::fleet::record::Record;
 
 impl Engine {
+    /// A Secret that could not be written is looked at again and again, some of a namespace at a time.
+    pub(super) fn waits_for_look(&mut self, id: DeviceId, now: Now) -> bool {
+        let failed = self.active.work(id).is_some_and(|work| work.facts.secret_failed());
+        failed && !self.active.take_look(id, party(&self.fleet, id), now.mono)
+    }
+
     /// Plans the report that the device's integration cannot be used, unless it is due already.
     pub(super) fn plan_report(&mut self, id: DeviceId, now: Now) {
         if self.active.grace(id).is_over() {

@@ -150,7 +150,7 @@ impl Api {
                     answer
                 } else {
                     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "",
-                        "reason": status.canonical_reason(), "code": status.as_u16()})
+                        "reason": status.canonical_reason().map(|reason| reason.replace(' ', "")), "code": status.as_u16()})
                 };
                 let body = Body::from(serde_json::to_vec(&answer).unwrap());
                 Ok::<_, std::convert::Infallible>(Response::builder().status(status).body(body).unwrap())

@@ -9,12 +9,14 @@ mod fleets;
 mod prefixes;
 mod refusals;
 mod restored;
+mod secrets;
 mod situations;
 mod strangers;
 mod tenants;
 mod vouching;
 mod writers;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +56,8 @@ struct World {
     api: Api,
     dps: Running,
     now: Now,
+    /// Secrets that the watch shows, which is limited by our label.
+    labelled: HashSet<String>,
 }
 
 impl World {
@@ -71,7 +75,7 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dps = simulator().await;
         let (engine, messages, api) = Self::engine(&dps, Api::default(), flags);
-        let mut world = Self { engine, messages, api, dps, now: clock::now() };
+        let mut world = Self { engine, messages, api, dps, now: clock::now(), labelled: HashSet::new() };
         world.engine.take_over(world.now);
         world
     }
@@ -199,7 +203,18 @@ impl World {
             let message = match kind {
                 "dpsintegrations" => Message::Integration(WATCH, seen(object, deleted)),
                 "provisioneddevices" => Message::Device(WATCH, seen(object, deleted)),
-                "secrets" => Message::Secret(WATCH, seen(object, deleted)),
+                "secrets" => {
+                    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+                    let labels = &object["metadata"]["labels"];
+                    let shown = !deleted && labels["app.kubernetes.io/managed-by"] == "dps-operator";
+                    let was_shown = self.labelled.remove(&name);
+                    if shown {
+                        self.labelled.insert(name);
+                    } else if !was_shown {
+                        continue;
+                    }
+                    Message::Secret(WATCH, seen(object, !shown))
+                }
                 _ => continue,
             };
             self.take(message);

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::{HUBS, World};
 
-const SECRET: &str = "truck-1-hub";
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const SECRET: &str = "truck-1-hub";
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
 
 /// With the settled device `truck-1`, on the first hub.
-async fn settled() -> World {
+pub(super) async fn settled() -> World {
     let mut world = World::start(&[]).await;
     world.declare("truck-1", json!({}));
     world.until_ready("truck-1").await;
@@ -21,18 +21,18 @@ async fn settled() -> World {
     world
 }
 
-fn secret(world: &World) -> Value {
+pub(super) fn secret(world: &World) -> Value {
     world.api.get("secrets", SECRET).unwrap()
 }
 
 /// What is in the Secret and would be in one that was created from it.
-fn content(secret: &Value) -> Value {
+pub(super) fn content(secret: &Value) -> Value {
     let meta = &secret["metadata"];
     json!({"type": secret["type"], "data": secret["data"],
         "metadata": {"labels": meta["labels"], "annotations": meta["annotations"]}})
 }
 
-fn text(secret: &Value, key: &str) -> String {
+pub(super) fn text(secret: &Value, key: &str) -> String {
     String::from_utf8(STANDARD.decode(secret["data"][key].as_str().unwrap_or_default()).unwrap()).unwrap()
 }
 

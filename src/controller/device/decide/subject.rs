@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::{Decision, Step, Subject, Verdict};
 use crate::api::conditions::Reason;
+use crate::api::names::RECONCILE_REQUESTED_AT;
 use crate::controller::device::facts::{Doubt, FailedWork, Failure, Registered, later};
+use crate::controller::device::settings::annotation;
 use crate::fleet::inherit::Policy;
 
 /// Failures in a row before a device's own status says that the service is unavailable: it may be back
@@ -42,7 +44,8 @@ impl Subject<'_> {
         let failure = self.snapshot.facts.failure.as_ref().filter(|failure| failure.work == work)?;
         let unchanged = Some(failure.generation) == self.snapshot.device.metadata.generation
             && failure.revision.map_or(self.target.as_recorded, |epoch| epoch == self.target.revision)
-            && (self.settings.token.is_none() || self.settings.token == failure.token.as_deref());
+            && (self.settings.token.is_none() || self.settings.token == failure.token.as_deref())
+            && !self.asks_to_look_since(failure);
         let refused = matches!(failure.reason, Reason::Unauthorized | Reason::EnrollmentNotFound);
         let not_before = self.snapshot.retry_at.filter(|_| refused).unwrap_or(failure.not_before);
         // A clock that was set back makes no device wait longer than the longest wait.
@@ -51,6 +54,12 @@ impl Subject<'_> {
             return None;
         }
         Some(Decision { step: Step::Nothing, verdict: self.verdict_of(failure), wake: Some(not_before) })
+    }
+
+    /// Whoever asks to look again has mended something.
+    fn asks_to_look_since(&self, failure: &Failure) -> bool {
+        let asked = annotation(self.snapshot.device, RECONCILE_REQUESTED_AT);
+        asked.is_some() && asked != failure.reconcile_at.as_deref()
     }
 
     /// What the status says of a failure; nothing of what is likely to pass by itself.

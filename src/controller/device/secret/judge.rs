@@ -21,10 +21,42 @@ pub enum Judgement {
     Foreign(&'static str),
 }
 
+/// What is known of the Secret that is there beside what stands in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// It is as the operator wrote it.
+    pub sealed: bool,
+    /// The status says that it was written for this very device.
+    pub written: bool,
+    /// No other device names it.
+    pub alone: bool,
+}
+
+/// Whom a mark names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    This,
+    /// One of the same name in another namespace: the Secret was copied, or restored under another
+    /// name of the namespace.
+    Namesake,
+    Another,
+    NoOne,
+}
+
+/// Whom the annotation names that says which device a Secret was written for.
+pub(super) fn named_device(secret: &Secret, namespace: &str, device: &str) -> Named {
+    let Some(text) = annotation(secret, names::DEVICE) else { return Named::NoOne };
+    match text.split_once('/') {
+        Some((of, name)) if name == device && of == namespace => Named::This,
+        Some((of, name)) if name == device && !of.is_empty() => Named::Namesake,
+        _ => Named::Another,
+    }
+}
+
 impl Desired {
     /// Compares with the Secret that is there.
-    pub fn judge(&self, existing: &Secret) -> Judgement {
-        if let Some(why) = self.foreign(existing) {
+    pub fn judge(&self, existing: &Secret, known: Known) -> Judgement {
+        if let Some(why) = self.foreign(existing, known) {
             return Judgement::Foreign(why);
         }
         let changes = self.changes(existing);
@@ -33,7 +65,7 @@ impl Desired {
         }
         if existing.immutable == Some(true) && changes.get("data").is_some() {
             return Judgement::Foreign(
-                "A Secret of this name is immutable. Delete it and it is written again.",
+                "A Secret of this name is immutable. Delete it, and it is written again within seconds.",
             );
         }
         let mut patch = changes;
@@ -57,7 +89,8 @@ impl Desired {
     /// says so already or is not ours.
     pub fn superseded(&self, old: &Secret) -> Option<Value> {
         let shown = annotation(old, names::SUPERSEDED_BY) == Some(self.name.as_str());
-        (!shown && self.foreign(old).is_none()).then(|| {
+        let known = Known { written: true, ..Known::default() };
+        (!shown && self.foreign(old, known).is_none()).then(|| {
             json!({"metadata": {
                 "uid": old.metadata.uid,
                 "resourceVersion": old.metadata.resource_version,
@@ -67,7 +100,7 @@ impl Desired {
     }
 
     /// Why the Secret is not ours; `None` if it is.
-    fn foreign(&self, existing: &Secret) -> Option<&'static str> {
+    fn foreign(&self, existing: &Secret, known: Known) -> Option<&'static str> {
         let meta = &existing.metadata;
         if existing.type_.as_deref().is_some_and(|kind| kind != "Opaque") {
             return Some(
@@ -80,23 +113,46 @@ impl Desired {
                 "A Secret of this name is controlled by another object. Set another spec.secret.name.",
             );
         }
-        let owned_by_us = controller.is_some_and(|owner| owner.uid == self.device_uid);
+        let named = named_device(existing, &self.namespace, &self.device_name);
         let labelled = label(existing, names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY);
-        let same = |key| annotation(existing, key) == self.annotations.get(key).map(String::as_str);
-        let written_for = annotation(existing, names::REGISTRATION);
-        let former = written_for.is_some() && written_for == self.former_registration.as_deref();
-        if labelled && annotation(existing, names::DEVICE).is_some() && !same(names::DEVICE) {
-            return Some("The Secret of this name is another device's. Set another spec.secret.name.");
-        }
-        if annotation(existing, names::ADOPT) == Some("true") {
+        let of_another = labelled && named == Named::Another;
+        let adopted = annotation(existing, names::ADOPT) == Some("true") && (known.alone || !of_another);
+        if adopted || self.has_our_marks(existing, controller, named, known) {
             return None;
         }
-        let ours =
-            same(names::DEVICE) && (owned_by_us || (labelled && (same(names::REGISTRATION) || former)));
-        (!ours).then_some(
-            "A Secret of this name exists and was not written for this device. Delete it, set another \
-             spec.secret.name, or let the operator take it over with annotation dps-operator.io/adopt: \"true\".",
-        )
+        Some(if of_another {
+            "The Secret of this name is another device's. Set another spec.secret.name, or delete the Secret if that device is gone."
+        } else {
+            "A Secret of this name exists and was not written for this device. Delete it, set another spec.secret.name, or let the operator take it over with annotation dps-operator.io/adopt: \"true\"."
+        })
+    }
+
+    /// Four marks say whose a Secret is: owner, label, and the annotations that name device and
+    /// registration. Two have to be right, so that one that others have taken away orphans nothing.
+    /// None may name another; of a Secret that this device has written, one may have been rewritten.
+    fn has_our_marks(
+        &self,
+        existing: &Secret,
+        controller: Option<&OwnerReference>,
+        named: Named,
+        known: Known,
+    ) -> bool {
+        let registration = annotation(existing, names::REGISTRATION);
+        let wanted = self.annotations.get(names::REGISTRATION).map(String::as_str);
+        let of_registration = registration.is_some()
+            && (registration == wanted || registration == self.former_registration.as_deref());
+        // No device of another namespace can have written one here.
+        let of_device = named == Named::This || (named == Named::Namesake && known.sealed);
+        let right = [
+            controller.is_some(),
+            label(existing, names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY),
+            of_device,
+            of_registration,
+        ];
+        let wrong = [named != Named::NoOne && !of_device, registration.is_some() && !of_registration];
+        let written = known.written || controller.is_some_and(|owner| owner.uid == self.device_uid);
+        let count = |marks: &[bool]| marks.iter().filter(|mark| **mark).count();
+        count(&right) >= 2 && count(&wrong) <= usize::from(written)
     }
 
     /// The device itself, or an earlier object of the same name: names are unique, so any other uid

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use zeroize::Zeroizing;
 
-pub use self::judge::Judgement;
+pub use self::judge::{Judgement, Known};
 pub use self::read_back::read_back;
 pub use self::seal::is_sealed;
 

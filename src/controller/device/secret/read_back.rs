@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
 
-use super::{annotation, device_key, is_sealed, label};
+use super::judge::{Named, named_device};
+use super::{annotation, is_sealed, label};
 use crate::api::attestation::KeySlot;
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
 use crate::api::names;
@@ -65,10 +66,11 @@ impl AssignmentAnnotation {
 pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -> Option<RecordedInSecret> {
     let scope = target.scope();
     let registration_id = device.registration_id();
-    let ours = label(secret, names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY)
-        && annotation(secret, names::DEVICE) == Some(device_key(device).as_str())
-        && annotation(secret, names::REGISTRATION) == Some(format!("{scope}/{registration_id}").as_str());
-    if !ours {
+    if annotation(secret, names::REGISTRATION) != Some(format!("{scope}/{registration_id}").as_str()) {
+        return None;
+    }
+    let sealed = is_sealed(secret, &target.credentials);
+    if !was_written_for(secret, device, sealed) {
         return None;
     }
     let AssignmentAnnotation {
@@ -113,7 +115,19 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
     Some(RecordedInSecret {
         registered,
         served,
-        sealed: is_sealed(secret, &target.credentials),
+        sealed,
         of_another_key: (!at_hand).then_some(of_another_key),
     })
+}
+
+/// A seal stands in for a mark that others have taken away, and lets a namespace be restored under
+/// another name.
+fn was_written_for(secret: &Secret, device: &ProvisionedDevice, sealed: bool) -> bool {
+    let meta = &device.metadata;
+    let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+    match named_device(secret, namespace.unwrap_or_default(), name.unwrap_or_default()) {
+        Named::This => sealed || label(secret, names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY),
+        Named::Namesake | Named::NoOne => sealed,
+        Named::Another => false,
+    }
 }

@@ -131,3 +131,39 @@ fn changed_defaults_are_judged_in_memory_for_a_whole_fleet() {
         assert_eq!(need(spec, before, after), expected, "{spec} {before} {after}");
     }
 }
+
+#[test]
+fn a_secret_that_would_have_no_keys_is_refused() {
+    let keys =
+        ["connectionString", "iotHubHostname", "deviceId", "sharedAccessKey", "registrationId", "idScope"];
+    let without =
+        |left_out: &[&str]| -> Value { left_out.iter().map(|key| ((*key).to_owned(), json!(""))).collect() };
+    let none = without(&keys);
+    let (own, formats) =
+        (json!({"secret": {"keys": none}}), json!({"secret": {"formats": [{"type": "Env"}]}}));
+    for (spec, inherited, refused) in [
+        (own.clone(), json!({}), true),
+        (json!({}), own.clone(), true),
+        // A payload that none may have returned makes no Secret.
+        (json!({"secret": {"keys": {"returnedPayload": "p"}}}), own.clone(), true),
+        (json!({"secret": {"keys": without(&keys[1..])}}), json!({}), false),
+        (
+            json!({"secret": {"keys": without(&keys[..3])}}),
+            json!({"secret": {"keys": without(&keys[3..])}}),
+            true,
+        ),
+        (own.clone(), formats.clone(), false),
+        (
+            json!({"secret": {"formats": []}}),
+            json!({"secret": {"keys": none, "formats": [{"type": "Env"}]}}),
+            true,
+        ),
+    ] {
+        let device = device(spec.clone());
+        let inherits = defaults(inherited.clone());
+        let message = Settings::of(&device, Some(&inherits)).map_err(|error| error.to_string());
+        assert_eq!(message.is_err_and(|text| text.contains("no keys")), refused, "{spec} {inherited}");
+    }
+    let new = Situation { device: device(own), ..Situation::new_device() };
+    assert_eq!(new.decide().verdict.map(|verdict| verdict.reason), Some(Reason::InvalidConfiguration));
+}

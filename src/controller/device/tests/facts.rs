@@ -20,6 +20,7 @@ fn refused(at_least: Option<Duration>) -> NewFailure {
         generation: 1,
         revision: 1,
         token: None,
+        reconcile_at: None,
     }
 }
 

@@ -48,6 +48,7 @@ fn failure(work: FailedWork, reason: Reason) -> NewFailure {
         generation: 1,
         revision: 1,
         token: None,
+        reconcile_at: None,
     }
 }
 

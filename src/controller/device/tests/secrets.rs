@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{device, registered, target};
 use crate::api::device::ProvisionedDevice;
 use crate::controller::device::facts::ServedRequests;
-use crate::controller::device::secret::{Desired, Judgement, Material, read_back, render};
+use crate::controller::device::secret::{Desired, Judgement, Known, Material, read_back, render};
 use crate::controller::device::settings::Settings;
 use crate::dps::ids::IdScope;
 
@@ -51,7 +51,7 @@ pub(super) fn existing(desired: &Desired, change: &Value) -> Secret {
 
 fn patch(device: &ProvisionedDevice, change: &Value) -> Value {
     let desired = desired_of(device);
-    match desired.judge(&existing(&desired, change)) {
+    match desired.judge(&existing(&desired, change), Known::default()) {
         Judgement::Patch(patch) => patch,
         other => panic!("{other:?}"),
     }
@@ -59,7 +59,7 @@ fn patch(device: &ProvisionedDevice, change: &Value) -> Value {
 
 fn is_foreign(change: &Value) -> bool {
     let desired = desired_of(&device(json!({})));
-    matches!(desired.judge(&existing(&desired, change)), Judgement::Foreign(_))
+    matches!(desired.judge(&existing(&desired, change), Known::default()), Judgement::Foreign(_))
 }
 
 #[test]
@@ -108,11 +108,11 @@ fn names_too_long_for_a_label_stand_in_annotations_only() {
 #[test]
 fn a_secret_that_is_as_it_should_be_is_not_written() {
     let desired = desired_of(&device(json!({})));
-    assert_eq!(desired.judge(&existing(&desired, &json!({}))), Judgement::Equal);
+    assert_eq!(desired.judge(&existing(&desired, &json!({})), Known::default()), Judgement::Equal);
     // What others add is theirs.
     let others =
         json!({"data": {"theirs": "eA=="}, "metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"}}});
-    assert_eq!(desired.judge(&existing(&desired, &others)), Judgement::Equal);
+    assert_eq!(desired.judge(&existing(&desired, &others), Known::default()), Judgement::Equal);
 }
 
 #[test]
@@ -172,7 +172,6 @@ fn what_is_not_ours_is_never_touched() {
         json!({"type": "kubernetes.io/tls"}),
         json!({"metadata": {"ownerReferences": stranger}}),
         json!({"metadata": {"ownerReferences": other_device}}),
-        unowned(json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "helm"}}})),
         unowned(json!({"metadata": {"annotations": {"dps-operator.io/device": "fleet/truck-2"}}})),
         unowned(json!({"metadata": {"annotations": {"dps-operator.io/device": "other/truck-1"}}})),
         unowned(json!({"metadata": {"annotations": {"dps-operator.io/registration": "0ne1/truck-2"}}})),
@@ -186,7 +185,8 @@ fn what_is_not_ours_is_never_touched() {
 #[test]
 fn a_secret_that_its_owner_offers_is_taken_over_unless_another_object_controls_it() {
     let offered = json!({"metadata": {
-        "labels": null, "ownerReferences": [], "annotations": {"dps-operator.io/device": "x/y", "dps-operator.io/adopt": "true"},
+        "labels": null, "ownerReferences": [],
+        "annotations": {"dps-operator.io/device": "x/y", "dps-operator.io/adopt": "true"},
     }});
     assert!(patch(&device(json!({})), &offered)["metadata"]["labels"].is_object());
     let controlled = json!({"metadata": {
@@ -234,7 +234,7 @@ fn labels_and_annotations_of_ours_that_are_no_longer_asked_for_are_removed_and_t
     assert_eq!(cleaned["metadata"]["labels"], json!({"team": null}));
     assert_eq!(cleaned["metadata"]["annotations"], json!({"note": null}));
     let desired = desired_of(&device(json!({})));
-    assert_eq!(desired.judge(&existing(&desired, &with("kubectl"))), Judgement::Equal);
+    assert_eq!(desired.judge(&existing(&desired, &with("kubectl")), Known::default()), Judgement::Equal);
 }
 
 proptest! {
@@ -247,5 +247,55 @@ proptest! {
             let read = read_back(&existing(&desired, &change), &device, &target);
             prop_assert!(read.is_none_or(|read| read.registered.hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')));
         }
+    }
+}
+
+#[test]
+fn two_marks_of_four_have_to_be_right_and_none_wrong_but_of_a_secret_that_the_device_wrote() {
+    let label = json!({"labels": {"app.kubernetes.io/managed-by": null}});
+    let device_of = |value: Value| json!({"annotations": {"dps-operator.io/device": value}});
+    let of = |value: Value| json!({"annotations": {"dps-operator.io/registration": value}});
+    let (gone, other, elsewhere) = (Value::Null, json!("fleet/truck-2"), json!("other/truck-1"));
+    let none = Known::default();
+    let (written, sealed, alone) =
+        (Known { written: true, ..none }, Known { sealed: true, ..none }, Known { alone: true, ..none });
+    let desired = desired_of(&device(json!({})));
+    for (edits, known, ours) in [
+        (vec![label.clone()], none, true),
+        (vec![device_of(gone.clone())], none, true),
+        (vec![of(gone.clone())], none, true),
+        (vec![label.clone(), of(gone.clone())], none, false),
+        (vec![label.clone(), of(gone)], written, false),
+        (vec![device_of(other.clone())], none, false),
+        (vec![device_of(other.clone())], written, true),
+        (vec![of(json!("0ne1/truck-2"))], none, false),
+        (vec![of(json!("0ne1/truck-2"))], written, true),
+        (vec![device_of(other.clone()), of(json!("0ne1/truck-2"))], written, false),
+        (vec![device_of(elsewhere.clone())], none, false),
+        (vec![device_of(elsewhere.clone())], sealed, true),
+        (vec![device_of(json!("other/truck-2"))], sealed, false),
+        // Offered by a person: not if it may be another device's.
+        (vec![device_of(elsewhere), json!({"annotations": {"dps-operator.io/adopt": "true"}})], none, true),
+        (
+            vec![device_of(other.clone()), json!({"annotations": {"dps-operator.io/adopt": "true"}})],
+            none,
+            false,
+        ),
+        (vec![device_of(other), json!({"annotations": {"dps-operator.io/adopt": "true"}})], alone, true),
+    ] {
+        let mut secret = existing(&desired, &json!({"metadata": {"ownerReferences": []}}));
+        for edit in &edits {
+            let mut object = serde_json::to_value(&secret).unwrap();
+            for (part, entries) in edit.as_object().unwrap() {
+                for (key, value) in entries.as_object().unwrap() {
+                    object["metadata"][part][key] = value.clone();
+                }
+            }
+            object["metadata"]["labels"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
+            object["metadata"]["annotations"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
+            secret = serde_json::from_value(object).unwrap();
+        }
+        let is_foreign = matches!(desired.judge(&secret, known), Judgement::Foreign(_));
+        assert_eq!(!is_foreign, ours, "{edits:?} {known:?}");
     }
 }

@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{NOW, Situation, device, keys, registered, secret};
+use super::{NOW, Situation, device, failure, keys, registered, secret};
 use crate::api::conditions::Reason;
 use crate::api::integration::DeviceDefaults;
 use crate::controller::device::decide::{Call, Decision, Step, Verdict};
-use crate::controller::device::facts::{Facts, Located, RecordedInSecret, ServedRequests, Trigger};
+use crate::controller::device::facts::{
+    Facts, FailedWork, Located, NewFailure, RecordedInSecret, ServedRequests, Trigger,
+};
 use crate::controller::device::status::render;
 use crate::dps::answer::Assignment;
 use crate::dps::ids::{HubHostname, IdScope, RegistrationId};
@@ -198,4 +200,24 @@ fn changed_defaults_wait_behind_a_change_of_the_device_itself() {
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
     situation.device.spec.payload = serde_json::from_value(json!({"site": "own"})).unwrap();
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
+}
+
+#[test]
+fn a_request_to_look_again_ends_every_wait_once() {
+    for work in [FailedWork::Registration, FailedWork::Secret] {
+        let mut situation = Situation::settled_device();
+        situation.facts.secret = None;
+        situation.secret.seen = SecretSeen::No;
+        if work == FailedWork::Registration {
+            situation.facts.registered = None;
+        }
+        let failed =
+            || NewFailure { reconcile_at: Some("1".to_owned()), ..failure(work, Reason::SecretConflict) };
+        annotate(&mut situation, RECONCILE, "1");
+        situation.facts.served.reconcile_at = Some("1".to_owned());
+        situation.facts.fail(failed(), 0, NOW);
+        assert_eq!(situation.decide().step, Step::Nothing, "{work:?}");
+        annotate(&mut situation, RECONCILE, "2");
+        assert_ne!(situation.decide().step, Step::Nothing, "{work:?}");
+    }
 }
