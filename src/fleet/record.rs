@@ -264,6 +264,7 @@ fn settled(device: &ProvisionedDevice) -> Option<Settled> {
     let current = status.observed_generation == device.metadata.generation
         && conditions::is_true(&status.conditions, ConditionType::Ready)
         && conditions::reason_of(&status.conditions, ConditionType::Ready) == Some(Reason::Provisioned)
+        && secret.name == device.secret_name()
         && !device.spec.suspend;
     current.then(|| Settled {
         registered: status.registered_hash.as_deref().and_then(Hash::parse),

@@ -64,6 +64,8 @@ pub struct RecordedInSecret {
     pub served: ServedRequests,
     /// It is as we wrote it; otherwise others may have written any part of it.
     pub sealed: bool,
+    /// Of the Secret.
+    pub version: u64,
     /// The Secret itself, if it was made from a key that is not at hand: it stays as it is.
     pub of_another_key: Option<WrittenSecret>,
 }
@@ -154,6 +156,13 @@ impl Facts {
         }
     }
 
+    /// The status can be edited by others: what it says of another registration id is not the
+    /// device's, whose own cannot change.
+    pub fn of_registration(mut self, id: &str) -> Self {
+        self.registered = self.registered.filter(|registered| registered.registration_id == id);
+        self
+    }
+
     /// Status and Secret can be edited by others: a hub that this operator would not accept from DPS
     /// is not taken from them either.
     pub fn without_foreign_hub(mut self, hub_suffixes: &[String]) -> Self {
@@ -187,22 +196,33 @@ impl Facts {
             return;
         };
         known.recover_payload(recorded.registered.returned_payload.as_ref());
-        if recorded.sealed && !self.fresh {
+        if self.fresh {
+            return;
+        }
+        let untouched = self.secret.as_ref().is_some_and(|written| written.version == recorded.version);
+        if recorded.sealed {
             self.compare(recorded);
+        } else if untouched && known.assigned_hash() != recorded.registered.assigned_hash() {
+            // Nobody has touched the Secret since the status was written, so one of them was forged.
+            self.doubt = Some(Doubt::Contradiction);
         }
     }
 
     /// Takes in a sealed record that goes further than the status: written, and then the operator
-    /// ended before it could write the status. An older one was put back by somebody.
+    /// ended before it could write the status. Where it says something else and does not go further, an
+    /// old Secret was put back, or the status was edited.
     fn compare(&mut self, recorded: RecordedInSecret) {
-        let RecordedInSecret { registered, served, sealed: _, of_another_key: _ } = recorded;
+        let RecordedInSecret { registered, served, version: _, sealed: _, of_another_key: _ } = recorded;
         let Some(known) = &mut self.registered else { return };
+        let same = registered.assigned_hash() == known.assigned_hash();
         match registered.order(known) {
-            Ordering::Less => return,
-            Ordering::Equal if registered.assigned_hash() != known.assigned_hash() => {
+            // Only a registration tells where a device of another id scope is in this one.
+            Ordering::Less | Ordering::Equal if known.scope != registered.scope => return,
+            Ordering::Less | Ordering::Equal if !same => {
                 self.doubt = Some(Doubt::Contradiction);
                 return;
             }
+            Ordering::Less => return,
             // All the same but for what was asked for and served.
             Ordering::Equal => known.hash = registered.hash,
             Ordering::Greater => {
@@ -240,7 +260,8 @@ impl Facts {
     /// What is known once DPS has found a device of which a Secret without a seal speaks; `None` if the
     /// Secret is not right and cannot be written either, since it was made from a key that is gone.
     fn confirm(&mut self, recorded: RecordedInSecret, found: Registered) -> Option<Registered> {
-        let RecordedInSecret { registered: before, served: _, sealed: _, of_another_key } = recorded;
+        let RecordedInSecret { registered: before, served: _, version: _, sealed: _, of_another_key } =
+            recorded;
         // A payload that has changed since is still to be handed over.
         let found = Registered { hash: before.hash.or(found.hash), ..found };
         let Some(written) = of_another_key else { return Some(found) };
@@ -261,11 +282,12 @@ impl Facts {
         if !self.registered.as_mut().is_some_and(|registered| registered.found(located)) {
             return;
         }
+        // A hub that was doubted is none that it has left.
+        let before = before.filter(|_| self.doubt.take().is_none());
         self.previous_hub = before.filter(|before| *before != hub).or(self.previous_hub.take());
         self.failure = self.failure.take().filter(|failure| failure.work != FailedWork::Registration);
         self.served.reconcile_at = reconcile_at;
         self.fresh = true;
-        self.doubt = None;
         self.trigger = self.trigger.filter(|trigger| *trigger != Trigger::DriftCheck);
     }
 

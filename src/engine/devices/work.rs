@@ -56,7 +56,10 @@ impl Work {
         let facts =
             device.status.as_ref().map(|status| Facts::from_status(status, generation, seed, now.wall));
         Self {
-            facts: facts.unwrap_or_default().without_foreign_hub(hub_suffixes),
+            facts: facts
+                .unwrap_or_default()
+                .without_foreign_hub(hub_suffixes)
+                .of_registration(device.registration_id()),
             device: Arc::new(device),
             freshness: Freshness::Current,
             task: None,

@@ -49,7 +49,8 @@ impl Subject<'_> {
             None => there,
             // It may know better than the status, or hold what the status does not.
             Some(registered) => {
-                let unsure = !self.snapshot.facts.fresh && self.is_touched();
+                // Nothing is written from the status alone: it can be edited.
+                let unsure = !self.snapshot.facts.fresh && self.secret_is_off(registered);
                 there && (unsure || (self.payload_lost(registered) && self.secret_is_off(registered)))
             }
         };

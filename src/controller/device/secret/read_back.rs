@@ -116,6 +116,7 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
         registered,
         served,
         sealed,
+        version: version::of(&secret.metadata),
         of_another_key: (!at_hand).then_some(of_another_key),
     })
 }

@@ -180,7 +180,13 @@ fn a_secret_that_was_written_before_the_operator_ended_knows_better_than_the_sta
     newer.time = Some(later(NOW, Duration::from_secs(60)));
     let served = ServedRequests::default();
     let mut older = situation.facts.clone();
-    let recorded = RecordedInSecret { registered: newer.clone(), served, sealed: true, of_another_key: None };
+    let recorded = RecordedInSecret {
+        registered: newer.clone(),
+        served,
+        sealed: true,
+        version: 9,
+        of_another_key: None,
+    };
     situation.facts.recall(Some(recorded.clone()), None);
     situation.secret.read = true;
     assert_eq!(situation.facts.previous_hub.as_deref(), Some("hub-a.azure-devices.net"));
@@ -300,6 +306,7 @@ fn a_contested_secret_is_left_alone_for_a_while() {
         assert_eq!((decision.step, said(&decision), decision.wake), (Step::Nothing, expected, Some(until)));
         // What the user asks for is not contested.
         situation.secret.seen = SecretSeen::Version(super::SECRET_VERSION);
+        situation.secret.read = true;
         situation.device = device(json!({"secret": {"labels": {"a": "b"}}}));
         assert_eq!(situation.decide().step, Step::WriteSecret);
     }

@@ -175,7 +175,8 @@ impl Situation {
     fn settled_device() -> Self {
         let new = Self::new_device();
         let facts = provisioned(&new.device, &new.target);
-        Self { facts, secret: secret(SecretSeen::Version(SECRET_VERSION)), ..new }
+        let secret = SecretState { read: true, ..secret(SecretSeen::Version(SECRET_VERSION)) };
+        Self { facts, secret, ..new }
     }
 
     fn decide(&self) -> Decision {

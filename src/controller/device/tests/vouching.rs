@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::secrets::{desired_of, existing};
-use super::{NOW, Situation, device, keys, registered, secret, target};
+use super::{NOW, SECRET_VERSION, Situation, device, keys, registered, secret, target};
 use crate::api::conditions::Reason;
 use crate::controller::device::decide::{Call, Step};
 use crate::controller::device::facts::{Doubt, Facts, RecordedInSecret, ServedRequests, later};
@@ -111,7 +111,13 @@ fn record(hub: &str, seconds: u64, sealed: bool) -> RecordedInSecret {
     let mut registered = registered(&device(json!({})), &target());
     registered.hub = hub.to_owned();
     registered.time = Some(later(NOW, Duration::from_secs(seconds)));
-    RecordedInSecret { registered, served: ServedRequests::default(), sealed, of_another_key: None }
+    RecordedInSecret {
+        registered,
+        served: ServedRequests::default(),
+        sealed,
+        version: 9,
+        of_another_key: None,
+    }
 }
 
 const KNOWN: &str = "hub-a.azure-devices.net";
@@ -122,8 +128,9 @@ fn a_status_is_contradicted_by_a_newer_sealed_secret_only() {
     for (hub, seconds, sealed, believed, doubted) in [
         (OTHER, 70, true, OTHER, false),
         (OTHER, 70, false, KNOWN, false),
-        // One that was put back.
-        (OTHER, 50, true, KNOWN, false),
+        // One that was put back, or a status that was edited.
+        (OTHER, 50, true, KNOWN, true),
+        (KNOWN, 50, true, KNOWN, false),
         (OTHER, 60, true, KNOWN, true),
         (OTHER, 60, false, KNOWN, false),
         (KNOWN, 60, true, KNOWN, false),
@@ -207,4 +214,23 @@ fn requests_that_a_secret_records_are_not_served_again() {
     let mut facts = Facts { served: earlier, ..settled };
     facts.recall(Some(RecordedInSecret { served, ..record(KNOWN, 60, false) }), None);
     assert_eq!(facts.served.token.as_deref(), Some("1"));
+}
+
+#[test]
+fn nothing_is_written_from_a_status_before_the_secret_was_compared_with_it() {
+    let settled =
+        Situation { secret: secret(SecretSeen::Version(SECRET_VERSION)), ..Situation::settled_device() };
+    let mut forged = Situation { ..settled };
+    forged.facts.registered.as_mut().unwrap().hub = OTHER.to_owned();
+    assert_eq!(forged.decide().step, Step::ReadSecret);
+    let (facts, mut unsealed) = (forged.facts.clone(), record(KNOWN, 0, false));
+    unsealed.version = SECRET_VERSION;
+    for recorded in [record(KNOWN, 0, true), unsealed] {
+        forged.facts = facts.clone();
+        forged.secret.read = true;
+        forged.facts.recall(Some(recorded), None);
+        assert_eq!(forged.decide().step, Step::Call(Call::Lookup, Lane::Changed));
+        let other = Situation::settled_device().facts.of_registration("truck-2");
+        assert_eq!(other.registered, None);
+    }
 }
