@@ -1,7 +1,9 @@
 //! What integrations refer to: who refers to what, and what of it is kept. An event of one integration
 //! costs as much as it refers to, however many others there are.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 
 use sha2::{Digest, Sha256};
 
@@ -52,6 +54,7 @@ pub(super) struct References {
     kept: usize,
     kept_of_namespace: HashMap<String, usize>,
     bundles: HashMap<Bundle, usize>,
+    bundles_of_namespace: HashMap<(String, Bundle), usize>,
     changes: ReferenceChanges,
 }
 
@@ -150,32 +153,42 @@ impl References {
 
     /// True if there is room for it.
     fn keep_bundle(&mut self, namespace: &str, bundle: Bundle, size: usize) -> bool {
-        let client = if self.bundles.contains_key(&bundle) { 0 } else { CLIENT };
-        let of_namespace = self.kept_of_namespace.get(namespace).copied().unwrap_or_default() + size + CLIENT;
-        let all = self.kept + size + client;
+        let client = |is_new: bool| if is_new { CLIENT } else { 0 };
+        let of_its = (namespace.to_owned(), bundle);
+        let kept = self.kept_of_namespace.get(namespace).copied().unwrap_or_default();
+        let of_namespace = kept + size + client(!self.bundles_of_namespace.contains_key(&of_its));
+        let all = self.kept + size + client(!self.bundles.contains_key(&bundle));
         if all > KEPT_MAX || of_namespace > KEPT_OF_NAMESPACE {
             return false;
         }
         self.kept = all;
         self.kept_of_namespace.insert(namespace.to_owned(), of_namespace);
         *self.bundles.entry(bundle).or_default() += 1;
+        *self.bundles_of_namespace.entry(of_its).or_default() += 1;
         true
     }
 
     fn drop_bundle(&mut self, namespace: &str, bundle: Bundle, size: usize) {
-        self.kept -= size;
-        let left = self.kept_of_namespace.remove(namespace).map_or(0, |kept| kept - size - CLIENT);
+        let last = release(&mut self.bundles, bundle);
+        self.kept -= size + if last { CLIENT } else { 0 };
+        let last_of_its = release(&mut self.bundles_of_namespace, (namespace.to_owned(), bundle));
+        let gone = size + if last_of_its { CLIENT } else { 0 };
+        let left = self.kept_of_namespace.remove(namespace).map_or(0, |kept| kept - gone);
         if left > 0 {
             self.kept_of_namespace.insert(namespace.to_owned(), left);
         }
-        if let Some(users) = self.bundles.get_mut(&bundle) {
-            *users -= 1;
-        }
-        if self.bundles.get(&bundle) == Some(&0) {
-            self.bundles.remove(&bundle);
-            self.kept -= CLIENT;
-        }
     }
+}
+
+/// Counts one user down; true if it was the last.
+fn release<K: Eq + Hash>(users: &mut HashMap<K, usize>, key: K) -> bool {
+    let Entry::Occupied(mut found) = users.entry(key) else { return false };
+    *found.get_mut() -= 1;
+    let last = *found.get() == 0;
+    if last {
+        found.remove();
+    }
+    last
 }
 
 fn digest<'a>(values: impl Iterator<Item = &'a zeroize::Zeroizing<Vec<u8>>>) -> [u8; 32] {
@@ -288,6 +301,21 @@ mod tests {
             (references.kept, references.bundles.len(), references.kept_of_namespace.len()),
             (0, 0, 0)
         );
+    }
+
+    #[test]
+    fn equal_bundles_of_one_namespace_need_one_client() {
+        let ([a, _], mut references) = (syms(), References::default());
+        let names: Vec<String> = (0..200).map(|number| format!("ca-{number}")).collect();
+        let all = names.iter().map(|name| (config_map(name), BTreeSet::from(["k".to_owned()]))).collect();
+        references.set(a, all);
+        names.iter().for_each(|name| drop(references.observed(&config_map(name), bytes("k", 7, 999))));
+
+        assert!(names.iter().all(|name| !too_much(&references, &config_map(name))));
+
+        assert_eq!(references.kept_of_namespace["fleet"], 200 * 1000 + CLIENT);
+        references.set(a, Wanted::new());
+        assert!(references.kept_of_namespace.is_empty() && references.bundles_of_namespace.is_empty());
     }
 
     #[test]

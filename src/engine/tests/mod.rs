@@ -244,6 +244,7 @@ impl World {
             engine.active.going_on() == calls
                 && !engine.registry.is_writing()
                 && !engine.ready.has_ready()
+                && engine.active.next_turn_at(world.now.mono).is_none_or(|at| at > world.now.mono)
                 && engine.ready.next_due().is_none_or(|at| at > world.now.mono)
         })
         .await;

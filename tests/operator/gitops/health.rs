@@ -125,9 +125,12 @@ async fn integrations(world: &World) {
     world.group_key("wrong-key", WRONG_KEY).await;
     world.integration_without_key("wrong", json!({})).await;
     // Each has an id scope of its own, or it would hold the others.
-    for (name, scope) in
-        [("throttled", "0neTHROTTLED"), ("unreachable", "0neGONE"), ("nowhere", "0neUNKNOWN")]
-    {
+    for (name, scope) in [
+        ("throttled", "0neTHROTTLED"),
+        ("unreachable", "0neGONE"),
+        ("nowhere", "0neUNKNOWN"),
+        ("groupless", "0neGROUPLESS"),
+    ] {
         world.integration_with(name, json!({"idScope": scope})).await;
     }
     for name in ["gone", "lost"] {
@@ -136,6 +139,11 @@ async fn integrations(world: &World) {
     let fault = |id: &str, action: FaultAction| world.dps.inject(Fault::device(id, action)).unwrap();
     fault("throttled", FaultAction::throttled("600"));
     fault("unreachable", FaultAction::Reset);
+    for number in 1..=3 {
+        let name = format!("groupless-{number}");
+        fault(&name, FaultAction::Status { status: 404, retry_after: None, error_code: Some(404_201) });
+        world.device_with(&name, json!({"integrationRef": {"name": "groupless"}})).await;
+    }
     for name in ["throttled", "unreachable", "nowhere", "wrong", "parked", "other-host"] {
         world.device_with(name, json!({"integrationRef": {"name": name}})).await;
     }

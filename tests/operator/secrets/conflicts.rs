@@ -205,7 +205,8 @@ async fn of_two_devices_that_may_adopt_one_secret_one_does_and_the_other_reports
     let writes = world.writes_since(before).await;
     assert_eq!(writes.get("patch secrets"), None, "{writes:?}");
     assert_eq!(writes.get("create secrets"), Some(&1), "that of the witness: {writes:?}");
-    assert_eq!(writes.get("update provisioneddevices/status"), Some(&1), "{writes:?}");
+    // The other device looks again every few seconds, and counts its attempts at powers of two.
+    assert!(writes["update provisioneddevices/status"] <= 2, "{writes:?}");
     assert_eq!(world.secret("shared").await, adopted);
     let [one, other] = [world.get(Kind::Device, names[0]).await, world.get(Kind::Device, names[1]).await];
     assert!(is_ready(&one) != is_ready(&other), "{} {}", ready_reason(&one), ready_reason(&other));

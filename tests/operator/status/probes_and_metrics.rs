@@ -34,7 +34,9 @@ async fn metrics_count_devices_calls_and_requests_and_name_no_device() {
         ("dps_operator_throttled_total".to_owned(), 0.0),
         (format!("dps_operator_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0),
     ] {
-        assert_eq!(replica.metric(&series).await, Some(value), "{series}");
+        // Gauges are set once a second.
+        let shows = until_true(world.patience, POLL, async || replica.metric(&series).await == Some(value)).await;
+        assert!(shows, "{series}: {:?}", replica.metric(&series).await);
     }
     let text = replica.page("/metrics").await.text;
     assert!(!text.contains("truck"), "no device is named");
@@ -58,7 +60,8 @@ async fn refusals_are_counted_and_the_integration_is_shown_as_not_ready() {
         "dps_operator_integration_ready{{integration=\"{INTEGRATION}\",namespace=\"{}\",reason=\"Unauthorized\"}}",
         world.namespace
     );
-    assert_eq!(replica.metric(&shown).await, Some(0.0));
+    let shows = until_true(world.patience, POLL, async || replica.metric(&shown).await == Some(0.0)).await;
+    assert!(shows, "{shown}");
     let refused = r#"dps_operator_dps_requests_total{operation="register",outcome="refused"}"#;
     assert!(replica.metric(refused).await.is_some_and(|count| count >= 1.0));
 }

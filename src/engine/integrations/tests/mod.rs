@@ -241,9 +241,12 @@ impl Situation {
     }
 
     /// A device has this status.
-    fn device(&mut self, key: &str, integration: &str, status: Value) {
+    fn device(&mut self, key: &str, integration: &str, mut status: Value) {
         self.version += 1;
         let (namespace, name) = key.split_once('/').unwrap();
+        if status["secret"].is_object() {
+            status["secret"]["name"] = json!(format!("{name}-hub"));
+        }
         let (its_namespace, its_name) = integration.split_once('/').unwrap();
         let uid = "00000000-0000-0000-0000-000000000001";
         let device = json!({
@@ -354,7 +357,7 @@ fn ready(status: &str, reason: &str) -> Value {
 
 /// Status of a device that needs nothing but a check every ten minutes.
 fn settled() -> Value {
-    let more = json!({"assignedHub": "hub-a", "secret": {"name": "a-hub", "resourceVersion": "5"}});
+    let more = json!({"assignedHub": "hub-a", "secret": {"resourceVersion": "5"}});
     and(ready("True", "Provisioned"), more)
 }
 
