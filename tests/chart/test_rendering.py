@@ -71,7 +71,9 @@ class Rendering(unittest.TestCase):
 
     def test_probes_have_a_port_that_neither_scrapes_nor_policies_admit(self):
         text = render("-s", "templates/deployment.yaml")
-        self.assertEqual(re.findall(r"name: (\w+)\n +containerPort: (\d+)", text), [("http", "8080"), ("probes", "8081")])
+        self.assertEqual(
+            re.findall(r"name: (\w+)\n +containerPort: (\d+)", text), [("http", "8080"), ("probes", "8081")]
+        )
         probed = re.findall(r"(\w+Probe):\n +httpGet:\n +path: (\S+)\n +port: (\w+)", text)
         self.assertEqual(probed, [("livenessProbe", "/livez", "probes"), ("readinessProbe", "/readyz", "probes")])
         for part in ("networkpolicy", "service"):
@@ -208,7 +210,11 @@ class Rendering(unittest.TestCase):
 
     def test_a_parent_chart_turns_it_on_and_off_and_gives_registry_and_pull_secrets(self):
         digest = f"sha256:{'0' * 64}"
-        shared = {"imageRegistry": "mirror.example:5000/all/", "imagePullSecrets": ["one", {"name": "two"}], "storageClass": "x"}
+        shared = {
+            "imageRegistry": "mirror.example:5000/all/",
+            "imagePullSecrets": ["one", {"name": "two"}],
+            "storageClass": "x",
+        }
         with tempfile.TemporaryDirectory() as folder:
             parent = Path(folder)
             (parent / "charts").mkdir()
@@ -224,7 +230,11 @@ class Rendering(unittest.TestCase):
             self.assertNotIn("kind: Deployment", rendered({"dps-operator": {"enabled": False}}))
             own = {"enabled": True, "simulator": {"enabled": True, "image": {"repository": "x/sim", "digest": digest}}}
             self.assertIn("ghcr.io/dps-operator/dps-operator:", rendered({"dps-operator": own}))
-            for values in ({"global": {}}, {"global": {"imageRegistry": None, "imagePullSecrets": None}}, {"global": None}):
+            for values in (
+                {"global": {}},
+                {"global": {"imageRegistry": None, "imagePullSecrets": None}},
+                {"global": None},
+            ):
                 self.assertNotIn("imagePullSecrets", rendered(values))
             own["image"] = {"pullSecrets": [{"name": "one"}, {"name": "own"}]}
             text = rendered({"dps-operator": own, "global": shared})
@@ -243,7 +253,9 @@ class Rendering(unittest.TestCase):
         self.assertEqual(surge(), ("1", "0"))
         self.assertEqual(surge("--set", "podAntiAffinity=hard"), ("0", "1"))
         self.assertEqual(surge("--set-json", f"affinity={json.dumps(own)}"), ("0", "1"))
-        self.assertEqual(surge("--set", "podAntiAffinity=hard", "--set-json", 'affinity={"nodeAffinity":{"a":1}}'), ("1", "0"))
+        self.assertEqual(
+            surge("--set", "podAntiAffinity=hard", "--set-json", 'affinity={"nodeAffinity":{"a":1}}'), ("1", "0")
+        )
 
     def test_a_release_with_dots_in_its_name_has_names_that_services_may_have(self):
         text = helm("template", "iot.eu.prod", CHART, "--namespace", NAMESPACE, "--set", "simulator.enabled=true")
@@ -266,7 +278,9 @@ class Rendering(unittest.TestCase):
         self.assertEqual(hosts("simulator.besideAzure=true", f"allowedDpsHosts={{{mine}}}"), [mine, simulator])
 
     def test_dns_may_listen_elsewhere(self):
-        text = render("-s", "templates/networkpolicy.yaml", "--set", "networkPolicy.enabled=true,networkPolicy.dnsPorts={5353}")
+        text = render(
+            "-s", "templates/networkpolicy.yaml", "--set", "networkPolicy.enabled=true,networkPolicy.dnsPorts={5353}"
+        )
         self.assertEqual(text.count("port: 5353"), 2)
         self.assertNotIn("port: 53\n", text)
 

@@ -157,7 +157,9 @@ class Node(threading.Thread):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        arguments = [a for a in container["args"] if not a.startswith(("--http-addr=", "--probe-addr=", "--dps-proxy="))]
+        arguments = [
+            a for a in container["args"] if not a.startswith(("--http-addr=", "--probe-addr=", "--dps-proxy="))
+        ]
         arguments += [f"--http-addr={address}", f"--dps-proxy=http://127.0.0.1:{self.proxy.port}"]
         pod = self.cluster.get("deployment", name, "-n", NAMESPACE)["spec"]["template"]["spec"]
         kubeconfig = self.cluster.kubeconfig_of(pod["serviceAccountName"], folder)

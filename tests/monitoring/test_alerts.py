@@ -290,13 +290,19 @@ class Monitoring(unittest.TestCase):
         # Until a minute before the end it is written within a second or two, and then changed again.
         def contested():
             patch = json.dumps({"status": {"observedGeneration": 1000}})
-            world.cluster.kubectl("patch", "dpsi", "factory", "-n", "calm", "--subresource=status", "--type=merge", "-p", patch)
+            world.cluster.kubectl(
+                "patch", "dpsi", "factory", "-n", "calm", "--subresource=status", "--type=merge", "-p", patch
+            )
             return world.active("DpsWritesContested", resource="dpsintegrations")
 
         world.wait("another writer is noticed", contested)
         alert = world.fires("DpsWritesContested", resource="dpsintegrations")
         self.assertTrue(alert["annotations"]["description"].startswith("1 dpsintegrations are changed"))
-        (said,) = json.loads(world.cluster.kubectl("get", "events", "-n", "calm", "-o", "json", "--field-selector=reason=StatusContested"))["items"]
+        (said,) = json.loads(
+            world.cluster.kubectl(
+                "get", "events", "-n", "calm", "-o", "json", "--field-selector=reason=StatusContested"
+            )
+        )["items"]
         self.assertIn("is a second dps-operator running?", said["message"])
         # It is remembered for 20 minutes; the operators end before.
 
