@@ -8,6 +8,7 @@
 
 mod apply;
 mod devices;
+mod endings;
 mod integrations;
 mod observe;
 mod publish;
@@ -28,6 +29,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use self::devices::Active;
+use self::endings::Endings;
 use self::integrations::Registry;
 use self::observe::Watches;
 use self::observe::sync::{Sync, WatchId, WatchedKind};
@@ -69,6 +71,8 @@ enum Message {
     Namespace(Observed<PartialObjectMeta<Namespace>>),
     Outcome(Done),
     IntegrationWritten(Sym, Result<Stored, ApiError>),
+    /// Whether the namespace is being deleted.
+    NamespaceRead(Sym, Result<bool, ApiError>),
 }
 
 /// What every part needs and none changes.
@@ -109,6 +113,7 @@ struct Engine {
     fleet: Fleet,
     active: Active,
     registry: Registry,
+    endings: Endings,
     ready: ReadyQueue,
     permits: Permits,
     sync: Sync,
@@ -213,6 +218,7 @@ impl Engine {
             fleet: Fleet::default(),
             active: Active::new(config.allowed_hub_suffixes.clone()),
             registry: Registry::new(config.clone(), observer),
+            endings: Endings::default(),
             ready: ReadyQueue::default(),
             permits: Permits::new(config.registrations_per_minute, config.max_in_flight),
             sync: Sync::new(config.namespaces().len()),
@@ -246,6 +252,7 @@ impl Engine {
             Message::Namespace(observed) => self.namespace_observed(observed, now),
             Message::Outcome(done) => self.effect_done(done, now),
             Message::IntegrationWritten(sym, result) => self.registry.written(sym, &result, now.mono),
+            Message::NamespaceRead(namespace, ends) => self.namespace_read(namespace, ends, now),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,24 @@ impl Writer {
             // The watch has logged it.
             Some(Guarded::Unreadable(_)) | None => Ok(None),
         }
+    }
+
+    /// True if the namespace is being deleted, or gone. `may_list`: a right for all namespaces is used;
+    /// otherwise one that a Role in it gives.
+    ///
+    /// # Errors
+    /// As classified.
+    pub async fn namespace_ends(&self, name: &str, may_list: bool) -> Result<bool, ApiError> {
+        let _slot = self.read_slots.acquire().await;
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = if may_list {
+            let only = ListParams::default().fields(&format!("metadata.name={name}"));
+            api.list_metadata(&only).await.map(|mut list| list.items.pop())
+        } else {
+            api.get_metadata_opt(name).await
+        };
+        let found = found.map_err(|error| ApiError::from(&error))?;
+        Ok(found.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()))
     }
 
     /// # Errors

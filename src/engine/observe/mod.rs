@@ -17,9 +17,9 @@ use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::api::version;
 use crate::clock::Now;
-use crate::fleet::DeviceChange;
 use crate::fleet::record::Record;
 use crate::fleet::uid::Uid;
+use crate::fleet::{DeviceChange, DeviceId};
 use crate::kube_io::refs::WatchNumber;
 use crate::kube_io::watch::Observed;
 
@@ -47,6 +47,7 @@ impl Engine {
                 Phase::Complete => {
                     let (devices, integrations) = (self.fleet.len(), self.registry.declared().count());
                     let refused = self.sync.refused();
+                    self.doubt_namespaces_without_secrets();
                     if refused.is_empty() {
                         info!(devices, integrations, "every watch has been read");
                     } else {
@@ -212,6 +213,11 @@ impl Engine {
             DeviceChange::Replaced => self.drop_work(id, now),
             DeviceChange::New | DeviceChange::Changed => {}
         }
+        if matches!(change, DeviceChange::New | DeviceChange::Replaced)
+            && let Some(record) = self.fleet.get(id)
+        {
+            self.endings.has_a_new_device(record.namespace);
+        }
         if self.fleet.get(id).map(|record| (record.generation, record.requests)) != asked {
             self.active.asked(id);
         }
@@ -233,11 +239,26 @@ impl Engine {
         self.ready.wake(id);
     }
 
-    fn device_gone(&mut self, id: crate::fleet::DeviceId, now: Now) {
+    /// A Secret that was there when its device settled went while nothing was there to see it.
+    fn doubt_namespaces_without_secrets(&mut self) {
+        let lost = |record: &&Record| record.settled.is_some() && record.secret_seen == 0;
+        for (_, record) in self.fleet.iter().filter(|(_, record)| lost(record)) {
+            self.endings.doubt(record.namespace);
+        }
+    }
+
+    /// Something of these devices is gone.
+    fn doubt_namespaces_of(&mut self, ids: &[DeviceId]) {
+        let namespaces = ids.iter().filter_map(|id| self.fleet.get(*id)).map(|record| record.namespace);
+        namespaces.for_each(|namespace| self.endings.doubt(namespace));
+    }
+
+    fn device_gone(&mut self, id: DeviceId, now: Now) {
         self.drop_work(id, now);
         self.ready.forget(id);
         self.registry.recount(now.mono);
         if let Some(record) = self.fleet.remove(id) {
+            self.endings.doubt(record.namespace);
             // A device that lost against it may be the rightful holder of the id now.
             let others = self.fleet.claimants(record.registration_id());
             others.for_each(|other| self.ready.wake(other));
@@ -277,12 +298,16 @@ impl Engine {
                         work.secret_gone_at = work.secret_gone_at.max(version);
                     }
                 }
+                if let Some(namespace) = self.fleet.names.get(&namespace) {
+                    self.endings.doubt(namespace);
+                }
                 self.fleet.secret_gone(&namespace, &name, version)
             }
             Observed::Listed => {
                 self.sync.list_ends(WatchedKind::Secrets, watch);
                 let unlisted = self.fleet.end_secret_list(only.as_deref());
                 self.watch_read(WatchedKind::Secrets, watch, true, now);
+                self.doubt_namespaces_of(&unlisted);
                 unlisted
             }
             // Without the watch the Secret of every new device is read.

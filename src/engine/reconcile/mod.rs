@@ -14,6 +14,7 @@ mod writes;
 use std::time::Duration;
 
 use super::devices::{Freshness, HeldPermit};
+use super::endings::Standing;
 use super::{Engine, party};
 use crate::clock::Now;
 use crate::controller::device::decide::{Call, Decision, IntegrationState, Step, decide};
@@ -56,6 +57,7 @@ impl Engine {
         match outlook {
             Outlook::Gone | Outlook::Busy => {}
             Outlook::Settled => self.settle(id, now),
+            Outlook::DriftCheck if self.waits_for_namespace(id) => {}
             Outlook::DriftCheck => {
                 if !self.start_drift_check(id, now) {
                     self.active.set_due(id, None);
@@ -87,7 +89,7 @@ impl Engine {
     /// Reads: what is in memory.
     fn outlook(&mut self, id: DeviceId, now: Now) -> Outlook {
         let Some(record) = self.fleet.get(id) else { return Outlook::Gone };
-        if record.deleting {
+        if record.deleting || self.endings.standing(record.namespace) == Standing::Ends {
             return Outlook::Settled;
         }
         let need = self.need(id, record);
@@ -173,6 +175,9 @@ impl Engine {
 
     /// Begins the call if the device has a permit; otherwise it queues for one.
     fn call_or_queue(&mut self, id: DeviceId, call: Call, lane: Lane, now: Now) {
+        if self.waits_for_namespace(id) {
+            return;
+        }
         if let Some(permit) = self.use_permit_or_queue(id, lane, now) {
             return self.start_call(id, call, permit, now);
         }

@@ -147,7 +147,7 @@ impl Engine {
                 return self.ready.go_on(id);
             }
             // Nothing is restored in a namespace that is going away; its end comes by the watch.
-            Err(SecretTrouble::Terminating) => return,
+            Err(SecretTrouble::Terminating) => return self.namespace_ends(id),
             Err(_) if self.active.work(id).is_none() => return,
             Err(SecretTrouble::Unavailable) => return self.unanswered(id, &ApiError::Unavailable, now),
             Err(SecretTrouble::Foreign(why)) => (Reason::SecretConflict, why.to_owned()),
@@ -203,6 +203,13 @@ impl Engine {
                 }
             }
             Err(error) => self.unanswered(id, &error, now),
+        }
+    }
+
+    fn namespace_ends(&mut self, id: DeviceId) {
+        if let Some(record) = self.fleet.get(id) {
+            self.endings.ends(record.namespace);
+            self.ready.go_on(id);
         }
     }
 

@@ -4,6 +4,7 @@ use crate::clock::Now;
 use crate::engine::Engine;
 use crate::engine::devices::HeldPermit;
 use crate::fleet::DeviceId;
+use crate::fleet::record::Record;
 use crate::schedule::permits::{Lane, Permit};
 
 impl Engine {
@@ -47,7 +48,9 @@ impl Engine {
     /// effect is in flight or that is about to be reconciled keeps it.
     pub(super) fn return_unused(&mut self, id: DeviceId) {
         let Some(permit) = self.active.unused_permit(id) else { return };
+        let awaits = |record: &Record| self.endings.awaits(record.namespace, id);
         let busy = self.active.is_being_read(id)
+            || self.fleet.get(id).is_some_and(awaits)
             || self.ready.is_ready(id)
             || self.active.work(id).is_some_and(|work| work.task.is_some());
         if !busy {

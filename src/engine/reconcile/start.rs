@@ -24,6 +24,7 @@ use crate::controller::events;
 use crate::dps::ids::RegistrationId;
 use crate::engine::devices::{Freshness, Load};
 use crate::engine::{Engine, Message};
+use crate::fleet::intern::Sym;
 use crate::fleet::{DeviceId, SecretSeen};
 use crate::schedule::Share;
 use crate::schedule::permits::{Lane, Permit};
@@ -157,6 +158,18 @@ impl Engine {
     fn secret_of(&self, id: DeviceId) -> Option<(String, String)> {
         let record = self.fleet.get(id)?;
         Some((self.fleet.names.text(record.namespace).to_owned(), record.secret_name()))
+    }
+
+    /// Looks whether a namespace is being deleted; the answer wakes the devices that wait for it.
+    pub(super) fn start_namespace_read(&self, namespace: Sym) {
+        let name = self.fleet.names.text(namespace).to_owned();
+        let may_list = self.context.config.watch_namespaces.is_empty();
+        let (writer, sender) = (self.context.writer.clone(), self.context.sender.clone());
+        tokio::spawn(async move {
+            let ends = writer.namespace_ends(&name, may_list).await;
+            // The loop is gone only when the process ends.
+            let _ = sender.send(Message::NamespaceRead(namespace, ends)).await;
+        });
     }
 
     pub(super) fn start_secret_read(&mut self, id: DeviceId) {

@@ -1,16 +1,65 @@
 //! What is planned for a device that can do nothing but wait: when that is reported.
 
+use std::time::Duration;
+
 use crate::clock::Now;
+use crate::engine::endings::Standing;
 use crate::engine::integrations::is_of_namespace;
 use crate::engine::{Engine, party};
 use crate::fleet::DeviceId;
+use crate::fleet::intern::Sym;
 use crate::fleet::record::Record;
+use crate::kube_io::error::ApiError;
+
+/// A namespace that could not be looked at is looked at again after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// A Secret that could not be written is looked at again and again, some of a namespace at a time.
     pub(super) fn waits_for_look(&mut self, id: DeviceId, now: Now) -> bool {
         let failed = self.active.work(id).is_some_and(|work| work.facts.secret_failed());
         failed && !self.active.take_look(id, party(&self.fleet, id), now.mono)
+    }
+
+    /// True if the device has a permit and must not use it yet: whether its namespace is going away is not
+    /// known, or it is.
+    pub(super) fn waits_for_namespace(&mut self, id: DeviceId) -> bool {
+        let namespace = self.fleet.get(id).map(|record| record.namespace);
+        let Some(namespace) = namespace.filter(|_| self.active.unused_permit(id).is_some()) else {
+            return false;
+        };
+        match self.endings.standing(namespace) {
+            Standing::Stays => false,
+            Standing::Ends => true,
+            Standing::Doubted => {
+                if self.endings.wait(namespace, id) {
+                    self.start_namespace_read(namespace);
+                }
+                true
+            }
+        }
+    }
+
+    /// Whether a namespace ends is known, or could not be found out.
+    pub(in crate::engine) fn namespace_read(
+        &mut self,
+        namespace: Sym,
+        ends: Result<bool, ApiError>,
+        now: Now,
+    ) {
+        let known = match ends {
+            Ok(ends) => Some(ends),
+            // Without the right it is never known.
+            Err(ApiError::Forbidden(_)) => Some(false),
+            Err(_) => None,
+        };
+        for id in self.endings.answered(namespace, known) {
+            match known {
+                Some(_) => self.ready.go_on(id),
+                None => self.ready.sleep_until(id, now.mono + LOOK_AGAIN),
+            }
+            self.return_unused(id);
+        }
     }
 
     /// Plans the report that the device's integration cannot be used, unless it is due already.

@@ -27,6 +27,9 @@ struct State {
     unavailable: Vec<&'static str>,
     /// How long the answer to a request takes.
     latency: Duration,
+    /// Namespaces that are being deleted.
+    ending: Vec<String>,
+    namespace_reads: usize,
 }
 
 /// All objects as they once were.
@@ -97,6 +100,15 @@ impl State {
 
     fn respond(&mut self, method: &Method, path: &str, body: &Value) -> (StatusCode, Value) {
         let parts: Vec<&str> = path.split('/').collect();
+        if let ["", "api", "v1", "namespaces", name] = parts[..] {
+            self.namespace_reads += 1;
+            let ends = self.ending.iter().any(|ending| ending == name);
+            let since = ends.then_some("2026-11-27T00:00:00Z");
+            let kind = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata"});
+            let mut namespace = json!({"metadata": {"name": name, "deletionTimestamp": since}});
+            merge(&mut namespace, &kind);
+            return (StatusCode::OK, namespace);
+        }
         let Some(at) = parts.iter().position(|part| KINDS.contains(part)) else {
             return (StatusCode::NOT_FOUND, json!({}));
         };
@@ -243,6 +255,15 @@ impl Api {
 
     pub(super) fn writes(&self) -> usize {
         self.0.lock().unwrap().writes
+    }
+
+    /// The namespace is being deleted; its objects are still there.
+    pub(super) fn end_namespace(&self, name: &str) {
+        self.0.lock().unwrap().ending.push(name.to_owned());
+    }
+
+    pub(super) fn namespace_reads(&self) -> usize {
+        self.0.lock().unwrap().namespace_reads
     }
 
     pub(super) fn set_latency(&self, latency: Duration) {

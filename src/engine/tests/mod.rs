@@ -4,6 +4,7 @@
 mod answers;
 mod api;
 mod dps_words;
+mod endings;
 mod first_secret;
 mod fleets;
 mod prefixes;
@@ -244,6 +245,7 @@ impl World {
             engine.active.going_on() == calls
                 && !engine.registry.is_writing()
                 && !engine.ready.has_ready()
+                && !engine.endings.is_asking()
                 && engine.active.next_turn_at(world.now.mono).is_none_or(|at| at > world.now.mono)
                 && engine.ready.next_due().is_none_or(|at| at > world.now.mono)
         })

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use dps_simulator::{OperationKind, Outcome};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::objects::{data, is_ready, uid};
-use crate::world::{INTEGRATION, Kind, Mark, SCOPE, World, condition};
+use crate::world::{INTEGRATION, Kind, Mark, SCOPE, Setup, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleting_a_device_deletes_its_secret_and_nothing_in_dps() {
@@ -130,4 +130,36 @@ async fn a_namespace_deleted_during_registrations_leaves_the_operator_working() 
     world.device("again").await;
 
     world.wait_ready("again").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_namespace_registers_none_of_its_settled_devices() {
+    // What an allocation function returned is in the Secret only: once that is gone, a registration alone
+    // would bring it back.
+    let mut world = World::without_operator(Setup::returned_payload(&json!({"topic": "eu"}))).await;
+    let (home, tenant) = (world.namespace.clone(), world.add_namespace(json!({})).await);
+    world.start_operator().await;
+    let all = json!({"from": "All", "registrationIdPrefixes": [""]});
+    world.integration_with(INTEGRATION, json!({"allowedNamespaces": all})).await;
+    world.switch_to(&tenant);
+    let devices: Vec<String> = (0..20).map(|number| format!("truck-{number}")).collect();
+    for name in &devices {
+        let reference = json!({"integrationRef": {"name": INTEGRATION, "namespace": home}});
+        world.device_with(name, reference).await;
+    }
+    for name in &devices {
+        world.wait_ready(name).await;
+    }
+    world.switch_to(&home);
+    world.restart_operator().await;
+    let before = world.mark().await;
+
+    world.delete(Kind::Namespace, &tenant).await;
+    world.wait_gone(Kind::Namespace, &tenant).await;
+
+    // A device that is registered after that shows that nothing else was.
+    world.device("witness").await;
+    world.wait_ready("witness").await;
+    let called = world.ledger_since(before);
+    assert!(called.iter().all(|entry| entry.registration_id.as_deref() == Some("witness")), "{called:?}");
 }
