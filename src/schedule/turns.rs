@@ -11,7 +11,7 @@ pub struct Party {
     pub integration: u32,
 }
 
-/// A line for each party that has somebody waiting; the parties take turns.
+/// A line for each party that has devices waiting; the parties take turns.
 #[derive(Debug, Default)]
 pub struct Turns {
     lines: HashMap<Party, VecDeque<Waiter>>,

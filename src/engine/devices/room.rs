@@ -1,6 +1,6 @@
 //! How much goes on at a time. A device that is reconciled may start one request to the API server, and
 //! what it needs for that is kept until it has ended: a fleet that is rewritten, restored or deleted may
-//! neither fill the memory nor stand before everybody else.
+//! neither fill the memory nor stand before all others.
 
 use crate::schedule::Share;
 use crate::schedule::ready::Room;

@@ -24,7 +24,7 @@ async fn with_devices_of_a_former_key() -> World {
 }
 
 #[tokio::test]
-async fn in_whatever_order_its_objects_go_nothing_is_registered() {
+async fn in_any_order_in_which_its_objects_go_nothing_is_registered() {
     let orders: [&[(&'static str, &str)]; 3] = [
         &[("secrets", "truck-1-hub"), ("secrets", "truck-2-hub")],
         &[("provisioneddevices", "truck-1"), ("secrets", "truck-2-hub")],

@@ -32,7 +32,7 @@ fn a_device_is_reported_as_queued_after_five_minutes_and_not_before() {
 }
 
 #[test]
-fn a_fleet_is_reported_one_device_after_the_other_and_keeps_nobody_else_waiting() {
+fn a_fleet_is_reported_one_device_after_the_other_and_keeps_no_other_party_waiting() {
     let mut situation = Situation::with_devices(101);
     let since = situation.now.mono;
     let due = since + 5 * MINUTE;
