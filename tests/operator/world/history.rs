@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt as _;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube_runtime::watcher::{Config, Event, watcher};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
@@ -22,20 +22,26 @@ pub struct History {
 impl World {
     /// Begins a history of this kind in the test's namespace.
     pub async fn history(&self, kind: Kind) -> History {
-        let api = self.api(kind);
-        let now = api.list(&ListParams::default()).await.expect("objects can be listed");
-        let version = now.metadata.resource_version.expect("a list has a version");
-        let states = Arc::new(Mutex::new(now.items.into_iter().map(value).collect::<Vec<_>>()));
+        let mut changes = Box::pin(watcher(self.api(kind), Config::default()));
+        let mut present = Vec::new();
+        loop {
+            match changes.next().await.expect("a watch has no end").expect("objects can be listed") {
+                Event::InitApply(object) => present.push(value(object)),
+                Event::InitDone => break,
+                _ => {}
+            }
+        }
+        let states = Arc::new(Mutex::new(present));
         let seen = states.clone();
         let task = tokio::spawn(async move {
-            let watch = api.watch(&WatchParams::default(), &version).await.expect("objects can be watched");
-            let mut watch = std::pin::pin!(watch);
-            while let Some(event) = watch.next().await {
+            while let Some(event) = changes.next().await {
                 match event.expect("the watch goes on") {
-                    WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    Event::Apply(object) => {
                         seen.lock().expect("no holder of the lock panics").push(value(object));
                     }
-                    _ => {}
+                    Event::Delete(_) => {}
+                    // What was between the last state and the list would be missing.
+                    _ => panic!("the watch began anew"),
                 }
             }
         });
