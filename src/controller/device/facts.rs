@@ -4,13 +4,14 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use tokio::time::Instant;
 
 pub use super::registered::{Located, Registered, ReturnedPayload};
 pub use super::served::ServedRequests;
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{LastError, ProvisionedDeviceStatus};
 use crate::api::version;
+use crate::clock::Now;
 use crate::dps::ids::HubHostname;
 use crate::fleet::credential;
 use crate::fleet::hash::Hash;
@@ -45,7 +46,7 @@ pub struct Failure {
     /// What DPS answered.
     pub error: Option<LastError>,
     pub attempts: u32,
-    pub not_before: Timestamp,
+    pub not_before: Instant,
     /// Of the device; a change is a reason to try at once.
     pub generation: i64,
     /// Of the integration; `None` when read back from status.
@@ -106,7 +107,7 @@ pub struct Facts {
 
 impl Facts {
     /// What the status says. `seed` spreads waits as `retry::wait` does.
-    pub fn from_status(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Timestamp) -> Self {
+    pub fn from_status(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Now) -> Self {
         // Every field: one that is left out here is forgotten by the next write.
         let ProvisionedDeviceStatus {
             observed_generation: _,
@@ -305,7 +306,7 @@ impl Facts {
     }
 
     /// Takes in a failure: counts it and says until when to wait. DPS's own word is a minimum.
-    pub fn fail(&mut self, failure: NewFailure, seed: u64, now: Timestamp) {
+    pub fn fail(&mut self, failure: NewFailure, seed: u64, now: Instant) {
         let before = self
             .failure
             .take()
@@ -319,7 +320,7 @@ impl Facts {
             message: failure.message,
             error: failure.error,
             attempts,
-            not_before: later(now, wait),
+            not_before: now + wait,
             generation: failure.generation,
             revision: Some(failure.revision),
             token: failure.token,
@@ -340,11 +341,6 @@ pub struct NewFailure {
     pub revision: u64,
     pub token: Option<String>,
     pub reconcile_at: Option<String>,
-}
-
-/// `now` and a wait.
-pub fn later(now: Timestamp, wait: Duration) -> Timestamp {
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 fn recorded(registered: Option<&Registered>, served: &ServedRequests) -> Hash {
@@ -374,19 +370,21 @@ fn registered(status: &ProvisionedDeviceStatus) -> Option<Registered> {
 
 /// A failure as the status recorded it, so that a restart does not forget how long to wait.
 /// Only those that DPS answered: the others are decided upon once more, which calls nothing outside.
-fn failure(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Timestamp) -> Option<Failure> {
+fn failure(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Now) -> Option<Failure> {
     let error = status.last_error.clone()?;
     let reason = conditions::reason_of(&status.conditions, ConditionType::Ready)?;
     let message = conditions::find(&status.conditions, ConditionType::Ready)?.message.clone();
     let attempts = status.attempts.and_then(|attempts| u32::try_from(attempts).ok()).filter(|n| *n > 0)?;
     let wait = retry::wait(retry::class_of(reason), attempts, seed);
+    // A time that lies ahead is another clock's, or an edit: then all of it is waited.
+    let waited = now.wall.duration_since(error.time.as_ref()?.0);
+    let waited = Duration::try_from(waited).unwrap_or_default();
     Some(Failure {
         work: FailedWork::Registration,
         reason,
         message,
         attempts,
-        // A time that lies ahead is another clock's, or an edit.
-        not_before: later(error.time.as_ref()?.0.min(now), wait),
+        not_before: now.mono + wait.saturating_sub(waited),
         error: Some(error),
         generation: status.observed_generation.unwrap_or(generation),
         revision: None,

@@ -2,9 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::clock::Now;
 use crate::controller::device::decide::{Contested, Grace};
-use crate::controller::device::facts::later;
 use crate::schedule::contest::Contest;
 
 /// Restores in a row that are made at once.
@@ -37,10 +35,10 @@ impl Restores {
     }
 
     /// What a decision has to know while the Secret may not be restored.
-    pub(super) fn contested(self, now: Now) -> Option<Contested> {
-        let wait = self.not_before(now.mono).saturating_duration_since(now.mono);
+    pub(super) fn contested(self, now: Instant) -> Option<Contested> {
+        let until = self.not_before(now);
         let report = if self.is_reported() { Grace::Over } else { Grace::Running };
-        (!wait.is_zero()).then(|| Contested { until: later(now.wall, wait), report })
+        (until > now).then_some(Contested { until, report })
     }
 }
 

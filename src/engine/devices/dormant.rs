@@ -218,7 +218,7 @@ mod tests {
             message: "m".to_owned(),
             error: None,
             attempts: 3,
-            not_before: clock::now().wall,
+            not_before: clock::now().mono,
             generation: 2,
             revision: Some(7),
             token: Some("1".to_owned()),

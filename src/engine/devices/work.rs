@@ -53,8 +53,7 @@ impl Work {
     pub fn new(device: ProvisionedDevice, hub_suffixes: &[String], now: Now) -> Self {
         let seed = Uid::of(&device).seed();
         let generation = device.metadata.generation.unwrap_or(0);
-        let facts =
-            device.status.as_ref().map(|status| Facts::from_status(status, generation, seed, now.wall));
+        let facts = device.status.as_ref().map(|status| Facts::from_status(status, generation, seed, now));
         Self {
             facts: facts
                 .unwrap_or_default()

@@ -4,7 +4,6 @@ use tokio::time::Instant;
 
 use super::Active;
 use super::contested::Restores;
-use crate::clock::Now;
 use crate::controller::device::decide::Contested;
 use crate::fleet::DeviceId;
 use crate::schedule::writes::Found;
@@ -59,7 +58,7 @@ impl Active {
     }
 
     /// Whether something else keeps changing the device's Secret.
-    pub fn contested(&self, id: DeviceId, now: Now) -> Option<Contested> {
+    pub fn contested(&self, id: DeviceId, now: Instant) -> Option<Contested> {
         self.entries.get(&id)?.restores.as_ref()?.contested(now)
     }
 

@@ -63,7 +63,7 @@ impl Engine {
                 let failure = registration_failed(&error, question, generation, served, now);
                 self.context.telemetry.metrics.count_failed_operation(failure.reason.as_str());
                 debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
-                work.facts.fail(failure, record.uid.seed(), now.wall);
+                work.facts.fail(failure, record.uid.seed(), now.mono);
             }
         }
         self.active.has_answer(id);

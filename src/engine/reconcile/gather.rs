@@ -1,10 +1,7 @@
 //! Everything that a decision depends on, from memory.
 
-use jiff::Timestamp;
-
 use crate::clock::Now;
 use crate::controller::device::decide::{Delay, IntegrationState, SecretState, Snapshot};
-use crate::controller::device::facts::later;
 use crate::engine::Engine;
 use crate::engine::devices::DueWork;
 use crate::engine::integrations::is_of_namespace;
@@ -27,17 +24,12 @@ impl Engine {
                 holds_group_key: self.registry.is_group_key(namespace, record.secret_name()),
             },
             duplicate: self.is_duplicate(id),
-            contested: self.active.contested(id, now),
+            contested: self.active.contested(id, now.mono),
             delay: self.delay(id),
-            retry_at: self.retry_at(record, now),
+            retry_at: self.registry.retry_at(record.integration, record.uid, now.mono),
             metadata_prefixes: &self.context.config.secret_metadata_prefixes,
-            now: now.wall,
+            now: now.mono,
         })
-    }
-
-    fn retry_at(&self, record: &Record, now: Now) -> Option<Timestamp> {
-        let at = self.registry.retry_at(record.integration, record.uid, now.mono)?;
-        Some(later(now.wall, at.saturating_duration_since(now.mono)))
     }
 
     fn delay(&self, id: DeviceId) -> Delay {

@@ -11,8 +11,6 @@ mod start;
 mod waiting;
 mod writes;
 
-use std::time::Duration;
-
 use super::devices::{Freshness, HeldPermit};
 use super::endings::Standing;
 use super::{Engine, party};
@@ -124,8 +122,7 @@ impl Engine {
     fn carry_out(&mut self, id: DeviceId, decision: Decision, now: Now) {
         let Decision { step, verdict, wake } = decision;
         if let Some(wake) = wake {
-            let wait = Duration::try_from(wake.duration_since(now.wall)).unwrap_or_default();
-            self.ready.sleep_until(id, now.mono + wait);
+            self.ready.sleep_until(id, wake);
         }
         if let Some(verdict) = verdict
             && self.start_status_write(id, &verdict, now)

@@ -165,7 +165,7 @@ impl Engine {
             token: began.token,
             reconcile_at: began.reconcile_at,
         };
-        work.facts.fail(failure, record.uid.seed(), now.wall);
+        work.facts.fail(failure, record.uid.seed(), now.mono);
         self.ready.go_on(id);
     }
 

@@ -112,7 +112,7 @@ async fn an_edit_of_the_device_ends_the_wait_for_a_contested_secret() {
         world.pass(MINUTE / 2);
         world.until_idle(0).await;
     }
-    assert!(world.engine.active.contested(0, world.now).is_some());
+    assert!(world.engine.active.contested(0, world.now.mono).is_some());
     world.api.apply("secrets", SECRET, json!({"data": {"deviceId": "eA=="}}));
     world.deliver();
     world.until_idle(0).await;

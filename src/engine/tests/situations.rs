@@ -120,13 +120,13 @@ async fn another_object_of_the_same_name_begins_with_nothing_of_its_predecessor(
         world.pass(Duration::from_secs(2));
     }
     world.engine.active.restored(0, world.now.mono);
-    assert!(world.engine.active.contested(0, world.now).is_some());
+    assert!(world.engine.active.contested(0, world.now.mono).is_some());
 
     world.api.delete("provisioneddevices", "truck-1");
     world.api.changes();
     world.declare("truck-1", json!({}));
 
-    assert!(world.engine.active.contested(0, world.now).is_none());
+    assert!(world.engine.active.contested(0, world.now.mono).is_none());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ mod calls;
 mod secrets;
 mod subject;
 
-use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::facts::Facts;
 use super::settings::Settings;
@@ -81,16 +81,16 @@ pub struct Snapshot<'a> {
     pub delay: Delay,
     /// When the integration wants a device tried once more that met its refusal, instead of what the
     /// device itself would wait.
-    pub retry_at: Option<Timestamp>,
+    pub retry_at: Option<Instant>,
     /// Labels and annotations that users give a Secret must begin with one of these; none: any will do.
     pub metadata_prefixes: &'a [String],
-    pub now: Timestamp,
+    pub now: Instant,
 }
 
 /// A Secret that was restored again and again is left alone for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contested {
-    pub until: Timestamp,
+    pub until: Instant,
     pub report: Grace,
 }
 
@@ -129,7 +129,7 @@ pub struct Decision {
     pub step: Step,
     /// `None` leaves the status as it is.
     pub verdict: Option<Verdict>,
-    pub wake: Option<Timestamp>,
+    pub wake: Option<Instant>,
 }
 
 impl Decision {

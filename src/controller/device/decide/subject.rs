@@ -1,19 +1,15 @@
 //! What the checks have in common.
 
-use std::time::Duration;
-
 use super::{Decision, Step, Subject, Verdict};
 use crate::api::conditions::Reason;
 use crate::api::names::RECONCILE_REQUESTED_AT;
-use crate::controller::device::facts::{Doubt, FailedWork, Failure, Registered, later};
+use crate::controller::device::facts::{Doubt, FailedWork, Failure, Registered};
 use crate::controller::device::settings::annotation;
 use crate::fleet::inherit::Policy;
 
 /// Failures in a row before a device's own status says that the service is unavailable: it may be back
 /// in a moment.
 const QUIET_ATTEMPTS: u32 = 3;
-/// The longest wait after a failure, with all that is added to it.
-const LONGEST_WAIT: Duration = Duration::from_secs(75 * 60);
 
 impl Subject<'_> {
     pub(super) fn registered(&self) -> Option<&Registered> {
@@ -48,9 +44,7 @@ impl Subject<'_> {
             && !self.asks_to_look_since(failure);
         let refused = matches!(failure.reason, Reason::Unauthorized | Reason::EnrollmentNotFound);
         let not_before = self.snapshot.retry_at.filter(|_| refused).unwrap_or(failure.not_before);
-        // A clock that was set back makes no device wait longer than the longest wait.
-        let sane = not_before <= later(self.snapshot.now, LONGEST_WAIT);
-        if !unchanged || !sane || not_before <= self.snapshot.now {
+        if !unchanged || not_before <= self.snapshot.now {
             return None;
         }
         Some(Decision { step: Step::Nothing, verdict: self.verdict_of(failure), wake: Some(not_before) })

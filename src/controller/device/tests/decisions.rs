@@ -9,9 +9,7 @@ use crate::api::device::ProvisionedDeviceStatus;
 use crate::controller::device::decide::{
     Call, Contested, Decision, Delay, Grace, IntegrationState, SecretState, Step, Verdict,
 };
-use crate::controller::device::facts::{
-    FailedWork, RecordedInSecret, ReturnedPayload, ServedRequests, later,
-};
+use crate::controller::device::facts::{FailedWork, RecordedInSecret, ReturnedPayload, ServedRequests};
 use crate::controller::device::status::render;
 use crate::fleet::SecretSeen;
 use crate::schedule::permits::Lane;
@@ -71,7 +69,7 @@ fn after_the_registration_the_secret_and_then_the_status() {
 #[test]
 fn a_device_that_is_being_deleted_is_left_alone() {
     for mut situation in [Situation::new_device(), Situation::settled_device()] {
-        situation.device.metadata.deletion_timestamp = Some(Time(NOW));
+        situation.device.metadata.deletion_timestamp = Some(Time(NOW.wall));
         situation.secret.seen = SecretSeen::No;
         let decision = situation.decide();
         assert_eq!((decision.step, said(&decision)), (Step::Nothing, None));
@@ -106,7 +104,7 @@ fn a_secret_whose_key_is_gone_needs_a_registration() {
     held.target.terms.credentials = keys(2, None);
     held.target.terms.suspended = true;
     assert_eq!(said(&held.decide()), Some(Reason::CredentialUnavailable));
-    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW.mono);
     let decision = situation.decide();
     assert_eq!((said(&decision), decision.wake.is_some()), (Some(Reason::CredentialUnavailable), true));
     situation.device = device(json!({"suspend": true}));
@@ -138,7 +136,7 @@ fn a_changed_payload_registers_and_changed_labels_only_rewrite_the_secret() {
 /// The status that says this of a device.
 fn reported(situation: &Situation, reason: Reason) -> Option<ProvisionedDeviceStatus> {
     let verdict = Verdict { reason, message: String::new() };
-    Some(render(&situation.device, &situation.facts, &verdict, NOW))
+    Some(render(&situation.device, &situation.facts, &verdict, NOW.wall))
 }
 
 #[test]
@@ -163,7 +161,7 @@ fn what_a_user_asks_of_the_secret_does_not_wait_for_a_rotation_or_for_dps() {
     assert_eq!(rotating.decide().step, Step::WriteSecret);
     let mut waiting = Situation { device: device(formats), ..Situation::settled_device() };
     waiting.facts.registered.as_mut().unwrap().scope = "0ne2".to_owned();
-    waiting.facts.fail(failure(FailedWork::Registration, Reason::ServiceUnavailable), 0, NOW);
+    waiting.facts.fail(failure(FailedWork::Registration, Reason::ServiceUnavailable), 0, NOW.mono);
     assert_eq!(waiting.decide().step, Step::WriteSecret);
     // A changed payload and a changed label are one write.
     let both = json!({"payload": {"site": "b"}, "secret": {"labels": {"a": "b"}}});
@@ -177,7 +175,7 @@ fn a_secret_that_was_written_before_the_operator_ended_knows_better_than_the_sta
     assert_eq!(situation.decide().step, Step::ReadSecret);
     let mut newer = situation.facts.registered.clone().unwrap();
     newer.hub = "hub-b.azure-devices.net".to_owned();
-    newer.time = Some(later(NOW, Duration::from_secs(60)));
+    newer.time = Some(NOW.wall + Duration::from_secs(60));
     let served = ServedRequests::default();
     let mut older = situation.facts.clone();
     let recorded = RecordedInSecret {
@@ -197,7 +195,7 @@ fn a_secret_that_was_written_before_the_operator_ended_knows_better_than_the_sta
     older.recall(Some(recorded.clone()), None);
     assert_ne!(older.registered, Some(newer.clone()));
     older.fresh = false;
-    older.registered.as_mut().unwrap().time = Some(later(NOW, Duration::from_secs(120)));
+    older.registered.as_mut().unwrap().time = Some(NOW.wall + Duration::from_secs(120));
     older.recall(Some(recorded), None);
     assert_ne!(older.registered, Some(newer));
 }
@@ -214,18 +212,10 @@ fn a_lost_secret_is_not_hidden_by_settings_that_are_refused() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_makes_nobody_wait_longer_than_the_longest_wait() {
-    let mut situation = Situation::new_device();
-    let ahead = later(NOW, Duration::from_secs(7 * 24 * 3600));
-    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, ahead);
-    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::New));
-}
-
-#[test]
 fn a_new_token_ends_the_wait_at_once() {
     let mut situation = Situation::settled_device();
     situation.target.terms.credentials = keys(2, None);
-    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW.mono);
     assert_eq!(situation.decide().step, Step::Nothing);
     situation.device.metadata.annotations =
         Some([("dps-operator.io/reprovision-requested-at".to_owned(), "1".to_owned())].into());
@@ -297,7 +287,7 @@ fn a_missing_integration_is_spoken_of_after_a_while() {
 
 #[test]
 fn a_contested_secret_is_left_alone_for_a_while() {
-    let until = later(NOW, Duration::from_secs(4));
+    let until = NOW.mono + Duration::from_secs(4);
     for (report, expected) in [(Grace::Running, None), (Grace::Over, Some(Reason::SecretWriteFailed))] {
         let contested = Some(Contested { until, report });
         let mut situation =
@@ -321,7 +311,7 @@ fn an_integration_that_is_not_ready_leaves_provisioned_devices_in_peace_unless_t
     assert_eq!(said(&gone.decide_with(not_ready)), Some(Reason::CredentialUnavailable));
     // A foreign Secret is not shown by the watch, and is not a Secret that is gone.
     let verdict = Verdict { reason: Reason::SecretConflict, message: String::new() };
-    gone.device.status = Some(render(&gone.device, &gone.facts, &verdict, NOW));
+    gone.device.status = Some(render(&gone.device, &gone.facts, &verdict, NOW.wall));
     assert_eq!(said(&gone.decide_with(not_ready)), None);
 }
 
@@ -389,14 +379,14 @@ fn what_admission_cannot_see_is_refused() {
 #[test]
 fn a_failure_is_waited_out_and_spoken_of_unless_it_may_pass_in_a_moment() {
     let mut situation = Situation::new_device();
-    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW.mono);
     let decision = situation.decide();
     assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::Unauthorized)));
-    assert!(decision.wake.unwrap() >= later(NOW, Duration::from_secs(60)));
+    assert!(decision.wake.unwrap() >= NOW.mono + Duration::from_secs(60));
 
     let mut situation = Situation::new_device();
     for expected in [None, None, Some(Reason::ServiceUnavailable)] {
-        situation.facts.fail(failure(FailedWork::Registration, Reason::ServiceUnavailable), 0, NOW);
+        situation.facts.fail(failure(FailedWork::Registration, Reason::ServiceUnavailable), 0, NOW.mono);
         assert_eq!((situation.decide().step, said(&situation.decide())), (Step::Nothing, expected));
     }
 }
@@ -404,21 +394,21 @@ fn a_failure_is_waited_out_and_spoken_of_unless_it_may_pass_in_a_moment() {
 #[test]
 fn a_registration_without_an_end_is_reported_by_a_new_device_and_not_by_a_provisioned_one() {
     let mut situation = Situation::new_device();
-    situation.facts.fail(failure(FailedWork::Registration, Reason::Registering), 0, NOW);
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Registering), 0, NOW.mono);
     let decision = situation.decide();
     assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::Registering)));
-    assert!(decision.wake.unwrap() < later(NOW, Duration::from_secs(10)), "it may pass in a moment");
+    assert!(decision.wake.unwrap() < NOW.mono + Duration::from_secs(10), "it may pass in a moment");
 
     let mut situation = Situation::settled_device();
     situation.target.terms.credentials = keys(2, None);
-    situation.facts.fail(failure(FailedWork::Registration, Reason::Registering), 0, NOW);
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Registering), 0, NOW.mono);
     assert_eq!((situation.decide().step, said(&situation.decide())), (Step::Nothing, None));
 }
 
 #[test]
 fn a_change_of_device_or_integration_ends_the_wait_at_once() {
     let mut situation = Situation::new_device();
-    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW.mono);
     situation.target.revision = 2;
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::New));
     situation.target.revision = 1;
@@ -430,10 +420,10 @@ fn a_change_of_device_or_integration_ends_the_wait_at_once() {
 #[test]
 fn a_failed_registration_does_not_keep_a_secret_from_being_mended_nor_the_other_way_round() {
     let mut situation = Situation { secret: secret(SecretSeen::No), ..Situation::settled_device() };
-    situation.facts.fail(failure(FailedWork::Registration, Reason::ServiceUnavailable), 0, NOW);
+    situation.facts.fail(failure(FailedWork::Registration, Reason::ServiceUnavailable), 0, NOW.mono);
     assert_eq!(situation.decide().step, Step::WriteSecret);
 
-    situation.facts.fail(failure(FailedWork::Secret, Reason::SecretConflict), 0, NOW);
+    situation.facts.fail(failure(FailedWork::Secret, Reason::SecretConflict), 0, NOW.mono);
     let decision = situation.decide();
     assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::SecretConflict)));
 }
@@ -441,7 +431,7 @@ fn a_failed_registration_does_not_keep_a_secret_from_being_mended_nor_the_other_
 #[test]
 fn a_device_that_failed_goes_on_saying_why_while_it_waits_for_its_next_try() {
     let mut situation = Situation { delay: Delay::HeldUp, ..Situation::new_device() };
-    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW);
+    situation.facts.fail(failure(FailedWork::Registration, Reason::Unauthorized), 0, NOW.mono);
     situation.target.revision = 2;
     let decision = situation.decide();
     assert_eq!(

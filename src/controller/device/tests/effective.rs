@@ -102,7 +102,7 @@ fn need(spec: &Value, before: &Value, after: &Value) -> Need {
         .as_ref()
         .map(|registered| rendered_hash(&situation.device, registered, &situation.target.inherited));
     let verdict = Verdict { reason: Reason::Provisioned, message: String::new() };
-    situation.device.status = Some(render(&situation.device, &facts, &verdict, super::NOW));
+    situation.device.status = Some(render(&situation.device, &facts, &verdict, super::NOW.wall));
     let mut fleet = Fleet::default();
     let id = fleet.upsert(&situation.device, Some(1)).0;
     fleet.secret_seen("fleet", "truck-1-hub", super::SECRET_VERSION);

@@ -1,12 +1,14 @@
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{NOW, Situation, registered, target};
 use crate::api::conditions::Reason;
 use crate::api::device::LastError;
+use crate::clock::Now;
 use crate::controller::device::decide::{Call, Step, Verdict};
-use crate::controller::device::facts::{Facts, FailedWork, NewFailure, ServedRequests, later};
+use crate::controller::device::facts::{Facts, FailedWork, NewFailure, ServedRequests};
 use crate::controller::device::status::render;
 use crate::schedule::permits::Lane;
 
@@ -15,7 +17,7 @@ fn refused(at_least: Option<Duration>) -> NewFailure {
         work: FailedWork::Registration,
         reason: Reason::Unauthorized,
         message: "refused".to_owned(),
-        error: Some(LastError { code: Some(401_002), time: Some(Time(NOW)), ..LastError::default() }),
+        error: Some(LastError { code: Some(401_002), time: Some(Time(NOW.wall)), ..LastError::default() }),
         at_least,
         generation: 1,
         revision: 1,
@@ -39,22 +41,38 @@ fn a_move_to_another_hub_is_remembered() {
 #[test]
 fn failures_in_a_row_wait_longer_and_a_word_of_dps_is_a_minimum() {
     let mut facts = Facts::default();
-    facts.fail(refused(None), 0, NOW);
-    facts.fail(refused(None), 0, NOW);
+    facts.fail(refused(None), 0, NOW.mono);
+    facts.fail(refused(None), 0, NOW.mono);
     let twice = facts.failure.clone().unwrap();
     assert_eq!(twice.attempts, 2);
-    assert!(twice.not_before >= later(NOW, Duration::from_secs(120)));
-    facts.fail(refused(Some(Duration::from_secs(3000))), 0, NOW);
-    assert!(facts.failure.unwrap().not_before >= later(NOW, Duration::from_secs(3000)));
+    assert!(twice.not_before >= NOW.mono + Duration::from_secs(120));
+    facts.fail(refused(Some(Duration::from_secs(3000))), 0, NOW.mono);
+    assert!(facts.failure.unwrap().not_before >= NOW.mono + Duration::from_secs(3000));
+}
+
+#[test]
+fn of_a_wait_that_a_status_tells_of_only_what_is_left_is_waited_and_never_more_than_all() {
+    let mut situation = Situation::new_device();
+    situation.facts.fail(refused(None), 0, NOW.mono);
+    let verdict = Verdict { reason: Reason::Unauthorized, message: "refused".to_owned() };
+    let written = render(&situation.device, &situation.facts, &verdict, NOW.wall);
+    let left = |seconds: i64| {
+        let wall = NOW.wall + SignedDuration::from_secs(seconds);
+        let restored = Facts::from_status(&written, 1, 0, Now { wall, ..*NOW });
+        (restored.failure.unwrap().not_before - NOW.mono).as_secs()
+    };
+    let whole = (situation.facts.failure.as_ref().unwrap().not_before - NOW.mono).as_secs();
+    // The last two clocks are behind the one that wrote the status.
+    assert_eq!([0, 20, 3600, -20, -7200].map(left), [whole, whole - 20, 0, whole, whole]);
 }
 
 #[test]
 fn a_restart_does_not_forget_how_long_to_wait() {
     let mut situation = Situation::new_device();
-    situation.facts.fail(refused(None), 0, NOW);
+    situation.facts.fail(refused(None), 0, NOW.mono);
     let verdict = Verdict { reason: Reason::Unauthorized, message: "refused".to_owned() };
-    let written = render(&situation.device, &situation.facts, &verdict, NOW);
-    let restored = Facts::from_status(&written, 1, 0, NOW);
+    let written = render(&situation.device, &situation.facts, &verdict, NOW.wall);
+    let restored = Facts::from_status(&written, 1, 0, *NOW);
     let (before, after) = (situation.facts.failure.as_ref().unwrap(), restored.failure.as_ref().unwrap());
     assert_eq!(
         (after.attempts, after.not_before, after.reason),
@@ -77,12 +95,12 @@ fn a_restart_does_not_forget_how_long_to_wait() {
 fn a_status_that_was_tampered_with_is_not_believed() {
     let situation = Situation::settled_device();
     let verdict = Verdict { reason: Reason::Provisioned, message: String::new() };
-    let good = render(&situation.device, &situation.facts, &verdict, NOW);
+    let good = render(&situation.device, &situation.facts, &verdict, NOW.wall);
     for (hub, device_id) in [("evil;x.azure-devices.net", "truck-1"), ("hub-a.azure-devices.net", "truck-2")]
     {
         let mut status = good.clone();
         (status.assigned_hub, status.device_id) = (Some(hub.to_owned()), Some(device_id.to_owned()));
-        assert_eq!(Facts::from_status(&status, 1, 0, NOW).registered, None, "{hub} {device_id}");
+        assert_eq!(Facts::from_status(&status, 1, 0, *NOW).registered, None, "{hub} {device_id}");
     }
 }
 

@@ -63,7 +63,7 @@ fn what_it_was_registered_with_is_of_no_use_any_more_and_it_is_still_new() {
 #[test]
 fn a_secret_that_cannot_be_written_keeps_no_request_waiting() {
     let mut situation = accepted(json!({}));
-    situation.facts.fail(failure(FailedWork::Secret, Reason::SecretConflict), 0, super::NOW);
+    situation.facts.fail(failure(FailedWork::Secret, Reason::SecretConflict), 0, super::NOW.mono);
     assert_eq!(situation.decide().step, Step::Nothing);
     let annotations = situation.device.metadata.annotations.get_or_insert_default();
     annotations.insert("dps-operator.io/reprovision-requested-at".to_owned(), "1".to_owned());

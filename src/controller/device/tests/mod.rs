@@ -11,10 +11,11 @@ mod statuses;
 mod triggers;
 mod vouching;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::decide::{
@@ -27,6 +28,7 @@ use crate::api::attestation::KeySlot;
 use crate::api::conditions::Reason;
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
 use crate::api::references::Referred;
+use crate::clock::Now;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::target::{Instance, Target, Terms};
 use crate::dps::host::AllowedHosts;
@@ -35,7 +37,7 @@ use crate::dps::tls::TlsSettings;
 use crate::fleet::SecretSeen;
 use crate::fleet::inherit::Inherited;
 
-const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+static NOW: LazyLock<Now> = LazyLock::new(|| Now { wall: Timestamp::UNIX_EPOCH, mono: Instant::now() });
 const SECRET_VERSION: u64 = 7;
 
 fn failure(work: FailedWork, reason: Reason) -> NewFailure {
@@ -118,7 +120,7 @@ fn registered(device: &ProvisionedDevice, target: &Target) -> Registered {
         slot: Some(KeySlot::Primary),
         hash: Some(registered_hash(&settings, target)),
         returned_payload: None,
-        time: Some(NOW),
+        time: Some(NOW.wall),
     }
 }
 
@@ -148,7 +150,7 @@ struct Situation {
     duplicate: bool,
     contested: Option<Contested>,
     delay: Delay,
-    retry_at: Option<Timestamp>,
+    retry_at: Option<Instant>,
     metadata_prefixes: Vec<String>,
 }
 
@@ -194,7 +196,7 @@ impl Situation {
             delay: self.delay,
             retry_at: self.retry_at,
             metadata_prefixes: &self.metadata_prefixes,
-            now: NOW,
+            now: NOW.mono,
         })
     }
 }

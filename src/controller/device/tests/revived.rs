@@ -19,7 +19,7 @@ fn settled(spec: Value, status: &Value) -> (ProvisionedDevice, Facts) {
     let verdict = Verdict { reason: Reason::Provisioned, message: "Assigned.".to_owned() };
     let mut object = serde_json::to_value(&situation.device).unwrap();
     object["status"] =
-        serde_json::to_value(render(&situation.device, &situation.facts, &verdict, NOW)).unwrap();
+        serde_json::to_value(render(&situation.device, &situation.facts, &verdict, NOW.wall)).unwrap();
     for (key, value) in status.as_object().unwrap() {
         object["status"][key] = value.clone();
     }
@@ -49,9 +49,9 @@ fn a_device_with_nothing_special_about_it_is_registered_again_without_being_read
         facts.register(registered(device, &situation.target), ServedRequests::default());
         facts.secret.as_mut().unwrap().version += 1;
         let verdict = Verdict { reason: Reason::Provisioned, message: "Assigned.".to_owned() };
-        serde_json::to_value(render(device, &facts, &verdict, NOW)).unwrap()
+        serde_json::to_value(render(device, &facts, &verdict, NOW.wall)).unwrap()
     };
-    let from_status = Facts::from_status(made.status.as_ref().unwrap(), 1, 0, NOW);
+    let from_status = Facts::from_status(made.status.as_ref().unwrap(), 1, 0, *NOW);
     let known = Facts { previous_hub: Some("hub-z.azure-devices.net".to_owned()), ..facts };
     assert_eq!(after(&made, from_status), after(&device, known));
 }

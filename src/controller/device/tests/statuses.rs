@@ -8,7 +8,7 @@ use crate::controller::device::facts::{Facts, FailedWork};
 use crate::controller::device::status::{is_equal, render};
 
 fn status(situation: &Situation, reason: Reason) -> ProvisionedDeviceStatus {
-    render(&situation.device, &situation.facts, &Verdict { reason, message: "m".to_owned() }, NOW)
+    render(&situation.device, &situation.facts, &Verdict { reason, message: "m".to_owned() }, NOW.wall)
 }
 
 /// Status of Ready, then of Registered, then which of the two progress conditions is set.
@@ -105,7 +105,7 @@ fn what_was_written_is_read_back_as_it_was_known() {
     let situation = Situation::settled_device();
     let written = status(&situation, Reason::Provisioned);
     assert!(is_true(&written.conditions, ConditionType::SecretReady));
-    assert_eq!(Facts::from_status(&written, 1, 0, NOW), situation.facts);
+    assert_eq!(Facts::from_status(&written, 1, 0, *NOW), situation.facts);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn attempts_are_written_at_powers_of_two_only() {
     let mut situation = Situation::new_device();
     let mut writes = Vec::new();
     for attempt in 1..=16_u32 {
-        situation.facts.fail(failure(FailedWork::Registration, Reason::Disabled), 0, NOW);
+        situation.facts.fail(failure(FailedWork::Registration, Reason::Disabled), 0, NOW.mono);
         let wanted = status(&situation, Reason::Disabled);
         if !is_equal(situation.device.status.as_ref(), &wanted, situation.facts.failure.as_ref()) {
             situation.device.status = Some(wanted);

@@ -194,7 +194,7 @@ fn a_period_that_is_over_registers_in_the_fleets_lane() {
 fn changed_defaults_wait_behind_a_change_of_the_device_itself() {
     let mut situation = Situation::settled_device();
     let verdict = Verdict { reason: Reason::Provisioned, message: String::new() };
-    situation.device.status = Some(render(&situation.device, &situation.facts, &verdict, NOW));
+    situation.device.status = Some(render(&situation.device, &situation.facts, &verdict, NOW.wall));
     let defaults: DeviceDefaults = serde_json::from_value(json!({"payload": {"site": "b"}})).unwrap();
     situation.target.terms.defaults = Some(defaults.into());
     assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Fleet));
@@ -215,7 +215,7 @@ fn a_request_to_look_again_ends_every_wait_once() {
             || NewFailure { reconcile_at: Some("1".to_owned()), ..failure(work, Reason::SecretConflict) };
         annotate(&mut situation, RECONCILE, "1");
         situation.facts.served.reconcile_at = Some("1".to_owned());
-        situation.facts.fail(failed(), 0, NOW);
+        situation.facts.fail(failed(), 0, NOW.mono);
         assert_eq!(situation.decide().step, Step::Nothing, "{work:?}");
         annotate(&mut situation, RECONCILE, "2");
         assert_ne!(situation.decide().step, Step::Nothing, "{work:?}");

@@ -8,7 +8,7 @@ use super::secrets::{desired_of, existing};
 use super::{NOW, SECRET_VERSION, Situation, device, keys, registered, secret, target};
 use crate::api::conditions::Reason;
 use crate::controller::device::decide::{Call, Step};
-use crate::controller::device::facts::{Doubt, Facts, RecordedInSecret, ServedRequests, later};
+use crate::controller::device::facts::{Doubt, Facts, RecordedInSecret, ServedRequests};
 use crate::controller::device::secret::read_back;
 use crate::controller::integration::target::Target;
 use crate::dps::ids::IdScope;
@@ -110,7 +110,7 @@ fn the_sealed_record_of_another_device_or_id_scope_is_not_read() {
 fn record(hub: &str, seconds: u64, sealed: bool) -> RecordedInSecret {
     let mut registered = registered(&device(json!({})), &target());
     registered.hub = hub.to_owned();
-    registered.time = Some(later(NOW, Duration::from_secs(seconds)));
+    registered.time = Some(NOW.wall + Duration::from_secs(seconds));
     RecordedInSecret {
         registered,
         served: ServedRequests::default(),
@@ -138,7 +138,7 @@ fn a_status_is_contradicted_by_a_newer_sealed_secret_only() {
         let mut situation =
             Situation { secret: secret(SecretSeen::Version(99)), ..Situation::settled_device() };
         situation.secret.read = true;
-        situation.facts.registered.as_mut().unwrap().time = Some(later(NOW, Duration::from_secs(60)));
+        situation.facts.registered.as_mut().unwrap().time = Some(NOW.wall + Duration::from_secs(60));
         situation.facts.recall(Some(record(hub, seconds, sealed)), None);
         let case = format!("{hub} {seconds} {sealed}");
         assert_eq!(situation.facts.registered.as_ref().unwrap().hub, believed, "{case}");

@@ -27,7 +27,7 @@ async fn a_device_that_is_gone_leaves_nothing_behind() {
     let active = &mut situation.active;
     assert!(active.work(0).is_none() && active.permit(0).is_none() && active.due_work(0).is_none());
     assert_eq!((active.in_flight(), active.working), (0, 0));
-    assert!(active.contested(0, now).is_none());
+    assert!(active.contested(0, now.mono).is_none());
     assert_eq!(active.unanswered(0), 1, "counting starts afresh");
     assert_eq!(active.timers(0).queued, None);
 }
@@ -44,7 +44,7 @@ async fn a_device_that_settles_keeps_what_was_done_lately_and_nothing_else() {
 
     assert_eq!(returned.map(|held| (held.permit, held.used)), Some((held, true)));
     assert!(situation.active.work(0).is_none() && situation.active.due_work(0).is_none());
-    assert!(situation.active.contested(0, now).is_some(), "its Secret was reverted a moment ago");
+    assert!(situation.active.contested(0, now.mono).is_some(), "its Secret was reverted a moment ago");
 }
 
 #[test]

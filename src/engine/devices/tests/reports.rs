@@ -139,10 +139,10 @@ fn a_secret_that_is_left_alone_is_no_longer_contested() {
     let mut situation = Situation::new();
     let now = situation.now;
     (0..10).for_each(|_| situation.active.restored(0, now.mono));
-    let contested = situation.active.contested(0, now).unwrap();
-    assert_eq!((contested.report, contested.until > now.wall), (Grace::Over, true));
+    let contested = situation.active.contested(0, now.mono).unwrap();
+    assert_eq!((contested.report, contested.until > now.mono), (Grace::Over, true));
     let calm = after(now, 20 * MINUTE);
-    assert!(situation.active.contested(0, calm).is_none());
+    assert!(situation.active.contested(0, calm.mono).is_none());
 
     situation.active.forget_calm(calm.mono);
 
