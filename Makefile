@@ -109,6 +109,14 @@ bench-smoke: need-cluster ## Measure N devices (default 1000) end to end: make b
 bench-fleet: need-cluster ## The same, then a key rotation under a rate limit, and what trouble costs
 	cargo bench --bench smoke -- --devices $(N) --rotate-at 1200 --storms
 
+.PHONY: bench-states
+bench-states: need-cluster ## What N devices cost in memory in each state: make bench-states N=10000
+	cargo bench --bench smoke -- --states $(N)
+
+.PHONY: bench-neighbours
+bench-neighbours: need-cluster ## How long others take while something happens to a fleet of N devices
+	cargo bench --bench smoke -- --neighbours $(N)
+
 .PHONY: clean-cache
 clean-cache: ## Remove what was compiled outside the checkout; it is compiled again when needed
 	rm -rf "$(CACHE)"

@@ -4,9 +4,11 @@
 //! `make bench-smoke N=1000`, or `cargo bench --bench smoke -- --devices 1000 --grow-to 5000 --rotate-at 1200 --storms`.
 
 mod bare;
+mod neighbours;
 mod report;
 mod rotation;
 mod setup;
+mod states;
 mod storms;
 
 use std::time::Duration;
@@ -30,6 +32,12 @@ struct Args {
     /// Then deletes the integration and creates it again, and makes DPS unavailable now and then.
     #[arg(long)]
     storms: bool,
+    /// Only what this many devices cost in memory in each state.
+    #[arg(long, default_value_t = 0, conflicts_with = "neighbours")]
+    states: usize,
+    /// Only how long new devices of another integration take while something happens to this many.
+    #[arg(long, default_value_t = 0)]
+    neighbours: usize,
     /// `cargo bench` passes this.
     #[arg(long, hide = true)]
     bench: bool,
@@ -46,6 +54,14 @@ async fn run(args: &Args) -> Outcome<()> {
     let n = args.devices;
     say("starting control plane and simulator…")?;
     let mut setup = Setup::start().await?;
+    if args.states > 0 {
+        states::run(&mut setup, args.states).await?;
+        return setup.stop_operator();
+    }
+    if args.neighbours > 0 {
+        neighbours::run(&mut setup, args.neighbours).await?;
+        return setup.stop_operator();
+    }
     let result = measure(&mut setup, n).await?;
     let resident_kib = result.restart.resident_kib;
     print(&result)?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use dps_simulator::OperationKind;
 
 use crate::report::{Outcome, print_calls, print_requests, say, seconds};
-use crate::setup::{OTHER_KEY, Setup};
+use crate::setup::{ID_SCOPE, OTHER_KEY, Setup};
 
 /// New devices that come during the rotation, one a second.
 pub const NEW: usize = 20;
@@ -20,7 +20,7 @@ pub async fn run(setup: &mut Setup, n: usize, rate: u32) -> Outcome<()> {
     setup.await_extra_device().await?;
     setup.reset_counts();
     let sequence = setup.dps.control().ledger().last().map_or(0, |entry| entry.sequence);
-    setup.dps.control().set_group_keys("0neBENCH", "fleet", OTHER_KEY, OTHER_KEY)?;
+    setup.dps.control().set_group_keys(ID_SCOPE, "fleet", OTHER_KEY, OTHER_KEY)?;
     let begun = Instant::now();
     setup.set_group_key(OTHER_KEY).await?;
 

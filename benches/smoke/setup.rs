@@ -9,6 +9,7 @@ use dps_dev::audit::{Events, Request, Tail};
 use dps_dev::{ControlPlane, Guarded, Options};
 use dps_operator::api::conditions::{ConditionType, is_true};
 use dps_operator::api::device::ProvisionedDevice;
+use dps_operator::api::integration::DpsIntegration;
 use dps_simulator::config::Quotas;
 use dps_simulator::{Config, EnrollmentGroup, IdScope, Running, Simulator, Totals};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -21,10 +22,16 @@ use serde_json::{Value, json};
 use crate::report::{DpsCalls, Outcome, Requests};
 
 pub const NAMESPACE: &str = "bench";
+/// The integration that the fleet belongs to, and another one.
+pub const FACTORY: &str = "factory";
+pub const OTHER: &str = "other";
+pub const ID_SCOPE: &str = "0neBENCH";
+const OTHER_SCOPE: &str = "0neOTHER";
 pub const KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAx";
 pub const OTHER_KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAy";
 const ACCOUNT: &str = "operator";
 const IN_FLIGHT: usize = 16;
+/// Without any progress.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 pub struct Setup {
@@ -84,6 +91,11 @@ impl Setup {
         create(&self.client, NAMESPACE, from, to).await
     }
 
+    /// The name of one of them.
+    pub fn device_name(number: usize) -> String {
+        format!("truck-{number:06}")
+    }
+
     /// Starts the operator without a rate limit that matters.
     pub fn start_operator(&mut self) -> Outcome<()> {
         self.start_operator_at(100_000_000)
@@ -119,6 +131,11 @@ impl Setup {
     pub async fn resident_kib(&self) -> Outcome<u64> {
         tokio::time::sleep(Duration::from_secs(4)).await;
         Ok(self.operator.as_ref().ok_or("the operator is not running")?.resident_kib()?)
+    }
+
+    /// The most memory that the operator had at a time, since it was started.
+    pub fn peak_kib(&self) -> Outcome<u64> {
+        Ok(self.operator.as_ref().ok_or("the operator is not running")?.peak_kib()?)
     }
 
     /// Sets every counter to zero.
@@ -179,8 +196,18 @@ impl Setup {
         Ok(String::from_utf8(key.0.clone())?)
     }
 
-    fn secrets(&self) -> Api<Secret> {
+    pub fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    pub fn integrations(&self) -> Api<DpsIntegration> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// Makes the Secret that an integration names.
+    pub async fn create_key(&self, name: &str) -> Outcome<()> {
+        self.control_plane.apply(&key_secret(name).to_string())?;
+        Ok(())
     }
 
     /// How many devices are Ready.
@@ -194,23 +221,34 @@ impl Setup {
 
     /// Waits until the operator has written this many devices' statuses since `reset_counts`.
     pub async fn wait_written(&mut self, written: usize) -> Outcome<()> {
-        let begun = Instant::now();
-        let written_already =
-            |events: &Events| events.count(&user(), &Request::new("update", "provisioneddevices/status"));
-        let mut count = written_already(&self.seen);
-        while count < written {
-            if begun.elapsed() > TIMEOUT {
+        self.wait_requests(&Request::new("update", "provisioneddevices/status"), written).await
+    }
+
+    /// Waits until the operator has made this request so many times since `reset_counts`.
+    pub async fn wait_requests(&mut self, request: &Request, times: usize) -> Outcome<()> {
+        let mut progress = Instant::now();
+        let mut count = self.seen.count(&user(), request);
+        while count < times {
+            if progress.elapsed() > TIMEOUT {
                 let logs = self.control_plane.logs_dir();
-                return Err(
-                    format!("{count} of {written} statuses are written; see {}", logs.display()).into()
-                );
+                return Err(format!("{request}: {count} of {times} times; see {}", logs.display()).into());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let news = self.audit.read()?;
-            count += written_already(&news);
-            self.seen.0.extend(news.0);
+            let news = self.news(request)?;
+            if news > 0 {
+                progress = Instant::now();
+            }
+            count += news;
         }
         Ok(())
+    }
+
+    /// How often the operator has made this request since the audit log was read last.
+    pub fn news(&mut self, request: &Request) -> Outcome<usize> {
+        let news = self.audit.read()?;
+        let count = news.count(&user(), request);
+        self.seen.0.extend(news.0);
+        Ok(count)
     }
 
     /// Creates one more device and waits until it is Ready. Everything that happened before has been
@@ -223,7 +261,18 @@ impl Setup {
     /// Creates a device; returns the time from then to Ready.
     pub async fn time_to_ready(&self, name: &str) -> Outcome<Duration> {
         let begun = Instant::now();
-        create_one(&self.client, NAMESPACE, name).await?;
+        create_one(&self.client, NAMESPACE, name, FACTORY).await?;
+        self.until_ready(name, begun).await
+    }
+
+    /// The same for a device of the other integration, whose DPS instance is another.
+    pub async fn time_to_ready_of_other(&self, name: &str) -> Outcome<Duration> {
+        let begun = Instant::now();
+        create_one(&self.client, NAMESPACE, name, OTHER).await?;
+        self.until_ready(name, begun).await
+    }
+
+    async fn until_ready(&self, name: &str, begun: Instant) -> Outcome<Duration> {
         while begun.elapsed() < TIMEOUT {
             let device = self.devices().get(name).await?;
             if device.status.is_some_and(|status| is_true(&status.conditions, ConditionType::Ready)) {
@@ -236,18 +285,21 @@ impl Setup {
 }
 
 fn simulator() -> Outcome<Config> {
-    let group = EnrollmentGroup::new("fleet", KEY, KEY)?;
     Ok(Config {
         think_time: Duration::ZERO,
         retry_after: Some(Duration::ZERO),
         quotas: Quotas { registrations_per_minute: None, polls_per_ten_seconds: None },
-        id_scopes: vec![IdScope {
-            id_scope: "0neBENCH".to_owned(),
-            hubs: (0..4).map(|hub| format!("hub-{hub}.azure-devices.net")).collect(),
-            enrollment_groups: vec![group],
-            ..IdScope::default()
-        }],
+        id_scopes: vec![id_scope(ID_SCOPE)?, id_scope(OTHER_SCOPE)?],
         ..Config::default()
+    })
+}
+
+fn id_scope(id_scope: &str) -> Outcome<IdScope> {
+    Ok(IdScope {
+        id_scope: id_scope.to_owned(),
+        hubs: (0..4).map(|hub| format!("hub-{hub}.azure-devices.net")).collect(),
+        enrollment_groups: vec![EnrollmentGroup::new("fleet", KEY, KEY)?],
+        ..IdScope::default()
     })
 }
 
@@ -270,15 +322,29 @@ fn manifests(dps: &Running) -> Value {
             "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
         },
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("ca"), "data": {"ca.crt": dps.ca_pem()}},
-        {"apiVersion": "v1", "kind": "Secret", "metadata": meta("key"), "stringData": {"primaryKey": KEY}},
-        {
-            "apiVersion": "dps-operator.io/v1alpha1", "kind": "DpsIntegration", "metadata": meta("factory"),
-            "spec": {
-                "idScope": "0neBENCH", "hostname": host(dps), "caBundleRef": {"name": "ca"},
-                "attestation": {"symmetricKey": {"primaryKeyRef": {"name": "key"}}},
-            },
-        },
+        key_secret("key"),
+        key_secret("other-key"),
+        integration(dps, FACTORY, ID_SCOPE, "key"),
+        integration(dps, OTHER, OTHER_SCOPE, "other-key"),
     ]})
+}
+
+fn key_secret(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": {"primaryKey": KEY},
+    })
+}
+
+fn integration(dps: &Running, name: &str, id_scope: &str, key: &str) -> Value {
+    json!({
+        "apiVersion": "dps-operator.io/v1alpha1", "kind": "DpsIntegration",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "idScope": id_scope, "hostname": host(dps), "caBundleRef": {"name": "ca"},
+            "attestation": {"symmetricKey": {"primaryKeyRef": {"name": key}}},
+        },
+    })
 }
 
 /// Creates the devices `truck-<number>`.
@@ -291,14 +357,14 @@ pub async fn create(client: &Client, namespace: &str, from: usize, to: usize) ->
 }
 
 async fn create_number(client: &Client, namespace: &str, number: usize) -> Outcome<()> {
-    create_one(client, namespace, &format!("truck-{number:06}")).await
+    create_one(client, namespace, &Setup::device_name(number), FACTORY).await
 }
 
-async fn create_one(client: &Client, namespace: &str, name: &str) -> Outcome<()> {
+async fn create_one(client: &Client, namespace: &str, name: &str, integration: &str) -> Outcome<()> {
     let resource = ApiResource::erase::<ProvisionedDevice>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let device =
-        DynamicObject::new(name, &resource).data(json!({"spec": {"integrationRef": {"name": "factory"}}}));
+        DynamicObject::new(name, &resource).data(json!({"spec": {"integrationRef": {"name": integration}}}));
     api.create(&PostParams::default(), &device).await?;
     Ok(())
 }

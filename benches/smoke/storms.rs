@@ -3,15 +3,14 @@
 
 use std::time::Duration;
 
-use dps_operator::api::integration::DpsIntegration;
 use dps_simulator::Outage;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, PostParams};
+use kube::api::{DeleteParams, PostParams};
 
 use crate::report::{DpsCalls, Outcome, print_requests, say};
-use crate::setup::{KEY, NAMESPACE, OTHER_KEY, Setup};
+use crate::setup::{FACTORY, ID_SCOPE, KEY, NAMESPACE, OTHER_KEY, Setup};
 
 /// How long DPS is unavailable, and then available, `FLAPS` times.
 const FLAP: Duration = Duration::from_secs(5);
@@ -50,7 +49,7 @@ async fn forged_secrets(setup: &mut Setup) -> Outcome<()> {
     say(&format!("\n{FORGED} Secrets with the operator's label that no device names…"))?;
     let before = setup.resident_kib().await?;
     setup.reset_counts();
-    let secrets: Api<Secret> = Api::namespaced(setup.client.clone(), NAMESPACE);
+    let secrets = setup.secrets();
     let create = |number: usize| {
         let secrets = secrets.clone();
         async move { secrets.create(&PostParams::default(), &forged(number)).await.map(|_| ()) }
@@ -78,10 +77,10 @@ fn forged(number: usize) -> Secret {
 
 async fn deleted_integration(setup: &mut Setup, n: usize) -> Outcome<()> {
     say(&format!("\nintegration with {n} devices deleted (they are told after 30 s, at 50 a second)…"))?;
-    let integrations: Api<DpsIntegration> = Api::namespaced(setup.client.clone(), NAMESPACE);
-    let mut factory = integrations.get("factory").await?;
+    let integrations = setup.integrations();
+    let mut factory = integrations.get(FACTORY).await?;
     setup.reset_counts();
-    integrations.delete("factory", &DeleteParams::default()).await?;
+    integrations.delete(FACTORY, &DeleteParams::default()).await?;
     setup.wait_written(n).await?;
     print(setup, n)?;
 
@@ -103,7 +102,7 @@ async fn flapping_dps(setup: &mut Setup, n: usize) -> Outcome<()> {
     let key = if setup.group_key().await? == KEY { OTHER_KEY } else { KEY };
     setup.reset_counts();
     control.set_outage(Outage::Reset);
-    control.set_group_keys("0neBENCH", "fleet", key, key)?;
+    control.set_group_keys(ID_SCOPE, "fleet", key, key)?;
     setup.set_group_key(key).await?;
     for _ in 0..FLAPS {
         tokio::time::sleep(FLAP).await;

@@ -212,10 +212,19 @@ impl Guarded {
 
     /// Its resident memory in KiB: `VmRSS` of `/proc/PID/status`, so on Linux only.
     pub fn resident_kib(&self) -> Result<u64, Error> {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The most that was resident at a time, in KiB: `VmHWM`.
+    pub fn peak_kib(&self) -> Result<u64, Error> {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(&self, which: &str) -> Result<u64, Error> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))
             .map_err(|source| self.error("read the memory of", source))?;
-        resident_in(&status).ok_or_else(|| {
-            self.error("read the memory of", io::Error::other("it has no VmRSS, it has ended"))
+        memory_in(&status, which).ok_or_else(|| {
+            self.error("read the memory of", io::Error::other(format!("it has no {which} it has ended")))
         })
     }
 
@@ -263,8 +272,8 @@ fn guard_of(command: &Command) -> Command {
     guard
 }
 
-fn resident_in(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn memory_in(status: &str, which: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(which))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 

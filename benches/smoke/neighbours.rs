@@ -1,0 +1,115 @@
+//! How long a new device of another integration takes while something happens to a whole fleet.
+
+use std::time::{Duration, Instant};
+
+use dps_dev::audit::Request;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::json;
+
+use crate::report::{Outcome, say, seconds};
+use crate::setup::{FACTORY, ID_SCOPE, OTHER_KEY, Setup};
+use crate::states::patch_all;
+
+const LABEL: &str = "app.kubernetes.io/managed-by=dps-operator";
+/// Between two new devices.
+const PAUSE: Duration = Duration::from_millis(200);
+/// New devices while nothing else happens.
+const UNDISTURBED: usize = 20;
+/// Devices that are told that their integration is gone are told at 50 a second; so many are waited for.
+const TOLD: usize = 1000;
+
+/// A fleet of `n` devices.
+pub async fn run(setup: &mut Setup, n: usize) -> Outcome<()> {
+    say(&format!("{n} devices are registered…"))?;
+    setup.create_devices(0, n).await?;
+    setup.start_operator()?;
+    setup.wait_written(n).await?;
+    let mut watched = Watched { setup, made: 0, begun: Instant::now() };
+    print_row(&["the fleet is", "taken", "new", "median", "longest", "peak KiB"].map(str::to_owned))?;
+    watched.undisturbed().await?;
+
+    let labels = json!({"spec": {"deviceDefaults": {"secret": {"labels": {"bench": "rewritten"}}}}});
+    watched.begin();
+    watched.setup.integrations().patch(FACTORY, &PatchParams::default(), &Patch::Merge(labels)).await?;
+    watched.until("rewritten (a label of its Secrets)", "patch secrets", n).await?;
+
+    watched.begin();
+    let labelled = ListParams::default().labels(LABEL);
+    watched.setup.secrets().delete_collection(&DeleteParams::default(), &labelled).await?;
+    watched.until("restored (its Secrets deleted)", "create secrets", n).await?;
+
+    watched.setup.stop_operator()?;
+    patch_all(watched.setup, n, true, &json!({"status": null})).await?;
+    watched.begin();
+    watched.setup.start_operator()?;
+    watched.until("taken over without its statuses", "update provisioneddevices/status", n).await?;
+
+    watched.begin();
+    watched.setup.dps.control().set_group_keys(ID_SCOPE, "fleet", OTHER_KEY, OTHER_KEY)?;
+    watched.setup.set_group_key(OTHER_KEY).await?;
+    watched.until("registered again with another key", "update provisioneddevices/status", n).await?;
+
+    watched.begin();
+    watched.setup.integrations().delete(FACTORY, &DeleteParams::default()).await?;
+    let told = n.min(TOLD);
+    watched.until("told that its integration is gone", "update provisioneddevices/status", told).await
+}
+
+/// New devices of the other integration, one after the other.
+struct Watched<'a> {
+    setup: &'a mut Setup,
+    made: usize,
+    begun: Instant,
+}
+
+impl Watched<'_> {
+    async fn undisturbed(&mut self) -> Outcome<()> {
+        self.begin();
+        let mut waits = Vec::new();
+        while waits.len() < UNDISTURBED {
+            waits.push(self.one_more().await?);
+        }
+        self.print("left alone", waits)
+    }
+
+    fn begin(&mut self) {
+        self.setup.reset_counts();
+        self.begun = Instant::now();
+    }
+
+    /// Until the operator has made the request `times` times.
+    async fn until(&mut self, what: &str, request: &str, times: usize) -> Outcome<()> {
+        let (verb, resource) = request.split_once(' ').ok_or("a request is a verb and a resource")?;
+        let request = Request::new(verb, resource);
+        let (mut waits, mut seen) = (Vec::new(), 0);
+        while seen < times {
+            waits.push(self.one_more().await?);
+            seen += self.setup.news(&request)?;
+        }
+        self.print(what, waits)
+    }
+
+    async fn one_more(&mut self) -> Outcome<Duration> {
+        self.made += 1;
+        let wait = self.setup.time_to_ready_of_other(&format!("neighbour-{}", self.made)).await?;
+        tokio::time::sleep(PAUSE).await;
+        Ok(wait)
+    }
+
+    fn print(&self, what: &str, mut waits: Vec<Duration>) -> Outcome<()> {
+        waits.sort_unstable();
+        let milliseconds = |wait: Option<&Duration>| format!("{} ms", wait.map_or(0, Duration::as_millis));
+        print_row(&[
+            what.to_owned(),
+            seconds(self.begun.elapsed()),
+            waits.len().to_string(),
+            milliseconds(waits.get(waits.len() / 2)),
+            milliseconds(waits.last()),
+            self.setup.peak_kib()?.to_string(),
+        ])
+    }
+}
+
+fn print_row([what, taken, new, median, longest, peak]: &[String; 6]) -> Outcome<()> {
+    say(&format!("{what:<36} {taken:>9} {new:>6} {median:>10} {longest:>10} {peak:>10}"))
+}

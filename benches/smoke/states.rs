@@ -1,0 +1,143 @@
+//! What devices cost in memory in each state that a whole fleet can be in.
+
+use std::time::Duration;
+
+use dps_simulator::{Fault, FaultAction, OperationKind};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::report::{Outcome, say};
+use crate::setup::{ID_SCOPE, Setup};
+
+/// Nothing has changed for so long when memory is read.
+const QUIET: Duration = Duration::from_secs(10);
+/// Resident memory that varies by less than one in so many stands still.
+const STILL: u64 = 100;
+
+/// `n` devices in each state; calls and writes on the way to it are not limited unless the state is made
+/// by that.
+pub async fn run(setup: &mut Setup, n: usize) -> Outcome<()> {
+    setup.start_operator()?;
+    setup.await_extra_device().await?;
+    let idle = resident(setup).await?;
+    say(&format!("\n{:<44} {:>12} {:>12} {:>14}", "state", "resident KiB", "peak KiB", "bytes a device"))?;
+    say(&format!("{:<44} {idle:>12} {:>12}", "no device", setup.peak_kib()?))?;
+    setup.stop_operator()?;
+    let table = Table { n, base: idle };
+
+    setup.create_devices(0, n).await?;
+    setup.start_operator_at(1)?;
+    table.row(setup, "wait for the first registration").await?;
+    setup.reset_counts();
+    // Each says so once, after five minutes.
+    setup.wait_written(n * 99 / 100).await?;
+    table.row(setup, "the same, and have said that they do").await?;
+
+    restart_without_key(setup).await?;
+    setup.wait_written(n).await?;
+    table.row(setup, "integration cannot be used").await?;
+
+    setup.stop_operator()?;
+    setup.reset_counts();
+    setup.create_key("key").await?;
+    setup.start_operator()?;
+    setup.wait_written(n).await?;
+    table.row(setup, "settled, just registered").await?;
+    let settled = table.row_after_restart(setup, "settled").await?;
+
+    setup.reset_counts();
+    patch_all(setup, n, false, &json!({"spec": {"suspend": true}})).await?;
+    setup.wait_written(n).await?;
+    table.row_after_restart(setup, "suspended").await?;
+
+    setup.stop_operator()?;
+    patch_all(setup, n, false, &json!({"spec": {"suspend": null}})).await?;
+    patch_all(setup, n, true, &json!({"status": null})).await?;
+    setup.reset_counts();
+    setup.start_operator()?;
+    setup.wait_written(n).await?;
+    table.row(setup, "restored without status").await?;
+
+    setup.dps.control().inject(refuse())?;
+    setup.reset_counts();
+    setup.create_devices(n, 2 * n).await?;
+    setup.wait_written(n).await?;
+    let beside = Table { n, base: settled };
+    beside.row(setup, "refused by DPS, beside as many settled").await?;
+    beside.row_after_restart(setup, "the same after a restart").await?;
+    setup.dps.control().clear_faults();
+    Ok(())
+}
+
+struct Table {
+    n: usize,
+    /// Resident memory without these devices, in KiB.
+    base: u64,
+}
+
+impl Table {
+    async fn row(&self, setup: &mut Setup, state: &str) -> Outcome<u64> {
+        let resident = resident(setup).await?;
+        let peak = setup.peak_kib()?;
+        let each = (resident as f64 - self.base as f64) * 1024.0 / self.n as f64;
+        say(&format!("{state:<44} {resident:>12} {peak:>12} {each:>14.0}"))?;
+        Ok(resident)
+    }
+
+    async fn row_after_restart(&self, setup: &mut Setup, state: &str) -> Outcome<u64> {
+        setup.stop_operator()?;
+        setup.start_operator()?;
+        self.row(setup, state).await
+    }
+}
+
+/// Resident memory once it stands still.
+async fn resident(setup: &Setup) -> Outcome<u64> {
+    let mut last = setup.resident_kib().await?;
+    loop {
+        tokio::time::sleep(QUIET).await;
+        let now = setup.resident_kib().await?;
+        if now.abs_diff(last) <= last / STILL {
+            return Ok(now);
+        }
+        last = now;
+    }
+}
+
+async fn restart_without_key(setup: &mut Setup) -> Outcome<()> {
+    setup.stop_operator()?;
+    setup.secrets().delete("key", &DeleteParams::default()).await?;
+    setup.reset_counts();
+    setup.start_operator()
+}
+
+/// Patches the first `n` devices, or their statuses.
+pub async fn patch_all(setup: &Setup, n: usize, status: bool, patch: &Value) -> Outcome<()> {
+    let (devices, params, patch) = (setup.devices(), PatchParams::default(), Patch::Merge(patch));
+    let one = |number: usize| {
+        let name = Setup::device_name(number);
+        let (devices, params, patch) = (&devices, &params, &patch);
+        async move {
+            match status {
+                true => devices.patch_status(&name, params, patch).await,
+                false => devices.patch(&name, params, patch).await,
+            }
+            .map(drop)
+        }
+    };
+    Ok(stream::iter((0..n).map(one)).buffer_unordered(16).try_collect().await?)
+}
+
+/// Refuses what is registered from now on, each device for itself.
+fn refuse() -> Fault {
+    Fault {
+        id_scope: Some(ID_SCOPE.to_owned()),
+        registration_id: None,
+        operations: vec![OperationKind::Register],
+        times: None,
+        every: None,
+        processed: false,
+        action: FaultAction::Status { status: 400, retry_after: None, error_code: Some(400_004) },
+    }
+}
