@@ -35,8 +35,11 @@ pub async fn run(setup: &mut Setup, n: usize) -> Outcome<()> {
 
     watched.begin();
     let labelled = ListParams::default().labels(LABEL);
-    watched.setup.secrets().delete_collection(&DeleteParams::default(), &labelled).await?;
+    let secrets = watched.setup.secrets();
+    let deleted =
+        tokio::spawn(async move { secrets.delete_collection(&DeleteParams::default(), &labelled).await });
     watched.until("restored (its Secrets deleted)", "create secrets", n).await?;
+    deleted.await??;
 
     watched.setup.stop_operator()?;
     patch_all(watched.setup, n, true, &json!({"status": null})).await?;

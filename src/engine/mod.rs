@@ -57,8 +57,6 @@ use crate::telemetry::metrics::Labels;
 
 /// Messages that may wait for the loop; a full channel slows the watches down, which is right.
 const MESSAGES: usize = 1024;
-/// Devices of which DPS has answered and nothing is written yet, beyond which no call is begun.
-const ANSWERED: usize = 1024;
 /// Devices reconciled in a row before messages are served again.
 const BATCH: usize = 256;
 
@@ -302,10 +300,10 @@ impl Engine {
             .min()
     }
 
-    /// Calls may be begun. What DPS has answered is written first, or a slow API server would have
-    /// the whole fleet wait here.
+    /// Calls may be begun. Beyond twice as many devices as may be in flight, what DPS has answered is
+    /// written first, or a slow API server would have the whole fleet wait here.
     fn may_call(&self) -> bool {
-        let most = ANSWERED.max(2 * self.context.config.max_in_flight as usize);
+        let most = 2 * self.context.config.max_in_flight as usize;
         self.role != Role::Draining && self.active.answered() < most
     }
 

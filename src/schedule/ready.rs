@@ -1,12 +1,15 @@
 //! Which device is reconciled next, and when the others are due. Pure.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
 use super::Waiter;
 use super::turns::{Party, Turns};
 
+/// After so many that are gone on with one is begun: a fleet of which DPS has answered faster than the API
+/// server takes it does not keep all others waiting.
+const BEGUN_IN_A_ROW: u32 = 4;
 /// After so many urgent devices one of the others has its turn: who always has something urgent does not
 /// keep all others' fleets waiting.
 const URGENT_IN_A_ROW: u32 = 4;
@@ -15,9 +18,11 @@ const URGENT_IN_A_ROW: u32 = 4;
 /// the order in which they became ready, and the parties take turns.
 #[derive(Debug, Default)]
 pub struct ReadyQueue {
-    /// Something has been begun for them and is gone on with first: what is begun and not ended stays
+    /// A request of theirs has ended, and they are gone on with first: what is begun and not ended stays
     /// little.
-    begun: VecDeque<Waiter>,
+    begun: Turns,
+    /// DPS has answered for them.
+    answered: Turns,
     /// Woken, and not yet in their party's line.
     woken: Vec<(Waiter, Urgency)>,
     urgent: Turns,
@@ -26,6 +31,7 @@ pub struct ReadyQueue {
     /// Which of the lines a device stands in. Entries that disagree with this are left over and
     /// skipped.
     queued: HashMap<Waiter, Urgency>,
+    begun_in_a_row: u32,
     urgent_in_a_row: u32,
     due: BTreeSet<(Instant, Waiter)>,
     due_at: HashMap<Waiter, Instant>,
@@ -33,7 +39,8 @@ pub struct ReadyQueue {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Urgency {
-    First,
+    Begun,
+    Answered,
     Now,
     Later,
 }
@@ -51,7 +58,7 @@ impl ReadyQueue {
     /// Has a device reconciled as soon as possible; once, however often it is woken.
     pub fn wake(&mut self, id: Waiter) {
         match self.queued.get(&id) {
-            Some(Urgency::First | Urgency::Now) => {}
+            Some(Urgency::Begun | Urgency::Answered | Urgency::Now) => {}
             Some(Urgency::Later) | None => {
                 self.queued.insert(id, Urgency::Now);
                 self.woken.push((id, Urgency::Now));
@@ -59,10 +66,18 @@ impl ReadyQueue {
         }
     }
 
-    /// Has a device reconciled before all others: something that was begun for it has ended.
+    /// Has a device reconciled before all others: a request that was begun for it has ended.
     pub fn go_on(&mut self, id: Waiter) {
-        if self.queued.insert(id, Urgency::First) != Some(Urgency::First) {
-            self.begun.push_back(id);
+        if self.queued.insert(id, Urgency::Begun) != Some(Urgency::Begun) {
+            self.woken.push((id, Urgency::Begun));
+        }
+    }
+
+    /// Has a device reconciled before those for which nothing is begun: DPS has answered.
+    pub fn take_answer(&mut self, id: Waiter) {
+        if !matches!(self.queued.get(&id), Some(Urgency::Begun | Urgency::Answered)) {
+            self.queued.insert(id, Urgency::Answered);
+            self.woken.push((id, Urgency::Answered));
         }
     }
 
@@ -103,11 +118,9 @@ impl ReadyQueue {
             self.forget_due(id);
             self.wake(id);
         }
-        for (id, urgency) in self.woken.drain(..) {
-            match urgency {
-                Urgency::First | Urgency::Now => self.urgent.push(party(id), id),
-                Urgency::Later => self.later.push(party(id), id),
-            }
+        for (id, urgency) in std::mem::take(&mut self.woken) {
+            let party = party(id);
+            self.line(urgency).push(party, id);
         }
         let id = self.pop(room)?;
         self.forget_due(id);
@@ -115,30 +128,38 @@ impl ReadyQueue {
     }
 
     fn pop(&mut self, room: Room) -> Option<Waiter> {
-        let order = match room {
+        let begun = &[Urgency::Begun, Urgency::Answered][..];
+        let others = match room {
             Room::None => return None,
-            Room::ForUrgent => &[Urgency::First, Urgency::Now][..],
-            Room::ForAll if self.urgent_in_a_row < URGENT_IN_A_ROW => {
-                &[Urgency::First, Urgency::Now, Urgency::Later][..]
-            }
-            Room::ForAll => &[Urgency::First, Urgency::Later, Urgency::Now][..],
+            Room::ForUrgent => &[Urgency::Now][..],
+            Room::ForAll if self.urgent_in_a_row < URGENT_IN_A_ROW => &[Urgency::Now, Urgency::Later][..],
+            Room::ForAll => &[Urgency::Later, Urgency::Now][..],
         };
-        order.iter().find_map(|urgency| self.pop_from(*urgency))
+        let (first, then) =
+            if self.begun_in_a_row < BEGUN_IN_A_ROW { (begun, others) } else { (others, begun) };
+        first.iter().chain(then).find_map(|urgency| self.pop_from(*urgency))
+    }
+
+    fn line(&mut self, urgency: Urgency) -> &mut Turns {
+        match urgency {
+            Urgency::Begun => &mut self.begun,
+            Urgency::Answered => &mut self.answered,
+            Urgency::Now => &mut self.urgent,
+            Urgency::Later => &mut self.later,
+        }
     }
 
     fn pop_from(&mut self, urgency: Urgency) -> Option<Waiter> {
         loop {
-            let id = match urgency {
-                Urgency::First => self.begun.pop_front(),
-                Urgency::Now => self.urgent.pop(),
-                Urgency::Later => self.later.pop(),
-            }?;
+            let id = self.line(urgency).pop()?;
             if self.queued.get(&id) == Some(&urgency) {
                 self.queued.remove(&id);
                 match urgency {
-                    Urgency::First => {}
-                    Urgency::Now => self.urgent_in_a_row += 1,
-                    Urgency::Later => self.urgent_in_a_row = 0,
+                    Urgency::Begun | Urgency::Answered => self.begun_in_a_row += 1,
+                    Urgency::Now => {
+                        (self.begun_in_a_row, self.urgent_in_a_row) = (0, self.urgent_in_a_row + 1)
+                    }
+                    Urgency::Later => (self.begun_in_a_row, self.urgent_in_a_row) = (0, 0),
                 }
                 return Some(id);
             }
@@ -159,7 +180,10 @@ impl ReadyQueue {
     pub fn has_ready_for(&self, room: Room) -> bool {
         match room {
             Room::None => false,
-            Room::ForUrgent => !self.begun.is_empty() || !self.urgent.is_empty() || !self.woken.is_empty(),
+            Room::ForUrgent => {
+                let Self { begun, answered, urgent, woken, .. } = self;
+                ![begun, answered, urgent].into_iter().all(Turns::is_empty) || !woken.is_empty()
+            }
             Room::ForAll => self.has_ready(),
         }
     }
@@ -261,6 +285,33 @@ mod tests {
         assert_eq!([queue.any(now), queue.any(now)], [Some(0), Some(1)]);
         queue.go_on(2);
         assert_eq!([queue.any(now), queue.any(now)], [Some(2), None], "once");
+    }
+
+    #[test]
+    fn what_dps_has_answered_waits_for_what_a_request_has_ended_for() {
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
+        queue.wake(0);
+        (1..3).for_each(|id| queue.take_answer(id));
+        queue.go_on(3);
+        queue.take_answer(3);
+        queue.wake(2);
+        let order: Vec<_> = (0..5).filter_map(|_| queue.any(now)).collect();
+        assert_eq!(order, [3, 1, 2, 0], "each once");
+    }
+
+    #[test]
+    fn a_party_of_which_much_is_begun_keeps_no_other_waiting() {
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
+        (0..10).for_each(|id| queue.go_on(id));
+        queue.wake(20);
+        queue.wake_later(30);
+        let mut next = || queue.next(now, Room::ForAll, party);
+        let order: Vec<_> = (0..7).filter_map(|_| next()).collect();
+        assert_eq!(order, [0, 1, 2, 3, 20, 4, 5]);
+        queue.go_on(20);
+        let mut next = || queue.next(now, Room::ForAll, party);
+        let order: Vec<_> = (0..4).filter_map(|_| next()).collect();
+        assert_eq!(order, [6, 20, 30, 7], "each party in its turn");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::schedule::Share;
 use crate::schedule::ready::Room;
 
 /// Requests to the API server that may have been started; it works on fewer at a time.
-const REQUESTS: usize = 64;
+const REQUESTS: usize = 32;
 /// As many may be for work that concerns a whole fleet.
 const FLEET_REQUESTS: usize = REQUESTS / 2;
 

@@ -67,7 +67,7 @@ impl Engine {
             }
         }
         self.active.has_answer(id);
-        self.ready.go_on(id);
+        self.ready.take_answer(id);
     }
 
     /// DPS may say of a device that it does not know what it says of a wrong key. If it has accepted the
