@@ -36,7 +36,7 @@ pub const DEFAULT_HOSTNAME: &str = "global.azure-devices-provisioning.net";
     printcolumn(name = "Id-Scope", type_ = "string", json_path = ".spec.idScope", priority = 1),
     printcolumn(name = "Hostname", type_ = "string", json_path = ".spec.hostname", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
-    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.acceptedIdScope) || self.spec.idScope == oldSelf.status.acceptedIdScope").message("idScope is fixed once DPS has accepted it; create another DpsIntegration for another scope").field_path(".spec.idScope"),
+    validation = Rule::new("self.spec.idScope == oldSelf.spec.idScope || !has(oldSelf.status) || !has(oldSelf.status.acceptedIdScope) || self.spec.idScope == oldSelf.status.acceptedIdScope").message("idScope is fixed once DPS has accepted it; create another DpsIntegration for another scope").field_path(".spec.idScope"),
 )]
 pub struct DpsIntegrationSpec {
     /// The id scope of the DPS instance, as its overview page shows it: letters and digits. Fixed

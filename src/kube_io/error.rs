@@ -36,6 +36,17 @@ impl From<&kube::Error> for ApiError {
 }
 
 impl ApiError {
+    /// What a person should look at, if a further try alone will hardly help.
+    pub fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::Forbidden(_) => Some("is the operator's RBAC complete?"),
+            Self::Invalid(_) => Some(
+                "are the CRDs those of this version? Compare them: dps-operator crds | kubectl diff -f -",
+            ),
+            Self::Conflict | Self::NotFound | Self::Terminating | Self::Unavailable => None,
+        }
+    }
+
     fn of(status: &Status) -> Self {
         let causes = status.details.iter().flat_map(|details| &details.causes);
         match status.code {

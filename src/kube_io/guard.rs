@@ -8,12 +8,16 @@ use kube::Resource;
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::{RawValue, to_raw_value};
+use tracing::warn;
 
 /// An object, or the little that could be read of it.
 ///
 /// Each item of a list is cut out as text first and read on its own: kube's `DeserializeGuard` reads
 /// the page as a whole, and `serde_json` refuses a page in which one object is nested deeper than
 /// 128 levels. The same text goes without `managedFields`, which repeat that nesting.
+///
+/// A status that cannot be read counts as none: the API server admits times that nobody can read, and
+/// whoever may write a status would otherwise keep the object from the operator for good.
 #[derive(Clone, Debug)]
 pub enum Guarded<K> {
     Read(K),
@@ -23,6 +27,8 @@ pub enum Guarded<K> {
 /// What is needed to name an object that cannot be read, and to go on behind it.
 #[derive(Deserialize)]
 struct Outline {
+    /// Absent in the items of some lists.
+    kind: Option<String>,
     metadata: OutlineMeta,
 }
 
@@ -37,19 +43,26 @@ struct OutlineMeta {
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
-        if let Ok(object) = pruned(raw.get()).and_then(|text| serde_json::from_str(&text)) {
+        let read = |left_out| pruned(raw.get(), left_out).and_then(|text| serde_json::from_str(&text));
+        if let Ok(object) = read(None) {
             return Ok(Self::Read(object));
         }
-        let OutlineMeta { name, namespace, resource_version } =
-            serde_json::from_str::<Outline>(raw.get()).map_err(D::Error::custom)?.metadata;
+        let Outline { kind, metadata } = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
+        let OutlineMeta { name, namespace, resource_version } = metadata;
+        if let Ok(object) = read(Some("status")) {
+            warn!(kind, namespace, name, "the status of an object cannot be read; it is written anew");
+            return Ok(Self::Read(object));
+        }
         let meta = ObjectMeta { name, namespace, resource_version, ..ObjectMeta::default() };
         Ok(Self::Unreadable(Box::new(meta)))
     }
 }
 
-/// The object without `managedFields`: three quarters of its size, and nothing reads them.
-fn pruned(text: &str) -> serde_json::Result<String> {
+/// The object without `managedFields`: three quarters of its size, and nothing reads them. One of its
+/// members can be left out, too.
+fn pruned(text: &str, left_out: Option<&str>) -> serde_json::Result<String> {
     let mut object: BTreeMap<&str, &RawValue> = serde_json::from_str(text)?;
+    object.retain(|member, _| Some(*member) != left_out);
     let without = match object.get("metadata") {
         Some(metadata) => {
             let mut metadata: BTreeMap<&str, &RawValue> = serde_json::from_str(metadata.get())?;
@@ -138,6 +151,24 @@ mod tests {
         assert!(good.metadata.managed_fields.is_none());
         assert_eq!((bad.name.as_deref(), bad.resource_version.as_deref()), (Some("bad"), Some("7")));
         assert!(deep.spec.payload.as_ref().is_some_and(|payload| payload.object().is_none()));
+    }
+
+    #[test]
+    fn a_status_that_cannot_be_read_does_not_hide_its_object() {
+        // The API server admits such times; no other status of this kind may be lost.
+        for (time, is_read) in [("2026-01-01T00:00:00Z", true), ("2026-01-01T00:00:00+99:99", false)] {
+            let condition = format!(
+                r#"{{"type": "Ready", "status": "True", "reason": "r", "message": "m", "lastTransitionTime": "{time}"}}"#
+            );
+            let spec = format!(
+                r#"{{"integrationRef": {{"name": "factory"}}}}, "status": {{"assignedHub": "h", "conditions": [{condition}]}}"#
+            );
+            let Guarded::Read(device) = serde_json::from_str(&item("a", &spec)).unwrap() else {
+                panic!("{time} hides the device")
+            };
+            let device: ProvisionedDevice = device;
+            assert_eq!(device.status.is_some(), is_read, "{time}");
+        }
     }
 
     #[test]

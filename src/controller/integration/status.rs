@@ -19,6 +19,8 @@ use crate::fleet::counts::{Counts, Rotation};
 pub struct View<'a> {
     /// `Err` when it cannot be used; otherwise its credentials.
     pub credentials: Result<&'a Credentials, &'a Unusable>,
+    /// DPS has accepted a credential in the id scope of the spec, whether it can be used now or not.
+    pub accepted_scope: bool,
     pub suspended: bool,
     /// The rate in calls a minute, if checks and periodic registrations come to more.
     pub insufficient: Option<u32>,
@@ -58,9 +60,8 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
     let mut status = DpsIntegrationStatus {
         observed_generation: Some(generation),
         conditions: conditions.finish(),
-        accepted_id_scope: before
-            .accepted_id_scope
-            .or_else(|| view.accepted().then(|| integration.spec.id_scope.clone())),
+        // Whatever else stands there, nobody can mean it: the id scope is fixed once it is accepted.
+        accepted_id_scope: view.accepted_scope.then(|| integration.spec.id_scope.clone()),
         credentials: credentials(view, before.credentials, before.observed_generation == Some(generation)),
         throttled_until: view.throttled_until.map(Time),
         devices: before.devices,

@@ -96,8 +96,10 @@ impl Integration {
     fn accepted_scope(&self) -> Option<&str> {
         let object = self.object.as_ref()?;
         let scope = object.spec.id_scope.as_str();
-        let recorded = object.status.as_ref().is_some_and(|status| status.accepted_id_scope.is_some());
-        (recorded || self.acceptance.is_in_scope(scope)).then_some(scope)
+        // Another id scope in the status is not what DPS has accepted for this spec.
+        let recorded = object.status.as_ref().and_then(|status| status.accepted_id_scope.as_deref());
+        let in_use = self.health.accepted() && self.target().is_some_and(|target| target.scope() == scope);
+        (recorded == Some(scope) || in_use || self.acceptance.is_in_scope(scope)).then_some(scope)
     }
 
     /// It could be used, but is suspended or in trouble: new devices have to wait.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -211,6 +212,7 @@ impl Registry {
                 State::Usable(usable) => Ok(&usable.target.credentials),
                 State::Unusable(unusable) => Err(unusable),
             },
+            accepted_scope: integration.accepted_scope().is_some(),
             suspended: object.spec.suspend,
             insufficient: integration.insufficient,
             reconcile_at: reconcile_at(&object),
@@ -247,7 +249,12 @@ impl Registry {
         let Some(integration) = self.integrations.get_mut(&sym) else { return };
         let Integration { object, reporting, .. } = integration;
         let held = object.as_ref().map_or(0, |held| version::of(&held.metadata));
-        reporting.ended(result, held, u64::from(sym.index()), now);
+        let refused = reporting.ended(result, held, u64::from(sym.index()), now);
+        if let (true, Err(error), Some(object)) = (refused, result, object.as_deref()) {
+            let DpsIntegration { metadata: ObjectMeta { namespace, name, .. }, .. } = object;
+            let next_step = error.next_step();
+            warn!(namespace, integration = name, %error, next_step, "the API server refuses the status of an integration; it is tried again within ten minutes, and when the integration changes");
+        }
         if let (Ok(stored), Some(object)) = (result, object)
             && held < stored.version
         {

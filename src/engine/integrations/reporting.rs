@@ -32,6 +32,8 @@ pub(super) struct Reporting {
     /// and when those that have waited since may be.
     counters_due: Option<Instant>,
     unanswered: u32,
+    /// Why the API server has refused the last status, while it does.
+    refused: Option<ApiError>,
     not_before: Option<Instant>,
     /// Of the status that we wrote last.
     written: Option<Digest>,
@@ -113,15 +115,17 @@ impl Reporting {
         self.budget.is_contested(now)
     }
 
-    /// A write has ended. `held`: version of the object that is held; `seed` spreads tries.
-    pub fn ended(&mut self, result: &Result<Stored, ApiError>, held: u64, seed: u64, now: Instant) {
+    /// A write has ended. `held`: version of the object that is held; `seed` spreads tries. True if the
+    /// API server refuses it for a reason that was not known yet.
+    pub fn ended(&mut self, result: &Result<Stored, ApiError>, held: u64, seed: u64, now: Instant) -> bool {
         // An earlier object of the same name was written, or is gone by now.
-        let Some(tried) = self.writing.take() else { return };
+        let Some(tried) = self.writing.take() else { return false };
         match result {
             Ok(stored) => {
                 self.unanswered = 0;
                 self.not_before = None;
                 self.unwritten = false;
+                self.refused = None;
                 self.written = stored.status;
                 // What came later was made by somebody else.
                 if held <= stored.version {
@@ -132,12 +136,18 @@ impl Reporting {
             Err(ApiError::Conflict) if held > tried => self.dirty = true,
             // Changed by another writer, or gone: the watch shows it. If it does not, it is tried again.
             Err(ApiError::Conflict | ApiError::NotFound) => self.try_again(now + CONFLICT_WAIT),
-            Err(_) => {
+            Err(error) => {
                 self.unanswered += 1;
                 let wait = retry::wait(RetryClass::Transient, self.unanswered, seed);
                 self.try_again(now + wait);
+                let refused = error.next_step().is_some() && self.refused.as_ref() != Some(error);
+                if refused {
+                    self.refused = Some(error.clone());
+                }
+                return refused;
             }
         }
+        false
     }
 
     fn try_again(&mut self, at: Instant) {

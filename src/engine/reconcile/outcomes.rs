@@ -245,8 +245,10 @@ impl Engine {
     fn unanswered(&mut self, id: DeviceId, error: &ApiError, now: Now) {
         let Some(record) = self.fleet.get(id) else { return };
         let attempts = self.active.unanswered(id);
-        if *error != ApiError::Unavailable && attempts == 1 {
-            warn!(device = &*record.name, %error, "the API server refused a request; is the operator's RBAC complete?");
+        // Not at each try: the waits between them grow, and so do those between the lines.
+        if let Some(next_step) = error.next_step().filter(|_| attempts.is_power_of_two()) {
+            let namespace = self.fleet.names.text(record.namespace);
+            warn!(namespace, device = &*record.name, %error, next_step, "the API server refused a request for a device; it is tried again within ten minutes");
         }
         let wait = retry::wait(RetryClass::Transient, attempts, record.uid.seed());
         self.ready.sleep_until(id, now.mono + wait);

@@ -3,4 +3,5 @@
 mod allowed_namespaces;
 mod device_defaults;
 mod endpoint;
+mod forged_statuses;
 mod key_secrets;

@@ -210,6 +210,7 @@ fn refused() -> Health {
 fn view<'a>(usable: &'a Usable, health: &'a Health, counts: &'a Counts) -> View<'a> {
     View {
         credentials: Ok(&usable.terms.credentials),
+        accepted_scope: health.accepted(),
         suspended: false,
         insufficient: None,
         reconcile_at: None,
@@ -358,6 +359,26 @@ fn acceptance_is_remembered_for_exactly_this_key_and_scope() {
     assert!(is_recorded(&integration, credentials) && !is_recorded(&integration, &other));
     integration.metadata.generation = Some(4);
     assert!(!is_recorded(&integration, credentials));
+}
+
+#[test]
+fn the_accepted_id_scope_is_what_dps_has_accepted_whatever_the_status_says() {
+    for recorded in [None, Some("0ne1"), Some("0ne9"), Some("")] {
+        let mut integration = integration(json!({}));
+        let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+        let accepted_id_scope = recorded.map(str::to_owned);
+        integration.status = Some(DpsIntegrationStatus { accepted_id_scope, ..Default::default() });
+        let (counts, health, new) = (Counts::default(), accepted(), Health::default());
+        let missing = Unusable::new(Reason::KeySecretNotFound, "m");
+        for (view, wanted) in [
+            (view(&usable, &health, &counts), Some("0ne1")),
+            (view(&usable, &new, &counts), None),
+            (View { credentials: Err(&missing), ..view(&usable, &health, &counts) }, Some("0ne1")),
+        ] {
+            let status = render(&integration, &view, NOW);
+            assert_eq!(status.accepted_id_scope.as_deref(), wanted, "{recorded:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! The status has another writer.
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{FACTORY, SECOND, Situation, keys, reason, settled};
 use crate::api::conditions::Reason;
 use crate::api::integration::DpsIntegrationStatus;
 use crate::api::names::RECONCILE_REQUESTED_AT;
+use crate::engine::integrations::reporting::Reporting;
 use crate::kube_io::error::ApiError;
+use crate::kube_io::write::Stored;
 
 /// As an operator with other flags would say.
 fn suspended(status: &mut DpsIntegrationStatus) {
@@ -177,6 +180,51 @@ fn a_conflict_with_an_object_that_is_known_already_is_tried_again_at_once() {
 
     assert!(situation.is_due());
     situation.write();
+}
+
+#[test]
+fn a_status_that_the_api_server_refuses_is_said_once_for_each_reason() {
+    let mut reporting = Reporting::due();
+    let invalid = |field: &str| Err(ApiError::Invalid(field.to_owned()));
+    let forbidden = Err(ApiError::Forbidden("no right".to_owned()));
+    let stored = Ok(Stored { version: 1, status: None });
+    for (number, (result, said)) in [
+        (Err(ApiError::Unavailable), false),
+        (invalid(".spec.idScope"), true),
+        (invalid(".spec.idScope"), false),
+        (Err(ApiError::Conflict), false),
+        (Err(ApiError::Unavailable), false),
+        (invalid(".spec.idScope"), false),
+        (forbidden.clone(), true),
+        (forbidden.clone(), false),
+        (stored, false),
+        (forbidden, true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let now = Instant::now();
+        reporting.begin(1, false, now);
+        assert_eq!(reporting.ended(&result, 1, 0, now), said, "{number}");
+        assert_eq!(reporting.is_unwritten(), result.is_err());
+    }
+}
+
+#[test]
+fn another_accepted_id_scope_is_written_over_and_unlocks_nothing() {
+    let mut situation = Situation::accepted(json!({}));
+    situation.write();
+
+    situation.overwrite(|status| status.accepted_id_scope = Some("0ne9".to_owned()));
+
+    assert_eq!(situation.registry.accepted_scope(situation.factory), Some("0ne1"));
+    situation.now = situation.next_report(false).unwrap();
+    assert_eq!(situation.write().accepted_id_scope.as_deref(), Some("0ne1"));
+    // Of an integration that DPS has never accepted it says nothing.
+    let mut stranger = Situation::usable(json!({}));
+    stranger.write();
+    stranger.overwrite(|status| status.accepted_id_scope = Some("0ne9".to_owned()));
+    assert_eq!(stranger.registry.accepted_scope(stranger.factory), None);
 }
 
 #[test]
