@@ -52,7 +52,7 @@ pub struct DpsIntegrationSpec {
     pub hostname: String,
     /// How devices prove who they are. Exactly one member is set.
     pub attestation: Attestation,
-    /// PEM certificates that are trusted beside the public roots.
+    /// Certificates that are trusted beside the public roots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<CaBundleRef>,
     /// If set, only registration ids that begin with one of these; "{namespace}" stands for the
@@ -86,7 +86,8 @@ fn default_hostname() -> String {
     DEFAULT_HOSTNAME.to_owned()
 }
 
-/// A key of a ConfigMap in this namespace that holds PEM certificates, at most 256 KiB.
+/// A key of a ConfigMap in this namespace, under data or binaryData, that holds certificates in PEM or
+/// DER, at most 256 KiB.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CaBundleRef {

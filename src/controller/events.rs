@@ -23,6 +23,8 @@ pub enum EventReason {
     StatusContested,
     /// A prefix of registration ids is taken that would be refused now (a warning).
     PrefixOutdated,
+    /// Something in the CA bundle is left out, or should not be there (a warning).
+    CaBundleFlawed,
 }
 
 /// What is said of a status that has another writer, in log and event.
@@ -30,7 +32,7 @@ pub const CONTESTED: &str = "Something else keeps changing the status that the o
 
 impl EventReason {
     #[cfg(test)]
-    const NAMED: [Self; 10] = [
+    const NAMED: [Self; 11] = [
         Self::HubChanged,
         Self::HubAssigned,
         Self::Reprovisioned,
@@ -41,6 +43,7 @@ impl EventReason {
         Self::EventsHeldBack,
         Self::StatusContested,
         Self::PrefixOutdated,
+        Self::CaBundleFlawed,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -56,11 +59,12 @@ impl EventReason {
             Self::EventsHeldBack => "EventsHeldBack",
             Self::StatusContested => "StatusContested",
             Self::PrefixOutdated => "PrefixOutdated",
+            Self::CaBundleFlawed => "CaBundleFlawed",
         }
     }
 
     pub fn is_warning(self) -> bool {
-        matches!(self, Self::Trouble(_) | Self::StatusContested | Self::PrefixOutdated)
+        matches!(self, Self::Trouble(_) | Self::StatusContested | Self::PrefixOutdated | Self::CaBundleFlawed)
     }
 }
 

@@ -6,15 +6,13 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::tls::Version;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Assignment, HttpAnswer, Reader};
 use super::attestation::DeviceCredential;
+use super::ca_bundle::{BundleError, CaBundle};
 use super::call::Call;
 use super::clock_offset::ClockOffset;
 use super::error::{DpsError, Invalid, Unreachable};
@@ -38,13 +36,11 @@ const POLL_FAILURES: u32 = 3;
 const BODY_MAX: usize = 256 * 1024;
 const HEADERS_MAX: usize = 16 * 1024;
 
-/// A certificate bundle or proxy that no client can be made from.
+/// A CA bundle or proxy that no client can be made from.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("it holds no PEM certificate")]
-    NoCertificate,
-    #[error("certificate {at} of {of} in it cannot be read")]
-    BadCertificate { at: usize, of: usize },
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     #[error("there are no trusted root certificates")]
     NoRoots,
     #[error("the HTTP client cannot be set up")]
@@ -72,12 +68,12 @@ pub struct Identity<'a> {
 }
 
 impl DpsClient {
-    /// `ca_bundle` is PEM, trusted beside the public roots; `proxy` the way to DPS.
+    /// `ca_bundle` is trusted beside the public roots; `proxy` the way to DPS.
     ///
     /// # Errors
-    /// When the bundle has no usable certificate, or the proxy's address makes no sense.
+    /// When there are no trusted roots, or the proxy's address makes no sense.
     pub fn new(
-        ca_bundle: Option<&[u8]>,
+        ca_bundle: Option<&CaBundle>,
         proxy: Option<&Proxy>,
         hub_suffixes: Arc<[String]>,
         observer: Arc<dyn Observer>,
@@ -93,8 +89,10 @@ impl DpsClient {
             .timeout(REQUEST_TIMEOUT)
             .pool_max_idle_per_host(64)
             .user_agent(concat!("dps-operator/", env!("CARGO_PKG_VERSION")));
-        if let Some(pem) = ca_bundle {
-            builder = builder.tls_certs_merge(certificates(pem)?);
+        if let Some(bundle) = ca_bundle {
+            let certificates = bundle.certificates.iter().map(|der| reqwest::Certificate::from_der(der));
+            let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(ClientError::Setup)?;
+            builder = builder.tls_certs_merge(certificates);
         }
         if let Some(proxy) = proxy {
             builder = builder.proxy(reqwest::Proxy::https(proxy.address()).map_err(ClientError::Setup)?);
@@ -219,25 +217,6 @@ impl DpsClient {
             request.send().await.map_err(|error| DpsError::Unreachable(unreachable_kind(&error)))?;
         read(response).await
     }
-}
-
-/// Each certificate of a bundle by itself, so that a broken one can be named.
-fn certificates(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, ClientError> {
-    let sections: Vec<_> = CertificateDer::pem_slice_iter(pem).collect();
-    if sections.is_empty() {
-        return Err(ClientError::NoCertificate);
-    }
-    let of = sections.len();
-    let read = |(at, section): (usize, Result<CertificateDer<'static>, _>)| {
-        let bad = ClientError::BadCertificate { at: at + 1, of };
-        let Ok(der) = section else { return Err(bad) };
-        let certificate = reqwest::Certificate::from_der(&der);
-        match (RootCertStore::empty().add(der), certificate) {
-            (Ok(()), Ok(certificate)) => Ok(certificate),
-            _ => Err(bad),
-        }
-    };
-    sections.into_iter().enumerate().map(read).collect()
 }
 
 fn registration_url(identity: Identity<'_>) -> String {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::ca_bundle::{CaBundle, Flaws};
 use super::client::{ClientError, DpsClient};
 use super::clock_offset::ClockOffset;
 use super::observe::Observer;
@@ -18,6 +19,8 @@ pub struct Connection {
     pub client: DpsClient,
     /// How far DPS's clock is from ours, once it has mattered.
     pub clock: Arc<ClockOffset>,
+    /// What is wrong with the CA bundle, although it can be used.
+    pub flaws: Arc<Flaws>,
 }
 
 /// The pools of the process.
@@ -26,7 +29,7 @@ pub struct Connections {
     proxy: Option<Proxy>,
     hub_suffixes: Arc<[String]>,
     observer: Arc<dyn Observer>,
-    pools: HashMap<TlsSettings, DpsClient>,
+    pools: HashMap<TlsSettings, (DpsClient, Arc<Flaws>)>,
 }
 
 impl Connections {
@@ -39,20 +42,22 @@ impl Connections {
     /// # Errors
     /// When no client can be made of the CA bundle or the proxy.
     pub fn get(&mut self, tls: &TlsSettings) -> Result<Connection, ClientError> {
-        let client = match self.pools.get(tls) {
-            Some(client) => client.clone(),
+        let (client, flaws) = match self.pools.get(tls) {
+            Some(open) => open.clone(),
             None => self.open(tls)?,
         };
-        Ok(Connection { client, clock: Arc::default() })
+        Ok(Connection { client, clock: Arc::default(), flaws })
     }
 
-    fn open(&mut self, tls: &TlsSettings) -> Result<DpsClient, ClientError> {
+    fn open(&mut self, tls: &TlsSettings) -> Result<(DpsClient, Arc<Flaws>), ClientError> {
         let (suffixes, observer) = (self.hub_suffixes.clone(), self.observer.clone());
-        let client = DpsClient::new(tls.ca_bundle.as_deref(), self.proxy.as_ref(), suffixes, observer)?;
+        let bundle = tls.ca_bundle.as_deref().map(CaBundle::read).transpose()?;
+        let client = DpsClient::new(bundle.as_ref(), self.proxy.as_ref(), suffixes, observer)?;
+        let open = (client, Arc::new(bundle.map(|bundle| bundle.flaws).unwrap_or_default()));
         if self.pools.len() >= KEPT {
             self.pools.clear();
         }
-        self.pools.insert(tls.clone(), client.clone());
-        Ok(client)
+        self.pools.insert(tls.clone(), open.clone());
+        Ok(open)
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod attestation;
+pub mod ca_bundle;
 pub mod call;
 pub mod client;
 pub mod clock_offset;

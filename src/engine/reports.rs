@@ -28,11 +28,13 @@ impl Engine {
             self.publisher.gauges_changed(now.mono);
         }
         for sym in due {
-            if let Some((object, note)) = self.registry.outdated_prefix(sym) {
+            if let Some((object, notes)) = self.registry.warnings(sym) {
                 let DpsIntegration { metadata: ObjectMeta { namespace, name, .. }, .. } = &*object;
-                warn!(namespace, integration = name, "{}", note.note);
                 let regarding = reference(&*object);
-                self.publisher.emit(EventWindow::Own(sym), &regarding, Some(&regarding), note, now);
+                for note in notes {
+                    warn!(namespace, integration = name, "{}", note.note);
+                    self.publisher.emit(EventWindow::Own(sym), &regarding, Some(&regarding), note, now);
+                }
             }
             let paused = self.permits.paused_until(sym.index());
             let throttled_for = paused.and_then(|until| until.checked_duration_since(now.mono));

@@ -158,9 +158,12 @@ fn secret(secret: Secret, keys: &Keys) -> Referred {
 }
 
 fn config_map(config_map: ConfigMap, keys: &Keys) -> Referred {
-    let named = config_map.data.into_iter().flatten().filter(|(key, _)| keys.contains(key));
-    let bytes = |(key, text): (String, String)| (key, kept(text.into_bytes(), BUNDLE_MAX));
-    Referred::Present { data: named.map(bytes).collect(), generated: false }
+    let texts = config_map.data.into_iter().flatten().map(|(key, text)| (key, text.into_bytes()));
+    // What is no UTF-8: DER, and PEM with comments in another encoding.
+    let others = config_map.binary_data.into_iter().flatten().map(|(key, ByteString(bytes))| (key, bytes));
+    let named = texts.chain(others).filter(|(key, _)| keys.contains(key));
+    let data = named.map(|(key, bytes)| (key, kept(bytes, BUNDLE_MAX))).collect();
+    Referred::Present { data, generated: false }
 }
 
 #[cfg(test)]
@@ -195,5 +198,13 @@ mod tests {
         let object: ConfigMap = serde_json::from_value(object).unwrap();
         let found = lengths(config_map(object, &keys(&["ca.crt", "small"])));
         assert_eq!(found, [("ca.crt".to_owned(), BUNDLE_MAX), ("small".to_owned(), 20)]);
+    }
+
+    #[test]
+    fn a_bundle_that_is_no_utf_8_is_kept_too() {
+        let object = json!({"data": {"text": "x"}, "binaryData": {"ca.crt": "MIIB6A==", "other": "AA=="}});
+        let object: ConfigMap = serde_json::from_value(object).unwrap();
+        let found = lengths(config_map(object, &keys(&["ca.crt", "text"])));
+        assert_eq!(found, [("ca.crt".to_owned(), 4), ("text".to_owned(), 1)]);
     }
 }

@@ -83,6 +83,7 @@ pub const PURE: &[&str] = &[
     "controller/",
     "dps/answer.rs",
     "dps/attestation/",
+    "dps/ca_bundle.rs",
     "dps/call.rs",
     "dps/clock_offset.rs",
     "dps/error.rs",

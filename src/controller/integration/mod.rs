@@ -2,6 +2,7 @@
 //! registered with, how it fares, and what is said of it.
 
 pub mod acceptance;
+pub mod ca_bundle;
 pub mod consent;
 pub mod credentials;
 pub mod health;

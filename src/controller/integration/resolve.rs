@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::ca_bundle;
 use super::consent::Consent;
 use super::credentials::{Credentials, secret_keys};
 use super::target::{Instance, Terms};
 use super::unusable::Unusable;
 use crate::api::conditions::Reason;
-use crate::api::integration::{CaBundleRef, DpsIntegration, DpsIntegrationSpec, RateLimit, Rollout};
+use crate::api::integration::{DpsIntegration, DpsIntegrationSpec, RateLimit, Rollout};
 use crate::api::names::{REPROVISION_REQUESTED_AT, TOKEN_MAX};
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::dps::host::{AllowedHosts, Endpoint, HostError};
@@ -16,8 +17,6 @@ use crate::dps::ids::IdScope;
 use crate::dps::tls::TlsSettings;
 use crate::fleet::inherit::Inherited;
 use crate::schedule::permits::Limits;
-
-const CA_BUNDLE_MAX: usize = 256 * 1024;
 
 /// An integration that can be used: on which terms for its devices, and within which limits.
 #[derive(Debug)]
@@ -82,7 +81,12 @@ pub fn resolve<'a>(
             name: name.to_owned(),
         })
     })?;
-    let ca_bundle = ca_bundle_ref.as_ref().map(|ca| ca_bundle(namespace, ca, &find)).transpose()?;
+    let config_map = |name: &str| {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        find(&Reference { kind: ReferredKind::ConfigMap, namespace, name })
+    };
+    let ca_bundle =
+        ca_bundle_ref.as_ref().map(|ca| ca_bundle::bytes(ca, config_map(&ca.name))).transpose()?;
     let token = token(integration)?;
     let inherited = Inherited::new(device_defaults.as_ref(), &endpoint.to_string(), token.as_deref());
     let allowed = allowed_namespaces.as_ref();
@@ -117,41 +121,6 @@ fn limits(rate_limit: Option<&RateLimit>, rollout: Option<&Rollout>) -> Limits {
         rollout: rollout.and_then(|rollout| rollout.max_per_minute).and_then(number),
         paused: rollout.is_some_and(|rollout| rollout.paused),
     }
-}
-
-fn ca_bundle<'a>(
-    namespace: &str,
-    ca: &CaBundleRef,
-    find: &impl Fn(&Reference) -> &'a Referred,
-) -> Result<Arc<[u8]>, Unusable> {
-    let CaBundleRef { name, key } = ca;
-    let reference =
-        Reference { kind: ReferredKind::ConfigMap, namespace: namespace.to_owned(), name: name.clone() };
-    let not_found = |message: String| Unusable::new(Reason::CaBundleNotFound, message);
-    let bytes = match find(&reference) {
-        Referred::Present { data, .. } => {
-            data.get(key).ok_or_else(|| not_found(format!("ConfigMap {name:?} has no key {key:?}.")))?
-        }
-        Referred::Forbidden => {
-            return Err(not_found(format!("ConfigMap {name:?} may not be read by the operator.")));
-        }
-        Referred::Missing | Referred::Unread => {
-            return Err(not_found(format!("ConfigMap {name:?} does not exist.")));
-        }
-        Referred::TooMuch => {
-            let message = format!(
-                "ConfigMap {name:?} is not used: the CA bundles of this namespace, or of all, come to more than the operator keeps (8 MiB, 64 MiB). Refer to fewer or smaller ones; it is looked at again within five minutes."
-            );
-            return Err(Unusable::new(Reason::CaBundleInvalid, message));
-        }
-    };
-    if bytes.len() > CA_BUNDLE_MAX {
-        return Err(Unusable::new(
-            Reason::CaBundleInvalid,
-            format!("Key {key:?} of ConfigMap {name:?} is larger than 256 KiB."),
-        ));
-    }
-    Ok(Arc::from(bytes.as_slice()))
 }
 
 /// The integration's own token.

@@ -26,6 +26,8 @@ pub struct View<'a> {
     pub insufficient: Option<u32>,
     /// The annotation that asks for a check.
     pub reconcile_at: Option<&'a str>,
+    /// What is to be said of it although it can be used.
+    pub warning: Option<&'a str>,
     pub health: &'a Health,
     pub throttled_until: Option<Timestamp>,
     /// `None` before every watch has been read in full: then the counters stay as they are.
@@ -49,8 +51,9 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
         None if view.health.has_fallen_back() => (Reason::Available, FALLBACK),
         None => (Reason::Available, "The configuration is valid and nothing is known to be wrong."),
     };
-    conditions.set(ConditionType::Ready, ready, reason, message);
-    conditions.set_progress(reason, message);
+    let message = with_hints(reason, message, view);
+    conditions.set(ConditionType::Ready, ready, reason, &message);
+    conditions.set_progress(reason, &message);
     if let Some(rate) = view.insufficient {
         let message = insufficient(rate);
         let kind = ConditionType::QuotaInsufficient;
@@ -98,6 +101,19 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
 /// A pause that ends so much later than it was written is written once more.
 const WORTH_A_WRITE: Duration = Duration::from_secs(10);
 const FALLBACK: &str = "DPS refuses the key in the slot that spec.attestation.symmetricKey.active names, so the other slot's key is used. Put the right key into the Secret, or set active to the slot that works.";
+
+/// With what may be the cause, or would be said nowhere else.
+fn with_hints(reason: Reason, message: &str, view: &View<'_>) -> String {
+    let hint = match reason {
+        Reason::Available | Reason::Suspended | Reason::EndpointUnreachable => view.warning,
+        _ => None,
+    };
+    // A message that was recalled from the status has it already.
+    match hint.filter(|hint| !message.contains(hint)) {
+        Some(hint) => format!("{message} {hint}"),
+        None => message.to_owned(),
+    }
+}
 
 fn insufficient(rate: u32) -> String {
     format!(

@@ -10,11 +10,12 @@ use super::change::{Change, PermitChange};
 use super::reporting::Reporting;
 use super::{Integration, Registry, State};
 use crate::api::conditions::{self, ConditionType, Reason};
-use crate::api::integration::DpsIntegration;
+use crate::api::integration::{CaBundleRef, DpsIntegration};
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::references::Reference;
 use crate::api::version;
 use crate::controller::device::act::UsableIntegration;
+use crate::controller::integration::ca_bundle;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::health::{Known, Pair};
@@ -174,7 +175,8 @@ impl Registry {
         let connected = match resolve(&object, &self.config.allowed_dps_hosts, find) {
             Ok(None) => return Change::default(),
             Ok(Some(usable)) => {
-                self.connect(&usable.terms.instance.tls).map(|connection| (usable, connection))
+                let tls = &usable.terms.instance.tls;
+                self.connect(tls, object.spec.ca_bundle_ref.as_ref()).map(|connection| (usable, connection))
             }
             Err(unusable) => Err(unusable),
         };
@@ -188,7 +190,7 @@ impl Registry {
         }
     }
 
-    fn connect(&mut self, tls: &TlsSettings) -> Result<Connection, Unusable> {
+    fn connect(&mut self, tls: &TlsSettings, ca: Option<&CaBundleRef>) -> Result<Connection, Unusable> {
         self.connections.get(tls).map_err(|error| match error {
             ClientError::NoRoots => Unusable::new(
                 Reason::InvalidConfiguration,
@@ -198,9 +200,7 @@ impl Registry {
                 Reason::InvalidConfiguration,
                 "The operator's HTTP client cannot be set up; check its --dps-proxy.",
             ),
-            ClientError::NoCertificate | ClientError::BadCertificate { .. } => {
-                Unusable::new(Reason::CaBundleInvalid, format!("The CA bundle cannot be used: {error}."))
-            }
+            ClientError::Bundle(error) => ca_bundle::unusable(ca, &error),
         })
     }
 
@@ -214,6 +214,8 @@ impl Registry {
     ) -> Change {
         let Some(integration) = self.integrations.get_mut(&sym) else { return Change::default() };
         let Usable { terms, limits } = usable;
+        let bundle = object.spec.ca_bundle_ref.as_ref();
+        integration.warnings.set_ca_bundle(ca_bundle::warning(bundle, &connection.flaws));
         let pair = Pair { asked_for: terms.credentials.in_use(), other: terms.credentials.other() };
         let credentials = integration.choose_credential(object, terms.credentials.clone(), now);
         let terms = Terms { credentials, ..terms };

@@ -12,6 +12,7 @@ mod reporting;
 #[cfg(test)]
 mod tests;
 mod trials;
+mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use self::references::References;
 use self::report::Counters;
 pub(super) use self::report::Report;
 use self::reporting::Reporting;
+use self::warnings::Warnings;
 use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::config::Config;
@@ -75,8 +77,7 @@ struct Integration {
     /// another one are ignored.
     revision: u64,
     reporting: Reporting,
-    /// The generation whose prefixes have been looked at for what is to be said of them.
-    prefixes_judged: Option<i64>,
+    warnings: Warnings,
 }
 
 impl Integration {

@@ -15,8 +15,7 @@ use crate::api::integration::{DpsIntegration, DpsIntegrationStatus};
 use crate::api::names::RECONCILE_REQUESTED_AT;
 use crate::api::version;
 use crate::clock::Now;
-use crate::controller::events::{self, EventNote, EventReason};
-use crate::controller::integration::prefixes;
+use crate::controller::events::{self, EventNote};
 use crate::controller::integration::status::{self, View};
 use crate::fleet::Fleet;
 use crate::fleet::counts::{self, Counted, Counts};
@@ -149,16 +148,12 @@ impl Registry {
         due
     }
 
-    /// What is to be said, once for each generation, of prefixes that would be refused now.
-    pub fn outdated_prefix(&mut self, sym: Sym) -> Option<(Arc<DpsIntegration>, EventNote)> {
+    /// What is to be said, once, of an integration that can be used all the same.
+    pub fn warnings(&mut self, sym: Sym) -> Option<(Arc<DpsIntegration>, Vec<EventNote>)> {
         let integration = self.integrations.get_mut(&sym)?;
         let object = integration.object.clone()?;
-        let generation = object.metadata.generation;
-        if integration.prefixes_judged.replace(generation.unwrap_or_default()) == generation {
-            return None;
-        }
-        let note = EventNote::new(EventReason::PrefixOutdated, prefixes::warning(&object.spec)?);
-        Some((object, note))
+        let notes = integration.warnings.take_new(&object);
+        (!notes.is_empty()).then_some((object, notes))
     }
 
     /// The status that should be written now, if it differs. `throttled_for`: how long DPS has asked
@@ -216,6 +211,7 @@ impl Registry {
             suspended: object.spec.suspend,
             insufficient: integration.insufficient,
             reconcile_at: reconcile_at(&object),
+            warning: integration.warnings.ca_bundle(),
             health: &integration.health,
             throttled_until: throttled_for.or(own_pause).and_then(|wait| now.wall.checked_add(wait).ok()),
             counts: counts.filter(|_| counted),

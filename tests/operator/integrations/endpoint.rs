@@ -1,8 +1,11 @@
 //! Which DPS an integration leads to, and how: id scope, host name, CA bundle.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, SCOPE, World, condition};
+use crate::world::waiting::until_true;
+use crate::world::{INTEGRATION, Kind, POLL, PRIMARY_KEY, SCOPE, World, condition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_is_not_allowed_gets_no_request() {
@@ -78,6 +81,28 @@ async fn a_missing_or_invalid_ca_bundle_is_reported_until_it_is_corrected() {
     world.patch(Kind::ConfigMap, "simulator-ca", named(json!({"ca.crt": ca}))).await;
 
     world.wait_ready("truck-1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ca_bundle_that_is_no_utf_8_is_used_and_what_is_damaged_in_it_is_said() {
+    let world = World::empty().await;
+    let ca = world.get(Kind::ConfigMap, "simulator-ca").await["data"]["ca.crt"].clone();
+    world.delete(Kind::ConfigMap, "simulator-ca").await;
+    let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let bundle = [b"# Autorit\xe9\n", damaged.as_bytes(), ca.as_str().unwrap().as_bytes()].concat();
+    let data = json!({"ca.crt": STANDARD.encode(bundle)});
+    world.create(Kind::ConfigMap, json!({"metadata": {"name": "simulator-ca"}, "binaryData": data})).await;
+
+    world.integration(INTEGRATION).await;
+    world.device("truck-1").await;
+
+    world.wait_ready("truck-1").await;
+    let integration = world.wait_integration(INTEGRATION, "Available").await;
+    let message = condition(&integration, "Ready").unwrap().message;
+    assert!(message.contains("certificate 1 of 2 (line 2) is damaged"), "{message}");
+    let warned =
+        async || world.list(Kind::Event).await.iter().any(|event| event["reason"] == "CaBundleFlawed");
+    assert!(until_true(world.patience, POLL, warned).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -214,6 +214,7 @@ fn view<'a>(usable: &'a Usable, health: &'a Health, counts: &'a Counts) -> View<
         suspended: false,
         insufficient: None,
         reconcile_at: None,
+        warning: None,
         health,
         throttled_until: None,
         counts: Some(counts),
@@ -359,6 +360,30 @@ fn acceptance_is_remembered_for_exactly_this_key_and_scope() {
     assert!(is_recorded(&integration, credentials) && !is_recorded(&integration, &other));
     integration.metadata.generation = Some(4);
     assert!(!is_recorded(&integration, credentials));
+}
+
+#[test]
+fn a_warning_is_said_where_nothing_worse_is_and_where_it_may_be_the_cause() {
+    let mut integration = integration(json!({}));
+    let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    let (counts, healthy, refused) = (Counts::default(), accepted(), refused());
+    let warned = |view| View { warning: Some("Look at this."), ..view };
+    let mut message = |view: View<'_>| {
+        let status = render(&integration, &view, NOW);
+        let message = find(&status.conditions, ConditionType::Ready).unwrap().message.clone();
+        integration.status = Some(status);
+        message
+    };
+    for (view, said) in [
+        (view(&usable, &healthy, &counts), true),
+        (View { suspended: true, ..view(&usable, &healthy, &counts) }, true),
+        (view(&usable, &refused, &counts), false),
+    ] {
+        for _ in 0..2 {
+            let times = message(warned(View { ..view })).matches("Look at this.").count();
+            assert_eq!(times, usize::from(said));
+        }
+    }
 }
 
 #[test]

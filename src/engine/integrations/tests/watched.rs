@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::{FACTORY, MINUTE, Situation, and, config_map, for_tenant_a, keys, object, secret, with_bundle};
+use super::{
+    FACTORY, MINUTE, Situation, and, certificate, config_map, for_tenant_a, keys, object, present, secret,
+    with_bundle,
+};
+use crate::api::conditions::{self, ConditionType};
 use crate::api::references::Referred;
+use crate::controller::events::EventReason;
 use crate::engine::integrations::ReferenceChanges;
 
 #[test]
@@ -98,4 +103,39 @@ fn integrations_that_a_list_no_longer_shows_are_declared_and_of_its_namespace() 
 
     let keys = unlisted.map(|syms| syms.into_iter().map(|sym| names.text(sym)).collect::<BTreeSet<_>>());
     assert_eq!(keys, [[FACTORY].into(), [FACTORY, "fleet-2/factory"].into()]);
+}
+
+#[test]
+fn a_bundle_with_a_damaged_certificate_is_used_and_what_is_wrong_with_it_is_said_once() {
+    let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let (good, mut situation) = (certificate(), Situation::usable(with_bundle()));
+    let said = |situation: &mut Situation| {
+        let notes =
+            situation.registry.warnings(situation.factory).map(|(_, notes)| notes).unwrap_or_default();
+        notes.into_iter().map(|note| (note.reason, note.note)).collect::<Vec<_>>()
+    };
+    let show = |situation: &mut Situation, pem: &str| {
+        situation.show(&config_map("ca"), present(&[("ca.crt", pem)]));
+        conditions::find(&situation.write().conditions, ConditionType::Ready).unwrap().message.clone()
+    };
+
+    let message = show(&mut situation, &format!("{damaged}{good}"));
+
+    let [(reason, note)] = &said(&mut situation)[..] else { panic!("it is said") };
+    let place =
+        "Key \"ca.crt\" of ConfigMap \"ca\" is used as CA bundle, but certificate 1 of 2 (line 1) is damaged";
+    assert!(note.starts_with(place) && message.ends_with(note), "{note} {message}");
+    assert_eq!((*reason, situation.trouble().0), (EventReason::CaBundleFlawed, None));
+    assert_eq!(said(&mut situation), []);
+    // What is damaged now is something else.
+    let message = show(&mut situation, &format!("{good}{damaged}"));
+    assert!(message.contains("certificate 2 of 2") && said(&mut situation).len() == 1, "{message}");
+    let message = show(&mut situation, &good);
+    assert!(!message.contains("ca.crt") && said(&mut situation).is_empty(), "{message}");
+    let message = show(&mut situation, damaged);
+    assert!(
+        message.contains("none of its certificates can be used") && message.contains("\"ca\""),
+        "{message}"
+    );
+    assert_eq!(said(&mut situation), []);
 }
