@@ -20,7 +20,7 @@ use super::host::Endpoint;
 use super::ids::{IdScope, RegistrationId, escape};
 use super::observe::{self, Observer};
 use super::patience::Patience;
-use super::proxy::Proxy;
+use super::proxy::{self, Proxy};
 use super::refusal::success;
 use super::retry_after;
 use super::wire::{API_VERSION, DeviceRegistration, Operation, RegistrationState};
@@ -255,6 +255,9 @@ async fn read(mut response: reqwest::Response) -> Result<HttpAnswer, DpsError> {
 
 /// reqwest's errors carry URLs and sources; only the kind goes on.
 fn unreachable_kind(error: &reqwest::Error) -> Unreachable {
+    if let Some(refusal) = proxy::refusal(error) {
+        return refusal;
+    }
     if error.is_timeout() {
         return Unreachable::Timeout;
     }

@@ -10,6 +10,7 @@ use dps_simulator::{
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::answer::Assignment;
 use super::attestation::symmetric_key::GroupKey;
@@ -20,6 +21,7 @@ use super::error::{DpsError, Invalid, Unreachable};
 use super::host::{AllowedHosts, Endpoint};
 use super::ids::{IdScope, RegistrationId};
 use super::observe::Unobserved;
+use super::proxy::Proxy;
 use super::scrub::Shown;
 
 const KEY: &str = "Y29tcG9uZW50LXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDE=";
@@ -324,6 +326,48 @@ async fn a_certificate_that_is_not_trusted_or_a_closed_port_ends_the_call() {
     let trusting = client(Some(dps.ca_pem())).unwrap();
     let result = Device::default().register_at(endpoint_at(&closed.to_string()), &trusting).await;
     assert_eq!(result, Err(DpsError::Unreachable(Unreachable::Connect)));
+}
+
+/// A proxy that answers every CONNECT with this and closes.
+async fn proxy(answer: &'static str) -> Proxy {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://user:c2VjcmV0@{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = connection.read(&mut request).await;
+            let _ = connection.write_all(answer.as_bytes()).await;
+        }
+    });
+    Proxy::parse(&address).unwrap()
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_named_as_the_cause_and_its_password_is_not_shown() {
+    choose_tls();
+    let through = async |proxy: &Proxy| {
+        let suffixes = Arc::from([".azure-devices.net".to_owned()]);
+        let client = DpsClient::new(None, Some(proxy), suffixes, Arc::new(Unobserved)).unwrap();
+        Device::default().register_at(endpoint(443), &client).await.map(drop)
+    };
+    for (answer, kind, says) in [
+        ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", Unreachable::ProxyLogin, "407"),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", Unreachable::ProxyRefusal, "spec.hostname"),
+        ("HTTP/1.1 502 Bad Gateway\r\n\r\n", Unreachable::ProxyRefusal, "--dps-proxy"),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n<html>", Unreachable::ProxyRefusal, "CONNECT"),
+        ("SSH-2.0-OpenSSH\r\n", Unreachable::ProxyRefusal, "--dps-proxy"),
+        ("", Unreachable::ProxyBroken, "--dps-proxy"),
+    ] {
+        let refused = through(&proxy(answer).await).await;
+        assert_eq!(refused, Err(DpsError::Unreachable(kind)), "{answer}");
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains(says) && !message.contains("c2VjcmV0"), "{message}");
+    }
+    let gone = std::net::TcpListener::bind("127.0.0.80:0").unwrap().local_addr().unwrap();
+    for address in [gone.to_string(), "no-proxy.invalid:3128".to_owned()] {
+        let gone = Proxy::parse(&format!("http://user:c2VjcmV0@{address}")).unwrap();
+        assert_eq!(through(&gone).await, Err(DpsError::Unreachable(Unreachable::Proxy)), "{address}");
+    }
 }
 
 /// A CA of the test's own.

@@ -56,6 +56,14 @@ pub enum Unreachable {
     Timeout,
     /// The connection broke before a whole answer was there.
     Broken,
+    /// The proxy cannot be connected to.
+    Proxy,
+    /// The proxy does not take the user and password that it was given, or wants some (407).
+    ProxyLogin,
+    /// The proxy opens no connection to the host: any other status.
+    ProxyRefusal,
+    /// What should be the proxy does not answer as one.
+    ProxyBroken,
 }
 
 impl Unreachable {
@@ -66,6 +74,16 @@ impl Unreachable {
             Self::Tls => "its TLS certificate is not trusted or the handshake failed",
             Self::Timeout => "it did not answer in time",
             Self::Broken => "the connection broke before the answer was complete",
+            Self::Proxy => "the proxy cannot be connected to; check --dps-proxy",
+            Self::ProxyLogin => {
+                "the proxy refuses the operator (407); check the user and the password in --dps-proxy"
+            }
+            Self::ProxyRefusal => {
+                "the proxy answers, but opens no connection to it (it answers CONNECT with another status than 200); check that the proxy allows the host and port of spec.hostname and can reach it, and --dps-proxy"
+            }
+            Self::ProxyBroken => {
+                "what --dps-proxy names does not answer as an HTTP proxy, or breaks the connection off"
+            }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The HTTP proxy on the way to DPS, whose address may hold a password.
 
+use std::error::Error;
 use std::fmt;
+
+use super::error::Unreachable;
 
 /// An address such as `http://user:password@proxy.example:3128`.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,6 +33,21 @@ impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.0.rsplit('@').next().unwrap_or_default();
         write!(f, "Proxy({host})")
+    }
+}
+
+/// What the proxy had against a connection. `None`: it was not the proxy that failed.
+///
+/// hyper-util keeps the type of these errors and the proxy's status to itself, so they are told by their
+/// texts, which have nothing of the proxy's address or answer.
+pub(super) fn refusal(error: &(dyn Error + 'static)) -> Option<Unreachable> {
+    let text = error.to_string();
+    match text.strip_prefix("tunnel error: ") {
+        Some("proxy authorization required") => Some(Unreachable::ProxyLogin),
+        Some("unsuccessful") => Some(Unreachable::ProxyRefusal),
+        Some("failed to create underlying connection") => Some(Unreachable::Proxy),
+        Some(_) => Some(Unreachable::ProxyBroken),
+        None => error.source().and_then(refusal),
     }
 }
 

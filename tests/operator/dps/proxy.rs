@@ -4,10 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::world::{INTEGRATION, Setup, World};
+use crate::world::{INTEGRATION, Setup, World, condition};
 
 /// A proxy that knows CONNECT and nothing else, and counts.
 async fn proxy(tunnels: Arc<AtomicUsize>) -> u16 {
@@ -52,6 +54,35 @@ async fn dps_is_called_through_the_proxy_that_a_flag_names() {
 
     world.wait_ready("truck-1").await;
     assert!(tunnels.load(Ordering::SeqCst) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_wants_another_password_is_named_and_the_password_is_not() {
+    const PASSWORD: &str = "aVeryLongPasswordOfAProxy0815";
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let mut client = BufReader::new(client);
+            let _ = client.read_line(&mut String::new()).await;
+            let _ = client.get_mut().write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await;
+        }
+    });
+    let mut world = World::without_operator(Setup::default()).await;
+    world.dps_proxy = Some(format!("http://factory:{PASSWORD}@127.0.0.1:{port}"));
+    world.start_operator().await;
+    world.integration(INTEGRATION).await;
+
+    world.device("truck-1").await;
+
+    let integration = world.wait_integration(INTEGRATION, "EndpointUnreachable").await;
+    let message = condition(&integration, "Ready").unwrap().message;
+    assert!(message.contains("(407)") && message.contains("--dps-proxy"), "{message}");
+    let login = STANDARD.encode(format!("factory:{PASSWORD}"));
+    for shown in [integration.to_string(), world.operator_log()] {
+        assert!(!shown.contains(PASSWORD) && !shown.contains(&login));
+    }
+    assert_eq!(world.ledger(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
