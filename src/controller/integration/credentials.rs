@@ -122,6 +122,26 @@ impl Credentials {
         CredentialStatus { slot: Some(self.in_use.slot), ..credential::show(self.in_use.id) }
     }
 
+    /// What is odd about keys that DPS refuses: any base64 text passes for a key, a password for instance.
+    pub fn oddities(&self) -> Option<String> {
+        let size = |key: &SlotKey| {
+            let size = key.key.unusual_size()?;
+            let slot = match key.slot {
+                KeySlot::Primary => "primary",
+                KeySlot::Secondary => "secondary",
+            };
+            Some(format!("the {slot} key decodes to {size} bytes"))
+        };
+        let sizes: Vec<String> = self.all().filter_map(size).collect();
+        (!sizes.is_empty()).then(|| {
+            format!(
+                "Look whether it is the group's key at all: {}, and keys that Azure makes have 64 (88 characters of \
+                 base64), older ones 32.",
+                sizes.join(", ")
+            )
+        })
+    }
+
     /// The other one in use, if there is another.
     pub fn swapped(&self) -> Option<Self> {
         let other = self.other.clone()?;

@@ -104,8 +104,11 @@ const FALLBACK: &str = "DPS refuses the key in the slot that spec.attestation.sy
 
 /// With what may be the cause, or would be said nowhere else.
 fn with_hints(reason: Reason, message: &str, view: &View<'_>) -> String {
-    let hint = match reason {
-        Reason::Available | Reason::Suspended | Reason::EndpointUnreachable => view.warning,
+    let hint = match (reason, view.credentials) {
+        (Reason::Available | Reason::Suspended | Reason::EndpointUnreachable, _) => {
+            view.warning.map(str::to_owned)
+        }
+        (Reason::Unauthorized, Ok(credentials)) => credentials.oddities(),
         _ => None,
     };
     // A message that was recalled from the status has it already.

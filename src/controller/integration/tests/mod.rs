@@ -5,6 +5,8 @@ pub(crate) mod keys;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -19,6 +21,7 @@ use crate::api::attestation::KeySlot;
 use crate::api::conditions::{ConditionType, Reason, find, is_true, reason_of};
 use crate::api::integration::{DeviceCounts, DpsIntegration, DpsIntegrationStatus};
 use crate::api::references::{Reference, Referred, ReferredKind};
+use crate::controller::failure;
 use crate::dps::error::{DpsError, Refusal};
 use crate::dps::host::AllowedHosts;
 use crate::fleet::counts::{Counts, Rotation};
@@ -382,6 +385,46 @@ fn a_warning_is_said_where_nothing_worse_is_and_where_it_may_be_the_cause() {
         for _ in 0..2 {
             let times = message(warned(View { ..view })).matches("Look at this.").count();
             assert_eq!(times, usize::from(said));
+        }
+    }
+}
+
+#[test]
+fn a_refused_key_of_an_unusual_size_is_said_with_its_size_and_nothing_of_it() {
+    let of = |size: usize| STANDARD.encode(vec![7; size]);
+    let none = Counts::default();
+    for (primary, secondary, refused, said) in [
+        (64, 64, true, None),
+        (32, 64, true, None),
+        (24, 64, true, Some("the primary key decodes to 24 bytes, and keys that Azure makes have 64")),
+        (64, 16, true, Some("the secondary key decodes to 16 bytes, and keys")),
+        (
+            48,
+            16,
+            true,
+            Some("the primary key decodes to 48 bytes, the secondary key decodes to 16 bytes, and"),
+        ),
+        (24, 16, false, None),
+    ] {
+        let mut integration = integration(both_keys("Primary"));
+        let keys = present(&[("primaryKey", &of(primary)), ("secondaryKey", &of(secondary))]);
+        let usable = resolved(&integration, keys, Referred::Missing).unwrap().unwrap();
+        let mut health = Health::default();
+        if refused {
+            let said = failure::message(&DpsError::Unauthorized(Refusal::of(key_id(1))));
+            health.recall_refusal(Unusable::new(Reason::Unauthorized, said), Instant::now());
+        }
+        // Also when it was recalled from the status.
+        for _ in 0..2 {
+            let status = render(&integration, &view(&usable, &health, &none), NOW);
+            let message = find(&status.conditions, ConditionType::Ready).unwrap().message.clone();
+            let times = message.matches("Look whether it is").count();
+            assert_eq!(times, usize::from(said.is_some()), "{message}");
+            assert!(said.is_none_or(|said| message.contains(said)) && !message.contains("BwcH"), "{message}");
+            if refused {
+                health.recall_refusal(Unusable::new(Reason::Unauthorized, message), Instant::now());
+            }
+            integration.status = Some(status);
         }
     }
 }
