@@ -157,6 +157,7 @@ pub async fn run(
     if lead.borrow().is_some() {
         engine.take_over(clock::now());
     }
+    let mut recovery = engine.context.server.answers.recovery();
     let mut deadline = None;
     loop {
         let now = clock::now();
@@ -194,6 +195,7 @@ pub async fn run(
                     deadline = Some(clock::now().mono + grace);
                 }
             }
+            () = recovery.wait() => engine.outage_ended(clock::now()),
             ended = engine.watches.ended() => return Err(WatchEnded(ended)),
         }
     }

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+/// The longest that a server may ask to wait.
+pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Answers that lie further apart, with failures between them, are the end of an outage.
 const OUTAGE: Duration = Duration::from_secs(2);
 
@@ -33,7 +35,7 @@ pub struct Answers {
 }
 
 /// Ends when an outage does.
-pub(super) struct Recovery(watch::Receiver<u64>);
+pub struct Recovery(watch::Receiver<u64>);
 
 impl Recovery {
     pub async fn wait(&mut self) {
@@ -50,14 +52,14 @@ impl Answers {
     }
 
     /// The end of the next outage.
-    pub(super) fn recovery(&self) -> Recovery {
+    pub fn recovery(&self) -> Recovery {
         Recovery(self.outages.subscribe())
     }
 
     /// How long the server has asked to wait, if it did.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         let wait = self.lock().wait_until?.saturating_duration_since(Instant::now());
-        Some(wait).filter(|wait| !wait.is_zero())
+        Some(wait.min(LONGEST_RETRY_AFTER)).filter(|wait| !wait.is_zero())
     }
 
     fn answered(&self) {
@@ -75,7 +77,7 @@ impl Answers {
         self.lock().failed_since = true;
     }
 
-    fn take_in<B>(&self, answer: Option<&Response<B>>) {
+    pub(crate) fn take_in<B>(&self, answer: Option<&Response<B>>) {
         let status = answer.map_or(0, |answer| answer.status().as_u16());
         if status == 429 {
             let after = answer.and_then(|answer| answer.headers().get(RETRY_AFTER)?.to_str().ok());

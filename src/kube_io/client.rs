@@ -26,7 +26,7 @@ pub struct ApiServer {
     pub client: Client,
     /// Where it is, for the log.
     pub(super) address: Arc<str>,
-    pub(super) answers: Answers,
+    pub answers: Answers,
     pub(super) telemetry: Arc<Telemetry>,
     /// Until when this process may act: its client writes nothing after that.
     pub tenure: Tenure,

@@ -322,6 +322,11 @@ impl Active {
         entry.unanswered
     }
 
+    /// Devices of which the API server has not answered the last request, in no order.
+    pub fn all_unanswered(&self) -> impl Iterator<Item = DeviceId> {
+        self.entries.iter().filter(|(_, entry)| entry.unanswered > 0).map(|(id, _)| *id)
+    }
+
     pub fn reset_unanswered(&mut self, id: DeviceId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.unanswered = 0;

@@ -86,6 +86,15 @@ impl Registry {
         !self.writing.is_empty()
     }
 
+    /// The API server answers again.
+    pub fn outage_ended(&mut self, now: Instant) {
+        for (sym, integration) in &mut self.integrations {
+            if integration.reporting.outage_ended() {
+                self.reports.wake_by(sym.index(), now);
+            }
+        }
+    }
+
     /// When statuses have to be rendered if nothing else happens. `counting`: every watch has been
     /// read.
     pub fn next_report(&self, counting: bool) -> Option<Instant> {

@@ -150,6 +150,15 @@ impl Reporting {
         false
     }
 
+    /// The API server answers again. True if a status waits for that.
+    pub fn outage_ended(&mut self) -> bool {
+        let waits = self.unanswered > 0;
+        if waits {
+            self.not_before = None;
+        }
+        waits
+    }
+
     fn try_again(&mut self, at: Instant) {
         self.unwritten = true;
         self.dirty = true;

@@ -250,8 +250,18 @@ impl Engine {
             let namespace = self.fleet.names.text(record.namespace);
             warn!(namespace, device = &*record.name, %error, next_step, "the API server refused a request for a device; it is tried again within ten minutes");
         }
-        let wait = retry::wait(RetryClass::Transient, attempts, record.uid.seed());
-        self.ready.sleep_until(id, now.mono + wait);
+        let seed = record.uid.seed();
+        let wait = retry::wait(RetryClass::Transient, attempts, seed);
+        let asked = self.context.server.answers.retry_after().filter(|_| *error == ApiError::Unavailable);
+        // Not all at the end of that.
+        let asked = asked.map(|asked| asked + retry::wait(RetryClass::Transient, 1, seed));
+        self.ready.sleep_until(id, now.mono + asked.map_or(wait, |asked| asked.max(wait)));
+    }
+
+    /// The API server answers again: nothing need be waited for any longer, however long it was away.
+    pub(in crate::engine) fn outage_ended(&mut self, now: Now) {
+        self.active.all_unanswered().for_each(|id| self.ready.wake_later(id));
+        self.registry.outage_ended(now.mono);
     }
 }
 

@@ -239,6 +239,47 @@ async fn an_api_server_that_does_not_answer_is_asked_again_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn after_an_outage_of_any_length_nothing_is_waited_for_any_longer() {
+    let mut world = World::start(&[]).await;
+    world.declare("first", json!({}));
+    world.until_ready("first").await;
+    world.api.set_unavailable(&["secrets", "status"]);
+    world.declare("truck-1", json!({}));
+    for _ in 0..20 {
+        world.pass(MINUTE * 11);
+        world.until_idle(0).await;
+    }
+    let before = world.integration()["devices"].clone();
+    let waits = |due: Option<tokio::time::Instant>| due.is_none_or(|at| at > world.now.mono + MINUTE * 9);
+    assert!(waits(world.engine.ready.next_due()) && waits(world.engine.registry.next_report(false)));
+
+    world.api.set_unavailable(&[]);
+    world.engine.outage_ended(world.now);
+    world.until_ready("truck-1").await;
+    world.until("the counters", |world| world.integration()["devices"] != before).await;
+    assert_eq!((world.engine.active.all_unanswered().count(), world.registers()), (0, 2));
+}
+
+#[tokio::test]
+async fn an_api_server_that_asks_to_wait_is_waited_for() {
+    for (asked, waited) in [("40", 40), ("86400", 60)] {
+        let mut world = World::start(&[]).await;
+        world.api.set_unavailable(&["secrets"]);
+        world.declare("truck-1", json!({}));
+        let busy = http::Response::builder().status(429).header("Retry-After", asked).body(()).unwrap();
+        world.engine.context.server.answers.take_in(Some(&busy));
+        world.until("the registration", |world| world.registers() == 1).await;
+        world.until_idle(0).await;
+        world.api.set_unavailable(&[]);
+        world.pass(Duration::from_secs(waited));
+        world.until_idle(0).await;
+        assert!(world.api.names("secrets").is_empty(), "{asked}");
+        world.pass(Duration::from_secs(10));
+        world.until_ready("truck-1").await;
+    }
+}
+
+#[tokio::test]
 async fn a_suspended_integration_registers_nothing_and_goes_on_where_it_stopped() {
     let mut world = World::start(&[]).await;
     world.declare_integration(json!({"suspend": true}));

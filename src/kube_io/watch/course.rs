@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api::version;
+use crate::kube_io::answers::LONGEST_RETRY_AFTER;
 use crate::kube_io::cause::{Cause, CauseKind};
 use crate::kube_io::client::WATCH_TIMEOUT;
 use crate::schedule::backoff::doubling;
@@ -18,8 +19,6 @@ use crate::schedule::backoff::doubling;
 /// Waits after failures in a row. The longest is short: an API server that is back should be seen soon.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
-/// The longest that a server may ask to wait.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Waits between lists while no watch comes up: a list can be large.
 const FIRST_LIST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_LIST_WAIT: Duration = Duration::from_secs(60);
