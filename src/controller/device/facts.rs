@@ -76,7 +76,8 @@ pub struct RecordedInSecret {
 pub enum Doubt {
     /// The Secret speaks of a registration, the status of none, and no seal shows who wrote the Secret.
     Unsealed(Box<RecordedInSecret>),
-    /// Status and Secret contradict each other, and neither is known to be newer.
+    /// Status and Secret contradict each other, and neither is known to be newer; or somebody else has
+    /// written the status.
     Contradiction,
 }
 
@@ -180,6 +181,13 @@ impl Facts {
     /// True once the device had a registration and a Secret: from then on most trouble leaves it Ready.
     pub fn provisioned(&self) -> bool {
         self.registered.is_some() && self.secret.is_some()
+    }
+
+    /// Takes in that somebody else has written the status that this was read from.
+    pub fn doubt_status(&mut self) {
+        if self.registered.is_some() && !self.fresh {
+            self.doubt.get_or_insert(Doubt::Contradiction);
+        }
     }
 
     /// Takes in what is recorded in the Secret, as far as it can be believed. `reconcile_at`: a

@@ -27,6 +27,8 @@ pub(in crate::engine) enum DueWork {
     Found(Box<Located>),
     /// DPS has no assignment for it.
     NotFound,
+    /// Somebody else has written its status: to be looked up before anything is made of that.
+    Edited,
 }
 
 /// How far a report of something that lasts has come: after a time it takes its turn.

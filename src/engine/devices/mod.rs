@@ -275,11 +275,12 @@ impl Active {
         self.entries.get(&id)?.drift.as_ref()
     }
 
-    /// Something has fallen due. A registration shows what a check would; otherwise what is due already
-    /// comes first.
+    /// Something has fallen due. A registration shows what a check would, and what was found of a status
+    /// that was edited since has to be found once more; otherwise what is due already comes first.
     pub fn due(&mut self, id: DeviceId, due: DueWork) {
         let before = &mut self.entry(id).drift;
-        let more = matches!((&before, &due), (Some(DueWork::Check), DueWork::Periodic));
+        let more =
+            matches!((&before, &due), (Some(DueWork::Check), DueWork::Periodic) | (Some(_), DueWork::Edited));
         if more || before.is_none() {
             *before = Some(due);
         }
@@ -308,6 +309,7 @@ impl Active {
                 work.facts.look_up(*located, reconcile_at);
             }
             Some(DueWork::NotFound) => work.facts.not_found(),
+            Some(DueWork::Edited) => work.facts.doubt_status(),
             Some(DueWork::Periodic) => work.facts.trigger = Some(Trigger::Periodic),
             Some(DueWork::Check) => work.facts.trigger = work.facts.trigger.or(Some(Trigger::DriftCheck)),
             None => return,

@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use super::{OTHER_SCOPE, World};
 use crate::api::conditions::Reason;
-use crate::api::device::ProvisionedDevice;
+use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::controller::device::decide::{Verdict, registered_hash};
 use crate::controller::device::facts::{Facts, Registered, ServedRequests, WrittenSecret};
 use crate::controller::device::registered::Made;
@@ -43,9 +44,23 @@ async fn with_a_fleet() -> World {
 impl World {
     /// A device with the Secret and the status that it has once DPS has assigned it to a hub.
     fn provision(&mut self, name: &str) {
+        self.api.apply("provisioneddevices", name, json!({"spec": {"integrationRef": {"name": "factory"}}}));
+        let next = self.api.version() + 1;
+        let (secret, status) = self.provisioned(name, super::HUBS[0], next);
+        self.api.apply("secrets", &format!("{name}-hub"), serde_json::to_value(secret).unwrap());
+        assert_eq!(self.api.version(), next);
+        self.api.apply("provisioneddevices", name, json!({"status": status}));
+    }
+
+    /// Secret and status of a device that is assigned to this hub; `version`: the Secret's.
+    pub(super) fn provisioned(
+        &self,
+        name: &str,
+        hub: &str,
+        version: u64,
+    ) -> (Secret, ProvisionedDeviceStatus) {
         let sym = self.engine.fleet.get(0).unwrap().integration;
         let target = self.engine.registry.target(sym).unwrap();
-        self.api.apply("provisioneddevices", name, json!({"spec": {"integrationRef": {"name": "factory"}}}));
         let device: ProvisionedDevice =
             serde_json::from_value(self.api.get("provisioneddevices", name).unwrap()).unwrap();
         let settings = Settings::of(&device, target.defaults.as_deref()).unwrap();
@@ -57,15 +72,15 @@ impl World {
             hash: registered_hash(&settings, target),
             time: Some(self.now.wall),
         };
-        let registered = Registered::new(super::answers::assignment(super::HUBS[0], name), made);
+        let registered = Registered::new(super::answers::assignment(hub, name), made);
         let credential = target.credentials.for_device(&settings.registration_id);
         let served = ServedRequests::default();
         let material = Material { target, credential: &credential, served: &served };
         let desired = secret::render(&device, &settings, &registered, &material);
-        self.api.apply("secrets", &desired.name, serde_json::to_value(desired.object()).unwrap());
+        let object = desired.object();
         let written = WrittenSecret {
             name: desired.name,
-            version: self.api.version(),
+            version,
             rendered: Some(desired.rendered),
             record: registered.record(&served),
             binding: false,
@@ -73,8 +88,7 @@ impl World {
         let facts =
             Facts { registered: Some(registered), secret: Some(written), fresh: true, ..Facts::default() };
         let verdict = Verdict { reason: Reason::Provisioned, message: "Assigned.".to_owned() };
-        let status = status::render(&device, &facts, &verdict, self.now.wall);
-        self.api.apply("provisioneddevices", name, json!({"status": status}));
+        (object, status::render(&device, &facts, &verdict, self.now.wall))
     }
 }
 

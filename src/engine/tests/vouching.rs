@@ -252,3 +252,48 @@ async fn no_edit_of_a_status_reaches_the_secret_and_what_dps_said_is_put_back() 
         assert_eq!(secret(&world)["data"], data, "{edit}");
     }
 }
+
+/// Consistent in itself: its hashes are as the operator would have made them.
+fn lie(world: &World, time: &str) -> Value {
+    let version = secret(world)["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    let (_, status) = world.provisioned("truck-1", HUBS[1], version);
+    let mut status = serde_json::to_value(status).unwrap();
+    status["lastRegistrationTime"] = json!(time);
+    status
+}
+
+#[tokio::test]
+async fn a_lie_in_a_status_that_is_consistent_in_itself_is_looked_up() {
+    let mut world = settled().await;
+    let (hub, data) = (world.status("truck-1")["assignedHub"].clone(), secret(&world)["data"].clone());
+    for also_deleted in [false, true] {
+        world.pass(20 * MINUTE);
+        let calls = world.dps.control().ledger_len();
+        let lie = lie(&world, "2099-01-01T00:00:00Z");
+        world.api.apply("provisioneddevices", "truck-1", json!({"status": lie}));
+        if also_deleted {
+            world.api.delete("secrets", SECRET);
+        }
+        world.deliver();
+        let wrong = |world: &World| {
+            world
+                .api
+                .count("secrets", |secret| secret["metadata"]["name"] == SECRET && secret["data"] != data)
+        };
+        // Another writer of the status is given way to for a while.
+        for _ in 0..3 {
+            world
+                .until("nothing to do", |world| {
+                    assert_eq!(wrong(world), 0);
+                    world.engine.active.going_on() == 0 && !world.engine.ready.has_ready()
+                })
+                .await;
+            world.pass(MINUTE);
+        }
+        world.until("what DPS says", |world| world.status("truck-1")["assignedHub"] == hub).await;
+        world.until_ready("truck-1").await;
+        world.until_idle(0).await;
+        assert_eq!(secret(&world)["data"], data);
+        assert_eq!((world.dps.control().ledger_len(), world.registers()), (calls + 1, 1), "{also_deleted}");
+    }
+}
