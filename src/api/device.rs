@@ -34,6 +34,7 @@ use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Registration-Id", type_ = "string", json_path = ".status.registrationId", priority = 1),
     printcolumn(name = "Integration", type_ = "string", json_path = ".spec.integrationRef.name", priority = 1),
+    printcolumn(name = "Integration-Namespace", type_ = "string", json_path = ".spec.integrationRef.namespace", priority = 1),
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.secret.name", priority = 1),
     printcolumn(name = "Last-Reg", type_ = "date", json_path = ".status.lastRegistrationTime", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
@@ -122,7 +123,7 @@ pub struct ProvisionedDeviceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The id registered with DPS.
+    /// The id registered with DPS or, of a device without a hub, the one that would be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registration_id: Option<String>,
     /// The id scope that the device was registered in.

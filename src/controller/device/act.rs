@@ -33,7 +33,7 @@ const TRIES: u32 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretTrouble {
     /// It is not ours. What to do about it.
-    Foreign(&'static str),
+    Foreign(String),
     /// The API server refuses it. Why, without any of its content.
     Refused(String),
     /// The namespace is being deleted: nothing to be done, ever.
@@ -243,7 +243,9 @@ async fn apply(
         let Some(existing) = existing else { continue };
         let patch = match desired.judge(&existing, known(&existing)) {
             Judgement::Equal => return Ok((version::of(&existing.metadata), false)),
-            Judgement::Foreign(why) => return Err(SecretTrouble::Foreign(why)),
+            Judgement::Foreign(why) => {
+                return Err(SecretTrouble::Foreign(format!("Secret {:?} {why}", desired.name)));
+            }
             Judgement::Patch(patch) => patch,
         };
         match writer.patch_secret(&desired.namespace, &desired.name, &patch).await {

@@ -30,7 +30,9 @@ pub fn render(
     ProvisionedDeviceStatus {
         observed_generation: device.metadata.generation,
         conditions,
-        registration_id: registered.map(|r| r.registration_id.clone()),
+        // Of a device that is not registered it is the one that it would have: `Facts` believe none
+        // without a hub.
+        registration_id: Some(device.registration_id().to_owned()),
         id_scope: registered.map(|r| r.scope.clone()),
         enrollment_group_id: registered.and_then(|r| r.enrollment_group.clone()),
         assigned_hub: registered.map(|r| r.hub.clone()),
@@ -74,7 +76,12 @@ pub fn is_equal(
     {
         return false;
     }
-    timeless(written) == timeless(wanted)
+    let mut wanted = timeless(wanted);
+    // Version 0.1.0 showed it of registered devices only: that is worth no write.
+    if wanted.assigned_hub.is_none() && written.registration_id.is_none() {
+        wanted.registration_id = None;
+    }
+    timeless(written) == wanted
 }
 
 /// True for a transition that is worth a line in the log: another reason or another hub.

@@ -150,7 +150,7 @@ impl Engine {
             Err(SecretTrouble::Terminating) => return self.namespace_ends(id),
             Err(_) if self.active.work(id).is_none() => return,
             Err(SecretTrouble::Unavailable) => return self.unanswered(id, &ApiError::Unavailable, now),
-            Err(SecretTrouble::Foreign(why)) => (Reason::SecretConflict, why.to_owned()),
+            Err(SecretTrouble::Foreign(why)) => (Reason::SecretConflict, why),
             Err(SecretTrouble::Refused(why)) => (Reason::SecretWriteFailed, why),
         };
         let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work_mut(id)) else { return };

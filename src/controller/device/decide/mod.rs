@@ -252,17 +252,20 @@ impl Subject<'_> {
     fn registration_id_not_allowed(&self) -> Option<Decision> {
         let id = self.settings.registration_id.as_str();
         let namespace = self.snapshot.device.metadata.namespace.as_deref().unwrap_or_default();
-        let message = "The registration id begins with none of the integration's registrationIdPrefixes.";
+        let message = format!(
+            "The registration id {id:?} begins with none of the integration's registrationIdPrefixes."
+        );
         (!self.target.allows_id(id, namespace))
-            .then(|| refused(self.snapshot, Reason::ReferenceNotAllowed, message))
+            .then(|| refused(self.snapshot, Reason::ReferenceNotAllowed, &message))
     }
 
     fn registration_id_taken(&self) -> Option<Decision> {
         self.snapshot.duplicate.then(|| {
-            Decision::say(
-                Reason::DuplicateRegistrationId,
-                "Another ProvisionedDevice uses this registration id in the same id scope. Delete one of them.",
-            )
+            let id = self.settings.registration_id.as_str();
+            let message = format!(
+                "Another ProvisionedDevice uses registration id {id:?} in the same id scope. Delete one of them."
+            );
+            Decision::say(Reason::DuplicateRegistrationId, message)
         })
     }
 }

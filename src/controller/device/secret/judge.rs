@@ -64,9 +64,7 @@ impl Desired {
             return Judgement::Equal;
         }
         if existing.immutable == Some(true) && changes.get("data").is_some() {
-            return Judgement::Foreign(
-                "A Secret of this name is immutable. Delete it, and it is written again within seconds.",
-            );
+            return Judgement::Foreign("is immutable. Delete it, and it is written again within seconds.");
         }
         let mut patch = changes;
         patch["metadata"]["uid"] = json!(existing.metadata.uid);
@@ -103,15 +101,11 @@ impl Desired {
     fn foreign(&self, existing: &Secret, known: Known) -> Option<&'static str> {
         let meta = &existing.metadata;
         if existing.type_.as_deref().is_some_and(|kind| kind != "Opaque") {
-            return Some(
-                "A Secret of this name and of another type exists. Rename it, or set another spec.secret.name.",
-            );
+            return Some("exists and is of another type. Rename it, or set another spec.secret.name.");
         }
         let controller = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
         if controller.is_some_and(|owner| !self.is_device(owner)) {
-            return Some(
-                "A Secret of this name is controlled by another object. Set another spec.secret.name.",
-            );
+            return Some("is controlled by another object. Set another spec.secret.name.");
         }
         let named = named_device(existing, &self.namespace, &self.device_name);
         let labelled = label(existing, names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY);
@@ -121,9 +115,9 @@ impl Desired {
             return None;
         }
         Some(if of_another {
-            "The Secret of this name is another device's. Set another spec.secret.name, or delete the Secret if that device is gone."
+            "is another device's. Set another spec.secret.name, or delete the Secret if that device is gone."
         } else {
-            "A Secret of this name exists and was not written for this device. Delete it, set another spec.secret.name, or let the operator take it over with annotation dps-operator.io/adopt: \"true\"."
+            "exists and was not written for this device. Delete it, set another spec.secret.name, or let the operator take it over with annotation dps-operator.io/adopt: \"true\"."
         })
     }
 

@@ -350,7 +350,13 @@ fn references_ids_and_secret_names_that_are_not_allowed_are_refused() {
     assert_eq!((key.decide().step, said(&key.decide())), (Step::Nothing, Some(Reason::SecretConflict)));
 
     let duplicate = Situation { duplicate: true, ..Situation::new_device() };
-    assert_eq!(said(&duplicate.decide()), Some(Reason::DuplicateRegistrationId));
+    let decision = duplicate.decide();
+    assert_eq!(said(&decision), Some(Reason::DuplicateRegistrationId));
+    let message = decision.verdict.unwrap().message;
+    assert!(
+        message.contains(&format!("registration id {:?}", duplicate.device.registration_id())),
+        "{message}"
+    );
 }
 
 fn nested(levels: u32) -> Value {

@@ -6,6 +6,7 @@ use crate::api::device::ProvisionedDeviceStatus;
 use crate::controller::device::decide::Verdict;
 use crate::controller::device::facts::{Facts, FailedWork};
 use crate::controller::device::status::{is_equal, render};
+use crate::fleet::Fleet;
 
 fn status(situation: &Situation, reason: Reason) -> ProvisionedDeviceStatus {
     render(&situation.device, &situation.facts, &Verdict { reason, message: "m".to_owned() }, NOW.wall)
@@ -18,6 +19,24 @@ fn shape(status: &ProvisionedDeviceStatus) -> (String, String, Option<&'static s
         .into_iter()
         .find(|kind| status.conditions.iter().any(|c| c.type_ == *kind));
     (of(ConditionType::Ready), of(ConditionType::Registered), progress)
+}
+
+#[test]
+fn the_registration_id_is_shown_of_every_device_and_believed_of_a_registered_one() {
+    for (situation, registered) in [(Situation::new_device(), false), (Situation::settled_device(), true)] {
+        let status = status(&situation, Reason::DuplicateRegistrationId);
+        assert_eq!(status.registration_id.as_deref(), Some(situation.device.registration_id()));
+        assert_eq!(Facts::from_status(&status, 1, 0, *NOW).registered.is_some(), registered);
+        let mut device = situation.device.clone();
+        device.status = Some(status.clone());
+        let mut fleet = Fleet::default();
+        fleet.upsert(&device, Some(1));
+        let (_, record) = fleet.iter().next().unwrap();
+        assert_eq!((record.registered, record.settled.is_some()), (registered, false));
+        // Version 0.1.0 left it out where there was no hub.
+        let earlier = ProvisionedDeviceStatus { registration_id: None, ..status.clone() };
+        assert_eq!(is_equal(Some(&earlier), &status, None), !registered);
+    }
 }
 
 #[test]
