@@ -1,6 +1,6 @@
 //! Register, poll and lookup: the three calls that a device may make, and no other.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -47,10 +47,15 @@ pub enum ClientError {
     Setup(#[source] reqwest::Error),
 }
 
+/// A connection pool that is made by its first call: reading the system's roots takes tens of
+/// milliseconds, which the loop does not have for each CA bundle that somebody edits.
+type Pool = LazyLock<Result<reqwest::Client, reqwest::Error>, Box<dyn FnOnce() -> Made + Send>>;
+type Made = Result<reqwest::Client, reqwest::Error>;
+
 /// One connection pool for one set of trusted roots.
 #[derive(Clone, Debug)]
 pub struct DpsClient {
-    http: reqwest::Client,
+    http: Arc<Pool>,
     hub_suffixes: Arc<[String]>,
     observer: Arc<dyn Observer>,
     /// After this time, and the waits that DPS asked for, an operation is given up that has no end.
@@ -97,12 +102,12 @@ impl DpsClient {
         if let Some(proxy) = proxy {
             builder = builder.proxy(reqwest::Proxy::https(proxy.address()).map_err(ClientError::Setup)?);
         }
-        // All that was given has been checked: what is missing are the system's roots.
-        let http = builder.build().map_err(|error| match ca_bundle {
-            Some(_) => ClientError::Setup(error),
-            None => ClientError::NoRoots,
-        })?;
-        Ok(Self { http, hub_suffixes, observer, operation_timeout: OPERATION_TIMEOUT })
+        let http: Pool = LazyLock::new(Box::new(|| builder.build()));
+        // All that was given has been checked: what may be missing are the system's roots.
+        if ca_bundle.is_none() && LazyLock::force(&http).is_err() {
+            return Err(ClientError::NoRoots);
+        }
+        Ok(Self { http: Arc::new(http), hub_suffixes, observer, operation_timeout: OPERATION_TIMEOUT })
     }
 
     /// The same with less patience.
@@ -203,8 +208,9 @@ impl DpsClient {
         body: &[u8],
         now: i64,
     ) -> Result<HttpAnswer, DpsError> {
-        let mut request = self
-            .http
+        // Made of nothing but certificates that have been read: if there is no pool, it is TLS.
+        let http = self.http.as_ref().as_ref().map_err(|_| DpsError::Unreachable(Unreachable::Tls))?;
+        let mut request = http
             .request(call.method(), format!("{url}?api-version={API_VERSION}"))
             .header(ACCEPT, "application/json");
         if let Some(authorization) = identity.credential.authorize(identity.scope, identity.id, now) {

@@ -61,3 +61,21 @@ impl Connections {
         Ok(open)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::observe::Unobserved;
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_is_edited_again_and_again_costs_no_pool_until_a_device_calls() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut connections = Connections::new(None, Arc::from([]), Arc::new(Unobserved));
+        for number in 0..3 {
+            let authority = rcgen::generate_simple_self_signed([format!("dps-{number}.test")]).unwrap();
+            let ca_bundle = Some(Arc::from(authority.cert.pem().into_bytes()));
+            let client = connections.get(&TlsSettings { ca_bundle }).unwrap().client;
+            assert!(format!("{client:?}").contains("LazyLock(<uninit>)"), "{client:?}");
+        }
+    }
+}
