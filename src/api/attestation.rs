@@ -77,16 +77,19 @@ fn secondary_key() -> String {
     "secondaryKey".to_owned()
 }
 
-/// Fingerprints of the keys and the slot that DPS accepted last.
+/// Fingerprints of the keys that DPS has accepted, and the slot that it accepted last.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsStatus {
-    /// The primary key.
+    /// The primary key, once DPS has accepted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub primary: Option<KeyStatus>,
-    /// The secondary key.
+    /// The secondary key, once DPS has accepted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secondary: Option<KeyStatus>,
+    /// Keys that DPS has not accepted yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<UnprovenKeys>,
     /// The slot whose key new registrations are made with: the one that was asked for, or the other
     /// one while DPS refuses that.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +99,19 @@ pub struct CredentialsStatus {
     pub working: Option<KeySlot>,
 }
 
-/// What may be said about a key.
+/// By what keys are known again that DPS has not accepted: nothing of a key is in it.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnprovenKeys {
+    /// resourceVersion of the Secret that the primary key was read from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary_version: Option<String>,
+    /// resourceVersion of the Secret that the secondary key was read from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secondary_version: Option<String>,
+}
+
+/// What may be said about a key that DPS has accepted.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyStatus {

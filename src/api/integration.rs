@@ -201,7 +201,7 @@ pub struct DpsIntegrationStatus {
     /// Set when DPS first accepts the key for this id scope.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted_id_scope: Option<String>,
-    /// Which keys are in use, by fingerprint.
+    /// Which keys are in use; those that DPS has accepted, by fingerprint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsStatus>,
     /// How many devices are in which state. Suspended, ready, failed and pending partition total.

@@ -18,6 +18,8 @@ pub enum Referred {
         data: BTreeMap<String, Zeroizing<Vec<u8>>>,
         /// It carries the label of a Secret that we wrote.
         generated: bool,
+        /// Its resourceVersion.
+        version: String,
     },
 }
 

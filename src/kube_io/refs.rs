@@ -152,18 +152,20 @@ fn secret(secret: Secret, keys: &Keys) -> Referred {
     let generated = labels
         .and_then(|labels| labels.get(names::MANAGED_BY_LABEL))
         .is_some_and(|by| by == names::MANAGED_BY);
+    let version = secret.metadata.resource_version.clone().unwrap_or_default();
     let wipe = |(key, ByteString(bytes))| (key, kept(bytes, KEY_MAX));
     let data = secret.data.into_iter().flatten().map(wipe).filter(|(key, _)| keys.contains(key)).collect();
-    Referred::Present { data, generated }
+    Referred::Present { data, generated, version }
 }
 
 fn config_map(config_map: ConfigMap, keys: &Keys) -> Referred {
+    let version = config_map.metadata.resource_version.unwrap_or_default();
     let texts = config_map.data.into_iter().flatten().map(|(key, text)| (key, text.into_bytes()));
     // What is no UTF-8: DER, and PEM with comments in another encoding.
     let others = config_map.binary_data.into_iter().flatten().map(|(key, ByteString(bytes))| (key, bytes));
     let named = texts.chain(others).filter(|(key, _)| keys.contains(key));
     let data = named.map(|(key, bytes)| (key, kept(bytes, BUNDLE_MAX))).collect();
-    Referred::Present { data, generated: false }
+    Referred::Present { data, generated: false, version }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The credentials of an integration: the two keys of an enrollment group. Slots, and which of them
 //! is in use, are known here and nowhere else. Pure.
 
+use super::secret_versions::SecretVersions;
 use super::unusable::Unusable;
 use crate::api::attestation::{
     Attestation, CredentialStatus, CredentialsStatus, KeySlot, KeyStatus, SymmetricKey,
@@ -156,15 +157,23 @@ impl Credentials {
         self.all().find(|key| key.id == id)
     }
 
-    /// What the integration's status says of them. `accepted`: DPS accepted the one in use.
-    pub fn status(&self, accepted: bool, before: Option<&CredentialsStatus>) -> CredentialsStatus {
-        let of = |slot: KeySlot| {
-            let key = self.all().find(|key| key.slot == slot);
-            key.map(|key| KeyStatus { fingerprint: key.id.to_string() })
-        };
+    /// What the integration's status says of them. `proven`: those that DPS has accepted; `accepted`: it
+    /// accepts the one in use.
+    pub fn status(
+        &self,
+        proven: &[CredentialId],
+        accepted: bool,
+        versions: &SecretVersions,
+        before: Option<&CredentialsStatus>,
+    ) -> CredentialsStatus {
+        let of = |slot: KeySlot| self.all().find(|key| key.slot == slot);
+        // What stands there already is no news to anybody.
+        let is_known = |key: &&SlotKey| proven.contains(&key.id) || before.is_some_and(|b| shows(b, key.id));
+        let shown = |slot| of(slot).filter(is_known).map(|key| KeyStatus { fingerprint: key.id.to_string() });
         CredentialsStatus {
-            primary: of(KeySlot::Primary),
-            secondary: of(KeySlot::Secondary),
+            primary: shown(KeySlot::Primary),
+            secondary: shown(KeySlot::Secondary),
+            unproven: versions.shown(|slot| of(slot).is_some_and(|key| !is_known(&key))),
             in_use: Some(self.in_use.slot),
             working: if accepted {
                 Some(self.in_use.slot)
@@ -177,17 +186,17 @@ impl Credentials {
     /// The slot that DPS accepted last, while its key is the same.
     fn still_working(&self, before: &CredentialsStatus) -> Option<KeySlot> {
         let key = self.all().find(|key| Some(key.slot) == before.working)?;
-        is_recorded(before, key).then_some(key.slot)
+        (fingerprint(before, key) == Some(key.id)).then_some(key.slot)
     }
 
     /// True if the status knows the credential in use.
-    pub fn is_recorded(&self, status: &CredentialsStatus) -> bool {
-        is_recorded(status, &self.in_use)
+    pub fn is_recorded(&self, versions: &SecretVersions, status: &CredentialsStatus) -> bool {
+        is_recorded(status, versions, &self.in_use)
     }
 
     /// True if the status says that DPS accepted the credential in use.
     pub fn is_recorded_as_accepted(&self, status: &CredentialsStatus) -> bool {
-        status.working == Some(self.in_use.slot) && self.is_recorded(status)
+        status.working == Some(self.in_use.slot) && fingerprint(status, &self.in_use) == Some(self.in_use.id)
     }
 
     /// True if the status says that the other one is used instead.
@@ -196,23 +205,37 @@ impl Credentials {
     }
 
     /// True if the status knows both.
-    pub fn are_recorded(&self, status: &CredentialsStatus) -> bool {
-        self.all().all(|key| is_recorded(status, key))
+    pub fn are_recorded(&self, versions: &SecretVersions, status: &CredentialsStatus) -> bool {
+        self.all().all(|key| is_recorded(status, versions, key))
     }
 }
 
-fn is_recorded(status: &CredentialsStatus, key: &SlotKey) -> bool {
+/// What the status says of the key in the slot of this one.
+fn fingerprint(status: &CredentialsStatus, key: &SlotKey) -> Option<CredentialId> {
     let recorded = match key.slot {
         KeySlot::Primary => status.primary.as_ref(),
         KeySlot::Secondary => status.secondary.as_ref(),
     };
-    recorded.and_then(|recorded| CredentialId::parse(key.id.kind(), &recorded.fingerprint)) == Some(key.id)
+    recorded.and_then(|recorded| CredentialId::parse(key.id.kind(), &recorded.fingerprint))
+}
+
+/// True if the status shows the fingerprint, in whatever slot.
+fn shows(status: &CredentialsStatus, id: CredentialId) -> bool {
+    let mut shown = [&status.primary, &status.secondary].into_iter().flatten();
+    shown.any(|key| CredentialId::parse(id.kind(), &key.fingerprint) == Some(id))
+}
+
+fn is_recorded(status: &CredentialsStatus, versions: &SecretVersions, key: &SlotKey) -> bool {
+    match fingerprint(status, key) {
+        Some(recorded) => recorded == key.id,
+        None => versions.is_recorded(key.slot, status.unproven.as_ref()),
+    }
 }
 
 fn group_key(slot: KeySlot, name: &str, key: &str, referred: &Referred) -> Result<SlotKey, Unusable> {
     let not_found = |message: String| Unusable::new(Reason::KeySecretNotFound, message);
     let (data, generated) = match referred {
-        Referred::Present { data, generated } => (data, *generated),
+        Referred::Present { data, generated, version: _ } => (data, *generated),
         Referred::Forbidden => {
             return Err(not_found(format!(
                 "Secret {name:?} may not be read by the operator; check its RBAC."

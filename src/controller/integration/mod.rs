@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod health;
 pub mod prefixes;
 pub mod resolve;
+pub mod secret_versions;
 pub mod status;
 pub mod target;
 pub mod unusable;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::ca_bundle;
 use super::consent::Consent;
 use super::credentials::{Credentials, secret_keys};
+use super::secret_versions::SecretVersions;
 use super::target::{Instance, Terms};
 use super::unusable::Unusable;
 use crate::api::conditions::Reason;
@@ -23,6 +24,7 @@ use crate::schedule::permits::Limits;
 pub struct Usable {
     pub terms: Terms,
     pub limits: Limits,
+    pub secret_versions: SecretVersions,
 }
 
 /// The objects that an integration refers to, and the keys that it names in each.
@@ -74,13 +76,11 @@ pub fn resolve<'a>(
     if references.keys().any(|reference| matches!(find(reference), Referred::Unread)) {
         return Ok(None);
     }
-    let credentials = Credentials::resolve(attestation, |name| {
-        find(&Reference {
-            kind: ReferredKind::Secret,
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        })
-    })?;
+    let secret = |name: &str| {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        find(&Reference { kind: ReferredKind::Secret, namespace, name })
+    };
+    let credentials = Credentials::resolve(attestation, secret)?;
     let config_map = |name: &str| {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         find(&Reference { kind: ReferredKind::ConfigMap, namespace, name })
@@ -101,7 +101,8 @@ pub fn resolve<'a>(
         token,
         suspended: *suspend,
     };
-    Ok(Some(Usable { terms, limits: limits(rate_limit.as_ref(), rollout.as_ref()) }))
+    let secret_versions = SecretVersions::of(attestation, secret);
+    Ok(Some(Usable { terms, limits: limits(rate_limit.as_ref(), rollout.as_ref()), secret_versions }))
 }
 
 fn endpoint(hostname: &str, allowed: &AllowedHosts) -> Result<Endpoint, Unusable> {

@@ -7,11 +7,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::credentials::{Credentials, asked_for};
 use super::health::Health;
+use super::secret_versions::SecretVersions;
 use super::unusable::Unusable;
 use crate::api::attestation::CredentialsStatus;
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason};
 use crate::api::integration::{DpsIntegration, DpsIntegrationStatus, KeyRotationStatus};
 use crate::api::names::REPROVISION_REQUESTED_AT;
+use crate::dps::attestation::CredentialId;
 use crate::fleet::counts::{Counts, Rotation};
 
 /// What is known of an integration at this moment.
@@ -19,6 +21,9 @@ use crate::fleet::counts::{Counts, Rotation};
 pub struct View<'a> {
     /// `Err` when it cannot be used; otherwise its credentials.
     pub credentials: Result<&'a Credentials, &'a Unusable>,
+    /// Credentials that DPS has accepted in the id scope of the spec.
+    pub proven: Vec<CredentialId>,
+    pub secret_versions: &'a SecretVersions,
     /// DPS has accepted a credential in the id scope of the spec, whether it can be used now or not.
     pub accepted_scope: bool,
     pub suspended: bool,
@@ -186,13 +191,6 @@ fn timeless(status: &DpsIntegrationStatus) -> DpsIntegrationStatus {
     status
 }
 
-impl View<'_> {
-    /// DPS accepted the credential in use for the present scope.
-    fn accepted(&self) -> bool {
-        self.health.accepted() && self.credentials.is_ok()
-    }
-}
-
 fn credentials(
     view: &View<'_>,
     before: Option<CredentialsStatus>,
@@ -204,7 +202,8 @@ fn credentials(
         let in_use = before.as_ref().and_then(|before| before.in_use).filter(|_| same_spec);
         return before.map(|before| CredentialsStatus { in_use, ..before });
     };
-    Some(credentials.status(view.accepted(), before.as_ref()))
+    let accepted = view.health.accepted();
+    Some(credentials.status(&view.proven, accepted, view.secret_versions, before.as_ref()))
 }
 
 fn recorded(integration: &DpsIntegration) -> Option<&CredentialsStatus> {
@@ -220,15 +219,20 @@ pub fn was_accepted(integration: &DpsIntegration, credentials: &Credentials) -> 
 
 /// True if the status says, of this very spec and these credentials, that the one that was asked for
 /// is refused and the other one works: after a start that need not be found out again.
-pub fn has_fallen_back(integration: &DpsIntegration, asked_for: &Credentials) -> bool {
-    let Some(recorded) = recorded(integration).filter(|recorded| asked_for.are_recorded(recorded)) else {
+pub fn has_fallen_back(
+    integration: &DpsIntegration,
+    asked_for: &Credentials,
+    versions: &SecretVersions,
+) -> bool {
+    let known = |recorded: &&CredentialsStatus| asked_for.are_recorded(versions, recorded);
+    let Some(recorded) = recorded(integration).filter(known) else {
         return false;
     };
     let replaced = match recorded.in_use {
         Some(_) => asked_for.is_recorded_as_replaced(recorded),
         None => says_fallback(integration),
     };
-    replaced && is_recorded(integration, asked_for)
+    replaced && is_recorded(integration, asked_for, versions)
 }
 
 /// Version 0.1.0 had no `credentials.inUse` and remembered a fallback by its message alone. To be
@@ -241,9 +245,13 @@ fn says_fallback(integration: &DpsIntegration) -> bool {
 
 /// True if the status was written for this very spec and credential: what failed before a restart
 /// would fail in the same way.
-pub fn is_recorded(integration: &DpsIntegration, credentials: &Credentials) -> bool {
+pub fn is_recorded(
+    integration: &DpsIntegration,
+    credentials: &Credentials,
+    versions: &SecretVersions,
+) -> bool {
     let observed = integration.status.as_ref().and_then(|status| status.observed_generation);
     observed.is_some()
         && observed == integration.metadata.generation
-        && recorded(integration).is_some_and(|recorded| credentials.is_recorded(recorded))
+        && recorded(integration).is_some_and(|recorded| credentials.is_recorded(versions, recorded))
 }

@@ -62,7 +62,8 @@ impl Integration {
         } else {
             self.acceptance.holds(&terms.instance, in_use) || status::was_accepted(object, &terms.credentials)
         };
-        let as_recorded = !self.known && status::is_recorded(object, &terms.credentials);
+        let as_recorded =
+            !self.known && status::is_recorded(object, &terms.credentials, &self.secret_versions);
         let same_for_dps = before.is_some_and(|before| before.target.terms.same_for_dps(terms));
         // The status was written for this very route.
         if accepted && as_recorded {
@@ -100,7 +101,8 @@ impl Integration {
             return credentials;
         };
         if self.asked_for.as_ref() != Some(&credentials) {
-            let replaced = !self.known && status::has_fallen_back(object, &credentials);
+            let replaced =
+                !self.known && status::has_fallen_back(object, &credentials, &self.secret_versions);
             self.health.credentials_changed(replaced, now);
             self.asked_for = Some(credentials.clone());
         }
@@ -213,7 +215,8 @@ impl Registry {
         now: Instant,
     ) -> Change {
         let Some(integration) = self.integrations.get_mut(&sym) else { return Change::default() };
-        let Usable { terms, limits } = usable;
+        let Usable { terms, limits, secret_versions } = usable;
+        integration.secret_versions = secret_versions;
         let bundle = object.spec.ca_bundle_ref.as_ref();
         integration.warnings.set_ca_bundle(ca_bundle::warning(bundle, &connection.flaws));
         let pair = Pair { asked_for: terms.credentials.in_use(), other: terms.credentials.other() };

@@ -36,8 +36,10 @@ use crate::controller::integration::acceptance::Acceptance;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::health::Health;
+use crate::controller::integration::secret_versions::SecretVersions;
 use crate::controller::integration::target::Target;
 use crate::controller::integration::unusable::Unusable;
+use crate::dps::attestation::CredentialId;
 use crate::dps::connections::Connections;
 use crate::dps::observe::Observer;
 use crate::fleet::intern::{Interner, Sym};
@@ -66,6 +68,7 @@ struct Integration {
     limits: Limits,
     /// Both credentials as they were asked for, when there were two of them.
     asked_for: Option<Credentials>,
+    secret_versions: SecretVersions,
     /// Calls a minute of its scope, when checks come to more than that.
     insufficient: Option<u32>,
     /// Generation of the object that was judged last: a newer one may refer to what is not read yet.
@@ -101,6 +104,16 @@ impl Integration {
         let recorded = object.status.as_ref().and_then(|status| status.accepted_id_scope.as_deref());
         let in_use = self.health.accepted() && self.target().is_some_and(|target| target.scope() == scope);
         (recorded == Some(scope) || in_use || self.acceptance.is_in_scope(scope)).then_some(scope)
+    }
+
+    /// Those of its credentials that DPS has accepted in its id scope.
+    fn proven(&self) -> Vec<CredentialId> {
+        let Some(target) = self.target() else { return Vec::new() };
+        let (in_use, other) = (target.credentials.in_use(), target.credentials.other());
+        let accepts_it = self.health.accepted();
+        let is_proven =
+            |id: &CredentialId| (accepts_it && *id == in_use) || self.acceptance.holds(&target.instance, *id);
+        std::iter::once(in_use).chain(other).filter(is_proven).collect()
     }
 
     /// It could be used, but is suspended or in trouble: new devices have to wait.

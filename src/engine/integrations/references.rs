@@ -215,7 +215,7 @@ mod tests {
 
     fn bytes(key: &str, filler: u8, size: usize) -> Referred {
         let data = [(key.to_owned(), Zeroizing::new(vec![filler; size]))].into();
-        Referred::Present { data, generated: false }
+        Referred::Present { data, generated: false, version: String::new() }
     }
 
     fn syms() -> [Sym; 2] {

@@ -216,6 +216,8 @@ impl Registry {
                 State::Usable(usable) => Ok(&usable.target.credentials),
                 State::Unusable(unusable) => Err(unusable),
             },
+            proven: integration.proven(),
+            secret_versions: &integration.secret_versions,
             accepted_scope: integration.accepted_scope().is_some(),
             suspended: object.spec.suspend,
             insufficient: integration.insufficient,

@@ -167,7 +167,10 @@ impl World {
         let entry =
             |(name, text): &(&str, &str)| ((*name).to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
         let reference = Reference { kind, namespace: "fleet".to_owned(), name: name.to_owned() };
-        let referred = Referred::Present { data: data.iter().map(entry).collect(), generated: false };
+        // Of other data it is another one.
+        let version = data.iter().flat_map(|(key, text)| [*key, *text]).collect();
+        let referred =
+            Referred::Present { data: data.iter().map(entry).collect(), generated: false, version };
         let number = self.engine.watches.number(&reference).unwrap_or_default();
         self.take(Message::Referred(reference, number, Observed::Present(referred)));
     }

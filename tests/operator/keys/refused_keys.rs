@@ -6,7 +6,7 @@ use dps_simulator::{Fault, FaultAction, LedgerEntry, Outcome};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::world::keys::NEWEST_KEY;
+use crate::world::keys::{NEWEST_KEY, fingerprint};
 use crate::world::objects::{is_observed, ready_reason};
 use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, WRONG_KEY, World, condition};
 
@@ -72,6 +72,31 @@ async fn a_refused_device_explains_what_a_401_may_mean_and_keeps_the_answer_of_d
     assert_eq!((&error["httpStatus"], &error["code"]), (&json!(401), &json!(401_002)));
     assert!(error["trackingId"].is_string() && error["time"].is_string());
     assert_eq!(device["status"]["attempts"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_key_leaves_no_fingerprint_and_is_known_again_after_a_restart() {
+    let mut world = World::with_wrong_key().await;
+    world.devices("truck", 5).await;
+    world.wait_integration(INTEGRATION, "Unauthorized").await;
+    world.wait_counters(INTEGRATION, |devices| devices["failed"] == 3).await;
+    let before = world.registers();
+
+    world.restart_operator().await;
+
+    // It is the first that the restarted one does after everything has been read.
+    world.group_key("other-key", PRIMARY_KEY).await;
+    world.integration_without_key("other", json!({})).await;
+    world.device_with("other", json!({"integrationRef": {"name": "other"}})).await;
+    world.wait_ready("other").await;
+    assert_eq!(world.registers(), before + 1, "the refused key was not tried again");
+    let integration = world.wait_integration(INTEGRATION, "Unauthorized").await;
+    assert!(integration["status"]["credentials"]["unproven"]["primaryVersion"].is_string());
+    let mut shown = vec![world.operator_log()];
+    for kind in [Kind::Integration, Kind::Device, Kind::Secret, Kind::Event] {
+        shown.extend(world.list(kind).await.iter().map(Value::to_string));
+    }
+    assert!(!shown.iter().any(|text| text.contains(&fingerprint(WRONG_KEY))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

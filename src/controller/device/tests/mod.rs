@@ -60,7 +60,8 @@ fn keys(in_use: u8, other: Option<u8>) -> Credentials {
     let text = |filler: u8| base64::engine::general_purpose::STANDARD.encode([filler; 32]).into_bytes();
     let entry = |name: &str, filler| (name.to_owned(), Zeroizing::new(text(filler)));
     let data = [Some(entry("one", in_use)), other.map(|filler| entry("two", filler))];
-    let secret = Referred::Present { data: data.into_iter().flatten().collect(), generated: false };
+    let version = String::new();
+    let secret = Referred::Present { data: data.into_iter().flatten().collect(), generated: false, version };
     let mut symmetric_key = json!({"primaryKeyRef": {"name": "keys", "key": "one"}});
     if other.is_some() {
         symmetric_key["secondaryKeyRef"] = json!({"name": "keys", "key": "two"});

@@ -18,5 +18,7 @@ pub fn key_id(filler: u8) -> CredentialId {
 
 pub fn present(data: &[(&str, &str)]) -> Referred {
     let wiped = |(key, text): &(&str, &str)| ((*key).to_owned(), Zeroizing::new(text.as_bytes().to_vec()));
-    Referred::Present { data: data.iter().map(wiped).collect(), generated: false }
+    // Of other data it is another one.
+    let version = data.iter().flat_map(|(key, text)| [*key, *text]).collect();
+    Referred::Present { data: data.iter().map(wiped).collect(), generated: false, version }
 }

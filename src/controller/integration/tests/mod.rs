@@ -15,6 +15,7 @@ use self::keys::{key, key_id, present};
 use super::credentials::Credentials;
 use super::health::{Answer, CANARIES, Canary, Health, Known, Pair};
 use super::resolve::{Usable, references, resolve};
+use super::secret_versions::SecretVersions;
 use super::status::{View, has_fallen_back, is_equal, is_recorded, render, was_accepted};
 use super::unusable::Unusable;
 use crate::api::attestation::KeySlot;
@@ -112,7 +113,7 @@ fn what_is_wrong_with_a_key_is_said_without_the_key() {
             "{message}"
         );
     }
-    let generated = Referred::Present { data: BTreeMap::new(), generated: true };
+    let generated = Referred::Present { data: BTreeMap::new(), generated: true, version: String::new() };
     assert_eq!(of(generated).0, Reason::KeyInvalid);
 }
 
@@ -213,6 +214,8 @@ fn refused() -> Health {
 fn view<'a>(usable: &'a Usable, health: &'a Health, counts: &'a Counts) -> View<'a> {
     View {
         credentials: Ok(&usable.terms.credentials),
+        proven: Vec::from_iter(health.accepted().then(|| usable.terms.credentials.in_use())),
+        secret_versions: &usable.secret_versions,
         accepted_scope: health.accepted(),
         suspended: false,
         insufficient: None,
@@ -260,6 +263,12 @@ fn the_integrations_token_is_echoed_when_every_device_has_served_it() {
     assert_eq!(echo(&Counts::default()).as_deref(), Some("1"));
 }
 
+/// Of the Secret with `good_keys`.
+fn versions() -> SecretVersions {
+    let usable = resolved(&integration(both_keys("Primary")), good_keys(), Referred::Missing);
+    usable.unwrap().unwrap().secret_versions
+}
+
 /// The integration as it stands after its primary key was refused, and the credentials asked for.
 fn fallen_back() -> (DpsIntegration, Credentials) {
     let mut integration = integration(both_keys("Primary"));
@@ -285,10 +294,13 @@ fn a_slot_that_was_found_to_work_is_remembered_for_exactly_this_spec_and_these_k
     assert!(ready.status == "True" && ready.message.contains("other slot"), "{}", ready.message);
     let shown = serde_json::to_value(&status.credentials).unwrap();
     assert_eq!((&shown["inUse"], &shown["working"]), (&json!("Secondary"), &json!("Secondary")));
-    assert!(has_fallen_back(&integration, &asked_for));
-    assert!(!has_fallen_back(&integration, &asked_for.swapped().unwrap()), "now the other slot is asked for");
+    assert!(has_fallen_back(&integration, &asked_for, &versions()));
+    assert!(
+        !has_fallen_back(&integration, &asked_for.swapped().unwrap(), &versions()),
+        "now the other slot is asked for"
+    );
     integration.metadata.generation = Some(4);
-    assert!(!has_fallen_back(&integration, &asked_for));
+    assert!(!has_fallen_back(&integration, &asked_for, &versions()));
 }
 
 #[test]
@@ -297,10 +309,10 @@ fn a_fallback_is_remembered_by_its_field_and_not_by_the_text_of_a_message() {
     for condition in &mut integration.status.as_mut().unwrap().conditions {
         condition.message = "In other words.".to_owned();
     }
-    assert!(has_fallen_back(&integration, &asked_for));
+    assert!(has_fallen_back(&integration, &asked_for, &versions()));
     let credentials = integration.status.as_mut().unwrap().credentials.as_mut().unwrap();
     credentials.in_use = Some(KeySlot::Primary);
-    assert!(!has_fallen_back(&integration, &asked_for));
+    assert!(!has_fallen_back(&integration, &asked_for, &versions()));
 }
 
 /// What version 0.1.0 wrote: the field did not exist, and the message was what it went by.
@@ -312,11 +324,11 @@ fn a_fallback_that_version_0_1_0_has_recorded_is_understood() {
     let asked_for =
         resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap().terms.credentials;
     assert!(integration.status.as_ref().unwrap().credentials.as_ref().unwrap().in_use.is_none());
-    assert!(has_fallen_back(&integration, &asked_for));
+    assert!(has_fallen_back(&integration, &asked_for, &versions()));
     for condition in &mut integration.status.as_mut().unwrap().conditions {
         condition.message = "The configuration is valid and nothing is known to be wrong.".to_owned();
     }
-    assert!(!has_fallen_back(&integration, &asked_for));
+    assert!(!has_fallen_back(&integration, &asked_for, &versions()));
 }
 
 #[test]
@@ -358,11 +370,14 @@ fn acceptance_is_remembered_for_exactly_this_key_and_scope() {
     assert!(was_accepted(&integration, credentials));
     assert!(!was_accepted(&integration, &credentials.swapped().unwrap()));
     let changed = present(&[("primaryKey", &key(9)), ("secondaryKey", &key(2))]);
-    let other = resolved(&integration, changed, Referred::Missing).unwrap().unwrap().terms.credentials;
+    let Usable { terms, secret_versions: others, .. } =
+        resolved(&integration, changed, Referred::Missing).unwrap().unwrap();
+    let other = terms.credentials;
     assert!(!was_accepted(&integration, &other));
-    assert!(is_recorded(&integration, credentials) && !is_recorded(&integration, &other));
+    assert!(is_recorded(&integration, credentials, &versions()));
+    assert!(!is_recorded(&integration, &other, &others));
     integration.metadata.generation = Some(4);
-    assert!(!is_recorded(&integration, credentials));
+    assert!(!is_recorded(&integration, credentials, &versions()));
 }
 
 #[test]
@@ -383,7 +398,9 @@ fn a_warning_is_said_where_nothing_worse_is_and_where_it_may_be_the_cause() {
         (view(&usable, &refused, &counts), false),
     ] {
         for _ in 0..2 {
-            let times = message(warned(View { ..view })).matches("Look at this.").count();
+            let times = message(warned(View { proven: view.proven.clone(), ..view }))
+                .matches("Look at this.")
+                .count();
             assert_eq!(times, usize::from(said));
         }
     }
@@ -447,6 +464,52 @@ fn the_accepted_id_scope_is_what_dps_has_accepted_whatever_the_status_says() {
             assert_eq!(status.accepted_id_scope.as_deref(), wanted, "{recorded:?}");
         }
     }
+}
+
+/// Whoever may write an integration may name any Secret as its key: a fingerprint of what DPS has not
+/// accepted would tell whether a guess at it is right.
+#[test]
+fn a_key_has_no_fingerprint_before_dps_has_accepted_it_and_is_known_again_all_the_same() {
+    let mut integration = integration(both_keys("Primary"));
+    let (counts, new, healthy) = (Counts::default(), Health::default(), accepted());
+    let resolve = |keys| resolved(&self::integration(both_keys("Primary")), keys, Referred::Missing);
+    let usable = resolve(good_keys()).unwrap().unwrap();
+    let fingerprints = |status: &DpsIntegrationStatus| {
+        let credentials = status.credentials.clone().unwrap();
+        [credentials.primary, credentials.secondary].map(|key| key.map(|key| key.fingerprint))
+    };
+    let [first, second] = [key_id(1), key_id(2)].map(|id| id.to_string());
+
+    let unproven = render(&integration, &view(&usable, &new, &counts), NOW);
+
+    assert_eq!(fingerprints(&unproven), [None, None]);
+    let text = serde_json::to_string(&unproven).unwrap();
+    assert!(!text.contains(&first) && !text.contains(&second), "{text}");
+    integration.status = Some(unproven);
+    assert!(is_recorded(&integration, &usable.terms.credentials, &usable.secret_versions));
+    assert!(!was_accepted(&integration, &usable.terms.credentials));
+    // Another key: the Secret has another version.
+    for (keys, of_other) in [
+        (present(&[("primaryKey", &key(9)), ("secondaryKey", &key(2))]), false),
+        (present(&[("primaryKey", &key(1)), ("secondaryKey", &key(9))]), true),
+    ] {
+        let changed = resolve(keys).unwrap().unwrap();
+        let (credentials, versions) = (&changed.terms.credentials, &changed.secret_versions);
+        assert!(!is_recorded(&integration, credentials, versions), "{of_other}");
+    }
+    // Accepted, one after the other.
+    let accepted = render(&integration, &view(&usable, &healthy, &counts), NOW);
+    assert_eq!(fingerprints(&accepted), [Some(first.clone()), None]);
+    let both = View { proven: vec![key_id(1), key_id(2)], ..view(&usable, &healthy, &counts) };
+    let both = render(&integration, &both, NOW);
+    assert_eq!(fingerprints(&both), [Some(first), Some(second.clone())]);
+    assert_eq!(both.credentials.as_ref().unwrap().unproven, None);
+    // What is shown stays, in whatever slot, and a new key is not shown.
+    integration.status = Some(both);
+    let moved = resolve(present(&[("primaryKey", &key(2)), ("secondaryKey", &key(9))])).unwrap().unwrap();
+    let moved = render(&integration, &view(&moved, &new, &counts), NOW);
+    assert_eq!(fingerprints(&moved), [Some(second), None]);
+    assert!(moved.credentials.unwrap().unproven.is_some_and(|keys| keys.primary_version.is_none()));
 }
 
 #[test]
