@@ -38,14 +38,15 @@ impl Engine {
             }
         }
         if change.wake_devices {
-            for id in self.fleet.of_integration(sym) {
-                if !self.sees_change(id, change) {
-                    continue;
+            for id in self.fleet.of_integration(sym).to_vec() {
+                if self.sees_change(id, change) {
+                    self.active.restart_grace(id);
+                    self.ready.wake_later(id);
                 }
-                self.active.restart_grace(id);
-                self.ready.wake_later(id);
-                self.wake_claimants(id);
             }
+        }
+        if change.wake_devices || change.claims {
+            self.wake_claimants_of(sym);
         }
     }
 
@@ -83,13 +84,6 @@ impl Engine {
         is_of_namespace(integration, namespace, names)
             || self.registry.serves(integration, namespace, names)
             || change.before.as_ref().is_some_and(|before| self.registry.consents(before, namespace, names))
-    }
-
-    /// A change of one device that claims a registration id may give the id to another.
-    pub(super) fn wake_claimants(&mut self, id: DeviceId) {
-        let Some(record) = self.fleet.get(id) else { return };
-        let claimants = self.fleet.claimants(record.registration_id());
-        claimants.filter(|other| *other != id).for_each(|other| self.ready.wake(other));
     }
 
     /// Drops work, timers and permit of a device that is gone or whose name another object has. Its

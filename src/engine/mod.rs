@@ -7,6 +7,7 @@
 //! other: they return what should follow (`apply`).
 
 mod apply;
+mod claims;
 mod devices;
 mod endings;
 mod integrations;

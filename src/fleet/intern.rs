@@ -1,20 +1,21 @@
 //! Names that many devices share are kept once.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// Stands for a text in an `Interner`.
+/// Stands for a text in an `Interner`. None at all takes no more room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Sym(u32);
+pub struct Sym(NonZeroU32);
 
 impl Sym {
     pub fn index(self) -> u32 {
-        self.0
+        self.0.get()
     }
 
     /// The one with this index.
-    pub fn at(index: u32) -> Self {
-        Self(index)
+    pub fn at(index: u32) -> Option<Self> {
+        NonZeroU32::new(index).map(Self)
     }
 }
 
@@ -30,9 +31,10 @@ impl Interner {
         if let Some(sym) = self.syms.get(text) {
             return *sym;
         }
-        let sym = Sym(u32::try_from(self.texts.len()).unwrap_or(u32::MAX));
         let text: Arc<str> = text.into();
         self.texts.push(text.clone());
+        let number = u32::try_from(self.texts.len()).ok().and_then(NonZeroU32::new);
+        let sym = Sym(number.unwrap_or(NonZeroU32::MAX));
         self.syms.insert(text, sym);
         sym
     }
@@ -42,6 +44,6 @@ impl Interner {
     }
 
     pub fn text(&self, sym: Sym) -> &str {
-        self.texts.get(sym.0 as usize).map_or("", |text| text)
+        self.texts.get(sym.index() as usize - 1).map_or("", |text| text)
     }
 }

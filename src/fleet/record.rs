@@ -28,6 +28,20 @@ pub struct Settled {
     pub secret_version: u64,
 }
 
+/// What a device's claim on its registration id is worth: the one already registered is better, else the
+/// older one, else the one with the lower uid. The better claim comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    unregistered: bool,
+    created: i64,
+    uid: Uid,
+}
+
+impl Claim {
+    /// None comes after it.
+    pub(super) const LAST: Self = Self { unregistered: true, created: i64::MAX, uid: Uid::LAST };
+}
+
 /// One device.
 #[derive(Debug)]
 pub struct Record {
@@ -71,8 +85,8 @@ pub struct Record {
     pub deleting: bool,
     /// Present when the status describes this generation and is Ready=True/Provisioned.
     pub settled: Option<Settled>,
-    /// True if the status holds an assignment.
-    pub registered: bool,
+    /// True if the status holds an assignment. `Fleet::set_registered` sets it.
+    pub(super) registered: bool,
     /// resourceVersion of the generated Secret as the watch last showed it; 0 while it shows none.
     pub secret_seen: u64,
     /// Number of the latest list when a watch last showed the device.
@@ -83,6 +97,8 @@ pub struct Record {
     pub written: Option<Digest>,
     /// Of the annotations that ask for something.
     pub requests: Option<Digest>,
+    /// Its place among the devices of its integration.
+    pub(super) member: u32,
 }
 
 /// What a settled device needs, as far as the index knows.
@@ -133,11 +149,17 @@ impl Record {
         }
     }
 
-    /// True if this device, and not the other one, may use a registration id that both claim: the one
-    /// already registered, else the older one, else the one with the lower uid.
+    /// True if this device, and not the other one, may use a registration id that both claim.
     pub fn has_better_claim_than(&self, other: &Self) -> bool {
-        let key = |record: &Self| (!record.registered, record.created, record.uid);
-        key(self) < key(other)
+        self.claim() < other.claim()
+    }
+
+    pub fn is_registered(&self) -> bool {
+        self.registered
+    }
+
+    pub(super) fn claim(&self) -> Claim {
+        Claim { unregistered: !self.registered, created: self.created, uid: self.uid }
     }
 
     pub fn registration_id(&self) -> &str {
@@ -146,6 +168,10 @@ impl Record {
 
     pub(super) fn names_its_secret(&self) -> bool {
         self.secret_name.is_some()
+    }
+
+    pub(super) fn own_secret_name(&self) -> Option<&str> {
+        self.secret_name.as_deref()
     }
 
     pub(super) fn is_secret_name(&self, name: &str) -> bool {
@@ -204,6 +230,7 @@ impl Record {
             status: status.and_then(Digest::of),
             written: None,
             requests: requests(device),
+            member: 0,
         }
     }
 }

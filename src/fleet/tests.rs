@@ -1,3 +1,5 @@
+mod sharing;
+
 use serde_json::{Value, json};
 
 use super::counts::count;
@@ -101,9 +103,9 @@ fn a_secret_belongs_to_the_devices_that_name_it() {
     assert_eq!(fleet.secret_seen("fleet", "b-hub", 7), NONE);
     assert_eq!(fleet.secret_seen("elsewhere", "a-hub", 8), NONE);
     fleet.remove(b);
-    assert_eq!(fleet.devices_of_secret("fleet", "other"), [c]);
+    assert!(fleet.devices_of_secret("fleet", "other").eq([c]));
     fleet.upsert(&device("c", 3, 2, &json!({})), Some(1));
-    assert_eq!(fleet.devices_of_secret("fleet", "other"), NONE);
+    assert!(fleet.devices_of_secret("fleet", "other").eq(NONE));
 }
 
 #[test]
@@ -143,10 +145,10 @@ fn a_secret_that_vanished_while_no_watch_was_there_is_noticed_at_the_next_list()
 #[test]
 fn forged_secrets_cost_bounded_memory() {
     let mut fleet = Fleet::default();
-    for number in 0..super::UNCLAIMED_MAX + 10 {
+    for number in 0..super::secrets::UNCLAIMED_MAX + 10 {
         fleet.secret_seen("fleet", &format!("forged-{number}"), 1);
     }
-    assert_eq!(fleet.unclaimed.len(), super::UNCLAIMED_MAX);
+    assert_eq!(fleet.secrets.unclaimed.len(), super::secrets::UNCLAIMED_MAX);
     assert!(!fleet.is_secret_watch_complete());
 }
 
@@ -156,14 +158,13 @@ fn claimants_of_a_registration_id_are_found_and_ordered() {
     let a = add(&mut fleet, "shared", 1);
     let other = device("b", 2, 1, &json!({"spec": {"registrationId": "shared"}}));
     let b = fleet.upsert(&other, Some(1)).0;
-    let mut claimants: Vec<_> = fleet.claimants("shared").collect();
-    claimants.sort_unstable();
-    assert_eq!(claimants, [a, b]);
+    let rivals = |fleet: &Fleet, id| fleet.rivals(id).map(|(id, _)| id).collect::<Vec<_>>();
+    assert_eq!((rivals(&fleet, a), rivals(&fleet, b)), (vec![b], vec![a]));
     assert!(fleet.get(a).unwrap().has_better_claim_than(fleet.get(b).unwrap()));
-    fleet.get_mut(b).unwrap().registered = true;
+    fleet.set_registered(b, true);
     assert!(fleet.get(b).unwrap().has_better_claim_than(fleet.get(a).unwrap()));
     fleet.remove(a);
-    assert!(fleet.claimants("shared").eq([b]));
+    assert_eq!(rivals(&fleet, b), NONE);
 }
 
 #[test]
@@ -257,9 +258,20 @@ fn a_secret_watch_is_trusted_again_once_it_has_been_read_in_full() {
         assert!(fleet.is_secret_watch_complete());
     }
     // Too many to be remembered, and not any more.
-    read(&mut fleet, None, super::UNCLAIMED_MAX + 1);
+    read(&mut fleet, None, super::secrets::UNCLAIMED_MAX + 1);
     assert!(!fleet.is_secret_watch_complete());
     read(&mut fleet, None, 10);
     assert!(fleet.is_secret_watch_complete());
-    assert_eq!((fleet.unclaimed.len(), fleet.secret(own)), (10, SecretSeen::Version(5)));
+    assert_eq!((fleet.secrets.unclaimed.len(), fleet.secret(own)), (10, SecretSeen::Version(5)));
+}
+
+impl Fleet {
+    /// Nothing is left of any device.
+    fn is_empty_everywhere(&self) -> bool {
+        self.len() == 0
+            && self.by_name.is_empty()
+            && self.by_integration.is_empty()
+            && self.by_registration.is_empty()
+            && self.by_secret.is_empty()
+    }
 }

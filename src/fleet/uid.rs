@@ -10,6 +10,9 @@ use crate::api::device::ProvisionedDevice;
 pub struct Uid(u128);
 
 impl Uid {
+    /// None comes after it.
+    pub(super) const LAST: Self = Self(u128::MAX);
+
     pub fn parse(text: &str) -> Self {
         let hashed = || u128::from(Hash::of("uid", [text.as_bytes()]).number());
         Self(Uuid::try_parse(text).map_or_else(|_| hashed(), |uuid| uuid.as_u128()))

@@ -51,6 +51,10 @@ impl Dormant {
         Some(dormant)
     }
 
+    pub(super) fn secret_changed(&mut self) {
+        self.secret_read = false;
+    }
+
     /// `None` if it does not come back as it was.
     pub(super) fn restored(&self, hub_suffixes: &[String], now: Now) -> Option<Work> {
         let device: ProvisionedDevice = serde_json::from_str(&self.object).ok()?;

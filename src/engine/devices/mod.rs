@@ -245,6 +245,17 @@ impl Active {
         }
     }
 
+    /// The device's Secret is not what it was when it was last read.
+    pub fn secret_changed(&mut self, id: DeviceId) {
+        if let Some(dormant) = self.dormant.get_mut(&id) {
+            dormant.secret_changed();
+        }
+        if let Some(work) = self.work_mut(id) {
+            work.found = None;
+            work.secret_read = false;
+        }
+    }
+
     // Permits.
 
     pub fn permit(&self, id: DeviceId) -> Option<HeldPermit> {

@@ -11,8 +11,11 @@ use crate::schedule::permits::{Gate, Group, Limits};
 #[derive(Debug, Default, PartialEq)]
 pub(in crate::engine) struct Change {
     pub permits: Option<PermitChange>,
-    /// All its devices have to be reconciled, and those of others that share a registration id.
+    /// All its devices have to be reconciled, and those of others that may have a registration id now, or no
+    /// longer.
     pub wake_devices: bool,
+    /// Only whose claims on registration ids count has changed: the devices that lead have to be reconciled.
+    pub claims: bool,
     /// Trouble has begun or ended: devices that wait for a permit have to be reconciled.
     pub wake_waiting: bool,
     /// Which other namespaces it admitted before, if it admits others now.

@@ -57,9 +57,11 @@ impl Registry {
         };
         let answer = Answer { device, issuer, error, throttled, newcomers };
         let change = integration.health.answered(&answer, now);
+        let counted = integration.accepted_scope().is_some();
         if change.accepted {
             integration.acceptance.record(&target.instance, issuer);
         }
+        let claims = integration.accepted_scope().is_some() != counted;
         // A longer pause is worth a write, too: the next leader reads it there.
         if change.report || matches!(error, Some(DpsError::Throttled { .. })) {
             integration.reporting.dirty = true;
@@ -72,6 +74,7 @@ impl Registry {
         let follows = Change {
             permits: Some(PermitChange::Gate(integration.health.gate())),
             wake_waiting: change.wake_waiting,
+            claims,
             ask_another: change.next == Next::AskAnother,
             retry: change.next == Next::Retry || swaps,
             ..Change::default()

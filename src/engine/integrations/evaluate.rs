@@ -10,7 +10,7 @@ use super::change::{Change, PermitChange};
 use super::reporting::Reporting;
 use super::{Integration, Registry, State};
 use crate::api::conditions::{self, ConditionType, Reason};
-use crate::api::integration::{CaBundleRef, DpsIntegration};
+use crate::api::integration::{CaBundleRef, DpsIntegration, DpsIntegrationSpec};
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::references::Reference;
 use crate::api::version;
@@ -118,6 +118,8 @@ impl Registry {
         if held.is_some_and(|held| held > 0 && held >= version::of(&object.metadata)) {
             return Change::default();
         }
+        let former = integration.object.clone();
+        let scope = integration.accepted_scope().map(str::to_owned);
         if integration.object.as_ref().is_some_and(|held| held.metadata.uid != object.metadata.uid) {
             // Deleted and created again: nothing that is known of the former one holds.
             *integration = Integration { known: true, ..Integration::default() };
@@ -142,14 +144,17 @@ impl Registry {
         self.reports.wake(sym.index());
         let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
         self.references.set(sym, references(namespace, &object.spec));
+        let same_ids = former.is_none_or(|former| admits_the_same_ids(&former.spec, &object.spec));
         integration.object = Some(Arc::new(object));
+        let claims = integration.accepted_scope() != scope.as_deref() || (scope.is_some() && !same_ids);
         let change = self.evaluate(sym, now);
         let consent_changed = consent != before;
         if asked || consent_changed {
             self.counters.touch(now);
         }
         let before = consent_changed.then_some(before);
-        Change { wake_devices: change.wake_devices || consent_changed, before, ..change }
+        let wake_devices = change.wake_devices || consent_changed;
+        Change { wake_devices, claims: claims && !wake_devices, before, ..change }
     }
 
     /// The API server has gone back to an earlier state: the next object of this name is the present one.
@@ -276,6 +281,12 @@ impl Registry {
         self.counters.touch(now);
         Change { permits: Some(PermitChange::Dismiss), wake_devices: true, ..Change::default() }
     }
+}
+
+/// The same devices may claim the same registration ids.
+fn admits_the_same_ids(former: &DpsIntegrationSpec, spec: &DpsIntegrationSpec) -> bool {
+    former.registration_id_prefixes == spec.registration_id_prefixes
+        && former.allowed_namespaces == spec.allowed_namespaces
 }
 
 /// Newcomers of one namespace share a turn.

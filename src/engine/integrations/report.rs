@@ -146,7 +146,7 @@ impl Registry {
     pub fn due(&mut self, now: Instant) -> Vec<Sym> {
         let mut due = Vec::new();
         while let Some(index) = self.reports.next(now, Room::ForAll, |_| Party::default()) {
-            let sym = Sym::at(index);
+            let Some(sym) = Sym::at(index) else { continue };
             let Some(found) = self.integrations.get_mut(&sym) else { continue };
             match found.reporting.due_at(now) {
                 Some(at) if at <= now => due.push(sym),

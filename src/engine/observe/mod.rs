@@ -3,6 +3,8 @@
 pub(super) mod sync;
 mod watches;
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
@@ -25,6 +27,11 @@ use crate::fleet::{DeviceChange, DeviceId};
 use crate::kube_io::refs::WatchNumber;
 use crate::kube_io::watch::Observed;
 
+/// Devices that name one Secret and are reconciled at once when it changes,
+const AT_ONCE: usize = 64;
+/// and as many of the others each time this has passed.
+const OTHERS_EVERY: Duration = Duration::from_secs(1);
+
 impl Engine {
     fn namespace_of(&self, watch: WatchId) -> Option<String> {
         self.context.config.namespaces().get(watch.0).cloned().flatten()
@@ -43,7 +50,7 @@ impl Engine {
         while let Some(phase) = self.sync.advance(self.registry.references_are_read()) {
             match phase {
                 Phase::Integrations => {}
-                Phase::References => self.watch_references(),
+                Phase::References => self.watch_references(now),
                 Phase::Devices => self.watches.start_devices(&self.context),
                 Phase::Secrets => self.watches.start_secrets(&self.context),
                 Phase::Complete => {
@@ -112,12 +119,12 @@ impl Engine {
             Observed::Forbidden => self.watch_read(WatchedKind::Integrations, watch, false, now),
         }
         if self.sync.phase() != Phase::Integrations {
-            self.watch_references();
+            self.watch_references(now);
         }
     }
 
     /// Watches exactly the Secrets and ConfigMaps that integrations refer to now.
-    fn watch_references(&mut self) {
+    fn watch_references(&mut self, now: Now) {
         let ReferenceChanges { begin, end } = self.registry.take_reference_changes();
         for reference in &end {
             self.watches.unwatch(reference);
@@ -126,8 +133,8 @@ impl Engine {
         // A Secret with a group's key is never the output for a device.
         for Reference { kind, namespace, name } in begin.keys().chain(&end) {
             if *kind == ReferredKind::Secret {
-                let devices = self.fleet.devices_of_secret(namespace, name);
-                devices.into_iter().for_each(|id| self.ready.wake(id));
+                let devices = self.fleet.devices_of_secret(namespace, name).collect();
+                self.wake_users(devices, now);
             }
         }
         begin.into_iter().for_each(|(reference, keys)| self.watches.watch(reference, keys));
@@ -178,10 +185,11 @@ impl Engine {
             Observed::Present(device) => {
                 let known = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
                 let shown = version::of(&device.metadata);
-                if let Some(record) = known.and_then(|id| self.fleet.get_mut(id))
+                if let Some(id) = known
+                    && let Some(record) = self.fleet.get(id)
                     && self.sync.gives_way(WatchedKind::Devices, watch, record.resource_version, shown)
                 {
-                    record.resource_version = 0;
+                    self.fleet.forget_version(id);
                 }
                 self.device_changed(device, now);
             }
@@ -210,6 +218,7 @@ impl Engine {
         let referred = before.map(|record| record.integration);
         let asked = before.map(|record| (record.generation, record.requests));
         let settled_by = before.filter(|record| record.settled.is_some()).and_then(|record| record.status);
+        let rival = known.and_then(|id| self.next_claimant(id));
         let (id, change) = self.fleet.upsert(&device, Some(self.sync.list()));
         match change {
             DeviceChange::Known => return,
@@ -229,7 +238,7 @@ impl Engine {
             return self.active.stand_by(id, device, settled, now);
         }
         self.registry.recount(now.mono);
-        self.wake_claimants(id);
+        rival.into_iter().chain(self.next_claimant(id)).for_each(|other| self.ready.wake(other));
         if self.fleet.get(id).map(|record| record.integration) != referred {
             let held = self.active.release(id);
             self.leave_line(id, held, now);
@@ -272,12 +281,12 @@ impl Engine {
         self.drop_work(id, now);
         self.ready.forget(id);
         self.registry.recount(now.mono);
+        // The best of those that lost against it is the rightful holder of the id now.
+        let heir = self.next_claimant(id);
         if let Some(record) = self.fleet.remove(id) {
             self.endings.doubt(record.namespace);
-            // A device that lost against it may be the rightful holder of the id now.
-            let others = self.fleet.claimants(record.registration_id());
-            others.for_each(|other| self.ready.wake(other));
         }
+        heir.into_iter().for_each(|other| self.ready.wake(other));
     }
 
     pub(super) fn secret_observed(
@@ -290,20 +299,20 @@ impl Engine {
         let changed = match observed {
             Observed::Listing(truth) => {
                 self.sync.list_begins(WatchedKind::Secrets, watch, truth);
-                self.fleet.begin_secret_list(only.as_deref());
-                Vec::new()
+                return self.fleet.begin_secret_list(only.as_deref());
             }
             Observed::Present(secret) => {
                 let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
                 let shown = version::of(&secret.metadata);
-                for id in self.fleet.devices_of_secret(&namespace, &name) {
-                    if let Some(record) = self.fleet.get_mut(id)
-                        && self.sync.gives_way(WatchedKind::Secrets, watch, record.secret_seen, shown)
-                    {
-                        record.secret_seen = 0;
-                    }
-                }
-                self.fleet.secret_seen(&namespace, &name, shown)
+                let gives_way = |record: &Record| {
+                    self.sync.gives_way(WatchedKind::Secrets, watch, record.secret_seen, shown)
+                };
+                let devices = self.fleet.devices_of_secret(&namespace, &name);
+                let outdated: Vec<_> =
+                    devices.filter(|id| self.fleet.get(*id).is_some_and(gives_way)).collect();
+                outdated.into_iter().for_each(|id| self.fleet.secret_forgotten(id));
+                let changed = self.fleet.secret_seen(&namespace, &name, shown);
+                return self.wake_users(changed, now);
             }
             Observed::Gone(secret) => {
                 let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
@@ -316,7 +325,8 @@ impl Engine {
                 if let Some(namespace) = self.fleet.names.get(&namespace) {
                     self.endings.doubt(namespace);
                 }
-                self.fleet.secret_gone(&namespace, &name, version)
+                let lost = self.fleet.secret_gone(&namespace, &name, version);
+                return self.wake_users(lost, now);
             }
             Observed::Listed => {
                 self.sync.list_ends(WatchedKind::Secrets, watch);
@@ -328,17 +338,29 @@ impl Engine {
             // Without the watch the Secret of every new device is read.
             Observed::Forbidden => {
                 self.fleet.mark_secret_watch_incomplete(only.as_deref());
-                self.watch_read(WatchedKind::Secrets, watch, false, now);
-                Vec::new()
+                return self.watch_read(WatchedKind::Secrets, watch, false, now);
             }
         };
         for id in changed {
-            self.active.wake(id, now);
-            if let Some(work) = self.active.work_mut(id) {
-                work.found = None;
-                work.secret_read = false;
-            }
+            self.active.secret_changed(id);
             self.ready.wake(id);
+        }
+    }
+
+    /// Has the devices that name one Secret reconciled, of which something has changed. Any number may
+    /// name it, and one can have it: the first few at once, the others some at a time.
+    fn wake_users(&mut self, devices: Vec<DeviceId>, now: Now) {
+        let mut at = now.mono;
+        for some in devices.chunks(AT_ONCE) {
+            for id in some {
+                self.active.secret_changed(*id);
+                if at == now.mono {
+                    self.ready.wake(*id);
+                } else {
+                    self.ready.wake_by(*id, at);
+                }
+            }
+            at += OTHERS_EVERY;
         }
     }
 
@@ -360,7 +382,8 @@ impl Engine {
         }
     }
 
-    /// Devices of a namespace that refer to another one's integration.
+    /// Devices of a namespace that refer to another one's integration. All devices are looked at: labels
+    /// change rarely, and only by those who administer namespaces.
     fn wake_foreign_devices(&mut self, namespace: &str) {
         let names = &self.fleet.names;
         let Some(sym) = names.get(namespace) else { return };
@@ -368,15 +391,17 @@ impl Engine {
             let key: &str = names.text(integration);
             key.split_once('/').is_some_and(|(other, _)| other != namespace)
         };
-        let of_it = self.fleet.iter().filter(|(_, record)| record.namespace == sym);
+        let of_it = |record: &Record| record.namespace == sym && is_foreign(record.integration);
         let foreign: Vec<_> =
-            of_it.filter(|(_, record)| is_foreign(record.integration)).map(|(id, _)| id).collect();
+            self.fleet.iter().filter(|(_, record)| of_it(record)).map(|(id, _)| id).collect();
+        // They may claim their registration ids now, or no longer.
+        let leading = foreign.iter().filter(|id| self.fleet.leads_rivals(**id));
+        let rivals: Vec<_> = leading.flat_map(|id| self.best_claims(*id, |other| !of_it(other))).collect();
         for id in foreign {
             self.active.restart_grace(id);
             self.ready.wake_later(id);
-            // It may claim its registration id now, or no longer.
-            self.wake_claimants(id);
         }
+        rivals.into_iter().for_each(|id| self.ready.wake(id));
     }
 }
 

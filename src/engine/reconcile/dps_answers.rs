@@ -36,7 +36,8 @@ impl Engine {
         let standing = self.dps_answered(id, question, result.as_ref().err(), now);
         let usable = self.usable_of(id).filter(|usable| usable.target.revision == question.revision);
         let inherited = usable.map(|usable| usable.target.inherited.clone());
-        let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.active.work_mut(id)) else { return };
+        let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work_mut(id)) else { return };
+        let registers = matches!(result, Ok(DpsResult::Registered(_)));
         match (result, standing) {
             // It says itself in which scope and with which credential.
             (Ok(DpsResult::Registered(registered)), _) => {
@@ -46,7 +47,6 @@ impl Engine {
                 if work.freshness == Freshness::Revived {
                     work.freshness = Freshness::Current;
                 }
-                record.registered = true;
                 work.facts.register(registered, served);
             }
             (Ok(DpsResult::Found(located)), _) => work.facts.look_up(located, served.reconcile_at),
@@ -65,6 +65,9 @@ impl Engine {
                 debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
                 work.facts.fail(failure, record.uid.seed(), now.mono);
             }
+        }
+        if registers {
+            self.set_registered(id, true);
         }
         self.active.has_answer(id);
         self.ready.take_answer(id);
@@ -210,8 +213,10 @@ impl Engine {
         let refused = |record: &Record| self.registry.has_refused(sym, record.uid);
         let asked = if canaries.is_empty() {
             let works = |record: &Record| settled(record) && record.credential == Some(in_use);
-            let of_it = self.fleet.iter().filter(|(_, record)| record.integration == sym && !record.deleting);
-            of_it.filter(|(_, record)| works(record) && !refused(record)).map(|(id, _)| id).next()
+            let of_it =
+                self.fleet.of_integration(sym).iter().filter_map(|id| Some((*id, self.fleet.get(*id)?)));
+            let mut works = of_it.filter(|(_, record)| !record.deleting && works(record) && !refused(record));
+            works.next().map(|(id, _)| id)
         } else {
             // One that is not settled calls for itself.
             canaries.iter().find(|(_, record)| settled(record)).map(|(id, _)| *id)

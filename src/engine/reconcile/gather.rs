@@ -98,20 +98,4 @@ impl Engine {
             None => IntegrationState::NotReady(grace),
         }
     }
-
-    /// True if another device has the better claim on the registration id: same id scope, an
-    /// integration that DPS has accepted, and one that admits that device under this id.
-    fn is_duplicate(&self, id: DeviceId) -> bool {
-        let Some(record) = self.fleet.get(id) else { return false };
-        let scope = |record: &Record| self.registry.accepted_scope(record.integration);
-        let Some(own) = scope(record) else { return false };
-        self.fleet.claimants(record.registration_id()).filter(|other| *other != id).any(|other| {
-            self.fleet.get(other).is_some_and(|other| {
-                !other.deleting
-                    && scope(other) == Some(own)
-                    && other.has_better_claim_than(record)
-                    && self.registry.may_claim(other, &self.fleet.names)
-            })
-        })
-    }
 }

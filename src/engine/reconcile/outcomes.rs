@@ -99,7 +99,7 @@ impl Engine {
             Err(error) => return self.unanswered(id, &error, now),
         };
         let target = self.usable_of(id).map(|usable| usable.target.clone());
-        let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.active.work_mut(id)) else { return };
+        let Some(work) = self.active.work_mut(id) else { return };
         let Some(target) = target.filter(|target| target.revision == revision) else {
             // It was read for another target.
             return self.ready.go_on(id);
@@ -107,16 +107,17 @@ impl Engine {
         work.secret_read = true;
         match secret {
             Some(secret) => {
-                record.secret_seen = record.secret_seen.max(version::of(&secret.metadata));
+                self.fleet.secret_met(id, version::of(&secret.metadata));
                 let recorded = read_back(&secret, &work.device, &target);
                 let asked = ServedRequests::now(&work.device, None, &work.facts.served);
                 work.facts.recall(recorded, asked.reconcile_at);
                 let facts = std::mem::take(&mut work.facts);
                 work.facts = facts.without_foreign_hub(&self.context.config.allowed_hub_suffixes);
-                record.registered = work.facts.registered.is_some();
                 work.found = Some(*secret);
+                let registered = work.facts.registered.is_some();
+                self.set_registered(id, registered);
             }
-            None => record.secret_seen = 0,
+            None => self.fleet.secret_forgotten(id),
         }
         self.ready.go_on(id);
     }
@@ -134,12 +135,10 @@ impl Engine {
         let (reason, message) = match result {
             Ok(SecretDone { secret: written, changed: _ }) => {
                 self.active.reset_unanswered(id);
-                let (Some(record), Some(work)) = (self.fleet.get_mut(id), self.active.work_mut(id)) else {
-                    return;
-                };
+                let Some(work) = self.active.work_mut(id) else { return };
                 // Its end may have been seen before our own answer came.
                 if work.secret_gone_at < written.version {
-                    record.secret_seen = record.secret_seen.max(written.version);
+                    self.fleet.secret_met(id, written.version);
                 }
                 work.facts.secret = Some(written);
                 work.facts.failure =

@@ -185,8 +185,8 @@ impl Engine {
     pub(super) fn start_secret_write(&mut self, id: DeviceId) {
         let Some(target) = self.usable_of(id).map(|usable| usable.target.clone()) else { return };
         let seen = self.fleet.secret(id);
-        let Some((namespace, name)) = self.secret_of(id) else { return };
-        let alone = self.fleet.devices_of_secret(&namespace, &name).len() == 1;
+        let Some((_, name)) = self.secret_of(id) else { return };
+        let alone = self.fleet.has_its_secret_alone(id);
         let Some(work) = self.active.work_mut(id) else { return };
         let writer = self.context.writer.with_share(work.share);
         let Some(registered) = work.facts.registered.clone() else { return };

@@ -3,6 +3,7 @@
 
 mod answers;
 mod api;
+mod claims;
 mod dps_words;
 mod endings;
 mod first_secret;

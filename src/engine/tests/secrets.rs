@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::vouching::{MINUTE, SECRET, content, secret, settled, text};
 use super::{World, condition};
+use crate::schedule::ready::Room;
+use crate::schedule::turns::Party;
 
 const SECONDS: Duration = Duration::from_secs(10);
 
@@ -216,4 +218,36 @@ async fn a_device_whose_forged_status_claims_anothers_secret_does_not_overwrite_
     world.until_idle(0).await;
     assert_eq!(secret(&world), theirs);
     assert_eq!(world.reason("truck-1"), "Provisioned");
+}
+
+#[tokio::test]
+async fn of_many_devices_that_name_one_secret_a_few_are_reconciled_at_once_when_it_changes() {
+    let mut world = World::start(&[]).await;
+    let named = json!({"secret": {"name": "truck-1-hub"}, "suspend": true});
+    for number in 0..200 {
+        world.declare(&format!("other-{number}"), named.clone());
+    }
+    world.declare("truck-1", json!({}));
+    world.until_ready("truck-1").await;
+    world.until_idle(0).await;
+    let is_ready = |world: &World, name: &str| {
+        let id = world.engine.fleet.find("fleet", name).unwrap();
+        world.engine.ready.is_ready(id)
+    };
+    let woken = |world: &World| (0..200).filter(|number| is_ready(world, &format!("other-{number}"))).count();
+
+    for edit in 1..=3_u32 {
+        world.api.apply("secrets", SECRET, annotated("edited", json!(edit.to_string())));
+        world.deliver();
+    }
+
+    assert_eq!((woken(&world), is_ready(&world, "truck-1")), (63, true));
+    for _ in 0..3 {
+        world.until_idle(0).await;
+        world.pass(Duration::from_secs(1));
+        assert!(world.engine.ready.next_due().is_some_and(|at| at <= world.now.mono));
+        world.engine.ready.next(world.now.mono, Room::None, |_| Party::default());
+        // A later event may find one less before a device, which then comes a second earlier.
+        assert!((1..70).contains(&woken(&world)), "{}", woken(&world));
+    }
 }

@@ -37,7 +37,7 @@ fn acceptance_opens_the_gate_and_wakes_devices_that_wait_if_there_was_trouble() 
 
         let change = situation.accept();
 
-        assert_eq!(change, Change { wake_waiting: refused_before, ..gated(Gate::OPEN) });
+        assert_eq!(change, Change { wake_waiting: refused_before, claims: true, ..gated(Gate::OPEN) });
         assert_eq!(situation.trouble(), (None, None));
         assert!(situation.is_due());
         assert_eq!(situation.write().accepted_id_scope.as_deref(), Some("0ne1"));

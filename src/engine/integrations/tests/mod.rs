@@ -48,6 +48,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const NOTHING: Change = Change {
     permits: None,
     wake_devices: false,
+    claims: false,
     wake_waiting: false,
     before: None,
     ask_another: false,

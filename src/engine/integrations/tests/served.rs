@@ -54,3 +54,20 @@ fn the_scope_that_dps_has_accepted_stands_while_the_integration_is_declared() {
         assert_eq!(situation.registry.accepted_scope(situation.factory), None);
     }
 }
+
+#[test]
+fn of_one_that_cannot_be_used_it_is_told_when_other_claims_count() {
+    for (what, spec, claims) in [
+        ("prefixes", json!({"registrationIdPrefixes": ["a-"]}), true),
+        ("prefixes of others", json!({"allowedNamespaces": {"registrationIdPrefixes": ["a-"]}}), true),
+        ("another id scope", json!({"idScope": "0ne2"}), true),
+        ("nothing that matters", json!({"deviceDefaults": {"payload": {"a": 1}}}), false),
+    ] {
+        let mut situation = Situation::accepted(json!({}));
+        situation.show_keys(Referred::Missing);
+
+        let change = situation.declare(spec);
+
+        assert_eq!(change, Change { claims, ..NOTHING }, "{what}");
+    }
+}

@@ -23,7 +23,7 @@ fn after_three_refusals_the_same_devices_try_the_other_key_and_the_fleet_moves_o
     assert_eq!(reason(&situation.write()), Some(Reason::Unauthorized));
 
     let accepted = situation.accept();
-    assert_eq!(accepted, Change { retry: true, ..gated(open_to_canaries(situation.now)) });
+    assert_eq!(accepted, Change { retry: true, claims: true, ..gated(open_to_canaries(situation.now)) });
     assert_eq!(situation.target().credentials.in_use(), key_id(1), "it may have passed");
 
     let proven = situation.refuse(2);

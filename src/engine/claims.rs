@@ -1,0 +1,79 @@
+//! Which device has a registration id that several claim. A claim counts in an id scope if DPS has accepted
+//! the device's integration there, and that admits the device under this id. The best one that counts has
+//! the id; however many others claim it, nothing changes for more than two of them at once.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::Engine;
+use crate::fleet::DeviceId;
+use crate::fleet::intern::Sym;
+use crate::fleet::record::Record;
+
+impl Engine {
+    /// True if another device has the better claim on the registration id.
+    pub(super) fn is_duplicate(&self, id: DeviceId) -> bool {
+        let Some(record) = self.fleet.get(id) else { return false };
+        let Some(own) = self.registry.accepted_scope(record.integration) else { return false };
+        self.fleet.rivals(id).any(|(_, other)| {
+            self.registry.accepted_scope(other.integration) == Some(own)
+                && other.has_better_claim_than(record)
+                && self.registry.may_claim(other, &self.fleet.names)
+        })
+    }
+
+    /// The device that has this one's registration id if this one has not: the one for which it matters
+    /// that this one changes, before and after.
+    pub(super) fn next_claimant(&self, id: DeviceId) -> Option<DeviceId> {
+        let record = self.fleet.get(id).filter(|_| self.fleet.leads_rivals(id))?;
+        let scope = self.registry.accepted_scope(record.integration)?;
+        if !self.registry.may_claim(record, &self.fleet.names) {
+            return None;
+        }
+        let is_of_scope = |other: &Record| self.registry.accepted_scope(other.integration) == Some(scope);
+        self.best_claims(id, is_of_scope).pop()
+    }
+
+    /// Takes in whether DPS has registered a device.
+    pub(super) fn set_registered(&mut self, id: DeviceId, registered: bool) {
+        if self.fleet.get(id).is_some_and(|record| record.is_registered() != registered) {
+            let before = self.next_claimant(id);
+            self.fleet.set_registered(id, registered);
+            let after = self.next_claimant(id);
+            before.into_iter().chain(after).for_each(|other| self.ready.wake(other));
+        }
+    }
+
+    /// The claims of all devices of an integration may count from now on, or no longer. The devices that
+    /// have the better claims beside them are woken, theirs and others'.
+    pub(super) fn wake_claimants_of(&mut self, integration: Sym) {
+        for id in self.fleet.of_integration(integration).to_vec() {
+            if self.fleet.stands_for_integration(id) {
+                let best = self.best_claims(id, |other| other.integration != integration);
+                best.into_iter().for_each(|other| self.ready.wake(other));
+            }
+            let leads = self.fleet.get(id).filter(|_| self.fleet.leads_rivals(id));
+            if leads.is_some_and(|record| self.registry.may_claim(record, &self.fleet.names)) {
+                self.ready.wake_later(id);
+            }
+        }
+    }
+
+    /// Who else claims the registration id of a device: in each id scope the one whose claim is the best
+    /// that counts, of those that are looked at. If the claims of all others change, these are the ones for
+    /// which it matters.
+    pub(super) fn best_claims(&self, id: DeviceId, is_looked_at: impl Fn(&Record) -> bool) -> Vec<DeviceId> {
+        let mut best: HashMap<&str, (DeviceId, &Record)> = HashMap::new();
+        for (other, record) in self.fleet.rivals(id).filter(|(_, record)| is_looked_at(record)) {
+            let Some(scope) = self.registry.accepted_scope(record.integration) else { continue };
+            match best.entry(scope) {
+                Entry::Occupied(known) if !record.has_better_claim_than(known.get().1) => {}
+                entry if self.registry.may_claim(record, &self.fleet.names) => {
+                    entry.insert_entry((other, record));
+                }
+                Entry::Occupied(_) | Entry::Vacant(_) => {}
+            }
+        }
+        best.into_values().map(|(other, _)| other).collect()
+    }
+}

@@ -1,0 +1,101 @@
+//! Claims on registration ids. Most ids are claimed by one device, which costs nothing here. Those that
+//! several claim may be claimed by any number, of any integration in any namespace: each event about one
+//! of them costs a few steps, and at most a look at one device of each integration and namespace. All
+//! devices of such a group are admitted or not together, so its best claim is the only one that can
+//! matter to others.
+
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
+
+use super::index::{Place, Property, Sharing};
+use super::intern::Sym;
+use super::record::{Claim, Record};
+use super::{DeviceId, Fleet};
+
+/// Devices by the registration id that they claim. One that is being deleted claims none.
+#[derive(Debug)]
+pub(super) struct ByRegistrationId;
+
+/// By integration and namespace, and the better claim first.
+type Rank = (Group, Claim);
+
+/// Integration and namespace.
+type Group = (Sym, Sym);
+
+impl Property for ByRegistrationId {
+    type Rank = Rank;
+
+    fn hash(record: &Record, hasher: &RandomState) -> Option<u64> {
+        (!record.deleting).then(|| hasher.hash_one(record.registration_id()))
+    }
+
+    fn is_shared_by(a: &Record, b: &Record) -> bool {
+        a.registration_id() == b.registration_id()
+    }
+
+    fn rank(record: &Record) -> Rank {
+        ((record.integration, record.namespace), record.claim())
+    }
+}
+
+impl Fleet {
+    /// The other devices of whose claims one may be better than this device's or, without it, the best:
+    /// for each integration and namespace the one with the best claim on the same registration id. Their
+    /// number does not depend on how many devices there are in each.
+    pub fn rivals(&self, id: DeviceId) -> impl Iterator<Item = (DeviceId, &Record)> {
+        let rivals = self.claims_like(id).map(|claims| best_of_each(claims, id));
+        rivals.into_iter().flatten().filter_map(|id| Some((id, self.get(id)?)))
+    }
+
+    /// True if another device claims the same registration id and none of its integration and namespace
+    /// has the better claim: what happens to this one may give the id to another or take it away.
+    pub fn leads_rivals(&self, id: DeviceId) -> bool {
+        self.is_first(id, |(group, _), own| *group == (own.integration, own.namespace))
+    }
+
+    /// The same for one device only, if several of an integration, in different namespaces, lead.
+    pub fn stands_for_integration(&self, id: DeviceId) -> bool {
+        self.is_first(id, |((integration, _), _), own| *integration == own.integration)
+    }
+
+    /// True if it is the first of those that share its registration id for which `is_of` holds; they
+    /// follow one another.
+    fn is_first(&self, id: DeviceId, is_of: impl Fn(&Rank, &Record) -> bool) -> bool {
+        let (Some(record), Some(claims)) = (self.get(id), self.claims_like(id)) else { return false };
+        let own = Place { rank: ByRegistrationId::rank(record), id };
+        let before = claims.range(..own).next_back();
+        claims.contains(&own) && before.is_none_or(|before| !is_of(&before.rank, record))
+    }
+
+    fn claims_like(&self, id: DeviceId) -> Option<&Sharing<ByRegistrationId>> {
+        self.by_registration.sharing(self.get(id)?, &self.records, &self.hasher)
+    }
+
+    /// DPS has registered a device, or its registration turned out to be none.
+    pub fn set_registered(&mut self, id: DeviceId, registered: bool) {
+        let known = self.get(id).map(|record| record.registered);
+        if known.is_none_or(|known| known == registered) {
+            return;
+        }
+        self.unindex(id);
+        if let Some(record) = self.get_mut(id) {
+            record.registered = registered;
+        }
+        self.index(id);
+    }
+}
+
+/// The first of each group that is not `but`.
+fn best_of_each(claims: &Sharing<ByRegistrationId>, but: DeviceId) -> impl Iterator<Item = DeviceId> {
+    let mut behind = Bound::Unbounded;
+    std::iter::from_fn(move || {
+        let mut following = claims.range((behind, Bound::Unbounded));
+        let mut best = following.next()?;
+        if best.id == but {
+            best = following.next()?;
+        }
+        let (group, _) = best.rank;
+        behind = Bound::Excluded(Place { rank: (group, Claim::LAST), id: DeviceId::MAX });
+        Some(best.id)
+    })
+}
