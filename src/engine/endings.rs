@@ -43,6 +43,11 @@ impl Endings {
         }
     }
 
+    /// Namespaces that something is known of here.
+    pub fn namespaces(&self) -> impl Iterator<Item = Sym> {
+        self.0.keys().copied()
+    }
+
     /// Something of the namespace is gone.
     pub fn doubt(&mut self, namespace: Sym) {
         let doubt = self.0.entry(namespace).or_default();

@@ -11,6 +11,7 @@ mod claims;
 mod devices;
 mod endings;
 mod integrations;
+mod names;
 mod observe;
 mod publish;
 mod reconcile;
@@ -260,6 +261,7 @@ impl Engine {
     /// Reconciles the devices that are ready, hands out permits, reports on integrations.
     fn turn(&mut self, acts: bool, now: Now) {
         self.context.telemetry.health.beat();
+        self.forget_names();
         if !acts {
             return;
         }

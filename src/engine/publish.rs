@@ -64,6 +64,17 @@ pub(super) struct Publisher {
     telemetry: Arc<Telemetry>,
 }
 
+impl EventWindow {
+    fn names(self) -> impl Iterator<Item = Sym> {
+        let (first, second) = match self {
+            Self::Own(integration) => (integration, None),
+            Self::Foreign(integration, namespace) => (integration, Some(namespace)),
+            Self::Strays(namespace) => (namespace, None),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
 #[derive(Default)]
 struct Windows(HashMap<EventWindow, Window>);
 
@@ -83,6 +94,11 @@ impl Windows {
 impl Publisher {
     pub fn new(events: Events, level: EventsLevel, telemetry: Arc<Telemetry>) -> Self {
         Self { events, level, windows: Windows::default(), gauges_due: None, gauges_set: None, telemetry }
+    }
+
+    /// Names that events are counted by.
+    pub fn names(&self) -> impl Iterator<Item = Sym> {
+        self.windows.0.keys().copied().flat_map(EventWindow::names)
     }
 
     /// With `--events=all` a device's first assignment is an event, too.

@@ -15,6 +15,7 @@ pub mod revive;
 mod secrets;
 pub mod uid;
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
@@ -69,6 +70,15 @@ impl Fleet {
 
     pub fn iter(&self) -> impl Iterator<Item = (DeviceId, &Record)> {
         (0..).zip(&self.records).filter_map(|(id, record)| Some((id, record.as_ref()?)))
+    }
+
+    /// Names that something is known by here.
+    pub fn names_in_use(&self) -> HashSet<Sym> {
+        let of_record = |record: &Record| {
+            [Some(record.namespace), Some(record.integration), record.hub, record.previous_hub]
+        };
+        let of_devices = self.iter().flat_map(|(_, record)| of_record(record)).flatten();
+        of_devices.chain(self.secrets.namespaces()).collect()
     }
 
     pub fn len(&self) -> usize {

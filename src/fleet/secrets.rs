@@ -96,6 +96,11 @@ impl Secrets {
         }
         names
     }
+
+    /// Namespaces that something is known of here.
+    pub fn namespaces(&self) -> impl Iterator<Item = Sym> {
+        self.unwatched.iter().chain(self.listed.keys()).copied().flatten()
+    }
 }
 
 pub(super) fn secret_hash(record: &Record, hasher: &RandomState) -> u64 {

@@ -161,6 +161,11 @@ impl Registry {
         self.integrations.iter().filter(|(_, i)| i.object.is_some()).map(|(sym, _)| *sym)
     }
 
+    /// Integrations of which something is known, declared or not.
+    pub fn known(&self) -> impl Iterator<Item = Sym> {
+        self.integrations.keys().chain(&self.writing).copied()
+    }
+
     pub fn object(&self, sym: Sym) -> Option<&Arc<DpsIntegration>> {
         self.integrations.get(&sym)?.object.as_ref()
     }

@@ -125,3 +125,43 @@ async fn events_of_one_admitted_tenant_do_not_use_up_those_of_others() {
     let about_own = |event: &Value| event["regarding"]["name"] == "own";
     world.until("an event", |world| events_of(world, "InvalidConfiguration").iter().any(about_own)).await;
 }
+
+#[tokio::test]
+async fn names_that_devices_once_had_are_not_kept_and_those_in_use_stay() {
+    let mut world = World::start(&[]).await;
+    world.declare("truck-1", json!({}));
+    world.until_ready("truck-1").await;
+    world.declare_integration_named("spent", json!({}));
+    world.delete("dpsintegrations", "spent");
+    world.pass(SECOND * 300);
+    world.until_idle(0).await;
+    assert_eq!(world.engine.registry.known().count(), 1);
+    let nothing = json!({"symmetricKey": {"primaryKeyRef": {"name": "nothing", "key": "primaryKey"}}});
+    world.declare_integration_named("unusable", json!({"attestation": nothing}));
+    stranger(&mut world, "gone", "factory", json!({}));
+    world.delete("provisioneddevices", "tenant/gone");
+    // The permits that the third had used are remembered until others need their place, and that a
+    // device of the tenant is gone until the namespace has been looked at.
+    let in_use = ["fleet", "fleet/factory", "fleet/spent", "fleet/unusable", "tenant"];
+    let stand = |world: &World| in_use.map(|name| world.engine.fleet.names.get(name).unwrap());
+    let before = stand(&world);
+    let text = |world: &World, name: &str| {
+        let names = &world.engine.fleet.names;
+        names.get(name).map(|sym| names.text(sym).to_owned())
+    };
+    for number in 0..5000 {
+        let name = format!("{:0>60}", number);
+        stranger(&mut world, "once", &name, json!({}));
+        world.delete("provisioneddevices", "tenant/once");
+        if number % 500 == 0 {
+            world.until_idle(0).await;
+        }
+    }
+    world.until_idle(0).await;
+
+    let kept = (0..5000).filter(|number| text(&world, &format!("fleet/{number:0>60}")).is_some()).count();
+    assert!(kept <= 1100, "{kept}");
+    assert_eq!(stand(&world), before);
+    world.declare("truck-2", json!({}));
+    world.until_ready("truck-2").await;
+}

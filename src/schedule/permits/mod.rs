@@ -137,6 +137,11 @@ impl Permits {
         self.tidy_at = KEPT.max(2 * (self.scopes.len() + self.members.len()));
     }
 
+    /// Integrations of which something is remembered.
+    pub fn tenants(&self) -> impl Iterator<Item = Tenant> {
+        self.members.keys().copied()
+    }
+
     /// Sets how the integration's calls are limited from now on.
     pub fn set_gate(&mut self, tenant: Tenant, gate: Gate) {
         let Some(member) = self.members.get_mut(&tenant) else { return };
