@@ -56,8 +56,8 @@ impl Registry {
             _ => issuer,
         };
         let answer = Answer { device, issuer, error, throttled, newcomers };
-        let change = integration.health.answered(&answer, now);
         let counted = integration.accepted_scope().is_some();
+        let change = integration.health.answered(&answer, now);
         if change.accepted {
             integration.acceptance.record(&target.instance, issuer);
         }

@@ -1,5 +1,6 @@
 //! What the API server shows is handed to the owners of that knowledge; what follows is applied.
 
+mod doubts;
 pub(super) mod sync;
 mod watches;
 
@@ -13,10 +14,8 @@ use tracing::{info, warn};
 use self::sync::{Phase, WatchId, WatchedKind};
 pub(super) use self::watches::Watches;
 use super::Engine;
-use super::devices::DueWork;
 use super::integrations::ReferenceChanges;
 use crate::api::device::ProvisionedDevice;
-use crate::api::digest::Digest;
 use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::api::version;
@@ -217,7 +216,7 @@ impl Engine {
         let before = known.and_then(|id| self.fleet.get(id));
         let referred = before.map(|record| record.integration);
         let asked = before.map(|record| (record.generation, record.requests));
-        let settled_by = before.filter(|record| record.settled.is_some()).and_then(|record| record.status);
+        let located = before.filter(|record| record.settled.is_some()).map(|record| record.looked_up);
         let rival = known.and_then(|id| self.next_claimant(id));
         let (id, change) = self.fleet.upsert(&device, Some(self.sync.list()));
         match change {
@@ -244,37 +243,14 @@ impl Engine {
             self.leave_line(id, held, now);
         }
         self.active.observed(id, device, settled, now);
-        if change == DeviceChange::Changed && settled && settled_by.is_some() {
-            self.doubt_edited_status(id, settled_by);
+        if let Some(located) = located.filter(|_| change == DeviceChange::Changed && settled) {
+            self.doubt_edited_status(id, located);
         }
         let asks = |record: &Record| record.asks && asked.is_some_and(|(_, asked)| asked != record.requests);
         if self.fleet.get(id).is_some_and(asks) {
             self.open_gate(id, now);
         }
         self.ready.wake(id);
-    }
-
-    /// The status of a settled device is not the one that it settled with (`before`), and we are not
-    /// writing it.
-    fn doubt_edited_status(&mut self, id: DeviceId, before: Option<Digest>) {
-        let is_edited = self.fleet.get(id).is_some_and(|record| record.status != before);
-        if is_edited && self.active.work(id).is_none() {
-            self.active.due(id, DueWork::Edited);
-        }
-    }
-
-    /// A Secret that was there when its device settled went while nothing was there to see it.
-    fn doubt_namespaces_without_secrets(&mut self) {
-        let lost = |record: &&Record| record.settled.is_some() && record.secret_seen == 0;
-        for (_, record) in self.fleet.iter().filter(|(_, record)| lost(record)) {
-            self.endings.doubt(record.namespace);
-        }
-    }
-
-    /// Something of these devices is gone.
-    fn doubt_namespaces_of(&mut self, ids: &[DeviceId]) {
-        let namespaces = ids.iter().filter_map(|id| self.fleet.get(*id)).map(|record| record.namespace);
-        namespaces.for_each(|namespace| self.endings.doubt(namespace));
     }
 
     fn device_gone(&mut self, id: DeviceId, now: Now) {

@@ -32,7 +32,7 @@ fn the_registration_id_is_shown_of_every_device_and_believed_of_a_registered_one
         let mut fleet = Fleet::default();
         fleet.upsert(&device, Some(1));
         let (_, record) = fleet.iter().next().unwrap();
-        assert_eq!((record.registered, record.settled.is_some()), (registered, false));
+        assert_eq!((record.is_registered(), record.settled.is_some()), (registered, false));
         // Version 0.1.0 left it out where there was no hub.
         let earlier = ProvisionedDeviceStatus { registration_id: None, ..status.clone() };
         assert_eq!(is_equal(Some(&earlier), &status, None), !registered);
