@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 pub use super::registered::{Located, Registered, ReturnedPayload};
@@ -11,7 +12,6 @@ pub use super::served::ServedRequests;
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{LastError, ProvisionedDeviceStatus};
 use crate::api::version;
-use crate::clock::Now;
 use crate::dps::ids::HubHostname;
 use crate::fleet::credential;
 use crate::fleet::hash::Hash;
@@ -107,8 +107,14 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What the status says. `seed` spreads waits as `retry::wait` does.
-    pub fn from_status(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Now) -> Self {
+    /// What the status says. `seed` spreads waits as `retry::wait` does; `now` on the wall clock, by which
+    /// the status tells of times, and on the monotonic one, by which is waited.
+    pub fn from_status(
+        status: &ProvisionedDeviceStatus,
+        generation: i64,
+        seed: u64,
+        now: (Timestamp, Instant),
+    ) -> Self {
         // Every field: one that is left out here is forgotten by the next write.
         let ProvisionedDeviceStatus {
             observed_generation: _,
@@ -378,21 +384,26 @@ fn registered(status: &ProvisionedDeviceStatus) -> Option<Registered> {
 
 /// A failure as the status recorded it, so that a restart does not forget how long to wait.
 /// Only those that DPS answered: the others are decided upon once more, which calls nothing outside.
-fn failure(status: &ProvisionedDeviceStatus, generation: i64, seed: u64, now: Now) -> Option<Failure> {
+fn failure(
+    status: &ProvisionedDeviceStatus,
+    generation: i64,
+    seed: u64,
+    (wall, mono): (Timestamp, Instant),
+) -> Option<Failure> {
     let error = status.last_error.clone()?;
     let reason = conditions::reason_of(&status.conditions, ConditionType::Ready)?;
     let message = conditions::find(&status.conditions, ConditionType::Ready)?.message.clone();
     let attempts = status.attempts.and_then(|attempts| u32::try_from(attempts).ok()).filter(|n| *n > 0)?;
     let wait = retry::wait(retry::class_of(reason), attempts, seed);
     // A time that lies ahead is another clock's, or an edit: then all of it is waited.
-    let waited = now.wall.duration_since(error.time.as_ref()?.0);
+    let waited = wall.duration_since(error.time.as_ref()?.0);
     let waited = Duration::try_from(waited).unwrap_or_default();
     Some(Failure {
         work: FailedWork::Registration,
         reason,
         message,
         attempts,
-        not_before: now.mono + wait.saturating_sub(waited),
+        not_before: mono + wait.saturating_sub(waited),
         error: Some(error),
         generation: status.observed_generation.unwrap_or(generation),
         revision: None,

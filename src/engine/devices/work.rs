@@ -53,7 +53,10 @@ impl Work {
     pub fn new(device: ProvisionedDevice, hub_suffixes: &[String], now: Now) -> Self {
         let seed = Uid::of(&device).seed();
         let generation = device.metadata.generation.unwrap_or(0);
-        let facts = device.status.as_ref().map(|status| Facts::from_status(status, generation, seed, now));
+        let facts = device
+            .status
+            .as_ref()
+            .map(|status| Facts::from_status(status, generation, seed, (now.wall, now.mono)));
         Self {
             facts: facts
                 .unwrap_or_default()

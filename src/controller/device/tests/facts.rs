@@ -6,7 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{NOW, Situation, registered, target};
 use crate::api::conditions::Reason;
 use crate::api::device::LastError;
-use crate::clock::Now;
 use crate::controller::device::decide::{Call, Step, Verdict};
 use crate::controller::device::facts::{Facts, FailedWork, NewFailure, ServedRequests};
 use crate::controller::device::status::render;
@@ -58,7 +57,7 @@ fn of_a_wait_that_a_status_tells_of_only_what_is_left_is_waited_and_never_more_t
     let written = render(&situation.device, &situation.facts, &verdict, NOW.wall);
     let left = |seconds: i64| {
         let wall = NOW.wall + SignedDuration::from_secs(seconds);
-        let restored = Facts::from_status(&written, 1, 0, Now { wall, ..*NOW });
+        let restored = Facts::from_status(&written, 1, 0, (wall, NOW.mono));
         (restored.failure.unwrap().not_before - NOW.mono).as_secs()
     };
     let whole = (situation.facts.failure.as_ref().unwrap().not_before - NOW.mono).as_secs();
@@ -72,7 +71,7 @@ fn a_restart_does_not_forget_how_long_to_wait() {
     situation.facts.fail(refused(None), 0, NOW.mono);
     let verdict = Verdict { reason: Reason::Unauthorized, message: "refused".to_owned() };
     let written = render(&situation.device, &situation.facts, &verdict, NOW.wall);
-    let restored = Facts::from_status(&written, 1, 0, *NOW);
+    let restored = Facts::from_status(&written, 1, 0, (NOW.wall, NOW.mono));
     let (before, after) = (situation.facts.failure.as_ref().unwrap(), restored.failure.as_ref().unwrap());
     assert_eq!(
         (after.attempts, after.not_before, after.reason),
@@ -100,7 +99,11 @@ fn a_status_that_was_tampered_with_is_not_believed() {
     {
         let mut status = good.clone();
         (status.assigned_hub, status.device_id) = (Some(hub.to_owned()), Some(device_id.to_owned()));
-        assert_eq!(Facts::from_status(&status, 1, 0, *NOW).registered, None, "{hub} {device_id}");
+        assert_eq!(
+            Facts::from_status(&status, 1, 0, (NOW.wall, NOW.mono)).registered,
+            None,
+            "{hub} {device_id}"
+        );
     }
 }
 

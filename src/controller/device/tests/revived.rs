@@ -51,7 +51,7 @@ fn a_device_with_nothing_special_about_it_is_registered_again_without_being_read
         let verdict = Verdict { reason: Reason::Provisioned, message: "Assigned.".to_owned() };
         serde_json::to_value(render(device, &facts, &verdict, NOW.wall)).unwrap()
     };
-    let from_status = Facts::from_status(made.status.as_ref().unwrap(), 1, 0, *NOW);
+    let from_status = Facts::from_status(made.status.as_ref().unwrap(), 1, 0, (NOW.wall, NOW.mono));
     let known = Facts { previous_hub: Some("hub-z.azure-devices.net".to_owned()), ..facts };
     assert_eq!(after(&made, from_status), after(&device, known));
 }

@@ -26,7 +26,7 @@ fn the_registration_id_is_shown_of_every_device_and_believed_of_a_registered_one
     for (situation, registered) in [(Situation::new_device(), false), (Situation::settled_device(), true)] {
         let status = status(&situation, Reason::DuplicateRegistrationId);
         assert_eq!(status.registration_id.as_deref(), Some(situation.device.registration_id()));
-        assert_eq!(Facts::from_status(&status, 1, 0, *NOW).registered.is_some(), registered);
+        assert_eq!(Facts::from_status(&status, 1, 0, (NOW.wall, NOW.mono)).registered.is_some(), registered);
         let mut device = situation.device.clone();
         device.status = Some(status.clone());
         let mut fleet = Fleet::default();
@@ -124,7 +124,7 @@ fn what_was_written_is_read_back_as_it_was_known() {
     let situation = Situation::settled_device();
     let written = status(&situation, Reason::Provisioned);
     assert!(is_true(&written.conditions, ConditionType::SecretReady));
-    assert_eq!(Facts::from_status(&written, 1, 0, *NOW), situation.facts);
+    assert_eq!(Facts::from_status(&written, 1, 0, (NOW.wall, NOW.mono)), situation.facts);
 }
 
 #[test]
