@@ -15,7 +15,7 @@ const LABEL: &str = "app.kubernetes.io/managed-by=dps-operator";
 const PAUSE: Duration = Duration::from_millis(200);
 /// New devices while nothing else happens.
 const UNDISTURBED: usize = 20;
-/// Devices that are told that their integration is gone are told at 50 a second; so many are waited for.
+/// The status of a device whose integration is gone is written at 50 a second; so many are waited for.
 const TOLD: usize = 1000;
 
 /// A fleet of `n` devices.

@@ -179,7 +179,7 @@ fn the_id_scope_is_fixed_once_dps_has_accepted_it() {
     assert_eq!(change(of("0ne1", nothing()), of("0ne2", nothing())), "");
     assert!(change(of("0ne1", accepted()), of("0ne2", accepted())).contains("idScope is fixed"));
     assert_eq!(change(of("0ne1", accepted()), of("0ne1", nothing())), "");
-    // A status that names another scope keeps nobody from writing what belongs there.
+    // A status that names another scope keeps no writer from the one that belongs there.
     let forged = || json!({"acceptedIdScope": "forged"});
     assert_eq!(change(of("0ne1", forged()), of("0ne1", accepted())), "");
     assert!(change(of("0ne1", forged()), of("0ne2", forged())).contains("idScope is fixed"));

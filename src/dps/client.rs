@@ -48,7 +48,7 @@ pub enum ClientError {
 }
 
 /// A connection pool that is made by its first call: reading the system's roots takes tens of
-/// milliseconds, which the loop does not have for each CA bundle that somebody edits.
+/// milliseconds, which the loop does not have for each edit of a CA bundle.
 type Pool = LazyLock<Result<reqwest::Client, reqwest::Error>, Box<dyn FnOnce() -> Made + Send>>;
 type Made = Result<reqwest::Client, reqwest::Error>;
 

@@ -21,3 +21,5 @@ mod wire;
 
 #[cfg(test)]
 mod client_tests;
+#[cfg(test)]
+mod connection_tests;

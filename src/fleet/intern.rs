@@ -27,8 +27,8 @@ impl Sym {
 /// So many names are kept without a look at whether they are still of use.
 const KEPT: usize = 1024;
 
-/// Names of namespaces, integrations and hubs: few at a time. But whoever declares devices may name
-/// integrations that never were, others each time.
+/// Names of namespaces, integrations and hubs: few at a time. But devices may name integrations that
+/// never were, others each time.
 #[derive(Debug)]
 pub struct Interner {
     texts: hashbrown::HashMap<Sym, Arc<str>>,

@@ -16,8 +16,8 @@ use tracing::warn;
 /// the page as a whole, and `serde_json` refuses a page in which one object is nested deeper than
 /// 128 levels. The same text goes without `managedFields`, which repeat that nesting.
 ///
-/// A status that cannot be read counts as none: the API server admits times that nobody can read, and
-/// whoever may write a status would otherwise keep the object from the operator for good.
+/// A status that cannot be read counts as none: the API server admits times that cannot be read, and
+/// a writer of statuses would otherwise keep the object from the operator for good.
 #[derive(Clone, Debug)]
 pub enum Guarded<K> {
     Read(K),

@@ -118,10 +118,10 @@ impl ReadyQueue {
             self.forget_due(id);
             self.wake(id);
         }
-        for (id, urgency) in std::mem::take(&mut self.woken) {
-            let party = party(id);
-            self.line(urgency).push(party, id);
-        }
+        // Its room is used again: this is done for each device.
+        let mut woken = std::mem::take(&mut self.woken);
+        woken.drain(..).for_each(|(id, urgency)| self.line(urgency).push(party(id), id));
+        self.woken = woken;
         let id = self.pop(room)?;
         self.forget_due(id);
         Some(id)
@@ -155,9 +155,12 @@ impl ReadyQueue {
             if self.queued.get(&id) == Some(&urgency) {
                 self.queued.remove(&id);
                 match urgency {
-                    Urgency::Begun | Urgency::Answered => self.begun_in_a_row += 1,
+                    Urgency::Begun | Urgency::Answered => {
+                        self.begun_in_a_row = self.begun_in_a_row.saturating_add(1);
+                    }
                     Urgency::Now => {
-                        (self.begun_in_a_row, self.urgent_in_a_row) = (0, self.urgent_in_a_row + 1)
+                        self.begun_in_a_row = 0;
+                        self.urgent_in_a_row = self.urgent_in_a_row.saturating_add(1);
                     }
                     Urgency::Later => (self.begun_in_a_row, self.urgent_in_a_row) = (0, 0),
                 }

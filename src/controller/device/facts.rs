@@ -2,20 +2,18 @@
 //! just done and is not written down yet.
 
 use std::cmp::Ordering;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+pub use super::failed::{FailedWork, Failure, NewFailure};
 pub use super::registered::{Located, Registered, ReturnedPayload};
 pub use super::served::ServedRequests;
-use crate::api::conditions::{self, ConditionType, Reason};
-use crate::api::device::{LastError, ProvisionedDeviceStatus};
+use crate::api::device::ProvisionedDeviceStatus;
 use crate::api::version;
 use crate::dps::ids::HubHostname;
 use crate::fleet::credential;
 use crate::fleet::hash::Hash;
-use crate::schedule::retry;
 
 /// The Secret as we wrote or last checked it.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,33 +26,6 @@ pub struct WrittenSecret {
     pub record: Hash,
     /// It has the form that Service Binding expects.
     pub binding: bool,
-}
-
-/// Which kind of work failed; each has its own wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailedWork {
-    Registration,
-    Secret,
-}
-
-/// The last thing that went wrong and is not mended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
-    pub work: FailedWork,
-    pub reason: Reason,
-    pub message: String,
-    /// What DPS answered.
-    pub error: Option<LastError>,
-    pub attempts: u32,
-    pub not_before: Instant,
-    /// Of the device; a change is a reason to try at once.
-    pub generation: i64,
-    /// Of the integration; `None` when read back from status.
-    pub revision: Option<u64>,
-    /// The device's own token when it failed.
-    pub token: Option<String>,
-    /// The request to look again that stood there when it failed.
-    pub reconcile_at: Option<String>,
 }
 
 /// What is recorded in a Secret that was written for a device.
@@ -76,7 +47,7 @@ pub struct RecordedInSecret {
 pub enum Doubt {
     /// The Secret speaks of a registration, the status of none, and no seal shows who wrote the Secret.
     Unsealed(Box<RecordedInSecret>),
-    /// Status and Secret contradict each other, and neither is known to be newer; or somebody else has
+    /// Status and Secret contradict each other, and neither is known to be newer; or another writer has
     /// written the status.
     Contradiction,
 }
@@ -155,7 +126,7 @@ impl Facts {
                 record,
                 binding: binding.is_some(),
             }),
-            failure: failure(status, generation, seed, now),
+            failure: Failure::recorded(status, generation, seed, now),
             trigger: None,
             fresh: false,
             doubt: None,
@@ -189,7 +160,7 @@ impl Facts {
         self.registered.is_some() && self.secret.is_some()
     }
 
-    /// Takes in that somebody else has written the status that this was read from.
+    /// Takes in that another writer has written the status that this was read from.
     pub fn doubt_status(&mut self) {
         if self.registered.is_some() && !self.fresh {
             self.doubt.get_or_insert(Doubt::Contradiction);
@@ -319,42 +290,10 @@ impl Facts {
         }
     }
 
-    /// Takes in a failure: counts it and says until when to wait. DPS's own word is a minimum.
+    /// Takes in a failure: counts it and says until when to wait.
     pub fn fail(&mut self, failure: NewFailure, seed: u64, now: Instant) {
-        let before = self
-            .failure
-            .take()
-            .filter(|before| before.work == failure.work && before.reason == failure.reason);
-        let attempts = before.map_or(0, |before| before.attempts).saturating_add(1);
-        let wait = retry::wait(retry::class_of(failure.reason), attempts, seed)
-            .max(failure.at_least.unwrap_or_default());
-        self.failure = Some(Failure {
-            work: failure.work,
-            reason: failure.reason,
-            message: failure.message,
-            error: failure.error,
-            attempts,
-            not_before: now + wait,
-            generation: failure.generation,
-            revision: Some(failure.revision),
-            token: failure.token,
-            reconcile_at: failure.reconcile_at,
-        });
+        self.failure = Some(Failure::after(self.failure.take(), failure, seed, now));
     }
-}
-
-/// A failure that has just happened.
-#[derive(Debug)]
-pub struct NewFailure {
-    pub work: FailedWork,
-    pub reason: Reason,
-    pub message: String,
-    pub error: Option<LastError>,
-    pub at_least: Option<Duration>,
-    pub generation: i64,
-    pub revision: u64,
-    pub token: Option<String>,
-    pub reconcile_at: Option<String>,
 }
 
 fn recorded(registered: Option<&Registered>, served: &ServedRequests) -> Hash {
@@ -380,34 +319,4 @@ fn registered(status: &ProvisionedDeviceStatus) -> Option<Registered> {
         time: status.last_registration_time.as_ref().map(|time| time.0),
     };
     registered.plausible()
-}
-
-/// A failure as the status recorded it, so that a restart does not forget how long to wait.
-/// Only those that DPS answered: the others are decided upon once more, which calls nothing outside.
-fn failure(
-    status: &ProvisionedDeviceStatus,
-    generation: i64,
-    seed: u64,
-    (wall, mono): (Timestamp, Instant),
-) -> Option<Failure> {
-    let error = status.last_error.clone()?;
-    let reason = conditions::reason_of(&status.conditions, ConditionType::Ready)?;
-    let message = conditions::find(&status.conditions, ConditionType::Ready)?.message.clone();
-    let attempts = status.attempts.and_then(|attempts| u32::try_from(attempts).ok()).filter(|n| *n > 0)?;
-    let wait = retry::wait(retry::class_of(reason), attempts, seed);
-    // A time that lies ahead is another clock's, or an edit: then all of it is waited.
-    let waited = wall.duration_since(error.time.as_ref()?.0);
-    let waited = Duration::try_from(waited).unwrap_or_default();
-    Some(Failure {
-        work: FailedWork::Registration,
-        reason,
-        message,
-        attempts,
-        not_before: mono + wait.saturating_sub(waited),
-        error: Some(error),
-        generation: status.observed_generation.unwrap_or(generation),
-        revision: None,
-        token: status.last_handled_reprovision_token.clone(),
-        reconcile_at: status.last_handled_reconcile_at.clone(),
-    })
 }

@@ -3,6 +3,7 @@
 pub mod act;
 pub mod decide;
 pub mod facts;
+mod failed;
 pub mod formats;
 pub mod registered;
 pub mod secret;

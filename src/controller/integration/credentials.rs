@@ -167,7 +167,7 @@ impl Credentials {
         before: Option<&CredentialsStatus>,
     ) -> CredentialsStatus {
         let of = |slot: KeySlot| self.all().find(|key| key.slot == slot);
-        // What stands there already is no news to anybody.
+        // What stands there already is public.
         let is_known = |key: &&SlotKey| proven.contains(&key.id) || before.is_some_and(|b| shows(b, key.id));
         let shown = |slot| of(slot).filter(is_known).map(|key| KeyStatus { fingerprint: key.id.to_string() });
         CredentialsStatus {
@@ -219,7 +219,7 @@ fn fingerprint(status: &CredentialsStatus, key: &SlotKey) -> Option<CredentialId
     recorded.and_then(|recorded| CredentialId::parse(key.id.kind(), &recorded.fingerprint))
 }
 
-/// True if the status shows the fingerprint, in whatever slot.
+/// True if the status shows the fingerprint, in either slot.
 fn shows(status: &CredentialsStatus, id: CredentialId) -> bool {
     let mut shown = [&status.primary, &status.secondary].into_iter().flatten();
     shown.any(|key| CredentialId::parse(id.kind(), &key.fingerprint) == Some(id))

@@ -68,7 +68,7 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
     let mut status = DpsIntegrationStatus {
         observed_generation: Some(generation),
         conditions: conditions.finish(),
-        // Whatever else stands there, nobody can mean it: the id scope is fixed once it is accepted.
+        // Another one there cannot be meant: the id scope is fixed once it is accepted.
         accepted_id_scope: view.accepted_scope.then(|| integration.spec.id_scope.clone()),
         credentials: credentials(view, before.credentials, before.observed_generation == Some(generation)),
         throttled_until: view.throttled_until.map(Time),

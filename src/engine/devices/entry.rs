@@ -27,7 +27,7 @@ pub(in crate::engine) enum DueWork {
     Found(Box<Located>),
     /// DPS has no assignment for it.
     NotFound,
-    /// Somebody else has written its status: to be looked up before anything is made of that.
+    /// Another writer has written its status: to be looked up before anything is made of that.
     Edited,
 }
 

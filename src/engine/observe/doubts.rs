@@ -1,4 +1,4 @@
-//! What may not be as it looks: a status that somebody else has written, a namespace of which something
+//! What may not be as it looks: a status that another writer has written, a namespace of which something
 //! is gone.
 
 use crate::engine::Engine;

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{NOW, Situation, registered, target};
 use crate::api::conditions::Reason;
-use crate::api::device::LastError;
+use crate::api::device::{LastError, ProvisionedDeviceStatus};
 use crate::controller::device::decide::{Call, Step, Verdict};
 use crate::controller::device::facts::{Facts, FailedWork, NewFailure, ServedRequests};
 use crate::controller::device::status::render;
@@ -49,12 +49,18 @@ fn failures_in_a_row_wait_longer_and_a_word_of_dps_is_a_minimum() {
     assert!(facts.failure.unwrap().not_before >= NOW.mono + Duration::from_secs(3000));
 }
 
-#[test]
-fn of_a_wait_that_a_status_tells_of_only_what_is_left_is_waited_and_never_more_than_all() {
+/// A new device that DPS has refused a moment ago, and its status.
+fn refused_once() -> (Situation, ProvisionedDeviceStatus) {
     let mut situation = Situation::new_device();
     situation.facts.fail(refused(None), 0, NOW.mono);
     let verdict = Verdict { reason: Reason::Unauthorized, message: "refused".to_owned() };
     let written = render(&situation.device, &situation.facts, &verdict, NOW.wall);
+    (situation, written)
+}
+
+#[test]
+fn of_a_wait_that_a_status_tells_of_only_what_is_left_is_waited_and_never_more_than_all() {
+    let (situation, written) = refused_once();
     let left = |seconds: i64| {
         let wall = NOW.wall + SignedDuration::from_secs(seconds);
         let restored = Facts::from_status(&written, 1, 0, (wall, NOW.mono));
@@ -67,10 +73,7 @@ fn of_a_wait_that_a_status_tells_of_only_what_is_left_is_waited_and_never_more_t
 
 #[test]
 fn a_restart_does_not_forget_how_long_to_wait() {
-    let mut situation = Situation::new_device();
-    situation.facts.fail(refused(None), 0, NOW.mono);
-    let verdict = Verdict { reason: Reason::Unauthorized, message: "refused".to_owned() };
-    let written = render(&situation.device, &situation.facts, &verdict, NOW.wall);
+    let (mut situation, written) = refused_once();
     let restored = Facts::from_status(&written, 1, 0, (NOW.wall, NOW.mono));
     let (before, after) = (situation.facts.failure.as_ref().unwrap(), restored.failure.as_ref().unwrap());
     assert_eq!(
