@@ -2,7 +2,7 @@
 //! that is gone may be the first sign of it. Until that is known no call is made for a device there, and
 //! once it is nothing is done for it at all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
@@ -27,7 +27,7 @@ struct Doubt {
     again: bool,
     ends: bool,
     /// Devices that wait for the answer.
-    waiting: Vec<DeviceId>,
+    waiting: BTreeSet<DeviceId>,
 }
 
 /// Only of those namespaces of which something is gone.
@@ -65,9 +65,7 @@ impl Endings {
     /// A device waits to know; true if the namespace has to be looked at for that.
     pub fn wait(&mut self, namespace: Sym, id: DeviceId) -> bool {
         let Some(doubt) = self.0.get_mut(&namespace) else { return false };
-        if !doubt.waiting.contains(&id) {
-            doubt.waiting.push(id);
-        }
+        doubt.waiting.insert(id);
         !std::mem::replace(&mut doubt.asked, true)
     }
 
@@ -83,8 +81,8 @@ impl Endings {
     }
 
     /// The namespace was looked at; `ends`: `None` if it could not be. Returns the devices that waited.
-    pub fn answered(&mut self, namespace: Sym, ends: Option<bool>) -> Vec<DeviceId> {
-        let Some(doubt) = self.0.get_mut(&namespace) else { return Vec::new() };
+    pub fn answered(&mut self, namespace: Sym, ends: Option<bool>) -> BTreeSet<DeviceId> {
+        let Some(doubt) = self.0.get_mut(&namespace) else { return BTreeSet::new() };
         let waiting = std::mem::take(&mut doubt.waiting);
         doubt.asked = false;
         let is_certain = !std::mem::take(&mut doubt.again);
@@ -123,10 +121,10 @@ mod tests {
         );
         // The answer may be older than this.
         endings.doubt(fleet);
-        assert_eq!(endings.answered(fleet, Some(false)), [1, 2]);
+        assert_eq!(endings.answered(fleet, Some(false)), BTreeSet::from([1, 2]));
         assert_eq!(endings.standing(fleet), Standing::Doubted);
         assert!(endings.wait(fleet, 1) && endings.awaits(fleet, 1));
-        assert_eq!((endings.answered(fleet, Some(false)), endings.0.len()), (vec![1], 0));
+        assert_eq!((endings.answered(fleet, Some(false)), endings.0.len()), (BTreeSet::from([1]), 0));
         assert_eq!(endings.standing(fleet), Standing::Stays);
     }
 
@@ -135,7 +133,8 @@ mod tests {
         let (mut endings, fleet) = (Endings::default(), namespace());
         endings.doubt(fleet);
         endings.wait(fleet, 1);
-        assert_eq!((endings.answered(fleet, None), endings.standing(fleet)), (vec![1], Standing::Doubted));
+        assert_eq!(endings.answered(fleet, None), BTreeSet::from([1]));
+        assert_eq!(endings.standing(fleet), Standing::Doubted);
         assert!(endings.wait(fleet, 1), "it is looked at once more");
     }
 

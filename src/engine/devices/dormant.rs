@@ -1,8 +1,9 @@
-//! A device that has to wait is kept as text: a fraction of what the object and all that may become known
+//! A device that has to wait is kept as a packed text: a fraction of what the object and all that may become known
 //! of it take. A fleet that is declared at once waits for hours, and one that is suspended or whose
 //! integration cannot be used for as long as that lasts.
 
 use super::entry::Timers;
+use super::packed::{Packed, Packer};
 use super::work::{Freshness, Work};
 use crate::api::conditions::{self, ConditionType};
 use crate::api::device::{LastError, ProvisionedDevice};
@@ -13,7 +14,7 @@ use crate::schedule::Share;
 
 /// Such a device.
 pub(super) struct Dormant {
-    object: Box<str>,
+    object: Packed,
     failure: Option<Box<Failed>>,
     /// Its Secret has been read.
     secret_read: bool,
@@ -25,7 +26,13 @@ pub(super) struct Dormant {
 
 impl Dormant {
     /// `None` if more is known of the device than what can be kept.
-    pub(super) fn of(work: &Work, timers: Timers, hub_suffixes: &[String], now: Now) -> Option<Self> {
+    pub(super) fn of(
+        work: &Work,
+        timers: Timers,
+        packer: &mut Packer,
+        hub_suffixes: &[String],
+        now: Now,
+    ) -> Option<Self> {
         let idle = work.task.is_none() && !work.answered;
         // A payload that could not be read would come back as none.
         let readable = work.device.spec.payload.as_ref().is_none_or(|payload| payload.object().is_some());
@@ -39,7 +46,7 @@ impl Dormant {
                 .retain(|key, _| [RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT].contains(&key.as_str()));
         });
         let dormant = Self {
-            object: serde_json::to_string(&device).ok()?.into_boxed_str(),
+            object: packer.pack(&serde_json::to_vec(&device).ok()?),
             failure: work.facts.failure.clone().map(|failure| Box::new(Failed::of(failure, &device))),
             // What was found in it and raises doubts is found once more.
             secret_read: work.secret_read && work.found.is_none() && work.facts.doubt.is_none(),
@@ -57,7 +64,7 @@ impl Dormant {
 
     /// `None` if it does not come back as it was.
     pub(super) fn restored(&self, hub_suffixes: &[String], now: Now) -> Option<Work> {
-        let device: ProvisionedDevice = serde_json::from_str(&self.object).ok()?;
+        let device: ProvisionedDevice = serde_json::from_slice(&self.object.text()?).ok()?;
         let failure = self.failure.as_ref().map(|failed| failed.restored(&device));
         let mut work = Work::new(device, hub_suffixes, now);
         work.unreported = failure.is_some();
@@ -155,7 +162,8 @@ mod tests {
     }
 
     fn asleep(work: &Work) -> Option<Dormant> {
-        Dormant::of(work, Timers::default(), &[".azure-devices.net".to_owned()], clock::now())
+        let suffixes = [".azure-devices.net".to_owned()];
+        Dormant::of(work, Timers::default(), &mut Packer::default(), &suffixes, clock::now())
     }
 
     #[test]

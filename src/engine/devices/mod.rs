@@ -5,6 +5,7 @@ mod contested;
 mod dormant;
 mod entry;
 mod in_flight;
+mod packed;
 mod reads;
 mod room;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use self::dormant::Dormant;
 pub(super) use self::entry::{DueWork, HeldPermit};
 use self::entry::{Entry, Timers};
+use self::packed::Packer;
 use self::reads::Reads;
 pub(super) use self::room::Load;
 use self::room::Loads;
@@ -45,6 +47,7 @@ pub(super) struct Active {
     entries: HashMap<DeviceId, Box<Entry>>,
     /// Apart, so that a fleet that waits costs no entries.
     dormant: HashMap<DeviceId, Dormant>,
+    packer: Packer,
     /// Devices that have work.
     working: usize,
     loads: Loads,
@@ -63,6 +66,7 @@ impl Active {
         Self {
             entries: HashMap::new(),
             dormant: HashMap::new(),
+            packer: Packer::default(),
             working: 0,
             loads: Loads::default(),
             answered: 0,
@@ -222,8 +226,8 @@ impl Active {
 
     fn sleep(&mut self, id: DeviceId, now: Now) {
         let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.may_sleep()) else { return };
-        let work = entry.work.as_ref();
-        let dormant = work.and_then(|work| Dormant::of(work, entry.timers, &self.hub_suffixes, now));
+        let Some(work) = &entry.work else { return };
+        let dormant = Dormant::of(work, entry.timers, &mut self.packer, &self.hub_suffixes, now);
         if let Some(dormant) = dormant {
             entry.timers = Timers::default();
             let work = entry.work.take();

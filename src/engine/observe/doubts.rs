@@ -1,11 +1,16 @@
 //! What may not be as it looks: a status that another writer has written, a namespace of which something
 //! is gone.
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
+
+use crate::api::names::RENDERED_HASH;
 use crate::engine::Engine;
 use crate::engine::devices::DueWork;
 use crate::fleet::DeviceId;
 use crate::fleet::hash::Hash;
-use crate::fleet::record::Record;
+use crate::fleet::record::{Record, Settled};
 
 impl Engine {
     /// The status of a settled device says something else of where it is than when it settled (`before`),
@@ -14,6 +19,23 @@ impl Engine {
         let is_edited = self.fleet.get(id).is_some_and(|record| record.looked_up != before);
         if is_edited && self.active.work(id).is_none() {
             self.active.due(id, DueWork::Edited);
+        }
+    }
+
+    /// Devices whose status and Secret, unchanged since that status was written, do not say that the same
+    /// was rendered: one of the two was edited, and a Secret that is edited changes its version.
+    pub(super) fn doubt_status_beside(&mut self, secret: &PartialObjectMeta<Secret>, version: u64) {
+        let rendered = secret.annotations().get(RENDERED_HASH).and_then(|hash| Hash::parse(hash));
+        let Some(rendered) = rendered else { return };
+        let contradicts = |settled: &Settled| {
+            settled.secret_version == version && settled.rendered.is_some_and(|hash| hash != rendered)
+        };
+        let namespace = secret.namespace().unwrap_or_default();
+        for id in self.fleet.devices_of_secret(&namespace, &secret.name_any()) {
+            let settled = self.fleet.get(id).and_then(|record| record.settled);
+            if settled.as_ref().is_some_and(contradicts) && self.active.work(id).is_none() {
+                self.active.due(id, DueWork::Edited);
+            }
         }
     }
 

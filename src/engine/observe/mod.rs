@@ -288,6 +288,7 @@ impl Engine {
                     devices.filter(|id| self.fleet.get(*id).is_some_and(gives_way)).collect();
                 outdated.into_iter().for_each(|id| self.fleet.secret_forgotten(id));
                 let changed = self.fleet.secret_seen(&namespace, &name, shown);
+                self.doubt_status_beside(&secret, shown);
                 return self.wake_users(changed, now);
             }
             Observed::Gone(secret) => {

@@ -14,6 +14,7 @@ mod writes;
 use super::devices::{Freshness, HeldPermit};
 use super::endings::Standing;
 use super::{Engine, party};
+use crate::api::conditions::Reason;
 use crate::clock::Now;
 use crate::controller::device::decide::{Call, Decision, IntegrationState, Step, decide};
 use crate::controller::device::facts::Trigger;
@@ -124,10 +125,14 @@ impl Engine {
         if let Some(wake) = wake {
             self.ready.sleep_until(id, wake);
         }
-        if let Some(verdict) = verdict
-            && self.start_status_write(id, &verdict, now)
-        {
-            return;
+        if let Some(verdict) = verdict {
+            // Where a namespace is deleted every Secret is gone, and nobody has to be told.
+            if verdict.reason == Reason::CredentialUnavailable && self.may_be_ending(id) {
+                return self.active.sleep_in_a_crowd(id, now);
+            }
+            if self.start_status_write(id, &verdict, now) {
+                return;
+            }
         }
         match step {
             Step::Nothing => self.rest(id, now),

@@ -21,13 +21,15 @@ impl Engine {
         failed && !self.active.take_look(id, party(&self.fleet, id), now.mono)
     }
 
-    /// True if the device has a permit and must not use it yet: whether its namespace is going away is not
-    /// known, or it is.
+    /// True if the device has a permit and must not use it yet.
     pub(super) fn waits_for_namespace(&mut self, id: DeviceId) -> bool {
-        let namespace = self.fleet.get(id).map(|record| record.namespace);
-        let Some(namespace) = namespace.filter(|_| self.active.unused_permit(id).is_some()) else {
-            return false;
-        };
+        self.active.unused_permit(id).is_some() && self.may_be_ending(id)
+    }
+
+    /// True if the device's namespace is going away, or whether it is has to be found out first; the device
+    /// is reconciled once that is known.
+    pub(super) fn may_be_ending(&mut self, id: DeviceId) -> bool {
+        let Some(namespace) = self.fleet.get(id).map(|record| record.namespace) else { return false };
         match self.endings.standing(namespace) {
             Standing::Stays => false,
             Standing::Ends => true,

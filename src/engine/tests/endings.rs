@@ -1,7 +1,7 @@
 //! A namespace that is deleted: the collector takes its objects in any order, and nothing is registered
 //! for what is going away.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{KEY, OTHER_KEY, World};
 
@@ -9,8 +9,7 @@ use super::{KEY, OTHER_KEY, World};
 /// one that waits behind the first for its registration id. No fleet-wide work is let go.
 async fn with_devices_of_a_former_key() -> World {
     let mut world = World::start(&[]).await;
-    let only = json!({"primaryKeyRef": {"name": "group", "key": "primaryKey"}, "secondaryKeyRef": null});
-    world.declare_integration(json!({"rollout": {"paused": true}, "attestation": {"symmetricKey": only}}));
+    world.declare_integration(json!({"rollout": {"paused": true}, "attestation": one_key()}));
     for device in ["truck-1", "truck-2"] {
         world.declare(device, json!({}));
         world.until_ready(device).await;
@@ -21,6 +20,11 @@ async fn with_devices_of_a_former_key() -> World {
     world.until_idle(0).await;
     assert_eq!(world.registers(), 2);
     world
+}
+
+fn one_key() -> Value {
+    let primary = json!({"name": "group", "key": "primaryKey"});
+    json!({"symmetricKey": {"primaryKeyRef": primary, "secondaryKeyRef": null}})
 }
 
 #[tokio::test]
@@ -64,4 +68,31 @@ async fn in_a_namespace_that_stays_a_lost_secret_is_brought_back_after_one_look(
     world.until_idle(0).await;
 
     assert_eq!((world.registers(), world.api.namespace_reads()), (3, before + 1));
+}
+
+/// Two provisioned devices whose key is gone; without a registration their Secrets cannot come back.
+async fn with_devices_that_nothing_can_help() -> World {
+    let mut world = with_devices_of_a_former_key().await;
+    world.declare_integration(json!({"suspend": true, "attestation": one_key()}));
+    world.until_idle(0).await;
+    world
+}
+
+#[tokio::test]
+async fn in_a_namespace_that_goes_no_lost_secret_is_reported() {
+    let mut world = with_devices_that_nothing_can_help().await;
+    world.api.end_namespace("fleet");
+    for device in ["truck-1", "truck-2"] {
+        let before = world.api.get("provisioneddevices", device);
+        world.delete("secrets", &format!("{device}-hub"));
+        world.until_idle(0).await;
+        assert_eq!(world.api.get("provisioneddevices", device), before);
+    }
+}
+
+#[tokio::test]
+async fn in_a_namespace_that_stays_a_secret_that_cannot_come_back_is_reported() {
+    let mut world = with_devices_that_nothing_can_help().await;
+    world.delete("secrets", "truck-1-hub");
+    world.until_reason("truck-1", "CredentialUnavailable").await;
 }

@@ -124,12 +124,12 @@ impl World {
     fn complete(&mut self) {
         self.take(Message::Integration(WATCH, Observed::Listed));
         self.show_keys(KEY, OTHER_KEY);
-        self.take(Message::Secret(WATCH, Observed::Listing(0)));
-        self.deliver_only("secrets");
-        self.take(Message::Secret(WATCH, Observed::Listed));
         self.take(Message::Device(WATCH, Observed::Listing(0)));
-        self.deliver();
+        self.deliver_only("provisioneddevices");
         self.take(Message::Device(WATCH, Observed::Listed));
+        self.take(Message::Secret(WATCH, Observed::Listing(0)));
+        self.deliver();
+        self.take(Message::Secret(WATCH, Observed::Listed));
         assert!(self.engine.sync.is_complete());
     }
 

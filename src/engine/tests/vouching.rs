@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::{HUBS, World};
+use super::{HUBS, KEY, OTHER_KEY, World};
 
 pub(super) const SECRET: &str = "truck-1-hub";
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -296,4 +296,20 @@ async fn a_lie_in_a_status_that_is_consistent_in_itself_is_looked_up() {
         assert_eq!(secret(&world)["data"], data);
         assert_eq!((world.dps.control().ledger_len(), world.registers()), (calls + 1, 1), "{also_deleted}");
     }
+}
+
+#[tokio::test]
+async fn such_a_lie_of_the_time_when_no_operator_ran_is_looked_up_as_well() {
+    let mut world = settled().await;
+    let (hub, data) = (world.status("truck-1")["assignedHub"].clone(), secret(&world)["data"].clone());
+    let lie = lie(&world, "2099-01-01T00:00:00Z");
+    let calls = world.dps.control().ledger_len();
+    world.api.apply("provisioneddevices", "truck-1", json!({"status": lie}));
+    world.restart();
+    world.show_keys(KEY, OTHER_KEY);
+    world.until("what DPS says", |world| world.status("truck-1")["assignedHub"] == hub).await;
+    world.until_ready("truck-1").await;
+    world.until_idle(0).await;
+    assert_eq!(secret(&world)["data"], data);
+    assert_eq!((world.dps.control().ledger_len(), world.registers()), (calls + 1, 1));
 }
