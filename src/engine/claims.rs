@@ -11,12 +11,18 @@ use crate::fleet::intern::Sym;
 use crate::fleet::record::Record;
 
 impl Engine {
+    /// The id scope in which a device's claim counts. Its letters count in either case: DPS may take one as
+    /// the other.
+    fn scope_of_claim(&self, record: &Record) -> Option<String> {
+        self.registry.accepted_scope(record.integration).map(str::to_ascii_lowercase)
+    }
+
     /// True if another device has the better claim on the registration id.
     pub(super) fn is_duplicate(&self, id: DeviceId) -> bool {
         let Some(record) = self.fleet.get(id) else { return false };
-        let Some(own) = self.registry.accepted_scope(record.integration) else { return false };
+        let Some(own) = self.scope_of_claim(record) else { return false };
         self.fleet.rivals(id).any(|(_, other)| {
-            self.registry.accepted_scope(other.integration) == Some(own)
+            self.scope_of_claim(other).as_ref() == Some(&own)
                 && other.has_better_claim_than(record)
                 && self.registry.may_claim(other, &self.fleet.names)
         })
@@ -26,11 +32,11 @@ impl Engine {
     /// that this one changes, before and after.
     pub(super) fn next_claimant(&self, id: DeviceId) -> Option<DeviceId> {
         let record = self.fleet.get(id).filter(|_| self.fleet.leads_rivals(id))?;
-        let scope = self.registry.accepted_scope(record.integration)?;
+        let scope = self.scope_of_claim(record)?;
         if !self.registry.may_claim(record, &self.fleet.names) {
             return None;
         }
-        let is_of_scope = |other: &Record| self.registry.accepted_scope(other.integration) == Some(scope);
+        let is_of_scope = |other: &Record| self.scope_of_claim(other).as_ref() == Some(&scope);
         self.best_claims(id, is_of_scope).pop()
     }
 
@@ -63,9 +69,9 @@ impl Engine {
     /// that counts, of those that are looked at. If the claims of all others change, these are the ones for
     /// which it matters.
     pub(super) fn best_claims(&self, id: DeviceId, is_looked_at: impl Fn(&Record) -> bool) -> Vec<DeviceId> {
-        let mut best: HashMap<&str, (DeviceId, &Record)> = HashMap::new();
+        let mut best: HashMap<String, (DeviceId, &Record)> = HashMap::new();
         for (other, record) in self.fleet.rivals(id).filter(|(_, record)| is_looked_at(record)) {
-            let Some(scope) = self.registry.accepted_scope(record.integration) else { continue };
+            let Some(scope) = self.scope_of_claim(record) else { continue };
             match best.entry(scope) {
                 Entry::Occupied(known) if !record.has_better_claim_than(known.get().1) => {}
                 entry if self.registry.may_claim(record, &self.fleet.names) => {

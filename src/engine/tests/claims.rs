@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{OTHER_SCOPE, World, seen};
+use super::{OTHER_SCOPE, SCOPE, World, seen};
 use crate::engine::Message;
 use crate::engine::integrations::Change;
 use crate::kube_io::watch::Observed;
@@ -63,6 +63,18 @@ async fn an_event_of_one_device_wakes_only_the_one_that_would_have_the_id_withou
     world.until_idle(0).await;
     assert_eq!(world.registers(), 3);
     assert_eq!(["rival-3", "rival-4"].map(|name| world.reason(name)), ["DuplicateRegistrationId"; 2]);
+}
+
+#[tokio::test]
+async fn one_scope_in_two_spellings_has_each_id_once() {
+    let mut world = World::start(&[]).await;
+    world.declare_integration_named("second", json!({"idScope": SCOPE.to_ascii_lowercase()}));
+    world.declare("warm", json!({"integrationRef": {"name": "second"}}));
+    world.declare("holder", json!({"registrationId": SHARED}));
+    world.until_ready("warm").await;
+    world.until_ready("holder").await;
+    world.declare("rival", json!({"registrationId": SHARED, "integrationRef": {"name": "second"}}));
+    world.until_reason("rival", "DuplicateRegistrationId").await;
 }
 
 #[tokio::test]

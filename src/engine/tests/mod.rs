@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use dps_simulator::config::Quotas;
+use dps_simulator::config::{IdScopeCase, Quotas, Readings};
 use dps_simulator::{EnrollmentGroup, IdScope as Scope, Running, Simulator};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -311,6 +311,7 @@ async fn simulator() -> Running {
         retry_after: Some(Duration::ZERO),
         quotas: Quotas { registrations_per_minute: None, polls_per_ten_seconds: None },
         id_scopes: vec![scope(SCOPE, &HUBS), scope(OTHER_SCOPE, &[OTHER_HUB])],
+        readings: Readings { id_scope_case: IdScopeCase::Ignored, ..Readings::default() },
         ..dps_simulator::Config::default()
     };
     Simulator::start(config).await.unwrap()
