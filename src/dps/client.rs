@@ -23,6 +23,7 @@ use super::patience::Patience;
 use super::proxy::{self, Proxy};
 use super::refusal::success;
 use super::retry_after;
+use super::tls::TlsFailure;
 use super::wire::{API_VERSION, DeviceRegistration, Operation, RegistrationState};
 use crate::clock;
 
@@ -209,7 +210,8 @@ impl DpsClient {
         now: i64,
     ) -> Result<HttpAnswer, DpsError> {
         // Made of nothing but certificates that have been read: if there is no pool, it is TLS.
-        let http = self.http.as_ref().as_ref().map_err(|_| DpsError::Unreachable(Unreachable::Tls))?;
+        let http = self.http.as_ref().as_ref();
+        let http = http.map_err(|_| DpsError::Unreachable(Unreachable::Tls(TlsFailure::Issuer)))?;
         let mut request = http
             .request(call.method(), format!("{url}?api-version={API_VERSION}"))
             .header(ACCEPT, "application/json");
@@ -270,18 +272,10 @@ fn unreachable_kind(error: &reqwest::Error) -> Unreachable {
     if error.is_dns() {
         return Unreachable::Dns;
     }
-    if is_tls(error) {
-        return Unreachable::Tls;
+    if let Some(failure) = TlsFailure::of(error) {
+        return Unreachable::Tls(failure);
     }
     if error.is_connect() { Unreachable::Connect } else { Unreachable::Broken }
-}
-
-/// A TLS error lies below I/O errors, which do not name what they wrap as their source.
-fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    if let Some(io) = error.downcast_ref::<std::io::Error>() {
-        return io.get_ref().is_some_and(|inner| is_tls(inner));
-    }
-    error.is::<rustls::Error>() || error.source().is_some_and(is_tls)
 }
 
 /// The operation may have succeeded although a poll failed, so what may pass is tried again a few times.

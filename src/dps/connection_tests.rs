@@ -1,5 +1,6 @@
 //! The way to a simulator over TLS: certificates, CA bundles, proxies, ports that nothing listens on.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +15,14 @@ use super::client_tests::{Device, choose_tls, client, endpoint, endpoint_at, sim
 use super::error::{DpsError, Unreachable};
 use super::observe::Unobserved;
 use super::proxy::Proxy;
+use super::tls::TlsFailure;
 
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_or_a_closed_port_ends_the_call() {
     let dps = simulator().await;
     let untrusting = client(None).unwrap();
     let result = Device::default().register_at(endpoint(dps.address().port()), &untrusting).await;
-    assert_eq!(result, Err(DpsError::Unreachable(Unreachable::Tls)));
+    assert_eq!(result, refused(TlsFailure::Issuer));
     assert_eq!(dps.control().ledger_len(), 0);
     // On an address where no other test's simulator may be given the port next.
     let closed = std::net::TcpListener::bind("127.0.0.78:0").unwrap().local_addr().unwrap();
@@ -29,10 +31,14 @@ async fn a_certificate_that_is_not_trusted_or_a_closed_port_ends_the_call() {
     assert_eq!(result, Err(DpsError::Unreachable(Unreachable::Connect)));
 }
 
-/// A proxy that answers every CONNECT with this and closes.
-async fn proxy(answer: &'static str) -> Proxy {
+fn refused<T>(failure: TlsFailure) -> Result<T, DpsError> {
+    Err(DpsError::Unreachable(Unreachable::Tls(failure)))
+}
+
+/// A server that answers whatever it is sent with this and closes.
+async fn answers(answer: &'static str) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://user:c2VjcmV0@{}", listener.local_addr().unwrap());
+    let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = listener.accept().await {
             let mut request = [0; 4096];
@@ -40,7 +46,11 @@ async fn proxy(answer: &'static str) -> Proxy {
             let _ = connection.write_all(answer.as_bytes()).await;
         }
     });
-    Proxy::parse(&address).unwrap()
+    address
+}
+
+async fn proxy(answer: &'static str) -> Proxy {
+    Proxy::parse(&format!("http://user:c2VjcmV0@{}", answers(answer).await)).unwrap()
 }
 
 #[tokio::test]
@@ -86,15 +96,15 @@ impl Ca {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A simulator with a certificate for this name that is good until the end of this year.
-    async fn simulator(&self, name: &str, until: i32) -> Running {
+    /// A simulator with a certificate for this name that is good from one year to another.
+    async fn simulator(&self, name: &str, from: i32, until: i32) -> Running {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(until, 12, 31);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let folder =
-            std::env::temp_dir().join(format!("dps-client-tests-{}-{name}-{until}", std::process::id()));
+        let folder = std::env::temp_dir()
+            .join(format!("dps-client-tests-{}-{name}-{from}-{until}", std::process::id()));
         let tls = Tls {
             certificate: Some(folder.join("server.crt")),
             key: Some(folder.join("server.key")),
@@ -110,18 +120,25 @@ impl Ca {
 }
 
 #[tokio::test]
-async fn a_certificate_that_has_expired_or_is_for_another_host_ends_the_call() {
+async fn a_certificate_of_another_time_or_host_ends_the_call() {
     let ca = Ca::new();
     let trusting = client(Some(&ca.pem)).unwrap();
-    let register = async |name: &str, until: i32| {
-        let dps = ca.simulator(name, until).await;
+    let register = async |name: &str, from: i32, until: i32| {
+        let dps = ca.simulator(name, from, until).await;
         let result = Device::default().register_at(endpoint(dps.address().port()), &trusting).await;
         (result.map(drop), dps.control().ledger_len())
     };
-    let refused = Err(DpsError::Unreachable(Unreachable::Tls));
-    assert_eq!(register("localhost", 2999).await, (Ok(()), 2), "nothing else is wrong with it");
-    assert_eq!(register("localhost", 2020).await, (refused.clone(), 0));
-    assert_eq!(register("elsewhere.example", 2999).await, (refused, 0));
+    assert_eq!(register("localhost", 2020, 2999).await, (Ok(()), 2), "nothing else is wrong with it");
+    assert_eq!(register("localhost", 2019, 2020).await, (refused(TlsFailure::Dates), 0));
+    assert_eq!(register("localhost", 2998, 2999).await, (refused(TlsFailure::Dates), 0));
+    assert_eq!(register("elsewhere.example", 2020, 2999).await, (refused(TlsFailure::Name), 0));
+}
+
+#[tokio::test]
+async fn what_does_not_speak_tls_ends_the_call() {
+    let address = answers("HTTP/1.1 400 Bad Request\r\n\r\n").await.to_string();
+    let result = Device::default().register_at(endpoint_at(&address), &client(None).unwrap()).await;
+    assert_eq!(result, refused(TlsFailure::Handshake));
 }
 
 #[tokio::test]
@@ -129,7 +146,7 @@ async fn what_can_be_used_of_a_bundle_is_trusted_whatever_stands_beside_it() {
     let ca = Ca::new();
     let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let der = CaBundle::read(ca.pem.as_bytes()).unwrap().certificates.remove(0);
-    let dps = ca.simulator("localhost", 2998).await;
+    let dps = ca.simulator("localhost", 2020, 2998).await;
     for bundle in [format!("{damaged}{}{damaged}", ca.pem).as_bytes(), &der] {
         let bundle = CaBundle::read(bundle).unwrap();
         let client = DpsClient::new(
@@ -152,7 +169,7 @@ async fn a_root_that_has_expired_is_trusted() {
     let key = KeyPair::generate().unwrap();
     let pem = params.self_signed(&key).unwrap().pem();
     let expired = Ca { issuer: Issuer::new(params, key), pem };
-    let dps = expired.simulator("localhost", 2997).await;
+    let dps = expired.simulator("localhost", 2020, 2997).await;
     let result = Device::default()
         .register_at(endpoint(dps.address().port()), &client(Some(&expired.pem)).unwrap())
         .await;

@@ -6,6 +6,7 @@ use super::attestation::CredentialId;
 use super::call::Call;
 use super::clock_offset::TokenClock;
 use super::scrub::Shown;
+use super::tls::TlsFailure;
 
 /// What DPS said when it refused, without anything that could be secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl Refusal {
 pub enum Unreachable {
     Dns,
     Connect,
-    Tls,
+    Tls(TlsFailure),
     Timeout,
     /// The connection broke before a whole answer was there.
     Broken,
@@ -71,7 +72,7 @@ impl Unreachable {
         match self {
             Self::Dns => "its name cannot be resolved",
             Self::Connect => "it cannot be connected to",
-            Self::Tls => "its TLS certificate is not trusted or the handshake failed",
+            Self::Tls(failure) => failure.as_str(),
             Self::Timeout => "it did not answer in time",
             Self::Broken => "the connection broke before the answer was complete",
             Self::Proxy => "the proxy cannot be connected to; check --dps-proxy",
