@@ -15,9 +15,9 @@ use crate::schedule::permits;
 impl Health {
     /// Takes in how a call ended.
     pub fn answered(&mut self, answer: &Answer<'_>, now: Instant) -> Change {
-        let before = self.in_short();
+        let (before, outages) = (self.in_short(), self.outages);
         let next = self.count(answer, now);
-        self.judge(answer);
+        self.judge(answer, self.outages > outages);
         let after = self.in_short();
         Change {
             accepted: accepts(answer.error),
@@ -28,8 +28,8 @@ impl Health {
     }
 
     /// What the status may have to say.
-    fn in_short(&self) -> (bool, Option<Reason>, bool) {
-        (self.accepted, self.trouble.as_ref().map(|trouble| trouble.said.reason), self.is_blocked())
+    fn in_short(&self) -> (bool, Option<Unusable>, bool) {
+        (self.accepted, self.trouble().cloned(), self.is_blocked())
     }
 
     fn count(&mut self, answer: &Answer<'_>, now: Instant) -> Next {
@@ -165,7 +165,8 @@ impl Health {
         Next::Retry
     }
 
-    fn judge(&mut self, answer: &Answer<'_>) {
+    /// `once_more`: DPS still cannot be reached, by a call that was made to find that out.
+    fn judge(&mut self, answer: &Answer<'_>, once_more: bool) {
         let said = match answer.error {
             error if accepts(error) => {
                 // Calls that were in flight when DPS began to throttle do not end its pause, and that DPS
@@ -193,7 +194,11 @@ impl Health {
         let detail = answer.error.and_then(DpsError::detail);
         let code = detail.and_then(|detail| detail.code);
         let same = |trouble: &Trouble| {
-            trouble.said.reason == said.reason && (trouble.code == code || trouble.code.is_none())
+            let said_already = trouble.said.message.starts_with(&said.message);
+            // What stands in the way may have changed: the proxy is back and refuses, the name resolves.
+            let same_cause = said.reason != Reason::EndpointUnreachable || !once_more || said_already;
+            let same_code = trouble.code == code || trouble.code.is_none();
+            trouble.said.reason == said.reason && same_cause && same_code
         };
         if self.trouble.as_ref().is_some_and(same) {
             return;

@@ -360,3 +360,21 @@ fn trouble_is_said_once_and_ends_with_the_first_success() {
     assert_eq!(answered(Outcome::Unreachable), (true, true, Some(Reason::EndpointUnreachable)));
     assert_eq!(answered(Outcome::Answered), (true, true, None), "any answer shows that it is there");
 }
+
+#[test]
+fn what_keeps_dps_from_being_reached_is_said_anew_when_a_later_call_finds_something_else() {
+    let (mut health, now) = (Health::default(), Instant::now());
+    health.configured(one(), known(true));
+    let mut unreachable = |after: u32, why: Unreachable| {
+        let error = DpsError::Unreachable(why);
+        let (device, issuer) = (device(1), issuer(1));
+        let answer = Answer { device, issuer, error: Some(&error), throttled: false, newcomers: false };
+        let change = health.answered(&answer, now + MINUTE * after);
+        let says = health.trouble().is_some_and(|trouble| trouble.message.contains(why.as_str()));
+        (change.report, change.wake_waiting, says)
+    };
+    assert_eq!(unreachable(0, Unreachable::Dns), (true, true, true));
+    assert_eq!(unreachable(0, Unreachable::Timeout), (false, false, false), "it was under way");
+    assert_eq!(unreachable(1, Unreachable::Dns), (false, false, true));
+    assert_eq!(unreachable(2, Unreachable::ProxyLogin), (true, false, true));
+}
