@@ -35,6 +35,9 @@ struct Args {
     /// Only what this many devices cost in memory in each state.
     #[arg(long, default_value_t = 0, conflicts_with = "neighbours")]
     states: usize,
+    /// Of these without those in which one device after the other says so, 50 a second.
+    #[arg(long, requires = "states")]
+    quick: bool,
     /// Only how long new devices of another integration take while something happens to this many.
     #[arg(long, default_value_t = 0)]
     neighbours: usize,
@@ -55,7 +58,7 @@ async fn run(args: &Args) -> Outcome<()> {
     say("starting control plane and simulator…")?;
     let mut setup = Setup::start().await?;
     if args.states > 0 {
-        states::run(&mut setup, args.states).await?;
+        states::run(&mut setup, args.states, args.quick).await?;
         return setup.stop_operator();
     }
     if args.neighbours > 0 {

@@ -16,8 +16,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const STILL: u64 = 100;
 
 /// `n` devices in each state; calls and writes on the way to it are not limited unless the state is made
-/// by that.
-pub async fn run(setup: &mut Setup, n: usize) -> Outcome<()> {
+/// by that. `quick`: without the states that are reported one device after the other.
+pub async fn run(setup: &mut Setup, n: usize, quick: bool) -> Outcome<()> {
     setup.start_operator()?;
     setup.await_extra_device().await?;
     let idle = resident(setup).await?;
@@ -25,49 +25,68 @@ pub async fn run(setup: &mut Setup, n: usize) -> Outcome<()> {
     say(&format!("{:<44} {idle:>12} {:>12}", "no device", setup.peak_kib()?))?;
     setup.stop_operator()?;
     let table = Table { n, base: idle };
-    // Some are registered at the lowest rate, too.
-    let most = n * 99 / 100;
 
-    setup.create_devices(0, n).await?;
+    waiting(setup, &table, quick).await?;
+    let settled = provisioned(setup, &table).await?;
+    refused(setup, &Table { n, base: settled }).await
+}
+
+/// Before the first registration.
+async fn waiting(setup: &mut Setup, table: &Table, quick: bool) -> Outcome<()> {
+    setup.create_devices(0, table.n).await?;
     setup.start_operator_at(1)?;
     table.row(setup, "wait for the first registration").await?;
-    setup.reset_counts();
-    // Each says so once, after five minutes.
-    setup.wait_written(most).await?;
-    table.row(setup, "the same, and have said that they do").await?;
-
-    restart_without_key(setup).await?;
-    setup.wait_written(most).await?;
-    table.row(setup, "integration cannot be used").await?;
-
+    if !quick {
+        setup.reset_counts();
+        // Each says so once, after five minutes.
+        setup.wait_written(table.most()).await?;
+        table.row(setup, "the same, and have said that they do").await?;
+    }
     setup.stop_operator()?;
+    setup.secrets().delete("key", &DeleteParams::default()).await?;
     setup.reset_counts();
-    setup.create_key("key").await?;
     setup.start_operator()?;
-    setup.wait_written(most).await?;
+    if !quick {
+        setup.wait_written(table.most()).await?;
+    }
+    let integration =
+        if quick { "integration cannot be used" } else { "integration cannot be used, and they say so" };
+    table.row(setup, integration).await?;
+    setup.stop_operator()?;
+    setup.create_key("key").await
+}
+
+/// Registered and what may follow. Returns what they take when they are settled.
+async fn provisioned(setup: &mut Setup, table: &Table) -> Outcome<u64> {
+    setup.reset_counts();
+    setup.start_operator()?;
+    setup.wait_written(table.most()).await?;
     table.row(setup, "settled, just registered").await?;
     let settled = table.row_after_restart(setup, "settled").await?;
 
     setup.reset_counts();
-    patch_all(setup, n, false, &json!({"spec": {"suspend": true}})).await?;
-    setup.wait_written(most).await?;
+    patch_all(setup, table.n, false, &json!({"spec": {"suspend": true}})).await?;
+    setup.wait_written(table.most()).await?;
     table.row_after_restart(setup, "suspended").await?;
 
     setup.stop_operator()?;
-    patch_all(setup, n, false, &json!({"spec": {"suspend": null}})).await?;
-    patch_all(setup, n, true, &json!({"status": null})).await?;
+    patch_all(setup, table.n, false, &json!({"spec": {"suspend": null}})).await?;
+    patch_all(setup, table.n, true, &json!({"status": null})).await?;
     setup.reset_counts();
     setup.start_operator()?;
-    setup.wait_written(most).await?;
+    setup.wait_written(table.most()).await?;
     table.row(setup, "restored without status").await?;
+    Ok(settled)
+}
 
+/// Others that DPS refuses, beside as many that are settled.
+async fn refused(setup: &mut Setup, table: &Table) -> Outcome<()> {
     setup.dps.control().inject(refuse())?;
     setup.reset_counts();
-    setup.create_devices(n, 2 * n).await?;
-    setup.wait_written(most).await?;
-    let beside = Table { n, base: settled };
-    beside.row(setup, "refused by DPS, beside as many settled").await?;
-    beside.row_after_restart(setup, "the same after a restart").await?;
+    setup.create_devices(table.n, 2 * table.n).await?;
+    setup.wait_written(table.most()).await?;
+    table.row(setup, "refused by DPS, beside as many settled").await?;
+    table.row_after_restart(setup, "the same after a restart").await?;
     setup.dps.control().clear_faults();
     Ok(())
 }
@@ -79,6 +98,11 @@ struct Table {
 }
 
 impl Table {
+    /// Some are registered at the lowest rate, too.
+    fn most(&self) -> usize {
+        self.n * 99 / 100
+    }
+
     async fn row(&self, setup: &mut Setup, state: &str) -> Outcome<u64> {
         let resident = resident(setup).await?;
         let peak = setup.peak_kib()?;
@@ -105,13 +129,6 @@ async fn resident(setup: &Setup) -> Outcome<u64> {
         }
         last = now;
     }
-}
-
-async fn restart_without_key(setup: &mut Setup) -> Outcome<()> {
-    setup.stop_operator()?;
-    setup.secrets().delete("key", &DeleteParams::default()).await?;
-    setup.reset_counts();
-    setup.start_operator()
 }
 
 /// Patches the first `n` devices, or their statuses.
