@@ -49,7 +49,7 @@ const OTHER_HUB: &str = "hub-c.azure-devices.net";
 const HUBS: [&str; 2] = ["hub-a.azure-devices.net", "hub-b.azure-devices.net"];
 const WATCH: WatchId = WatchId(0);
 /// Real time that a condition may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One engine with everything around it.
 struct World {

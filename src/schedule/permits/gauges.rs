@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 
+use super::scope::Scope;
 use super::{Lane, Permits};
 
 impl Permits {
@@ -16,14 +17,16 @@ impl Permits {
 
     /// Scopes in which DPS has asked to wait.
     pub fn throttled_scopes(&self, now: Instant) -> usize {
-        self.scopes
-            .values()
-            .filter(|scope| scope.throttle.paused_until().is_some_and(|until| until > now))
-            .count()
+        self.slowed().filter(|scope| scope.throttle.paused_until().is_some_and(|until| until > now)).count()
     }
 
     /// Share of its rate that the slowest scope uses; 0 while DPS has asked it to wait.
     pub fn slowest(&self, now: Instant) -> f64 {
-        self.scopes.values().map(|scope| scope.throttle.share(now)).fold(1.0, f64::min)
+        self.slowed().map(|scope| scope.throttle.share(now)).fold(1.0, f64::min)
+    }
+
+    /// All scopes that do not use their full rate.
+    fn slowed(&self) -> impl Iterator<Item = &Scope> {
+        self.agenda.are_slowed().iter().filter_map(|key| self.scopes.get(key))
     }
 }

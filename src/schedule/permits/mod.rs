@@ -14,8 +14,10 @@
 //! strangers can neither use up the scope's rate nor pause it, however often they change what they
 //! declare. An instance that does not answer gets one probe instead of a fleet of them.
 
+mod agenda;
 mod bucket;
 mod gauges;
+mod kept;
 mod member;
 mod newcomers;
 mod permit;
@@ -25,12 +27,12 @@ mod slots;
 mod tests;
 mod throttle;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::agenda::Agenda;
 use self::member::Member;
 use self::permit::Grant;
 pub use self::permit::{Ended, Gate, Lane, Limits, Permit};
@@ -76,6 +78,7 @@ pub struct Permits {
     next_scope: ScopeKey,
     /// The scope whose turn it is.
     turn: ScopeKey,
+    agenda: Agenda,
     members: Members,
     places: HashMap<Waiter, Place>,
     /// `places` by lane.
@@ -96,6 +99,7 @@ impl Permits {
             scope_keys: HashMap::new(),
             next_scope: 0,
             turn: 0,
+            agenda: Agenda::default(),
             members: HashMap::new(),
             places: HashMap::new(),
             waiting: [0; Lane::COUNT],
@@ -116,36 +120,11 @@ impl Permits {
         self.tidy(now);
     }
 
-    fn scope_key(&mut self, scope: &IdScope, now: Instant) -> ScopeKey {
-        *self.scope_keys.entry(scope.as_str().to_ascii_lowercase()).or_insert_with(|| {
-            self.next_scope += 1;
-            self.scopes.insert(self.next_scope, Scope::new(self.per_minute, now));
-            self.next_scope
-        })
-    }
-
-    /// Forgets scopes and integrations that a new one would be the same as: what is declared and taken
-    /// back again is not kept for ever, and what was used of a budget is.
-    fn tidy(&mut self, now: Instant) {
-        if self.scopes.len() + self.members.len() < self.tidy_at {
-            return;
-        }
-        self.members.retain(|_, member| !member.is_forgettable(now));
-        let used: BTreeSet<ScopeKey> = self.members.values().map(|member| member.scope).collect();
-        self.scopes.retain(|key, scope| used.contains(key) || !scope.is_untouched(now));
-        self.scope_keys.retain(|_, key| self.scopes.contains_key(key));
-        self.tidy_at = KEPT.max(2 * (self.scopes.len() + self.members.len()));
-    }
-
-    /// Integrations of which something is remembered.
-    pub fn tenants(&self) -> impl Iterator<Item = Tenant> {
-        self.members.keys().copied()
-    }
-
     /// Sets how the integration's calls are limited from now on.
     pub fn set_gate(&mut self, tenant: Tenant, gate: Gate) {
         let Some(member) = self.members.get_mut(&tenant) else { return };
         let before = std::mem::replace(&mut member.gate, gate);
+        self.agenda.changed(member.scope);
         if before.own_budget != gate.own_budget {
             self.leave_scope(tenant);
             self.join_scope(tenant);
@@ -156,6 +135,7 @@ impl Permits {
     pub fn limit(&mut self, tenant: Tenant, limits: Limits, now: Instant) {
         if let Some(member) = self.members.get_mut(&tenant) {
             member.limit(limits, now);
+            self.agenda.changed(member.scope);
         }
     }
 
@@ -177,6 +157,7 @@ impl Permits {
             && let Some(scope) = self.scopes.get_mut(&member.scope)
         {
             scope.leave(tenant, member);
+            self.agenda.changed(member.scope);
         }
     }
 
@@ -186,6 +167,7 @@ impl Permits {
             && let Some(scope) = self.scopes.get_mut(&member.scope)
         {
             scope.join(tenant, member);
+            self.agenda.changed(member.scope);
         }
     }
 
@@ -237,6 +219,7 @@ impl Permits {
         let Some(place) = self.unplace(waiter) else { return };
         if let Some(member) = self.members.get_mut(&place.tenant) {
             member.remove(place.lane, place.ticket);
+            self.agenda.changed(member.scope);
         }
     }
 
@@ -251,20 +234,26 @@ impl Permits {
     }
 
     /// The next permit, if one can be given now. Scopes take turns, and each leaves room for the others.
+    /// Costs a look at each scope in which something has changed, whose time has come, or that DPS has
+    /// throttled; the others cost nothing.
     pub fn poll(&mut self, now: Instant) -> Option<Permit> {
-        let Self { scopes, members, slots, next_number, turn, .. } = self;
-        let later = (Bound::Excluded(*turn), Bound::Unbounded);
-        let earlier = (Bound::Unbounded, Bound::Included(*turn));
-        for part in [later, earlier] {
-            for (key, scope) in scopes.range_mut(part) {
-                let admitted = slots.admit_scope(scope.in_flight);
-                let grant = if admitted { scope.grant(members, slots, *next_number, now) } else { None };
-                if let Some(grant) = grant {
-                    let key = *key;
-                    *turn = key;
-                    return Some(self.permit(grant, key, now));
-                }
+        let is_slowed = |key| self.scopes.get(&key).is_some_and(|scope: &Scope| !scope.throttle.is_idle());
+        self.agenda.advance(now, is_slowed);
+        while let Some(key) = self.agenda.next_after(self.turn) {
+            let Some(scope) = self.scopes.get_mut(&key) else {
+                self.agenda.looked_at(key, None, false);
+                continue;
+            };
+            let admitted = self.slots.admit_scope(scope.in_flight);
+            if admitted
+                && let Some(grant) = scope.grant(&mut self.members, &self.slots, self.next_number, now)
+            {
+                self.turn = key;
+                return Some(self.permit(grant, key, now));
             }
+            let at = scope.next_at(&self.members, &self.slots).filter(|_| admitted);
+            let blocked = !admitted || scope.waits_for_a_slot(&self.slots);
+            self.agenda.looked_at(key, at, blocked);
         }
         None
     }
@@ -280,8 +269,10 @@ impl Permits {
 
     /// When `poll` is worth calling again if nothing else happens.
     pub fn next_at(&self) -> Option<Instant> {
-        let open = self.scopes.values().filter(|scope| self.slots.admit_scope(scope.in_flight));
-        open.filter_map(|scope| scope.next_at(&self.members, &self.slots)).min()
+        let open = self.agenda.open().filter_map(|key| self.scopes.get(&key));
+        let open = open.filter(|scope| self.slots.admit_scope(scope.in_flight));
+        let at = open.filter_map(|scope| scope.next_at(&self.members, &self.slots));
+        at.chain(self.agenda.next_at()).min()
     }
 
     /// False if the permit has been held for too long to be used; it has to be given back then.
@@ -349,25 +340,31 @@ impl Permits {
             Ended::Throttled { retry_after } => {
                 throttle.answered(&permit);
                 throttle.throttled(&permit, retry_after, now);
+                self.agenda.slowed(permit.scope);
             }
         }
     }
 
     fn release(&mut self, permit: &Permit) {
         self.slots.give_back(permit.kind);
+        self.agenda.call_ended();
+        self.agenda.changed(permit.scope);
         if let Some(scope) = self.scopes.get_mut(&permit.scope) {
             scope.in_flight = scope.in_flight.saturating_sub(1);
         }
         if let Some(member) = self.members.get_mut(&permit.tenant) {
             member.in_flight = member.in_flight.saturating_sub(1);
+            self.agenda.changed(member.scope);
         }
     }
 
     /// The status of an accepted integration has recorded until when DPS asked its scope to wait.
     pub fn recall_pause(&mut self, tenant: Tenant, until: Instant, now: Instant) {
-        let member = self.members.get(&tenant).filter(|member| !member.gate.own_budget);
-        if let Some(scope) = member.and_then(|member| self.scopes.get_mut(&member.scope)) {
+        if let Some(member) = self.members.get(&tenant).filter(|member| !member.gate.own_budget)
+            && let Some(scope) = self.scopes.get_mut(&member.scope)
+        {
             scope.throttle.recall(until, now);
+            self.agenda.slowed(member.scope);
         }
     }
 

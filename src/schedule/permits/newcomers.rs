@@ -72,6 +72,11 @@ impl Newcomers {
         None
     }
 
+    /// True if some wait until a call of another newcomer ends.
+    pub(super) fn wait_for_a_slot(&self, slots: &Slots) -> bool {
+        self.groups.iter().any(|(group, _)| !slots.admit_newcomer(*group))
+    }
+
     /// When a grant may be possible, given when the scope's bucket has a token.
     pub(super) fn next_at(
         &self,

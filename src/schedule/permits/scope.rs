@@ -129,6 +129,11 @@ impl Scope {
         Some(self.throttle.paused_until().map_or(soonest, |until| soonest.max(until)))
     }
 
+    /// True if some wait until a call of another group or scope ends.
+    pub(super) fn waits_for_a_slot(&self, slots: &Slots) -> bool {
+        self.newcomers.wait_for_a_slot(slots)
+    }
+
     /// A permit was not used: the rate gets back what it took.
     pub(super) fn put_back(&mut self, permit: &Permit) {
         self.throttle.unanswered(permit);
@@ -141,7 +146,7 @@ impl Scope {
     /// True if a new one would be as this one is at `now`.
     pub(super) fn is_untouched(&self, now: Instant) -> bool {
         self.in_flight == 0
-            && self.throttle.is_idle()
+            && (self.throttle.is_idle() || self.throttle.is_over(now))
             && self.bucket.is_full(now)
             && self.newcomers.is_full(now)
     }

@@ -1,3 +1,4 @@
+mod agenda;
 mod edits;
 mod model;
 mod newcomers;

@@ -63,6 +63,12 @@ impl Throttle {
         self.speed >= 1.0 && self.paused_until.is_none() && self.probe.is_none()
     }
 
+    /// True if all that is remembered is so long ago that the full rate would be used again.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let last = self.slowed_at.max(self.paused_until);
+        self.probe.is_none() && last.is_none_or(|last| last + RECOVERY <= now)
+    }
+
     /// Time in which calls could be made has passed.
     pub(super) fn regain(&mut self, elapsed: Duration) {
         self.speed = (self.speed + elapsed.as_secs_f64() / RECOVERY.as_secs_f64()).min(1.0);
