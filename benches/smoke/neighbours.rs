@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use dps_dev::audit::Request;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::report::{Outcome, say, seconds};
 use crate::setup::{FACTORY, ID_SCOPE, OTHER_KEY, Setup};
 use crate::states::patch_all;
 
-const LABEL: &str = "app.kubernetes.io/managed-by=dps-operator";
 /// Between two new devices.
 const PAUSE: Duration = Duration::from_millis(200);
 /// New devices while nothing else happens.
@@ -34,10 +36,7 @@ pub async fn run(setup: &mut Setup, n: usize) -> Outcome<()> {
     watched.until("rewritten (a label of its Secrets)", "patch secrets", n).await?;
 
     watched.begin();
-    let labelled = ListParams::default().labels(LABEL);
-    let secrets = watched.setup.secrets();
-    let deleted =
-        tokio::spawn(async move { secrets.delete_collection(&DeleteParams::default(), &labelled).await });
+    let deleted = tokio::spawn(delete_all(watched.setup.secrets(), n));
     watched.until("restored (its Secrets deleted)", "create secrets", n).await?;
     deleted.await??;
 
@@ -56,6 +55,15 @@ pub async fn run(setup: &mut Setup, n: usize) -> Outcome<()> {
     watched.setup.integrations().delete(FACTORY, &DeleteParams::default()).await?;
     let told = n.min(TOLD);
     watched.until("told that its integration is gone", "update provisioneddevices/status", told).await
+}
+
+/// Deletes the Secrets of the first `n` devices, each once: those that are restored meanwhile stay.
+async fn delete_all(secrets: Api<Secret>, n: usize) -> kube::Result<()> {
+    let delete = |number| {
+        let (secrets, name) = (&secrets, format!("{}-hub", Setup::device_name(number)));
+        async move { secrets.delete(&name, &DeleteParams::default()).await.map(drop) }
+    };
+    stream::iter((0..n).map(delete)).buffer_unordered(16).try_collect().await
 }
 
 /// New devices of the other integration, one after the other.

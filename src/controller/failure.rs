@@ -8,6 +8,7 @@ use crate::api::device::LastError;
 use crate::dps::call::Call;
 use crate::dps::clock_offset::{Off, TokenClock};
 use crate::dps::error::{Detail, DpsError, Refusal};
+use crate::schedule::retry::{self, RetryClass};
 
 /// The reason of the device's Ready condition.
 pub fn reason(error: &DpsError) -> Reason {
@@ -29,7 +30,11 @@ pub fn reason(error: &DpsError) -> Reason {
     }
 }
 
-/// What happened and what to do. No times and no counters, so that repeating it writes nothing.
+/// When what a person has to mend is tried again. What is mended in Azure is not seen from here.
+pub const AGAIN: &str = "It is tried again after a minute, later every hour, and at once after a change here or with \
+     another value of the annotation reconcile.fluxcd.io/requestedAt.";
+
+/// What happened, what to do and when it is tried again. No times and no counters, so that repeating it writes nothing.
 pub fn message(error: &DpsError) -> String {
     let what = match error {
         DpsError::Unreachable(why) => format!("DPS cannot be reached: {}. It is tried again.", why.as_str()),
@@ -55,7 +60,11 @@ pub fn message(error: &DpsError) -> String {
         }
         DpsError::InvalidResponse(what) => format!("The answer was not accepted: {}.", what.as_str()),
     };
-    format!("{what}{}", said_by_dps(error))
+    let again = match retry::class_of(reason(error)) {
+        RetryClass::Terminal => format!(" {AGAIN}"),
+        RetryClass::Transient | RetryClass::Looked => String::new(),
+    };
+    format!("{what}{again}{}", said_by_dps(error))
 }
 
 /// What DPS itself said, as the end of a message; empty if it said nothing.
@@ -145,5 +154,71 @@ pub fn last_error(error: &DpsError, now: Timestamp) -> LastError {
         message: detail.message.map(String::from),
         tracking_id: detail.tracking_id.map(String::from),
         time: Some(Time(now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dps::attestation::{CredentialId, CredentialKind};
+    use crate::dps::error::{Invalid, Unreachable};
+
+    fn status(http_status: u16) -> Detail {
+        Detail { http_status: Some(http_status), ..Detail::default() }
+    }
+
+    fn refused(call: Call) -> DpsError {
+        let issuer = CredentialId::parse(CredentialKind::GroupKey, "0000000000000001").unwrap();
+        DpsError::Unauthorized(Refusal { call, ..Refusal::of(issuer) })
+    }
+
+    #[test]
+    fn what_a_person_has_to_mend_says_how_it_is_tried_at_once_and_what_may_pass_does_not_ask_for_it() {
+        let register = Call::Register { payload: true };
+        for error in [
+            refused(register),
+            refused(Call::Lookup),
+            DpsError::NotFound(status(404)),
+            DpsError::NotAssigned(status(404)),
+            DpsError::Rejected { call: register, detail: status(400) },
+            DpsError::Disabled(Detail::default()),
+            DpsError::AllocationFailed(Detail::default()),
+            DpsError::InvalidResponse(Invalid::NoHub),
+        ] {
+            assert!(message(&error).contains(AGAIN), "{error:?}");
+        }
+        for error in [
+            DpsError::Unreachable(Unreachable::Dns),
+            DpsError::Throttled { retry_after: None, detail: status(429) },
+            DpsError::Server { retry_after: None, detail: status(500) },
+            DpsError::Conflict(status(409)),
+            DpsError::Forgotten(status(404)),
+            DpsError::AllocationInterrupted(Detail::default()),
+            DpsError::ClockOff,
+            DpsError::Deadline,
+        ] {
+            let message = message(&error);
+            assert!(!message.contains(AGAIN) && message.contains("again"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_was_refused_is_named_by_what_the_request_carried_and_by_the_status() {
+        let with_payload = Call::Register { payload: true };
+        let without = Call::Register { payload: false };
+        for (http_status, call, check, not) in [
+            (400, with_payload, "spec.payload", "spec.hostname"),
+            (413, with_payload, "spec.payload", "spec.hostname"),
+            (400, without, "spec.hostname", "spec.payload"),
+            (400, Call::Poll, "spec.hostname", "spec.payload"),
+            (422, Call::Lookup, "spec.hostname", "spec.payload"),
+            (403, with_payload, "firewall", "spec.payload"),
+            (451, Call::Lookup, "firewall", "spec.payload"),
+            (405, with_payload, "HTTP 405", "spec.payload"),
+            (415, without, "HTTP 415", "firewall"),
+        ] {
+            let message = message(&DpsError::Rejected { call, detail: status(http_status) });
+            assert!(message.contains(check) && !message.contains(not), "{http_status} {call:?}: {message}");
+        }
     }
 }

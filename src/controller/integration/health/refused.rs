@@ -1,7 +1,7 @@
 //! What a refusal speaks against, and which devices met it.
 
 use crate::api::conditions::Reason;
-use crate::controller::failure;
+use crate::controller::failure::{self, AGAIN};
 use crate::controller::integration::unusable::Unusable;
 use crate::dps::error::{Detail, DpsError};
 use crate::fleet::uid::Uid;
@@ -42,7 +42,6 @@ impl Refused {
 
     /// What the integration says: what was found, the next step, and when it is tried again.
     pub(super) fn said(self, error: &DpsError) -> Unusable {
-        const AGAIN: &str = "It is tried again after a minute, later every hour, and at once after a change.";
         let message = match self {
             Self::Credential | Self::Clock => failure::message(error),
             Self::Enrollment => format!(
