@@ -8,6 +8,10 @@ use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended
 /// A longer text is nobody's dictionary: it is kept as long as it is the latest, whatever becomes of its
 /// device.
 const LONGEST_SAMPLE: usize = 8 * 1024;
+/// Names, times and hashes of one device come to this many bytes at most.
+const OWN: usize = 256;
+/// So many texts at least share a sample before another one takes its place.
+const SHARED_BY: usize = 64;
 
 /// A packed text, and what it was packed with.
 pub(super) struct Packed {
@@ -28,29 +32,30 @@ impl Packed {
 }
 
 /// The text that others are packed with.
+#[derive(Default)]
 pub(super) struct Packer {
     sample: Arc<[u8]>,
-}
-
-impl Default for Packer {
-    fn default() -> Self {
-        Self { sample: Arc::new([]) }
-    }
+    /// So many were packed with it.
+    packed: usize,
 }
 
 impl Packer {
-    /// A text that is not at all like the sample is the next sample. So a sample is soon one of those that
-    /// say most: what says less is like it, too.
+    /// A text that is not much like the sample is the next sample, unless that one is new: so a sample is
+    /// soon one of those that say most, which those that say less are like, and among texts that are like
+    /// nothing it is no more than one of many.
     pub fn pack(&mut self, text: &[u8]) -> Packed {
-        let mut packed = self.packed(text);
-        if packed.bytes.len() > text.len() / 2 && text.len() <= LONGEST_SAMPLE {
-            self.sample = text.into();
-            packed = self.packed(text);
+        let mut packed = self.packed_with_sample(text);
+        let is_alike = packed.bytes.len() <= text.len() / 8 + OWN;
+        let gives_way = !is_alike && self.packed >= SHARED_BY;
+        if (self.sample.is_empty() || gives_way) && text.len() <= LONGEST_SAMPLE {
+            (self.sample, self.packed) = (text.into(), 0);
+            packed = self.packed_with_sample(text);
         }
+        self.packed += 1;
         packed
     }
 
-    fn packed(&self, text: &[u8]) -> Packed {
+    fn packed_with_sample(&self, text: &[u8]) -> Packed {
         let bytes = compress_prepend_size_with_dict(text, &self.sample);
         Packed { bytes: bytes.into_boxed_slice(), sample: self.sample.clone() }
     }
@@ -63,11 +68,16 @@ mod tests {
 
     use super::*;
 
+    /// The statuses of devices say a message more than once.
     fn text(name: &str, message: &str) -> Vec<u8> {
         let text = json!({
             "metadata": {"name": name, "namespace": "fleet", "generation": 3},
             "spec": {"integrationRef": {"name": "factory"}, "payload": {"site": "west"}},
-            "status": {"conditions": [{"type": "Ready", "status": "False", "message": message}]},
+            "status": {"conditions": [
+                {"type": "Ready", "status": "False", "message": message},
+                {"type": "Registered", "status": "False", "message": message},
+                {"type": "Stalled", "status": "True", "message": message},
+            ]},
         });
         text.to_string().into_bytes()
     }
@@ -85,6 +95,23 @@ mod tests {
             })
             .collect();
         assert!(lengths.iter().all(|(packed, whole)| *packed < whole / 4), "{lengths:?}");
+    }
+
+    #[test]
+    fn a_sample_that_most_are_not_like_gives_way_and_one_that_few_are_not_like_stays() {
+        let mut packer = Packer::default();
+        let message = (0..300_u32).map(|word| word.to_string()).collect::<String>();
+        packer.pack(b"a text of its own, which was the first");
+        let lengths: Vec<_> =
+            (1..200).map(|number| packer.pack(&text(&format!("truck-{number}"), &message)).len()).collect();
+        assert!(lengths[SHARED_BY..].iter().all(|packed| *packed < 100), "{lengths:?}");
+
+        let noise = |seed: u32| -> Vec<u8> {
+            (1..2000_u32).map(|at| (at.wrapping_mul(seed.wrapping_mul(2_654_435_761)) >> 24) as u8).collect()
+        };
+        let samples: Vec<_> = (1..1000).map(|seed| packer.pack(&noise(seed)).sample).collect();
+        let changes = samples.windows(2).filter(|pair| !Arc::ptr_eq(&pair[0], &pair[1])).count();
+        assert!(changes <= 1000 / SHARED_BY, "{changes}");
     }
 
     #[test]
