@@ -155,9 +155,11 @@ fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
 /// private key among the rest.
 fn pems(bytes: &[u8]) -> (Vec<Found>, bool) {
     let (mut found, mut private_key, mut rest) = (Vec::new(), false, bytes);
+    let (mut line, mut counted) = (1, 0);
     while let Some(begin) = find(rest, BEGIN) {
-        let line =
-            bytes[..bytes.len() - rest.len() + begin].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let at = bytes.len() - rest.len() + begin;
+        line += bytes[counted..at].iter().filter(|byte| **byte == b'\n').count();
+        counted = at;
         let section = &rest[begin + BEGIN.len()..];
         let Some(label_end) = find(section, DASHES) else { break };
         let (label, body) = (&section[..label_end], &section[label_end + DASHES.len()..]);

@@ -167,6 +167,8 @@ pub struct SecretWrite {
     pub former: Option<String>,
     /// No other device names the Secret.
     pub alone: bool,
+    /// No device names the former Secret.
+    pub former_alone: bool,
 }
 
 /// Makes the Secret what it should be. A Secret that is not known to exist is created without
@@ -175,7 +177,7 @@ pub struct SecretWrite {
 /// # Errors
 /// As `SecretTrouble` says.
 pub async fn write_secret(writer: &Writer, write: SecretWrite) -> Result<SecretDone, SecretTrouble> {
-    let SecretWrite { device, registered, served, target, before, former, alone } = write;
+    let SecretWrite { device, registered, served, target, before, former, alone, former_alone } = write;
     let settings = Settings::of(&device, target.defaults.as_deref())
         .map_err(|invalid| SecretTrouble::Refused(invalid.to_string()))?;
     let credential = registered
@@ -195,7 +197,8 @@ pub async fn write_secret(writer: &Writer, write: SecretWrite) -> Result<SecretD
     };
     let (version, changed) = apply(writer, &desired, before, known).await?;
     if let Some(former) = former.filter(|former| *former != desired.name) {
-        supersede(writer, &desired, &former).await?;
+        let known = Known { sealed: false, written: true, alone: former_alone };
+        supersede(writer, &desired, &former, known).await?;
     }
     let secret = WrittenSecret {
         name: desired.name.clone(),
@@ -260,12 +263,17 @@ async fn apply(
 }
 
 /// Says on the Secret of a former name that it is no longer maintained. It goes with the device.
-async fn supersede(writer: &Writer, desired: &Desired, former: &str) -> Result<(), SecretTrouble> {
+async fn supersede(
+    writer: &Writer,
+    desired: &Desired,
+    former: &str,
+    known: Known,
+) -> Result<(), SecretTrouble> {
     for _ in 0..TRIES {
         let Some(old) = writer.read_secret(&desired.namespace, former).await.map_err(trouble)? else {
             return Ok(());
         };
-        let Some(patch) = desired.superseded(&old) else { return Ok(()) };
+        let Some(patch) = desired.superseded(&old, known) else { return Ok(()) };
         match writer.patch_secret(&desired.namespace, former, &patch).await {
             Ok(_) | Err(ApiError::NotFound) => return Ok(()),
             Err(ApiError::Conflict) => {}

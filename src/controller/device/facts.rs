@@ -38,8 +38,10 @@ pub struct RecordedInSecret {
     pub sealed: bool,
     /// Of the Secret.
     pub version: u64,
-    /// The Secret itself, if it was made from a key that is not at hand: it stays as it is.
+    /// The Secret itself, if it was made from a key that is not at hand: it stays as it is, unless
     pub of_another_key: Option<WrittenSecret>,
+    /// its data is not what it would be with the key that stands in it.
+    pub agrees: bool,
 }
 
 /// Why DPS is asked before anything is made of what is recorded.
@@ -198,7 +200,8 @@ impl Facts {
     /// ended before it could write the status. Where it says something else and does not go further, an
     /// old Secret was put back, or the status was edited.
     fn compare(&mut self, recorded: RecordedInSecret) {
-        let RecordedInSecret { registered, served, version: _, sealed: _, of_another_key: _ } = recorded;
+        let RecordedInSecret { registered, served, version: _, sealed: _, of_another_key: _, agrees: _ } =
+            recorded;
         let Some(known) = &mut self.registered else { return };
         let same = registered.assigned_hash() == known.assigned_hash();
         match registered.order(known) {
@@ -246,12 +249,13 @@ impl Facts {
     /// What is known once DPS has found a device of which a Secret without a seal speaks; `None` if the
     /// Secret is not right and cannot be written either, since it was made from a key that is gone.
     fn confirm(&mut self, recorded: RecordedInSecret, found: Registered) -> Option<Registered> {
-        let RecordedInSecret { registered: before, served: _, version: _, sealed: _, of_another_key } =
+        let RecordedInSecret { registered: before, served: _, version: _, sealed: _, of_another_key, agrees } =
             recorded;
         // A payload that has changed since is still to be handed over.
         let found = Registered { hash: before.hash.or(found.hash), ..found };
         let Some(written) = of_another_key else { return Some(found) };
-        let is_right = before.hub == found.hub
+        let is_right = agrees
+            && before.hub == found.hub
             && before.device_id == found.device_id
             && before.returned_payload.is_none();
         is_right.then(|| {

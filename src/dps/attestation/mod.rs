@@ -84,6 +84,16 @@ pub enum Proof {
 }
 
 impl DeviceCredential {
+    /// The credential of a device's key as its Secret shows it; `None` if it is none that can be derived
+    /// from a group's key.
+    pub fn of_key(issuer: CredentialId, text: &str) -> Option<Self> {
+        match issuer.kind() {
+            CredentialKind::GroupKey => {
+                Some(Self { issuer, proof: Proof::SymmetricKey(DeviceKey::read(text)?) })
+            }
+        }
+    }
+
     /// The `Authorization` header of a request made at `now` (Unix seconds of DPS's clock), marked as
     /// sensitive. `None` for a credential that authenticates the connection instead.
     pub fn authorize(&self, scope: &IdScope, id: &RegistrationId, now: i64) -> Option<HeaderValue> {

@@ -75,6 +75,12 @@ impl fmt::Debug for DeviceKey {
 }
 
 impl DeviceKey {
+    /// Reads what `reveal` shows: base64 of 32 bytes.
+    pub fn read(text: &str) -> Option<Self> {
+        let bytes = Zeroizing::new(STANDARD.decode(text).ok()?);
+        (bytes.len() == 32).then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
     /// The base64 text, for the one place that has to show it: the device's Secret.
     pub fn reveal(&self) -> &str {
         &self.0

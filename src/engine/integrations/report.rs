@@ -282,12 +282,13 @@ impl Registry {
         for (sym, integration) in &self.integrations {
             // A stranger's integration says nothing of the scope, and does not learn of it.
             if let Some(target) = integration.target().filter(|_| integration.accepted_scope().is_some()) {
-                *by_scope.entry(target.scope().to_owned()).or_default() += demand(sym);
+                *by_scope.entry(target.scope().to_ascii_lowercase()).or_default() += demand(sym);
             }
         }
         for (sym, integration) in &mut self.integrations {
             let own = demand(sym);
-            let of_scope = integration.accepted_scope().and_then(|scope| by_scope.get(scope).copied());
+            let scope = integration.accepted_scope().map(str::to_ascii_lowercase);
+            let of_scope = scope.and_then(|scope| by_scope.get(&scope).copied());
             let rate = self.config.registrations_per_minute;
             let limits =
                 [Some((of_scope.unwrap_or(0.0), rate)), integration.limits.share.map(|share| (own, share))];

@@ -185,7 +185,7 @@ impl Engine {
     pub(super) fn start_secret_write(&mut self, id: DeviceId) {
         let Some(target) = self.usable_of(id).map(|usable| usable.target.clone()) else { return };
         let seen = self.fleet.secret(id);
-        let Some((_, name)) = self.secret_of(id) else { return };
+        let Some((namespace, name)) = self.secret_of(id) else { return };
         let alone = self.fleet.has_its_secret_alone(id);
         let Some(work) = self.active.work_mut(id) else { return };
         let writer = self.context.writer.with_share(work.share);
@@ -199,6 +199,8 @@ impl Engine {
             .is_some_and(|written| written.name == name && seen != SecretSeen::Version(written.version));
         let failed_before = work.facts.secret_failed();
         let former = work.facts.secret.as_ref().map(|written| written.name.clone());
+        let named_by_none = |name: &String| self.fleet.devices_of_secret(&namespace, name).next().is_none();
+        let former_alone = former.as_ref().is_some_and(named_by_none);
         let same_settings = work.same_settings.take() == Some(settings_hash(&device, &target.inherited));
         let before = match (found, seen) {
             (Some(found), _) => SecretBefore::Read(Box::new(found)),
@@ -216,7 +218,8 @@ impl Engine {
         let (token, reconcile_at) = (asked(REPROVISION_REQUESTED_AT), asked(RECONCILE_REQUESTED_AT));
         let began = Began { generation, revision: target.revision, token, reconcile_at };
         self.start_request(id, async move {
-            let write = SecretWrite { device, registered, served, target, before, former, alone };
+            let write =
+                SecretWrite { device, registered, served, target, before, former, alone, former_alone };
             let result = act::write_secret(&writer, write).await;
             Outcome::SecretWritten(Box::new(SecretWritten { began, restored, result }))
         });

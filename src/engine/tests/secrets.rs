@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::vouching::{MINUTE, SECRET, content, secret, settled, text};
-use super::{World, condition};
+use super::{OTHER_SCOPE, SCOPE, World, condition};
 use crate::schedule::ready::Room;
 use crate::schedule::turns::Party;
 
@@ -249,5 +249,43 @@ async fn of_many_devices_that_name_one_secret_a_few_are_reconciled_at_once_when_
         world.engine.ready.next(world.now.mono, Room::None, |_| Party::default());
         // A later event may find one less before a device, which then comes a second earlier.
         assert!((1..70).contains(&woken(&world)), "{}", woken(&world));
+    }
+}
+
+#[tokio::test]
+async fn a_forged_status_takes_no_secret_that_another_device_keeps() {
+    for (spec, status) in [
+        // Another registration id than its own,
+        (json!({}), json!({"idScope": SCOPE, "registrationId": "truck-1"})),
+        // and its own, in the scope of the other one.
+        (
+            json!({"registrationId": "truck-1", "integrationRef": {"name": "other"}}),
+            json!({"idScope": SCOPE}),
+        ),
+    ] {
+        for restart in [false, true] {
+            let mut world = World::start(&[]).await;
+            world.declare_integration_named("other", json!({"idScope": OTHER_SCOPE}));
+            world.declare("truck-1", json!({"secret": {"deletionPolicy": "Retain"}}));
+            world.until_ready("truck-1").await;
+            world.until_idle(0).await;
+            let before = world.api.get("secrets", SECRET).unwrap();
+
+            let mut evil = json!({"integrationRef": {"name": "factory"}, "secret": {"name": SECRET}});
+            spec.as_object().unwrap().iter().for_each(|(key, value)| evil[key] = value.clone());
+            let mut lie = json!({"secret": {"name": SECRET, "resourceVersion": "1"}});
+            status.as_object().unwrap().iter().for_each(|(key, value)| lie[key] = value.clone());
+            world.api.apply("provisioneddevices", "evil", json!({"spec": evil, "status": lie}));
+            if restart {
+                world.restart();
+            }
+            world.deliver();
+            world.until_reason("evil", "SecretConflict").await;
+            world.pass(MINUTE);
+            world.until_idle(0).await;
+
+            assert_eq!(world.api.get("secrets", SECRET).unwrap(), before);
+            assert_eq!(world.reason("truck-1"), "Provisioned");
+        }
     }
 }

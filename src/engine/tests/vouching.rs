@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::{HUBS, KEY, OTHER_KEY, World};
 
+/// Which the group gets after both of its keys.
+const THIRD_KEY: &str = "ZW5naW5lLXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDM=";
 pub(super) const SECRET: &str = "truck-1-hub";
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
@@ -312,4 +314,40 @@ async fn such_a_lie_of_the_time_when_no_operator_ran_is_looked_up_as_well() {
     world.until_idle(0).await;
     assert_eq!(secret(&world)["data"], data);
     assert_eq!((world.dps.control().ledger_len(), world.registers()), (calls + 1, 1));
+}
+
+#[tokio::test]
+async fn of_a_secret_whose_key_is_gone_nothing_is_believed_that_dps_and_the_rest_of_it_do_not_say() {
+    let policies = [json!({}), json!({"reprovision": {"policy": "Never"}})];
+    let edits = [
+        ("connectionString", "HostName=hub-x.azure-devices.net;DeviceId=truck-1;SharedAccessKey=eA=="),
+        ("iotHubHostname", "hub-x.azure-devices.net"),
+        ("deviceId", "truck-2"),
+        ("sharedAccessKey", "eA=="),
+    ];
+    for (policy, paused) in policies.iter().flat_map(|policy| [(policy, false), (policy, true)]) {
+        for (key, forged) in edits {
+            let mut world = World::start(&[]).await;
+            let spec = json!({"secret": {"deletionPolicy": "Retain"}});
+            world.declare("truck-1", spec.clone());
+            world.until_ready("truck-1").await;
+            world.until_idle(0).await;
+            world.delete("provisioneddevices", "truck-1");
+            world.api.apply("secrets", SECRET, json!({"data": {key: STANDARD.encode(forged)}}));
+            world.deliver();
+            world.declare_integration(json!({"rollout": {"paused": paused}}));
+            world.show_keys(OTHER_KEY, THIRD_KEY);
+            world.declare("truck-2", json!({}));
+            world.until_ready("truck-2").await;
+
+            let mut again = policy.clone();
+            again["secret"] = spec["secret"].clone();
+            world.declare("truck-1", again);
+
+            world.until_ready("truck-1").await;
+            world.until_idle(0).await;
+            let says = text(&secret(&world), key);
+            assert_ne!(says, forged, "{policy} {paused}");
+        }
+    }
 }

@@ -85,9 +85,8 @@ impl Desired {
 
     /// What shows users of a Secret under a former name where the credentials are now; `None` if it
     /// says so already or is not ours.
-    pub fn superseded(&self, old: &Secret) -> Option<Value> {
+    pub fn superseded(&self, old: &Secret, known: Known) -> Option<Value> {
         let shown = annotation(old, names::SUPERSEDED_BY) == Some(self.name.as_str());
-        let known = Known { written: true, ..Known::default() };
         (!shown && self.foreign(old, known).is_none()).then(|| {
             json!({"metadata": {
                 "uid": old.metadata.uid,
@@ -123,7 +122,8 @@ impl Desired {
 
     /// Four marks say whose a Secret is: owner, label, and the annotations that name device and
     /// registration. Two have to be right, so that one that others have taken away orphans nothing.
-    /// None may name another; of a Secret that this device has written, one may have been rewritten.
+    /// None may name another; of a Secret that this device has written and no other one names, one may have
+    /// been rewritten. That it has written it is in its status, which others may edit.
     fn has_our_marks(
         &self,
         existing: &Secret,
@@ -144,7 +144,8 @@ impl Desired {
             of_registration,
         ];
         let wrong = [named != Named::NoOne && !of_device, registration.is_some() && !of_registration];
-        let written = known.written || controller.is_some_and(|owner| owner.uid == self.device_uid);
+        let written =
+            (known.written && known.alone) || controller.is_some_and(|owner| owner.uid == self.device_uid);
         let count = |marks: &[bool]| marks.iter().filter(|mark| **mark).count();
         count(&right) >= 2 && count(&wrong) <= usize::from(written)
     }

@@ -40,7 +40,7 @@ pub struct Desired {
     owner: Option<OwnerReference>,
     device_uid: String,
     device_name: String,
-    /// What the Secret was written for before, if the status knows.
+    /// What the Secret was written for before, if the status says so.
     former_registration: Option<String>,
 }
 
@@ -108,7 +108,7 @@ pub fn render(
         rendered,
         device_uid: uid,
         device_name: name,
-        former_registration: former_registration(device),
+        former_registration: former_registration(device, registered),
     }
 }
 
@@ -161,9 +161,10 @@ fn device_key(device: &ProvisionedDevice) -> String {
     format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
-fn former_registration(device: &ProvisionedDevice) -> Option<String> {
-    let status = device.status.as_ref()?;
-    Some(format!("{}/{}", status.id_scope.as_ref()?, status.registration_id.as_ref()?))
+/// Only the id scope can have been another one: a device keeps its registration id, whatever its status says.
+fn former_registration(device: &ProvisionedDevice, registered: &Registered) -> Option<String> {
+    let scope = device.status.as_ref()?.id_scope.as_ref()?;
+    Some(format!("{scope}/{}", registered.registration_id))
 }
 
 fn registration_key(registered: &Registered) -> String {

@@ -3,8 +3,9 @@
 use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
 
+use super::entries::entries;
 use super::judge::{Named, named_device};
-use super::{annotation, is_sealed, label};
+use super::{Material, annotation, is_sealed, label};
 use crate::api::attestation::KeySlot;
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
 use crate::api::names;
@@ -14,7 +15,7 @@ use crate::controller::device::facts::{
 };
 use crate::controller::device::settings::{RETURNED_PAYLOAD, Settings};
 use crate::controller::integration::target::Target;
-use crate::dps::attestation::{CredentialId, CredentialKind};
+use crate::dps::attestation::{CredentialId, CredentialKind, DeviceCredential};
 use crate::fleet::hash::Hash;
 
 /// Everything about the assignment that status needs and nothing secret.
@@ -113,6 +114,7 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
     };
     let at_hand = registered.credential.is_some_and(|used| target.credentials.has(used));
     Some(RecordedInSecret {
+        agrees: agrees_with_itself(secret, device, target, &registered, &served),
         registered,
         served,
         sealed,
@@ -131,4 +133,26 @@ fn was_written_for(secret: &Secret, device: &ProvisionedDevice, sealed: bool) ->
         Named::Namesake | Named::NoOne => sealed,
         Named::Another => false,
     }
+}
+
+/// True if the data is what would be rendered for this registration with the device's key that stands in it.
+/// Of that key nothing can be said without the group's.
+fn agrees_with_itself(
+    secret: &Secret,
+    device: &ProvisionedDevice,
+    target: &Target,
+    registered: &Registered,
+    served: &ServedRequests,
+) -> bool {
+    let Ok(settings) = Settings::of(device, target.defaults.as_deref()) else { return false };
+    let Some(data) = &secret.data else { return false };
+    let text = |key: Option<&str>| str::from_utf8(&data.get(key?)?.0).ok();
+    let parts = text(settings.keys.connection_string).into_iter().flat_map(|text| text.split(';'));
+    let in_connection_string = parts.filter_map(|part| part.strip_prefix("SharedAccessKey=")).next();
+    let key = text(settings.keys.shared_access_key).or(in_connection_string);
+    let credential =
+        registered.credential.zip(key).and_then(|(issuer, key)| DeviceCredential::of_key(issuer, key));
+    let Some(credential) = credential else { return false };
+    let rendered = entries(&settings, registered, &Material { target, credential: &credential, served });
+    rendered.iter().all(|(key, value)| data.get(key).is_some_and(|there| there.0 == **value))
 }

@@ -184,6 +184,7 @@ fn a_secret_that_was_written_before_the_operator_ended_knows_better_than_the_sta
         sealed: true,
         version: 9,
         of_another_key: None,
+        agrees: true,
     };
     situation.facts.recall(Some(recorded.clone()), None);
     situation.secret.read = true;

@@ -87,8 +87,14 @@ fn a_device_without_status_says_what_its_secret_says_and_then_waits_for_the_rota
         credential: Some(situation.target.credentials.in_use()),
         ..registered.clone()
     };
-    let recorded =
-        RecordedInSecret { registered, served, sealed: false, version: 9, of_another_key: Some(written) };
+    let recorded = RecordedInSecret {
+        registered,
+        served,
+        sealed: false,
+        version: 9,
+        of_another_key: Some(written),
+        agrees: true,
+    };
     situation.facts.recall(Some(recorded), None);
     // Nobody vouches for it any more.
     assert_eq!(situation.decide().step, Step::Call(Call::Adopt, Lane::New));

@@ -257,8 +257,9 @@ fn two_marks_of_four_have_to_be_right_and_none_wrong_but_of_a_secret_that_the_de
     let of = |value: Value| json!({"annotations": {"dps-operator.io/registration": value}});
     let (gone, other, elsewhere) = (Value::Null, json!("fleet/truck-2"), json!("other/truck-1"));
     let none = Known::default();
-    let (written, sealed, alone) =
-        (Known { written: true, ..none }, Known { sealed: true, ..none }, Known { alone: true, ..none });
+    let (sealed, alone) = (Known { sealed: true, ..none }, Known { alone: true, ..none });
+    let written = Known { written: true, ..alone };
+    let written_they_say = Known { written: true, ..none };
     let desired = desired_of(&device(json!({})));
     for (edits, known, ours) in [
         (vec![label.clone()], none, true),
@@ -268,6 +269,9 @@ fn two_marks_of_four_have_to_be_right_and_none_wrong_but_of_a_secret_that_the_de
         (vec![label.clone(), of(gone)], written, false),
         (vec![device_of(other.clone())], none, false),
         (vec![device_of(other.clone())], written, true),
+        // Another device names it, and a status can be edited.
+        (vec![device_of(other.clone())], written_they_say, false),
+        (vec![of(json!("0ne1/truck-2"))], written_they_say, false),
         (vec![of(json!("0ne1/truck-2"))], none, false),
         (vec![of(json!("0ne1/truck-2"))], written, true),
         (vec![device_of(other.clone()), of(json!("0ne1/truck-2"))], written, false),

@@ -117,6 +117,7 @@ fn record(hub: &str, seconds: u64, sealed: bool) -> RecordedInSecret {
         sealed,
         version: 9,
         of_another_key: None,
+        agrees: true,
     }
 }
 
