@@ -5,10 +5,15 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
+
 use super::Engine;
+use crate::api::names::{DEVICE, REGISTRATION};
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
-use crate::fleet::record::Record;
+use crate::fleet::record::{Record, Registration};
 
 impl Engine {
     /// The id scope in which a device's claim counts. Its letters count in either case: DPS may take one as
@@ -41,12 +46,40 @@ impl Engine {
     }
 
     /// Takes in whether DPS has registered a device.
-    pub(super) fn set_registered(&mut self, id: DeviceId, registered: bool) {
-        if self.fleet.get(id).is_some_and(|record| record.is_registered() != registered) {
+    pub(super) fn set_registered(&mut self, id: DeviceId, registration: Registration) {
+        if self.fleet.get(id).is_some_and(|record| record.registration() != registration) {
             let before = self.next_claimant(id);
-            self.fleet.set_registered(id, registered);
+            self.fleet.set_registered(id, registration);
             let after = self.next_claimant(id);
             before.into_iter().chain(after).for_each(|other| self.ready.wake(other));
+        }
+    }
+
+    /// A device's Secret was read; `sealed`: it is as the operator wrote it.
+    pub(super) fn secret_has_told(&mut self, id: DeviceId, registered: bool, sealed: bool) {
+        let known = self.fleet.get(id).map_or(Registration::None, Record::registration);
+        let registration = match (registered, sealed) {
+            (false, _) => Registration::None,
+            (true, true) => Registration::Known,
+            (true, false) => known.min(Registration::Said),
+        };
+        self.set_registered(id, registration);
+    }
+
+    /// The watch shows the Secret that was written for a device whose status says that it is registered.
+    pub(super) fn vouch_for_registration(&mut self, secret: &PartialObjectMeta<Secret>) {
+        let namespace = secret.namespace().unwrap_or_default();
+        let mark = |key: &str| secret.annotations().get(key).map_or("", String::as_str);
+        let device = mark(DEVICE).split_once('/').filter(|(of, _)| *of == namespace).map(|(_, name)| name);
+        let Some(id) = device.and_then(|name| self.fleet.find(&namespace, name)) else { return };
+        let Some(record) = self.fleet.get(id) else { return };
+        let of_its_id =
+            mark(REGISTRATION).split_once('/').is_some_and(|(_, of)| of == record.registration_id());
+        if of_its_id
+            && record.registration() == Registration::Said
+            && secret.name_any() == record.secret_name()
+        {
+            self.set_registered(id, Registration::Known);
         }
     }
 

@@ -9,7 +9,7 @@ use std::ops::Bound;
 
 use super::index::{Place, Property, Sharing};
 use super::intern::Sym;
-use super::record::{Claim, Record};
+use super::record::{Claim, Record, Registration};
 use super::{DeviceId, Fleet};
 
 /// Devices by the registration id that they claim. One that is being deleted claims none.
@@ -72,14 +72,13 @@ impl Fleet {
     }
 
     /// DPS has registered a device, or its registration turned out to be none.
-    pub fn set_registered(&mut self, id: DeviceId, registered: bool) {
-        let known = self.get(id).map(|record| record.registered);
-        if known.is_none_or(|known| known == registered) {
+    pub fn set_registered(&mut self, id: DeviceId, registration: Registration) {
+        if self.get(id).is_none_or(|record| record.registration == registration) {
             return;
         }
         self.unindex(id);
         if let Some(record) = self.get_mut(id) {
-            record.registered = registered;
+            record.registration = registration;
         }
         self.index(id);
     }

@@ -106,7 +106,7 @@ impl Tally {
             let stays = record.suspended || schedule.policy == Policy::Never;
             *if stays { &mut self.rotation.excluded } else { &mut self.rotation.pending } += 1;
         }
-        if record.registered
+        if record.is_registered()
             && !record.suspended
             && wanted.inherited.token.is_some_and(|token| record.token != Some(token))
         {

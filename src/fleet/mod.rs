@@ -24,7 +24,7 @@ use self::claims::ByRegistrationId;
 use self::index::Index;
 use self::intern::{Interner, Sym};
 use self::members::Members;
-use self::record::Record;
+use self::record::{Record, Registration};
 pub use self::secrets::SecretSeen;
 use self::secrets::{BySecret, Secrets, secret_hash};
 use crate::api::device::ProvisionedDevice;
@@ -119,6 +119,10 @@ impl Fleet {
         record.list = list.unwrap_or(old.list);
         record.written = old.written.filter(|_| change == DeviceChange::Changed);
         record.secret_seen = old.secret_seen;
+        let same = change == DeviceChange::Changed && old.registration_id() == record.registration_id();
+        if same && old.registration == Registration::Known {
+            record.registration = Registration::Known;
+        }
         if old.secret_name() != record.secret_name() {
             record.secret_seen = self.secrets.claim(secret_hash(&record, &self.hasher));
         }

@@ -28,18 +28,29 @@ pub struct Settled {
     pub secret_version: u64,
 }
 
+/// Whether a device is registered, and who says so. The best comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Registration {
+    /// DPS has said so, or the Secret that was written for it is there.
+    Known,
+    /// Its status says so, which others may edit.
+    Said,
+    None,
+}
+
 /// What a device's claim on its registration id is worth: the one already registered is better, else the
 /// older one, else the one with the lower uid. The better claim comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {
-    unregistered: bool,
+    registration: Registration,
     created: i64,
     uid: Uid,
 }
 
 impl Claim {
     /// None comes after it.
-    pub(super) const LAST: Self = Self { unregistered: true, created: i64::MAX, uid: Uid::LAST };
+    pub(super) const LAST: Self =
+        Self { registration: Registration::None, created: i64::MAX, uid: Uid::LAST };
 }
 
 /// One device.
@@ -85,8 +96,8 @@ pub struct Record {
     pub deleting: bool,
     /// Present when the status describes this generation and is Ready=True/Provisioned.
     pub settled: Option<Settled>,
-    /// True if the status holds an assignment. `Fleet::set_registered` sets it.
-    pub(super) registered: bool,
+    /// `Fleet::set_registered` sets it.
+    pub(super) registration: Registration,
     /// resourceVersion of the generated Secret as the watch last showed it; 0 while it shows none.
     pub secret_seen: u64,
     /// Number of the latest list when a watch last showed the device.
@@ -155,11 +166,15 @@ impl Record {
     }
 
     pub fn is_registered(&self) -> bool {
-        self.registered
+        self.registration != Registration::None
+    }
+
+    pub fn registration(&self) -> Registration {
+        self.registration
     }
 
     pub(super) fn claim(&self) -> Claim {
-        Claim { unregistered: !self.registered, created: self.created, uid: self.uid }
+        Claim { registration: self.registration, created: self.created, uid: self.uid }
     }
 
     pub fn registration_id(&self) -> &str {
@@ -215,7 +230,7 @@ impl Record {
             credential: status.and_then(|status| status.credential.as_ref()).and_then(credential::read),
             token: status.and_then(|s| s.last_handled_integration_token.as_deref()).map(hash::token),
             asks: asks(device),
-            registered: hub.is_some(),
+            registration: if hub.is_some() { Registration::Said } else { Registration::None },
             previous_hub: status.and_then(|s| s.previous_hub.as_deref()).map(|hub| names.intern(hub)),
             plain_since: plain_since(device),
             hub,

@@ -3,6 +3,7 @@ mod sharing;
 use serde_json::{Value, json};
 
 use super::counts::count;
+use super::record::Registration;
 use super::{DeviceChange, Fleet, SecretSeen};
 use crate::api::device::ProvisionedDevice;
 
@@ -161,7 +162,7 @@ fn claimants_of_a_registration_id_are_found_and_ordered() {
     let rivals = |fleet: &Fleet, id| fleet.rivals(id).map(|(id, _)| id).collect::<Vec<_>>();
     assert_eq!((rivals(&fleet, a), rivals(&fleet, b)), (vec![b], vec![a]));
     assert!(fleet.get(a).unwrap().has_better_claim_than(fleet.get(b).unwrap()));
-    fleet.set_registered(b, true);
+    fleet.set_registered(b, Registration::Known);
     assert!(fleet.get(b).unwrap().has_better_claim_than(fleet.get(a).unwrap()));
     fleet.remove(a);
     assert_eq!(rivals(&fleet, b), NONE);

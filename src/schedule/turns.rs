@@ -1,4 +1,4 @@
-//! Parties that take turns: how long one's line is makes no other wait longer.
+//! Namespaces and parties that take turns: how long one's line is makes no other wait longer.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,12 +11,15 @@ pub struct Party {
     pub integration: u32,
 }
 
-/// A line for each party that has devices waiting; the parties take turns.
+/// A line for each party that has devices waiting. Namespaces take turns, and in each of them its parties:
+/// devices may name any number of integrations, also such as do not exist.
 #[derive(Debug, Default)]
 pub struct Turns {
     lines: HashMap<Party, VecDeque<Waiter>>,
-    /// Each party with a line, once; the first is next.
-    order: VecDeque<Party>,
+    /// The integrations of each namespace with a line, each once; the first is next.
+    integrations: HashMap<u32, VecDeque<u32>>,
+    /// Each namespace with a line, once; the first is next.
+    order: VecDeque<u32>,
 }
 
 impl Turns {
@@ -24,20 +27,31 @@ impl Turns {
     pub fn push(&mut self, party: Party, id: Waiter) {
         let line = self.lines.entry(party).or_default();
         if line.is_empty() {
-            self.order.push_back(party);
+            let integrations = self.integrations.entry(party.namespace).or_default();
+            if integrations.is_empty() {
+                self.order.push_back(party.namespace);
+            }
+            integrations.push_back(party.integration);
         }
         line.push_back(id);
     }
 
     /// The first of the party whose turn it is.
     pub fn pop(&mut self) -> Option<Waiter> {
-        let party = self.order.pop_front()?;
+        let namespace = self.order.pop_front()?;
+        let integrations = self.integrations.get_mut(&namespace)?;
+        let party = Party { namespace, integration: integrations.pop_front()? };
         let line = self.lines.get_mut(&party)?;
         let next = line.pop_front();
         if line.is_empty() {
             self.lines.remove(&party);
         } else {
-            self.order.push_back(party);
+            integrations.push_back(party.integration);
+        }
+        if integrations.is_empty() {
+            self.integrations.remove(&namespace);
+        } else {
+            self.order.push_back(namespace);
         }
         next
     }
@@ -65,5 +79,18 @@ mod tests {
         assert_eq!(first, [0, 2000, 3000, 1, 2001, 2, 3]);
         assert_eq!(std::iter::from_fn(|| turns.pop()).count(), 996);
         assert!(turns.is_empty() && turns.lines.is_empty(), "nothing is kept of a line that is over");
+        assert!(turns.integrations.is_empty());
+    }
+
+    #[test]
+    fn any_number_of_integrations_gives_a_namespace_no_more_turns() {
+        let mut turns = Turns::default();
+        (0..1000).for_each(|id| turns.push(Party { namespace: 1, integration: id }, id));
+        turns.push(Party { namespace: 2, integration: 1 }, 2000);
+        turns.push(Party { namespace: 2, integration: 1 }, 2001);
+
+        let first: Vec<_> = (0..5).filter_map(|_| turns.pop()).collect();
+
+        assert_eq!(first, [0, 2000, 1, 2001, 2]);
     }
 }

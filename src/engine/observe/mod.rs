@@ -289,6 +289,7 @@ impl Engine {
                 outdated.into_iter().for_each(|id| self.fleet.secret_forgotten(id));
                 let changed = self.fleet.secret_seen(&namespace, &name, shown);
                 self.doubt_status_beside(&secret, shown);
+                self.vouch_for_registration(&secret);
                 return self.wake_users(changed, now);
             }
             Observed::Gone(secret) => {

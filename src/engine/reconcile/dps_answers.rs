@@ -16,7 +16,7 @@ use crate::engine::devices::{DueWork, Freshness};
 use crate::engine::integrations::EndedCall;
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
-use crate::fleet::record::Record;
+use crate::fleet::record::{Record, Registration};
 use crate::schedule::permits::{Ended, Permit};
 
 /// Whether an answer is one to what would be asked now.
@@ -67,7 +67,7 @@ impl Engine {
             }
         }
         if registers {
-            self.set_registered(id, true);
+            self.set_registered(id, Registration::Known);
         }
         self.active.has_answer(id);
         self.ready.take_answer(id);

@@ -109,13 +109,14 @@ impl Engine {
             Some(secret) => {
                 self.fleet.secret_met(id, version::of(&secret.metadata));
                 let recorded = read_back(&secret, &work.device, &target);
+                let sealed = recorded.as_ref().is_some_and(|recorded| recorded.sealed);
                 let asked = ServedRequests::now(&work.device, None, &work.facts.served);
                 work.facts.recall(recorded, asked.reconcile_at);
                 let facts = std::mem::take(&mut work.facts);
                 work.facts = facts.without_foreign_hub(&self.context.config.allowed_hub_suffixes);
                 work.found = Some(*secret);
                 let registered = work.facts.registered.is_some();
-                self.set_registered(id, registered);
+                self.secret_has_told(id, registered, sealed);
             }
             None => self.fleet.secret_forgotten(id),
         }

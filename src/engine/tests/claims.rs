@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{OTHER_SCOPE, SCOPE, World, seen};
+use super::vouching::MINUTE;
+use super::{HUBS, OTHER_SCOPE, SCOPE, World, seen};
 use crate::engine::Message;
 use crate::engine::integrations::Change;
+use crate::fleet::record::Registration;
 use crate::kube_io::watch::Observed;
 
 const SHARED: &str = "fleet.shared";
@@ -158,14 +160,48 @@ async fn when_only_claims_count_otherwise_the_devices_that_lead_are_woken() {
 async fn that_a_device_is_registered_or_not_wakes_the_one_that_has_the_id_otherwise() {
     let mut world = World::with_rivals().await;
     let find = |world: &World, name: &str| world.engine.fleet.find("fleet", name).unwrap();
-    for (device, registered, woken) in [("holder", false, "rival-1"), ("rival-1", true, "holder")] {
+    for (device, registration, woken) in
+        [("holder", Registration::None, "rival-1"), ("rival-1", Registration::Known, "holder")]
+    {
         let (id, other) = (find(&world, device), find(&world, woken));
 
-        world.engine.set_registered(id, registered);
+        world.engine.set_registered(id, registration);
 
         assert_eq!(world.woken(), [woken]);
         world.engine.ready.forget(other);
     }
     assert!(world.engine.is_duplicate(find(&world, "holder")));
     assert!(!world.engine.is_duplicate(find(&world, "rival-1")));
+}
+
+#[tokio::test]
+async fn a_status_alone_takes_no_id_from_a_device_that_is_registered() {
+    for restart in [false, true] {
+        let mut world = World::start(&[]).await;
+        let older = json!({"metadata": {"creationTimestamp": "2020-01-01T00:00:00Z"}, "spec": {
+            "integrationRef": {"name": "factory"}, "registrationId": "truck-1", "suspend": true,
+        }});
+        world.api.apply("provisioneddevices", "older", older);
+        world.declare("truck-1", json!({}));
+        world.until_ready("truck-1").await;
+        world.declare("older", json!({"suspend": false, "registrationId": "truck-1"}));
+        world.until_reason("older", "DuplicateRegistrationId").await;
+        world.until_idle(0).await;
+        let calls = world.dps.control().ledger_len();
+
+        let lie = json!({"assignedHub": HUBS[0], "deviceId": "truck-1", "idScope": SCOPE, "registrationId": "truck-1"});
+        world.api.apply("provisioneddevices", "older", json!({"status": lie}));
+        if restart {
+            world.restart();
+        }
+        world.deliver();
+        for _ in 0..3 {
+            world.until_idle(0).await;
+            world.pass(MINUTE);
+        }
+
+        assert_eq!(world.reason("truck-1"), "Provisioned", "{restart}");
+        assert_eq!(world.reason("older"), "DuplicateRegistrationId", "{restart}");
+        assert_eq!(world.dps.control().ledger_len(), calls);
+    }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::device;
-use crate::fleet::record::Record;
+use crate::fleet::record::{Record, Registration};
 use crate::fleet::{DeviceId, Fleet};
 
 const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
@@ -25,7 +25,7 @@ enum Event {
         spec: Spec,
     },
     Gone(usize),
-    Registered(usize, bool),
+    Registered(usize, Registration),
 }
 
 #[derive(Clone, Debug)]
@@ -59,9 +59,13 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (0..NAMESPACES.len(), 0..NAMES.len(), 0..4_u8, spec)
             .prop_map(|(namespace, name, created, spec)| Event::Shown { namespace, name, created, spec }),
         2 => any::<prop::sample::Index>().prop_map(|place| Event::Gone(place.index(usize::MAX))),
-        2 => (any::<prop::sample::Index>(), any::<bool>())
-            .prop_map(|(place, registered)| Event::Registered(place.index(usize::MAX), registered)),
+        2 => (any::<prop::sample::Index>(), registration())
+            .prop_map(|(place, registration)| Event::Registered(place.index(usize::MAX), registration)),
     ]
+}
+
+fn registration() -> impl Strategy<Value = Registration> {
+    prop::sample::select(vec![Registration::Known, Registration::Said, Registration::None])
 }
 
 fn happen(fleet: &mut Fleet, event: Event, version: u64) {
@@ -94,8 +98,8 @@ fn happen(fleet: &mut Fleet, event: Event, version: u64) {
         Event::Gone(place) => {
             at(place).map(|id| fleet.remove(id));
         }
-        Event::Registered(place, registered) => {
-            at(place).map(|id| fleet.set_registered(id, registered)).unwrap_or_default();
+        Event::Registered(place, registration) => {
+            at(place).map(|id| fleet.set_registered(id, registration)).unwrap_or_default();
         }
     }
 }
