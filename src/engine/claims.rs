@@ -55,15 +55,11 @@ impl Engine {
         }
     }
 
-    /// A device's Secret was read; `sealed`: it is as the operator wrote it.
-    pub(super) fn secret_has_told(&mut self, id: DeviceId, registered: bool, sealed: bool) {
-        let known = self.fleet.get(id).map_or(Registration::None, Record::registration);
-        let registration = match (registered, sealed) {
-            (false, _) => Registration::None,
-            (true, true) => Registration::Known,
-            (true, false) => known.min(Registration::Said),
-        };
-        self.set_registered(id, registration);
+    /// A device's Secret was read, and this is what is known since.
+    pub(super) fn secret_has_told(&mut self, id: DeviceId, told: Registration) {
+        let before = self.fleet.get(id).map_or(Registration::None, Record::registration);
+        // DPS may have said more.
+        self.set_registered(id, if told == Registration::None { told } else { told.min(before) });
     }
 
     /// The watch shows the Secret that was written for a device whose status says that it is registered.

@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::engine::devices::Freshness;
 use crate::engine::integrations::is_of_namespace;
 use crate::engine::publish::EventWindow;
-use crate::fleet::record::Record;
+use crate::fleet::record::{Record, Registration};
 use crate::fleet::uid::Uid;
 use crate::fleet::{DeviceChange, DeviceId};
 use crate::kube_io::error::ApiError;
@@ -115,8 +115,12 @@ impl Engine {
                 let facts = std::mem::take(&mut work.facts);
                 work.facts = facts.without_foreign_hub(&self.context.config.allowed_hub_suffixes);
                 work.found = Some(*secret);
-                let registered = work.facts.registered.is_some();
-                self.secret_has_told(id, registered, sealed);
+                let told = match &work.facts.registered {
+                    None => Registration::None,
+                    Some(_) if sealed => Registration::Known,
+                    Some(_) => Registration::Said,
+                };
+                self.secret_has_told(id, told);
             }
             None => self.fleet.secret_forgotten(id),
         }

@@ -36,9 +36,11 @@ impl Slots {
     }
 
     /// True if a scope with so many calls in flight may begin another: it may hold as many as it leaves
-    /// free. So however long the operations of some take, there is room for the next one.
+    /// free, and one that holds none may have one beyond that, up to a quarter more in all. So however long
+    /// the operations of some take, there is room for many others.
     pub(super) fn admit_scope(&self, in_flight: u32) -> bool {
-        in_flight < self.free()
+        let first = in_flight == 0 && self.in_flight < self.most + self.most / 4;
+        in_flight < self.free() || first
     }
 
     /// True if this group may begin another call of a newcomer. Newcomers have a quarter of all between

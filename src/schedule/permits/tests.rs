@@ -291,8 +291,15 @@ fn operations_in_flight_are_bounded_and_however_long_some_take_there_is_room_for
         assert_eq!((queue.poll(now), queue.next_at()), (None, None), "{tenant} holds its part");
     }
     assert_eq!(queue.in_flight(), 8);
+    for tenant in [5, 6] {
+        declare(&mut queue, tenant);
+        assert_eq!(queue.poll(now).map(|permit| permit.tenant), Some(tenant), "one beyond the limit");
+        assert_eq!(queue.poll(now), None, "and no more");
+    }
+    declare(&mut queue, 7);
+    assert_eq!((queue.poll(now), queue.in_flight()), (None, 10));
     queue.unused(in_flight.pop().unwrap());
-    assert!(queue.poll(now).is_some());
+    assert_eq!(queue.poll(now).map(|permit| permit.tenant), Some(7));
 }
 
 proptest! {
