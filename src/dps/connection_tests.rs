@@ -35,7 +35,7 @@ fn refused<T>(failure: TlsFailure) -> Result<T, DpsError> {
     Err(DpsError::Unreachable(Unreachable::Tls(failure)))
 }
 
-/// A server that answers whatever it is sent with this and closes.
+/// A server that answers everything with this and closes.
 async fn answers(answer: &'static str) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

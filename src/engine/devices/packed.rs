@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
 
-/// A longer text is nobody's dictionary: it is kept as long as it is the latest, whatever becomes of its
-/// device.
+/// A longer text is no dictionary: one is kept as long as it is the latest, also when its device is gone.
 const LONGEST_SAMPLE: usize = 8 * 1024;
 /// Names, times and hashes of one device come to this many bytes at most.
 const OWN: usize = 256;

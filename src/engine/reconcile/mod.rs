@@ -126,7 +126,7 @@ impl Engine {
             self.ready.sleep_until(id, wake);
         }
         if let Some(verdict) = verdict {
-            // Where a namespace is deleted every Secret is gone, and nobody has to be told.
+            // Where a namespace is deleted every Secret is gone, which is no news.
             if verdict.reason == Reason::CredentialUnavailable && self.may_be_ending(id) {
                 return self.active.sleep_in_a_crowd(id, now);
             }

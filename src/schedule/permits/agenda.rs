@@ -1,5 +1,5 @@
-//! Which scopes are worth a look, and when. A scope in which nothing has changed since it was looked at in
-//! vain is not looked at before its time, so that the others cost nothing, however many they are.
+//! Which scopes are worth a look, and when. A scope in which nothing has changed since the last look
+//! found nothing is not looked at before its time, so that the others cost nothing, however many they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ pub(super) struct Agenda {
     later: BTreeSet<(Instant, ScopeKey)>,
     /// and the other way round.
     times: BTreeMap<ScopeKey, Instant>,
-    /// Something there waits until a call ends, in whatever scope.
+    /// Something there waits until a call ends, in any scope.
     blocked: BTreeSet<ScopeKey>,
     /// DPS has throttled them, and that is not forgotten yet.
     slowed: BTreeSet<ScopeKey>,
@@ -65,7 +65,7 @@ impl Agenda {
         later.or_else(|| self.open.first()).copied()
     }
 
-    /// A scope was looked at in vain: when it is worth another look, and whether the end of any call is.
+    /// A look at a scope has found nothing: when it is worth another look, and whether the end of any call is.
     pub fn looked_at(&mut self, key: ScopeKey, at: Option<Instant>, blocked: bool) {
         self.forget(key);
         if let Some(at) = at {
