@@ -11,9 +11,9 @@ use kube::core::PartialObjectMeta;
 
 use super::Engine;
 use crate::api::names::{DEVICE, REGISTRATION};
-use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::{Record, Registration};
+use crate::fleet::{DeviceId, Fleet};
 
 impl Engine {
     /// The id scope in which a device's claim counts. Its letters count in either case: DPS may take one as
@@ -48,11 +48,16 @@ impl Engine {
     /// Takes in whether DPS has registered a device.
     pub(super) fn set_registered(&mut self, id: DeviceId, registration: Registration) {
         if self.fleet.get(id).is_some_and(|record| record.registration() != registration) {
-            let before = self.next_claimant(id);
-            self.fleet.set_registered(id, registration);
-            let after = self.next_claimant(id);
-            before.into_iter().chain(after).for_each(|other| self.ready.wake(other));
+            self.change_claim(id, |fleet| fleet.set_registered(id, registration));
         }
+    }
+
+    /// Changes what a device's claim is worth. Those for which it matters are woken.
+    fn change_claim(&mut self, id: DeviceId, change: impl FnOnce(&mut Fleet)) {
+        let before = self.next_claimant(id);
+        change(&mut self.fleet);
+        let after = self.next_claimant(id);
+        before.into_iter().chain(after).for_each(|other| self.ready.wake(other));
     }
 
     /// A device's Secret was read, and this is what is known since.
@@ -62,7 +67,8 @@ impl Engine {
         self.set_registered(id, if told == Registration::None { told } else { told.min(before) });
     }
 
-    /// The watch shows the Secret that was written for a device whose status says that it is registered.
+    /// The watch shows the Secret that was written for a device: what its status says of a registration is
+    /// known then.
     pub(super) fn vouch_for_registration(&mut self, secret: &PartialObjectMeta<Secret>) {
         let namespace = secret.namespace().unwrap_or_default();
         let mark = |key: &str| secret.annotations().get(key).map_or("", String::as_str);
@@ -71,11 +77,8 @@ impl Engine {
         let Some(record) = self.fleet.get(id) else { return };
         let of_its_id =
             mark(REGISTRATION).split_once('/').is_some_and(|(_, of)| of == record.registration_id());
-        if of_its_id
-            && record.registration() == Registration::Said
-            && secret.name_any() == record.secret_name()
-        {
-            self.set_registered(id, Registration::Known);
+        if of_its_id && !record.has_its_secret() && secret.name_any() == record.secret_name() {
+            self.change_claim(id, |fleet| fleet.set_has_its_secret(id));
         }
     }
 

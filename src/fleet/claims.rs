@@ -73,12 +73,22 @@ impl Fleet {
 
     /// DPS has registered a device, or its registration turned out to be none.
     pub fn set_registered(&mut self, id: DeviceId, registration: Registration) {
-        if self.get(id).is_none_or(|record| record.registration == registration) {
+        self.reindexed(id, |record| record.registration = registration);
+    }
+
+    /// The watch shows the Secret that was written for a device.
+    pub fn set_has_its_secret(&mut self, id: DeviceId) {
+        self.reindexed(id, |record| record.has_its_secret = true);
+    }
+
+    /// Changes what its claim is worth.
+    fn reindexed(&mut self, id: DeviceId, change: impl FnOnce(&mut Record)) {
+        if self.get(id).is_none() {
             return;
         }
         self.unindex(id);
         if let Some(record) = self.get_mut(id) {
-            record.registration = registration;
+            change(record);
         }
         self.index(id);
     }

@@ -119,9 +119,11 @@ impl Fleet {
         record.list = list.unwrap_or(old.list);
         record.written = old.written.filter(|_| change == DeviceChange::Changed);
         record.secret_seen = old.secret_seen;
-        let same = change == DeviceChange::Changed && old.registration_id() == record.registration_id();
-        if same && old.registration == Registration::Known {
-            record.registration = Registration::Known;
+        if change == DeviceChange::Changed && old.registration_id() == record.registration_id() {
+            if old.registration == Registration::Known {
+                record.registration = Registration::Known;
+            }
+            record.has_its_secret = old.has_its_secret && old.secret_name() == record.secret_name();
         }
         if old.secret_name() != record.secret_name() {
             record.secret_seen = self.secrets.claim(secret_hash(&record, &self.hasher));

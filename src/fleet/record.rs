@@ -98,6 +98,8 @@ pub struct Record {
     pub settled: Option<Settled>,
     /// `Fleet::set_registered` sets it.
     pub(super) registration: Registration,
+    /// The watch has shown the Secret that was written for it.
+    pub(super) has_its_secret: bool,
     /// resourceVersion of the generated Secret as the watch last showed it; 0 while it shows none.
     pub secret_seen: u64,
     /// Number of the latest list when a watch last showed the device.
@@ -170,11 +172,18 @@ impl Record {
     }
 
     pub fn registration(&self) -> Registration {
-        self.registration
+        match self.registration {
+            Registration::Said if self.has_its_secret => Registration::Known,
+            registration => registration,
+        }
+    }
+
+    pub fn has_its_secret(&self) -> bool {
+        self.has_its_secret
     }
 
     pub(super) fn claim(&self) -> Claim {
-        Claim { registration: self.registration, created: self.created, uid: self.uid }
+        Claim { registration: self.registration(), created: self.created, uid: self.uid }
     }
 
     pub fn registration_id(&self) -> &str {
@@ -230,6 +239,7 @@ impl Record {
             credential: status.and_then(|status| status.credential.as_ref()).and_then(credential::read),
             token: status.and_then(|s| s.last_handled_integration_token.as_deref()).map(hash::token),
             asks: asks(device),
+            has_its_secret: false,
             registration: if hub.is_some() { Registration::Said } else { Registration::None },
             previous_hub: status.and_then(|s| s.previous_hub.as_deref()).map(|hub| names.intern(hub)),
             plain_since: plain_since(device),

@@ -168,6 +168,28 @@ fn claimants_of_a_registration_id_are_found_and_ordered() {
     assert_eq!(rivals(&fleet, b), NONE);
 }
 
+/// As a standby sees it: the Secret first, then the status.
+#[test]
+fn what_a_status_alone_says_is_worth_less_than_what_a_secret_shows_and_more_than_nothing() {
+    let mut fleet = Fleet::default();
+    let shown = |fleet: &mut Fleet, name, uid, version, status: Value| {
+        let object = json!({"spec": {"registrationId": "shared"}, "status": status});
+        fleet.upsert(&device(name, uid, version, &object), Some(1)).0
+    };
+    let registered = json!({"assignedHub": "hub-a"});
+    let (a, b) = (shown(&mut fleet, "a", 1, 1, json!({})), shown(&mut fleet, "b", 2, 1, json!({})));
+    let better = |fleet: &Fleet| fleet.get(b).unwrap().has_better_claim_than(fleet.get(a).unwrap());
+
+    fleet.set_has_its_secret(b);
+    assert!(!better(&fleet), "neither is registered");
+    shown(&mut fleet, "b", 2, 2, registered.clone());
+    assert!(better(&fleet));
+    shown(&mut fleet, "a", 1, 2, registered);
+    assert!(better(&fleet));
+    fleet.set_registered(a, Registration::Known);
+    assert!(!better(&fleet), "DPS has said so, and it is the older one");
+}
+
 #[test]
 fn a_record_is_settled_only_if_its_status_describes_what_is_asked_for_now() {
     let mut object = device("a", 1, 1, &status("True", "Provisioned", Some("h"), None));

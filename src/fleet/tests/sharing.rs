@@ -26,6 +26,7 @@ enum Event {
     },
     Gone(usize),
     Registered(usize, Registration),
+    SecretShown(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +62,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => any::<prop::sample::Index>().prop_map(|place| Event::Gone(place.index(usize::MAX))),
         2 => (any::<prop::sample::Index>(), registration())
             .prop_map(|(place, registration)| Event::Registered(place.index(usize::MAX), registration)),
+        1 => any::<prop::sample::Index>().prop_map(|place| Event::SecretShown(place.index(usize::MAX))),
     ]
 }
 
@@ -100,6 +102,9 @@ fn happen(fleet: &mut Fleet, event: Event, version: u64) {
         }
         Event::Registered(place, registration) => {
             at(place).map(|id| fleet.set_registered(id, registration)).unwrap_or_default();
+        }
+        Event::SecretShown(place) => {
+            at(place).map(|id| fleet.set_has_its_secret(id)).unwrap_or_default();
         }
     }
 }
