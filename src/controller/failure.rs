@@ -34,7 +34,8 @@ pub fn reason(error: &DpsError) -> Reason {
 pub const AGAIN: &str = "It is tried again after a minute, later every hour, and at once after a change here or with \
      another value of the annotation reconcile.fluxcd.io/requestedAt.";
 
-/// What happened, what to do and when it is tried again. No times and no counters, so that repeating it writes nothing.
+/// What happened, what to do and when it is tried again. No times and no counters, so that repeating it
+/// writes nothing.
 pub fn message(error: &DpsError) -> String {
     let what = match error {
         DpsError::Unreachable(why) => format!("DPS cannot be reached: {}. It is tried again.", why.as_str()),

@@ -38,9 +38,10 @@ pub struct RecordedInSecret {
     pub sealed: bool,
     /// Of the Secret.
     pub version: u64,
-    /// The Secret itself, if it was made from a key that is not at hand: it stays as it is, unless
+    /// The Secret itself, if it was made from a key that is not at hand: it stays as it is.
     pub of_another_key: Option<WrittenSecret>,
-    /// its data is not what it would be with the key that stands in it.
+    /// The data is what it would be with the key that stands in it. Without the group's key no more can be
+    /// known.
     pub agrees: bool,
 }
 

@@ -1,5 +1,5 @@
-//! A device that has to wait is kept as a packed text: a fraction of what the object and all that may become known
-//! of it take. A fleet that is declared at once waits for hours, and one that is suspended or whose
+//! A device that has to wait is kept as a packed text: a fraction of what the object and all that may
+//! become known of it take. A fleet that is declared at once waits for hours, and one that is suspended or whose
 //! integration cannot be used for as long as that lasts.
 
 use super::entry::Timers;

@@ -161,7 +161,8 @@ fn device_key(device: &ProvisionedDevice) -> String {
     format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
-/// Only the id scope can have been another one: a device keeps its registration id, also if its status says another one.
+/// Only the id scope can have been another one: a device keeps its registration id, also if its status
+/// says another one.
 fn former_registration(device: &ProvisionedDevice, registered: &Registered) -> Option<String> {
     let scope = device.status.as_ref()?.id_scope.as_ref()?;
     Some(format!("{scope}/{}", registered.registration_id))
