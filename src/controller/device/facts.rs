@@ -40,8 +40,8 @@ pub struct RecordedInSecret {
     pub version: u64,
     /// The Secret itself, if it was made from a key that is not at hand: it stays as it is.
     pub of_another_key: Option<WrittenSecret>,
-    /// The data is what it would be with the key that stands in it. Without the group's key no more can be
-    /// known.
+    /// Its data is what it would be with the key that stands in it: without the group's key no more can be
+    /// known. True if that key is at hand.
     pub agrees: bool,
 }
 

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_packed_and_nobodys_sample() {
+    fn a_long_text_is_packed_and_is_no_sample() {
         let mut packer = Packer::default();
         let long: Vec<_> = (0..20_000_u32).flat_map(u32::to_le_bytes).collect();
         assert_eq!(packer.pack(&long).text(), Some(long));

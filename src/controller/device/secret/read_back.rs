@@ -114,7 +114,7 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
     };
     let at_hand = registered.credential.is_some_and(|used| target.credentials.has(used));
     Some(RecordedInSecret {
-        agrees: agrees_with_itself(secret, device, target, &registered, &served),
+        agrees: at_hand || agrees_with_itself(secret, device, target, &registered, &served),
         registered,
         served,
         sealed,
