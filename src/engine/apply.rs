@@ -18,6 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 impl Engine {
     /// Applies what follows from a change of an integration, but for lookups: those are calls.
     pub(super) fn apply(&mut self, sym: Sym, change: &Change, now: Now) {
+        let scope = self.registry.object(sym).map(|object| object.spec.id_scope.as_str());
+        self.fleet.set_scope(sym, scope);
         match &change.permits {
             Some(PermitChange::Admit { group, scope, gate, limits }) => {
                 self.permits.admit(sym.index(), *group, scope, *gate, now.mono);

@@ -12,7 +12,8 @@ use kube::core::PartialObjectMeta;
 use super::Engine;
 use crate::api::names::{DEVICE, REGISTRATION};
 use crate::fleet::intern::Sym;
-use crate::fleet::record::{Record, Registration};
+use crate::fleet::record::Record;
+use crate::fleet::registration::Registration;
 use crate::fleet::{DeviceId, Fleet};
 
 impl Engine {
@@ -75,10 +76,11 @@ impl Engine {
         let device = mark(DEVICE).split_once('/').filter(|(of, _)| *of == namespace).map(|(_, name)| name);
         let Some(id) = device.and_then(|name| self.fleet.find(&namespace, name)) else { return };
         let Some(record) = self.fleet.get(id) else { return };
-        let of_its_id =
-            mark(REGISTRATION).split_once('/').is_some_and(|(_, of)| of == record.registration_id());
-        if of_its_id && !record.has_its_secret() && secret.name_any() == record.secret_name() {
-            self.change_claim(id, |fleet| fleet.set_has_its_secret(id));
+        let Some((scope, of)) = mark(REGISTRATION).split_once('/') else { return };
+        let is_its = of == record.registration_id() && secret.name_any() == record.secret_name();
+        let shown = record.secret_scope().map(|scope| self.fleet.names.text(scope));
+        if is_its && !shown.is_some_and(|shown| shown.eq_ignore_ascii_case(scope)) {
+            self.change_claim(id, |fleet| fleet.set_has_its_secret(id, scope));
         }
     }
 

@@ -9,7 +9,8 @@ use std::ops::Bound;
 
 use super::index::{Place, Property, Sharing};
 use super::intern::Sym;
-use super::record::{Claim, Record, Registration};
+use super::record::Record;
+use super::registration::{Claim, Registration, Registrations};
 use super::{DeviceId, Fleet};
 
 /// Devices by the registration id that they claim. One that is being deleted claims none.
@@ -73,22 +74,37 @@ impl Fleet {
 
     /// DPS has registered a device, or its registration turned out to be none.
     pub fn set_registered(&mut self, id: DeviceId, registration: Registration) {
-        self.reindexed(id, |record| record.registration = registration);
+        self.reranked(id, |registrations| registrations.set(registration));
     }
 
-    /// The watch shows the Secret that was written for a device.
-    pub fn set_has_its_secret(&mut self, id: DeviceId) {
-        self.reindexed(id, |record| record.has_its_secret = true);
+    /// The watch shows the Secret that was written for a device, and for which id scope.
+    pub fn set_has_its_secret(&mut self, id: DeviceId, scope: &str) {
+        let scope = self.names.intern_scope(scope);
+        self.reranked(id, |registrations| registrations.shown = Some(scope));
+    }
+
+    /// An integration is declared for this id scope, or no longer.
+    pub fn set_scope(&mut self, integration: Sym, scope: Option<&str>) {
+        let scope = scope.map(|scope| self.names.intern_scope(scope));
+        let before = match scope {
+            Some(scope) => self.scopes.insert(integration, scope),
+            None => self.scopes.remove(&integration),
+        };
+        if before != scope {
+            for id in self.of_integration(integration).to_vec() {
+                self.reranked(id, |registrations| registrations.here = scope);
+            }
+        }
     }
 
     /// Changes what its claim is worth.
-    fn reindexed(&mut self, id: DeviceId, change: impl FnOnce(&mut Record)) {
+    fn reranked(&mut self, id: DeviceId, change: impl FnOnce(&mut Registrations)) {
         if self.get(id).is_none() {
             return;
         }
         self.unindex(id);
         if let Some(record) = self.get_mut(id) {
-            change(record);
+            change(&mut record.registrations);
         }
         self.index(id);
     }

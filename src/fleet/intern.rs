@@ -66,6 +66,11 @@ impl Interner {
         sym
     }
 
+    /// An id scope's letters count in either case: DPS may take one as the other.
+    pub fn intern_scope(&mut self, scope: &str) -> Sym {
+        self.intern(&scope.to_ascii_lowercase())
+    }
+
     pub fn get(&self, text: &str) -> Option<Sym> {
         self.syms.get(text).copied()
     }

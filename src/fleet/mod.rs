@@ -11,11 +11,12 @@ pub mod intern;
 mod members;
 mod plain;
 pub mod record;
+pub mod registration;
 pub mod revive;
 mod secrets;
 pub mod uid;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
@@ -24,7 +25,7 @@ use self::claims::ByRegistrationId;
 use self::index::Index;
 use self::intern::{Interner, Sym};
 use self::members::Members;
-use self::record::{Record, Registration};
+use self::record::Record;
 pub use self::secrets::SecretSeen;
 use self::secrets::{BySecret, Secrets, secret_hash};
 use crate::api::device::ProvisionedDevice;
@@ -55,6 +56,8 @@ pub struct Fleet {
     by_registration: Index<ByRegistrationId>,
     by_secret: Index<BySecret>,
     secrets: Secrets,
+    /// Of the integrations that are declared.
+    scopes: HashMap<Sym, Sym>,
     hasher: RandomState,
 }
 
@@ -77,8 +80,10 @@ impl Fleet {
         let of_record = |record: &Record| {
             [Some(record.namespace), Some(record.integration), record.hub, record.previous_hub]
         };
-        let of_devices = self.iter().flat_map(|(_, record)| of_record(record)).flatten();
-        of_devices.chain(self.secrets.namespaces()).collect()
+        let of_devices = self.iter().flat_map(|(_, record)| {
+            of_record(record).into_iter().flatten().chain(record.registrations.scopes())
+        });
+        of_devices.chain(self.secrets.namespaces()).chain(self.scopes.values().copied()).collect()
     }
 
     pub fn len(&self) -> usize {
@@ -102,6 +107,7 @@ impl Fleet {
     /// reading or writing does: that does not show whether a list would still contain it.
     pub fn upsert(&mut self, device: &ProvisionedDevice, list: Option<u32>) -> (DeviceId, DeviceChange) {
         let mut record = Record::from_device(device, &mut self.names, list.unwrap_or(0));
+        record.registrations.here = self.scopes.get(&record.integration).copied();
         let Some(id) = self.find_sym(record.namespace, &record.name) else {
             record.secret_seen = self.secrets.claim(secret_hash(&record, &self.hasher));
             return (self.insert(record), DeviceChange::New);
@@ -120,10 +126,8 @@ impl Fleet {
         record.written = old.written.filter(|_| change == DeviceChange::Changed);
         record.secret_seen = old.secret_seen;
         if change == DeviceChange::Changed && old.registration_id() == record.registration_id() {
-            if old.registration == Registration::Known {
-                record.registration = Registration::Known;
-            }
-            record.has_its_secret = old.has_its_secret && old.secret_name() == record.secret_name();
+            let same_secret = old.secret_name() == record.secret_name();
+            record.registrations = old.registrations.carried_to(record.registrations, same_secret);
         }
         if old.secret_name() != record.secret_name() {
             record.secret_seen = self.secrets.claim(secret_hash(&record, &self.hasher));

@@ -8,6 +8,7 @@ use super::hash::{self, Hash};
 use super::inherit::{Inherited, Mask, OwnSchedule, Policy, own_hash};
 use super::intern::{Interner, Sym};
 use super::plain::plain_since;
+use super::registration::{Claim, Registration, Registrations};
 use super::uid::Uid;
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{AssignmentStatus, ProvisionedDevice, ProvisionedDeviceStatus};
@@ -26,31 +27,6 @@ pub struct Settled {
     pub rendered: Option<Hash>,
     /// `status.secret.resourceVersion`.
     pub secret_version: u64,
-}
-
-/// Whether a device is registered, and who says so. The best comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Registration {
-    /// DPS has said so, or the Secret that was written for it is there.
-    Known,
-    /// Its status says so, which others may edit.
-    Said,
-    None,
-}
-
-/// What a device's claim on its registration id is worth: the one already registered is better, else the
-/// older one, else the one with the lower uid. The better claim comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Claim {
-    registration: Registration,
-    created: i64,
-    uid: Uid,
-}
-
-impl Claim {
-    /// None comes after it.
-    pub(super) const LAST: Self =
-        Self { registration: Registration::None, created: i64::MAX, uid: Uid::LAST };
 }
 
 /// One device.
@@ -96,10 +72,7 @@ pub struct Record {
     pub deleting: bool,
     /// Present when the status describes this generation and is Ready=True/Provisioned.
     pub settled: Option<Settled>,
-    /// `Fleet::set_registered` sets it.
-    pub(super) registration: Registration,
-    /// The watch has shown the Secret that was written for it.
-    pub(super) has_its_secret: bool,
+    pub(super) registrations: Registrations,
     /// resourceVersion of the generated Secret as the watch last showed it; 0 while it shows none.
     pub secret_seen: u64,
     /// Number of the latest list when a watch last showed the device.
@@ -167,19 +140,19 @@ impl Record {
         self.claim() < other.claim()
     }
 
+    /// Its status names a hub.
     pub fn is_registered(&self) -> bool {
-        self.registration != Registration::None
+        self.hub.is_some()
     }
 
+    /// In the id scope of its integration.
     pub fn registration(&self) -> Registration {
-        match self.registration {
-            Registration::Said if self.has_its_secret => Registration::Known,
-            registration => registration,
-        }
+        self.registrations.registration()
     }
 
-    pub fn has_its_secret(&self) -> bool {
-        self.has_its_secret
+    /// The id scope for which the Secret was written that the watch has shown.
+    pub fn secret_scope(&self) -> Option<Sym> {
+        self.registrations.shown
     }
 
     pub(super) fn claim(&self) -> Claim {
@@ -239,8 +212,7 @@ impl Record {
             credential: status.and_then(|status| status.credential.as_ref()).and_then(credential::read),
             token: status.and_then(|s| s.last_handled_integration_token.as_deref()).map(hash::token),
             asks: asks(device),
-            has_its_secret: false,
-            registration: if hub.is_some() { Registration::Said } else { Registration::None },
+            registrations: Registrations::of(device, names),
             previous_hub: status.and_then(|s| s.previous_hub.as_deref()).map(|hub| names.intern(hub)),
             plain_since: plain_since(device),
             hub,

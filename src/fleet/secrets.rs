@@ -5,7 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::index::Property;
 use super::intern::Sym;
-use super::record::{Claim, Record};
+use super::record::Record;
+use super::registration::Claim;
 use super::{DeviceId, Fleet};
 
 /// Labelled Secrets that no device names are remembered up to this number (16 bytes each). Beyond it

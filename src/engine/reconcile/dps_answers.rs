@@ -16,7 +16,8 @@ use crate::engine::devices::{DueWork, Freshness};
 use crate::engine::integrations::EndedCall;
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
-use crate::fleet::record::{Record, Registration};
+use crate::fleet::record::Record;
+use crate::fleet::registration::Registration;
 use crate::schedule::permits::{Ended, Permit};
 
 /// Whether an answer is one to what would be asked now.

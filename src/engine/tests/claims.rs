@@ -6,7 +6,7 @@ use super::vouching::MINUTE;
 use super::{HUBS, OTHER_SCOPE, SCOPE, World, seen};
 use crate::engine::Message;
 use crate::engine::integrations::Change;
-use crate::fleet::record::Registration;
+use crate::fleet::registration::Registration;
 use crate::kube_io::watch::Observed;
 
 const SHARED: &str = "fleet.shared";
@@ -203,5 +203,42 @@ async fn a_status_alone_takes_no_id_from_a_device_that_is_registered() {
         assert_eq!(world.reason("truck-1"), "Provisioned", "{restart}");
         assert_eq!(world.reason("older"), "DuplicateRegistrationId", "{restart}");
         assert_eq!(world.dps.control().ledger_len(), calls);
+    }
+}
+
+#[tokio::test]
+async fn a_registration_in_one_id_scope_takes_no_id_in_another() {
+    type Move = fn(&mut World);
+    let moves: [(&str, Move); 2] = [
+        ("the device", |w| w.declare("older", json!({"registrationId": "truck-1"}))),
+        ("its integration", |w| w.declare_integration_named("second", json!({"idScope": SCOPE}))),
+    ];
+    for (what, make) in moves {
+        for restart in [false, true] {
+            let mut world = World::start(&[]).await;
+            world.declare_integration_named("second", json!({"idScope": OTHER_SCOPE}));
+            let older = json!({"metadata": {"creationTimestamp": "2020-01-01T00:00:00Z"}, "spec": {
+                "integrationRef": {"name": "second"}, "registrationId": "truck-1",
+            }});
+            world.api.apply("provisioneddevices", "older", older);
+            world.declare("truck-1", json!({}));
+            world.until_ready("truck-1").await;
+            world.until_ready("older").await;
+            world.until_idle(0).await;
+
+            make(&mut world);
+            if restart {
+                world.restart();
+            }
+            world.declare("another", json!({"integrationRef": {"name": "second"}}));
+            world.until_ready("another").await;
+            for _ in 0..3 {
+                world.until_idle(0).await;
+                world.pass(MINUTE);
+            }
+
+            let reasons = ["truck-1", "older"].map(|name| world.reason(name));
+            assert_eq!(reasons, ["Provisioned", "DuplicateRegistrationId"], "{what} is moved, {restart}");
+        }
     }
 }

@@ -7,12 +7,14 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::device;
-use crate::fleet::record::{Record, Registration};
+use crate::fleet::record::Record;
+use crate::fleet::registration::Registration;
 use crate::fleet::{DeviceId, Fleet};
 
 const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
 /// The first is also a device's by default.
 const SECRETS: [&str; 2] = ["a-hub", "shared"];
+const SCOPES: [&str; 2] = ["A", "B"];
 const NAMESPACES: [&str; 2] = ["fleet", "other"];
 
 #[derive(Clone, Debug)]
@@ -26,7 +28,8 @@ enum Event {
     },
     Gone(usize),
     Registered(usize, Registration),
-    SecretShown(usize),
+    SecretShown(usize, usize),
+    Declared(u8, Option<usize>),
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +65,10 @@ fn event() -> impl Strategy<Value = Event> {
         2 => any::<prop::sample::Index>().prop_map(|place| Event::Gone(place.index(usize::MAX))),
         2 => (any::<prop::sample::Index>(), registration())
             .prop_map(|(place, registration)| Event::Registered(place.index(usize::MAX), registration)),
-        1 => any::<prop::sample::Index>().prop_map(|place| Event::SecretShown(place.index(usize::MAX))),
+        1 => (any::<prop::sample::Index>(), 0..SCOPES.len())
+            .prop_map(|(place, scope)| Event::SecretShown(place.index(usize::MAX), scope)),
+        2 => (0..3_u8, prop::option::weighted(0.9, 0..SCOPES.len()))
+            .prop_map(|(integration, scope)| Event::Declared(integration, scope)),
     ]
 }
 
@@ -92,7 +98,8 @@ fn happen(fleet: &mut Fleet, event: Event, version: u64) {
                 extra["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
             }
             if spec.registered {
-                extra["status"] = json!({"assignedHub": "hub-a"});
+                let id = extra["spec"]["registrationId"].clone();
+                extra["status"] = json!({"assignedHub": "hub-a", "registrationId": id, "idScope": "a"});
             }
             let uid = u8::try_from(100 * usize::from(spec.replaced) + 50 * namespace + name).unwrap();
             fleet.upsert(&device(NAMES[name], uid, version, &extra), Some(1));
@@ -103,8 +110,12 @@ fn happen(fleet: &mut Fleet, event: Event, version: u64) {
         Event::Registered(place, registration) => {
             at(place).map(|id| fleet.set_registered(id, registration)).unwrap_or_default();
         }
-        Event::SecretShown(place) => {
-            at(place).map(|id| fleet.set_has_its_secret(id)).unwrap_or_default();
+        Event::SecretShown(place, scope) => {
+            at(place).map(|id| fleet.set_has_its_secret(id, SCOPES[scope])).unwrap_or_default();
+        }
+        Event::Declared(integration, scope) => {
+            let integration = fleet.names.intern(&format!("fleet/factory-{integration}"));
+            fleet.set_scope(integration, scope.map(|scope| SCOPES[scope]));
         }
     }
 }
