@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::Waiter;
+use super::rota::Rota;
 
 /// Who bears the cost of work: devices of one namespace with one integration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -16,10 +17,8 @@ pub struct Party {
 #[derive(Debug, Default)]
 pub struct Turns {
     lines: HashMap<Party, VecDeque<Waiter>>,
-    /// The integrations of each namespace with a line, each once; the first is next.
-    integrations: HashMap<u32, VecDeque<u32>>,
-    /// Each namespace with a line, once; the first is next.
-    order: VecDeque<u32>,
+    /// The integrations with a line, by namespace.
+    rota: Rota<u32, u32>,
 }
 
 impl Turns {
@@ -27,37 +26,30 @@ impl Turns {
     pub fn push(&mut self, party: Party, id: Waiter) {
         let line = self.lines.entry(party).or_default();
         if line.is_empty() {
-            let integrations = self.integrations.entry(party.namespace).or_default();
-            if integrations.is_empty() {
-                self.order.push_back(party.namespace);
-            }
-            integrations.push_back(party.integration);
+            self.rota.join(party.namespace, party.integration);
         }
         line.push_back(id);
     }
 
     /// The first of the party whose turn it is.
     pub fn pop(&mut self) -> Option<Waiter> {
-        let namespace = self.order.pop_front()?;
-        let integrations = self.integrations.get_mut(&namespace)?;
-        let party = Party { namespace, integration: integrations.pop_front()? };
-        let line = self.lines.get_mut(&party)?;
-        let next = line.pop_front();
-        if line.is_empty() {
-            self.lines.remove(&party);
-        } else {
-            integrations.push_back(party.integration);
-        }
-        if integrations.is_empty() {
-            self.integrations.remove(&namespace);
-        } else {
-            self.order.push_back(namespace);
-        }
-        next
+        self.rota.turn(
+            |_| true,
+            |namespace, integration| {
+                let party = Party { namespace, integration };
+                let Some(line) = self.lines.get_mut(&party) else { return (None, false) };
+                let next = line.pop_front();
+                let stays = !line.is_empty();
+                if !stays {
+                    self.lines.remove(&party);
+                }
+                (next, stays)
+            },
+        )
     }
 
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.rota.is_empty()
     }
 }
 
@@ -79,7 +71,6 @@ mod tests {
         assert_eq!(first, [0, 2000, 3000, 1, 2001, 2, 3]);
         assert_eq!(std::iter::from_fn(|| turns.pop()).count(), 996);
         assert!(turns.is_empty() && turns.lines.is_empty(), "nothing is kept of a line that is over");
-        assert!(turns.integrations.is_empty());
     }
 
     #[test]

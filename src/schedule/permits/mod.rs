@@ -4,9 +4,10 @@
 //! One bucket per id scope, because Azure limits an instance and an instance has several host
 //! names. Lanes are strict and work-conserving: a device that was never provisioned goes before one
 //! that a user changed, and that one before work that concerns a whole fleet, in which devices go last
-//! whose credential DPS still takes; each lane takes what the others leave. DPS's 429 halves the rate,
-//! which is regained slowly, and closes the scope for as long as DPS asks; then one call goes ahead
-//! and shows whether the pause is over.
+//! whose credential DPS still takes; each lane takes what the others leave. In a lane namespaces take
+//! turns, and in a namespace its integrations. DPS's 429 halves the rate, which is regained slowly, and
+//! closes the scope for as long as DPS asks; then one call goes ahead and shows whether the pause is
+//! over.
 //!
 //! What is known of an integration's health comes in as a `Gate`: a newcomer, whose credential DPS has
 //! not accepted, has one call in flight and six a minute of its own, and all newcomers of a scope share

@@ -1,20 +1,19 @@
 //! Integrations of one id scope that DPS has not accepted. Together they may use a small part of the
 //! scope's rate, and they take turns by group, so that many of one group keep nobody else waiting.
 
-use std::collections::VecDeque;
-
 use tokio::time::Instant;
 
 use super::bucket::Bucket;
 use super::permit::Grant;
 use super::slots::{Kind, Slots};
 use super::{Group, Members, Tenant};
+use crate::schedule::rota::Rota;
 
 #[derive(Debug)]
 pub(super) struct Newcomers {
     bucket: Bucket,
-    /// Groups with tenants that wait, in turn, and their tenants in turn.
-    groups: VecDeque<(Group, VecDeque<Tenant>)>,
+    /// Those that wait.
+    turns: Rota<Group, Tenant>,
 }
 
 /// A tenth of the rate, and of a low one a few calls all the same.
@@ -25,7 +24,7 @@ fn share_of(per_minute: u32) -> u32 {
 impl Newcomers {
     pub(super) fn new(per_minute: u32, now: Instant) -> Self {
         let share = share_of(per_minute);
-        Self { bucket: Bucket::new(share, share / 2, now), groups: VecDeque::new() }
+        Self { bucket: Bucket::new(share, share / 2, now), turns: Rota::default() }
     }
 
     pub(super) fn refill(&mut self, now: Instant, speed: f64) {
@@ -41,15 +40,11 @@ impl Newcomers {
     }
 
     pub(super) fn join(&mut self, group: Group, tenant: Tenant) {
-        match self.groups.iter_mut().find(|(known, _)| *known == group) {
-            Some((_, tenants)) => tenants.push_back(tenant),
-            None => self.groups.push_back((group, VecDeque::from([tenant]))),
-        }
+        self.turns.join(group, tenant);
     }
 
-    pub(super) fn leave(&mut self, tenant: Tenant) {
-        self.groups.iter_mut().for_each(|(_, tenants)| tenants.retain(|other| *other != tenant));
-        self.groups.retain(|(_, tenants)| !tenants.is_empty());
+    pub(super) fn leave(&mut self, group: Group, tenant: Tenant) {
+        self.turns.leave(group, tenant);
     }
 
     /// The next call, if the scope's rate has one left for it.
@@ -57,24 +52,24 @@ impl Newcomers {
         if !self.bucket.has_one() {
             return None;
         }
-        for _ in 0..self.groups.len() {
-            let (group, mut tenants) = self.groups.pop_front()?;
-            let admitted = slots.admit_newcomer(group);
-            let grant = if admitted { grant_in(group, &mut tenants, members, now) } else { None };
-            if !tenants.is_empty() {
-                self.groups.push_back((group, tenants));
-            }
-            if grant.is_some() {
-                self.bucket.take();
-                return grant;
-            }
+        let grant = self.turns.turn(
+            |group| slots.admit_newcomer(group),
+            |group, tenant| {
+                let Some(member) = members.get_mut(&tenant) else { return (None, false) };
+                let granted = member.grant_newcomer(now);
+                let kind = Kind::Newcomer(group);
+                (granted.map(|(lane, waiter)| Grant { tenant, waiter, lane, kind }), member.keep_place())
+            },
+        );
+        if grant.is_some() {
+            self.bucket.take();
         }
-        None
+        grant
     }
 
     /// True if some wait until a call of another newcomer ends.
     pub(super) fn wait_for_a_slot(&self, slots: &Slots) -> bool {
-        self.groups.iter().any(|(group, _)| !slots.admit_newcomer(*group))
+        self.turns.groups().any(|group| !slots.admit_newcomer(group))
     }
 
     /// When a grant may be possible, given when the scope's bucket has a token.
@@ -86,29 +81,7 @@ impl Newcomers {
         speed: f64,
     ) -> Option<Instant> {
         let soonest = scope.max(self.bucket.ready_at(speed));
-        let open = self.groups.iter().filter(|(group, _)| slots.admit_newcomer(*group));
-        let tenants = open.flat_map(|(_, tenants)| tenants);
-        tenants.filter_map(|tenant| members.get(tenant)?.newcomer_ready_at(soonest)).min()
+        let open = self.turns.iter().filter(|(group, _)| slots.admit_newcomer(*group));
+        open.filter_map(|(_, tenant)| members.get(&tenant)?.newcomer_ready_at(soonest)).min()
     }
-}
-
-/// The next call of a group; its tenants take turns.
-fn grant_in(
-    group: Group,
-    tenants: &mut VecDeque<Tenant>,
-    members: &mut Members,
-    now: Instant,
-) -> Option<Grant> {
-    for _ in 0..tenants.len() {
-        let tenant = tenants.pop_front()?;
-        let Some(member) = members.get_mut(&tenant) else { continue };
-        let granted = member.grant_newcomer(now);
-        if member.keep_place() {
-            tenants.push_back(tenant);
-        }
-        if let Some((lane, waiter)) = granted {
-            return Some(Grant { tenant, waiter, lane, kind: Kind::Newcomer(group) });
-        }
-    }
-    None
 }

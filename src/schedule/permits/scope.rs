@@ -1,7 +1,5 @@
 //! One id scope: the rate that all its integrations share, and whose turn it is.
 
-use std::collections::VecDeque;
-
 use tokio::time::Instant;
 
 use super::bucket::Bucket;
@@ -10,7 +8,8 @@ use super::newcomers::Newcomers;
 use super::permit::Grant;
 use super::slots::{Kind, Slots};
 use super::throttle::Throttle;
-use super::{Lane, Members, Permit, Tenant};
+use super::{Group, Lane, Members, Permit, Tenant};
+use crate::schedule::rota::Rota;
 
 #[derive(Debug)]
 pub(super) struct Scope {
@@ -18,8 +17,8 @@ pub(super) struct Scope {
     bucket: Bucket,
     pub(super) throttle: Throttle,
     pub(super) in_flight: u32,
-    /// Accepted tenants with waiters, in turn, for each lane.
-    turns: [VecDeque<Tenant>; Lane::COUNT],
+    /// Accepted tenants with waiters, for each lane.
+    turns: [Rota<Group, Tenant>; Lane::COUNT],
     newcomers: Newcomers,
     /// The last call was a newcomer's: however low the rate is, they do not have it for themselves.
     newcomer_was_last: bool,
@@ -47,14 +46,14 @@ impl Scope {
         }
         for lane in Lane::ALL {
             if member.takes_turn(lane) {
-                self.turns[lane.index()].push_back(tenant);
+                self.turns[lane.index()].join(member.group, tenant);
             }
         }
     }
 
     pub(super) fn leave(&mut self, tenant: Tenant, member: &mut Member) {
-        self.turns.iter_mut().for_each(|turn| turn.retain(|other| *other != tenant));
-        self.newcomers.leave(tenant);
+        self.turns.iter_mut().for_each(|turns| turns.leave(member.group, tenant));
+        self.newcomers.leave(member.group, tenant);
         member.has_left();
     }
 
@@ -99,18 +98,17 @@ impl Scope {
     }
 
     fn grant_in(&mut self, lane: Lane, members: &mut Members, now: Instant) -> Option<Grant> {
-        for _ in 0..self.turns[lane.index()].len() {
-            let tenant = self.turns[lane.index()].pop_front()?;
-            let Some(member) = members.get_mut(&tenant) else { continue };
-            let granted = member.grant(lane, now);
-            if member.keep_turn(lane) {
-                self.turns[lane.index()].push_back(tenant);
-            }
-            if let Some(waiter) = granted {
-                return Some(Grant { tenant, waiter, lane, kind: Kind::Accepted });
-            }
-        }
-        None
+        self.turns[lane.index()].turn(
+            |_| true,
+            |_, tenant| {
+                let Some(member) = members.get_mut(&tenant) else { return (None, false) };
+                let granted = member.grant(lane, now);
+                (
+                    granted.map(|waiter| Grant { tenant, waiter, lane, kind: Kind::Accepted }),
+                    member.keep_turn(lane),
+                )
+            },
+        )
     }
 
     /// When `grant` is worth calling again if nothing else happens.
@@ -122,7 +120,7 @@ impl Scope {
         let soonest = self.bucket.ready_at(speed);
         let ready = |lane: Lane| {
             let tenants = self.turns[lane.index()].iter();
-            tenants.filter_map(move |tenant| members.get(tenant)?.ready_at(lane, soonest))
+            tenants.filter_map(move |(_, tenant)| members.get(&tenant)?.ready_at(lane, soonest))
         };
         let newcomers = self.newcomers.next_at(members, slots, soonest, speed);
         let soonest = Lane::ALL.into_iter().flat_map(ready).chain(newcomers).min()?;

@@ -219,6 +219,20 @@ fn integrations_of_one_scope_take_turns() {
 }
 
 #[test]
+fn any_number_of_integrations_gives_a_namespace_no_more_turns() {
+    for lane in Lane::ALL {
+        let (mut queue, now) = queue(600, Gate::OPEN, 0);
+        for tenant in 0..100 {
+            let namespace = if tenant == 0 { HOME } else { HOME + 1 };
+            queue.admit(tenant, namespace, &scope(), Gate::OPEN, now);
+            (0..10).for_each(|device| assert!(queue.enqueue(tenant, 100 * tenant + device, lane, now)));
+        }
+        let calls = (0..10).map(|call| queue.poll(now + call * SECOND).unwrap().tenant);
+        assert_eq!(calls.filter(|tenant| *tenant == 0).count(), 5, "{lane:?}");
+    }
+}
+
+#[test]
 fn a_share_lowers_the_rate_of_one_integration() {
     let (mut queue, now) = queue(600, Gate::OPEN, 200);
     queue.limit(1, Limits { share: Some(30), ..Limits::default() }, now);
