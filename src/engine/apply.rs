@@ -19,7 +19,7 @@ impl Engine {
     /// Applies what follows from a change of an integration, but for lookups: those are calls.
     pub(super) fn apply(&mut self, sym: Sym, change: &Change, now: Now) {
         let scope = self.registry.object(sym).map(|object| object.spec.id_scope.as_str());
-        self.fleet.set_scope(sym, scope);
+        self.fleet.set_scope(sym, scope, self.registry.is_proven(sym));
         match &change.permits {
             Some(PermitChange::Admit { group, scope, gate, limits }) => {
                 self.permits.admit(sym.index(), *group, scope, *gate, now.mono);

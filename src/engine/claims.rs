@@ -1,6 +1,10 @@
 //! Which device has a registration id that several claim. A claim counts in an id scope if DPS has accepted
 //! the device's integration there, and that admits the device under this id. The best one that counts has
 //! the id; however many others claim it, nothing changes for more than two of them at once.
+//!
+//! What status and marks say of a registration or an acceptance others can write, too. So no device gives
+//! way to them before its own Secret was read and its own integration has called DPS; and a device that is
+//! not registered holds nothing against another integration's before its integration has.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,6 +15,7 @@ use kube::core::PartialObjectMeta;
 
 use super::Engine;
 use crate::api::names::{DEVICE, REGISTRATION};
+use crate::controller::device::decide::IdStanding;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::Record;
 use crate::fleet::registration::Registration;
@@ -23,15 +28,22 @@ impl Engine {
         self.registry.accepted_scope(record.integration).map(str::to_ascii_lowercase)
     }
 
-    /// True if another device has the better claim on the registration id.
-    pub(super) fn is_duplicate(&self, id: DeviceId) -> bool {
-        let Some(record) = self.fleet.get(id) else { return false };
-        let Some(own) = self.scope_of_claim(record) else { return false };
-        self.fleet.rivals(id).any(|(_, other)| {
+    /// Whether the device may use its registration id.
+    pub(super) fn standing(&self, id: DeviceId) -> IdStanding {
+        let Some(record) = self.fleet.get(id) else { return IdStanding::Free };
+        let Some(own) = self.scope_of_claim(record) else { return IdStanding::Free };
+        let is_taken = self.fleet.rivals(id).any(|(_, other)| {
             self.scope_of_claim(other).as_ref() == Some(&own)
                 && other.has_better_claim_than(record)
+                && (other.integration == record.integration || other.holds_against_others())
                 && self.registry.may_claim(other, &self.fleet.names)
-        })
+        });
+        let read = self.active.work(id).is_some_and(|work| work.secret_read);
+        match is_taken {
+            false => IdStanding::Free,
+            true if record.may_be_verified(read) => IdStanding::Unverified,
+            true => IdStanding::Taken,
+        }
     }
 
     /// The device that has this one's registration id if this one has not: the one for which it matters
@@ -48,7 +60,7 @@ impl Engine {
 
     /// Takes in whether DPS has registered a device.
     pub(super) fn set_registered(&mut self, id: DeviceId, registration: Registration) {
-        if self.fleet.get(id).is_some_and(|record| record.registration() != registration) {
+        if self.fleet.get(id).is_some_and(|record| !record.is_said(registration)) {
             self.change_claim(id, |fleet| fleet.set_registered(id, registration));
         }
     }
@@ -65,7 +77,9 @@ impl Engine {
     pub(super) fn secret_has_told(&mut self, id: DeviceId, told: Registration) {
         let before = self.fleet.get(id).map_or(Registration::None, Record::registration);
         // DPS may have said more.
-        self.set_registered(id, if told == Registration::None { told } else { told.min(before) });
+        if told != Registration::Said || before != Registration::Known {
+            self.set_registered(id, told);
+        }
     }
 
     /// The watch shows the Secret that was written for a device: what its status says of a registration is

@@ -10,7 +10,7 @@ use std::ops::Bound;
 use super::index::{Place, Property, Sharing};
 use super::intern::Sym;
 use super::record::Record;
-use super::registration::{Claim, Registration, Registrations};
+use super::registration::{Claim, Declared, Registration, Registrations};
 use super::{DeviceId, Fleet};
 
 /// Devices by the registration id that they claim. One that is being deleted claims none.
@@ -83,30 +83,35 @@ impl Fleet {
         self.reranked(id, |registrations| registrations.shown = Some(scope));
     }
 
-    /// An integration is declared for this id scope, or no longer.
-    pub fn set_scope(&mut self, integration: Sym, scope: Option<&str>) {
-        let scope = scope.map(|scope| self.names.intern_scope(scope));
-        let before = match scope {
-            Some(scope) => self.scopes.insert(integration, scope),
+    /// An integration is declared for this id scope, or no longer. `proven`: DPS has accepted it there since
+    /// this process leads.
+    pub fn set_scope(&mut self, integration: Sym, scope: Option<&str>, proven: bool) {
+        let declared = scope.map(|scope| Declared { scope: self.names.intern_scope(scope), proven });
+        let before = match declared {
+            Some(declared) => self.scopes.insert(integration, declared),
             None => self.scopes.remove(&integration),
         };
-        if before != scope {
+        if before != declared {
             for id in self.of_integration(integration).to_vec() {
-                self.reranked(id, |registrations| registrations.here = scope);
+                self.reranked(id, |registrations| registrations.here = declared);
             }
         }
     }
 
     /// Changes what its claim is worth.
     fn reranked(&mut self, id: DeviceId, change: impl FnOnce(&mut Registrations)) {
-        if self.get(id).is_none() {
-            return;
+        let Some(record) = self.get(id) else { return };
+        let shares = self.by_registration.sharing(record, &self.records, &self.hasher).is_some()
+            || self.by_secret.sharing(record, &self.records, &self.hasher).is_some();
+        if shares {
+            self.unindex(id);
         }
-        self.unindex(id);
         if let Some(record) = self.get_mut(id) {
             change(&mut record.registrations);
         }
-        self.index(id);
+        if shares {
+            self.index(id);
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use self::index::Index;
 use self::intern::{Interner, Sym};
 use self::members::Members;
 use self::record::Record;
+use self::registration::Declared;
 pub use self::secrets::SecretSeen;
 use self::secrets::{BySecret, Secrets, secret_hash};
 use crate::api::device::ProvisionedDevice;
@@ -57,7 +58,7 @@ pub struct Fleet {
     by_secret: Index<BySecret>,
     secrets: Secrets,
     /// Of the integrations that are declared.
-    scopes: HashMap<Sym, Sym>,
+    scopes: HashMap<Sym, Declared>,
     hasher: RandomState,
 }
 
@@ -83,7 +84,10 @@ impl Fleet {
         let of_devices = self.iter().flat_map(|(_, record)| {
             of_record(record).into_iter().flatten().chain(record.registrations.scopes())
         });
-        of_devices.chain(self.secrets.namespaces()).chain(self.scopes.values().copied()).collect()
+        of_devices
+            .chain(self.secrets.namespaces())
+            .chain(self.scopes.values().map(|declared| declared.scope))
+            .collect()
     }
 
     pub fn len(&self) -> usize {

@@ -150,13 +150,42 @@ impl Record {
         self.registrations.registration()
     }
 
+    /// True if its claim counts beside those of other integrations. A new device's does once DPS has accepted
+    /// its integration: what a status says of that others can write.
+    pub fn holds_against_others(&self) -> bool {
+        self.is_proven() || self.registration() != Registration::None
+    }
+
+    /// True if this says nothing new of it.
+    pub fn is_said(&self, registration: Registration) -> bool {
+        let mut next = self.registrations;
+        next.set(registration);
+        next == self.registrations
+    }
+
+    /// A look at its Secret, unless that was `read`, or a lookup may show that it is registered.
+    pub fn may_be_verified(&self, read: bool) -> bool {
+        let unread = !self.registrations.is_known() && !read && self.secret_seen > 0;
+        self.registration() == Registration::Shown && (unread || !self.is_proven())
+    }
+
+    /// DPS has accepted its integration since this process leads.
+    pub fn is_proven(&self) -> bool {
+        self.registrations.is_proven()
+    }
+
     /// The id scope for which the Secret was written that the watch has shown.
     pub fn secret_scope(&self) -> Option<Sym> {
         self.registrations.shown
     }
 
     pub(super) fn claim(&self) -> Claim {
-        Claim { registration: self.registration(), created: self.created, uid: self.uid }
+        Claim {
+            registration: self.registration(),
+            is_unproven: !self.is_proven(),
+            created: self.created,
+            uid: self.uid,
+        }
     }
 
     pub fn registration_id(&self) -> &str {

@@ -7,18 +7,24 @@ use crate::api::device::ProvisionedDevice;
 /// Whether a device is registered, and who says so. The best comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Registration {
-    /// DPS has said so, or the Secret that was written for it is there.
+    /// DPS has said so, or a Secret that was read has its seal; and DPS has accepted the integration since
+    /// this process leads.
     Known,
+    /// Its status says so, and that the Secret that was written for it is there, as far as can be seen
+    /// without reading it.
+    Shown,
     /// Its status says so, which others may edit.
     Said,
     None,
 }
 
 /// What a device's claim on its registration id is worth: the one already registered is better, else the
-/// older one, else the one with the lower uid. The better claim comes first.
+/// one of an integration that DPS has accepted since this process leads, else the older one, else the one
+/// with the lower uid. The better claim comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {
     pub(super) registration: Registration,
+    pub(super) is_unproven: bool,
     pub(super) created: i64,
     pub(super) uid: Uid,
 }
@@ -26,16 +32,25 @@ pub struct Claim {
 impl Claim {
     /// None comes after it.
     pub(super) const LAST: Self =
-        Self { registration: Registration::None, created: i64::MAX, uid: Uid::LAST };
+        Self { registration: Registration::None, is_unproven: true, created: i64::MAX, uid: Uid::LAST };
+}
+
+/// The id scope that an integration is declared for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// In lower case.
+    pub scope: Sym,
+    /// DPS has accepted the integration there since this process leads.
+    pub proven: bool,
 }
 
 /// The id scopes, in lower case, in which a device's registration id is registered, by who says so. In
 /// another one, to which it or its integration may be moved, that counts for nothing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Registrations {
     /// Its integration's, while that is declared.
-    pub here: Option<Sym>,
-    /// As DPS has said.
+    pub here: Option<Declared>,
+    /// As DPS has said, or a Secret that was read and has its seal.
     pub known: Option<Sym>,
     /// As its status says.
     said: Option<Sym>,
@@ -57,20 +72,35 @@ impl Registrations {
 
     /// What all this is worth where the device is now.
     pub fn registration(self) -> Registration {
-        let is_here = |scope: Option<Sym>| scope.is_some() && scope == self.here;
-        match (is_here(self.known), is_here(self.said), is_here(self.shown)) {
-            (true, ..) | (_, true, true) => Registration::Known,
-            (false, true, false) => Registration::Said,
-            (false, false, _) => Registration::None,
+        let here = self.here.map(|declared| declared.scope);
+        let is_here = |scope: Option<Sym>| scope.is_some() && scope == here;
+        let said = is_here(self.said);
+        if self.is_known() && self.is_proven() {
+            Registration::Known
+        } else if self.is_known() || (said && is_here(self.shown)) {
+            Registration::Shown
+        } else if said {
+            Registration::Said
+        } else {
+            Registration::None
         }
     }
 
-    /// DPS has registered the device here, or its registration turned out to be none.
+    /// True if its Secret was read here and has its seal, or DPS has said so.
+    pub fn is_known(self) -> bool {
+        self.known.is_some() && self.known == self.here.map(|declared| declared.scope)
+    }
+
+    pub fn is_proven(self) -> bool {
+        self.here.is_some_and(|declared| declared.proven)
+    }
+
+    /// DPS has registered the device here, or its Secret was read: then it shows what it is.
     pub fn set(&mut self, registration: Registration) {
-        let here = |is| self.here.filter(|_| is);
-        let (known, said) =
-            (here(registration == Registration::Known), here(registration == Registration::Said));
-        (self.known, self.said) = (known, known.or(said));
+        let here = self.here.map(|declared| declared.scope);
+        self.known = here.filter(|_| registration == Registration::Known);
+        self.said = here.filter(|_| registration != Registration::None);
+        self.shown = self.shown.filter(|_| registration == Registration::Known);
     }
 
     /// What is known of the object besides its status, when that changes.
@@ -79,6 +109,7 @@ impl Registrations {
     }
 
     pub fn scopes(self) -> impl Iterator<Item = Sym> {
-        [self.here, self.known, self.said, self.shown].into_iter().flatten()
+        let here = self.here.map(|declared| declared.scope);
+        [here, self.known, self.said, self.shown].into_iter().flatten()
     }
 }

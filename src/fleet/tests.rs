@@ -169,10 +169,10 @@ fn claimants_of_a_registration_id_are_found_and_ordered() {
     assert_eq!(rivals(&fleet, b), NONE);
 }
 
-/// The integration of all devices is declared for this id scope.
+/// The integration of all devices is declared for this id scope, and DPS has accepted it.
 fn declare(fleet: &mut Fleet, scope: &str) {
     let factory = fleet.names.intern("fleet/factory");
-    fleet.set_scope(factory, Some(scope));
+    fleet.set_scope(factory, Some(scope), true);
 }
 
 /// Two devices that claim one id, the older one first, with these statuses.
@@ -234,8 +234,54 @@ fn a_registration_counts_in_its_own_id_scope_whoever_says_so() {
         }
         assert_eq!(seen, [is_said, false, is_said], "{status}");
         let factory = fleet.names.get("fleet/factory").unwrap();
-        fleet.set_scope(factory, None);
+        fleet.set_scope(factory, None, false);
         assert!(!is_younger_better(&fleet, both) && fleet.scopes.is_empty());
+    }
+}
+
+#[test]
+fn what_is_known_is_worth_no_more_than_what_is_shown_until_dps_has_accepted_the_integration() {
+    let here = json!({"assignedHub": "hub-a", "registrationId": "shared", "idScope": "A"});
+    let mut fleet = Fleet::default();
+    let both @ [a, b] = rivals(&mut fleet, 1, [&here, &here]);
+    let factory = fleet.names.get("fleet/factory").unwrap();
+    fleet.set_scope(factory, Some("A"), false);
+    fleet.set_has_its_secret(a, "A");
+    fleet.set_registered(b, Registration::Known);
+    assert!(!is_younger_better(&fleet, both));
+    fleet.set_scope(factory, Some("A"), true);
+    assert!(is_younger_better(&fleet, both));
+    // Its Secret was read, and has no seal.
+    fleet.set_registered(a, Registration::Said);
+    fleet.set_registered(b, Registration::Said);
+    assert_eq!([a, b].map(|id| fleet.get(id).unwrap().registration()), [Registration::Said; 2]);
+}
+
+#[test]
+fn a_device_can_be_verified_while_its_secret_is_unread_or_its_integration_has_called_nobody() {
+    let here = json!({"assignedHub": "hub-a", "registrationId": "a", "idScope": "A"});
+    for (shown, sealed, proven, read, may) in [
+        (false, false, false, false, false),
+        (true, false, true, false, true),
+        (true, false, true, true, false),
+        (true, false, false, true, true),
+        (true, true, false, true, true),
+        (true, true, false, false, true),
+        (true, true, true, false, false),
+    ] {
+        let mut fleet = Fleet::default();
+        let id = fleet.upsert(&device("a", 1, 1, &json!({"status": here})), Some(1)).0;
+        let factory = fleet.names.get("fleet/factory").unwrap();
+        fleet.set_scope(factory, Some("A"), proven);
+        if shown {
+            fleet.secret_seen("fleet", "a-hub", 5);
+            fleet.set_has_its_secret(id, "A");
+        }
+        if sealed {
+            fleet.set_registered(id, Registration::Known);
+        }
+        let record = fleet.get(id).unwrap();
+        assert_eq!(record.may_be_verified(read), may, "{shown} {sealed} {proven} {read}");
     }
 }
 

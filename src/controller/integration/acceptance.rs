@@ -14,6 +14,8 @@ pub struct Acceptance {
 struct Last {
     route: Instance,
     credentials: Vec<CredentialId>,
+    /// DPS has said so to this process; else a status has.
+    answered: bool,
 }
 
 /// As many as an integration has slots.
@@ -21,13 +23,23 @@ const REMEMBERED: usize = 2;
 
 impl Acceptance {
     /// DPS has accepted the credential, reached like this.
-    pub fn record(&mut self, route: &Instance, credential: CredentialId) {
+    pub fn answered(&mut self, route: &Instance, credential: CredentialId) {
+        self.record(route, credential, true);
+    }
+
+    /// The status says so.
+    pub fn recall(&mut self, route: &Instance, credential: CredentialId) {
+        self.record(route, credential, false);
+    }
+
+    fn record(&mut self, route: &Instance, credential: CredentialId, answered: bool) {
         let known = self.last.take().filter(|last| last.route.scope == route.scope);
+        let answered = answered || known.as_ref().is_some_and(|last| last.answered);
         let mut credentials = known.map(|last| last.credentials).unwrap_or_default();
         credentials.retain(|known| *known != credential);
         credentials.insert(0, credential);
         credentials.truncate(REMEMBERED);
-        self.last = Some(Last { route: route.clone(), credentials });
+        self.last = Some(Last { route: route.clone(), credentials, answered });
     }
 
     /// True if DPS has accepted the credential in this id scope, however it was reached.
@@ -40,6 +52,11 @@ impl Acceptance {
     /// says may concern nobody else before it has accepted a credential, too.
     pub fn is_proven(&self, route: &Instance) -> bool {
         self.last.as_ref().is_some_and(|last| last.route == *route)
+    }
+
+    /// DPS has said to this process that it accepts a credential of this integration in the id scope.
+    pub fn was_answered_in(&self, scope: &str) -> bool {
+        self.last.as_ref().is_some_and(|last| last.answered && last.route.scope.as_str() == scope)
     }
 
     /// DPS has accepted a credential of this integration in the id scope.

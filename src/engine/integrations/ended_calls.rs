@@ -56,12 +56,12 @@ impl Registry {
             _ => issuer,
         };
         let answer = Answer { device, issuer, error, throttled, newcomers };
-        let counted = integration.accepted_scope().is_some();
+        let counted = (integration.accepted_scope().is_some(), integration.is_proven());
         let change = integration.health.answered(&answer, now);
         if change.accepted {
-            integration.acceptance.record(&target.instance, issuer);
+            integration.acceptance.answered(&target.instance, issuer);
         }
-        let claims = integration.accepted_scope().is_some() != counted;
+        let claims = (integration.accepted_scope().is_some(), integration.is_proven()) != counted;
         // A longer pause is worth a write, too: the next leader reads it there.
         if change.report || matches!(error, Some(DpsError::Throttled { .. })) {
             integration.reporting.dirty = true;

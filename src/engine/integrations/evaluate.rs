@@ -67,7 +67,7 @@ impl Integration {
         let same_for_dps = before.is_some_and(|before| before.target.terms.same_for_dps(terms));
         // The status was written for this very route.
         if accepted && as_recorded {
-            self.acceptance.record(&terms.instance, in_use);
+            self.acceptance.recall(&terms.instance, in_use);
         }
         let proven = self.acceptance.is_proven(&terms.instance);
         self.health.configured(pair, Known { accepted, proven, same_for_dps });
@@ -119,7 +119,7 @@ impl Registry {
             return Change::default();
         }
         let former = integration.object.clone();
-        let scope = integration.accepted_scope().map(str::to_owned);
+        let counted = (integration.accepted_scope().map(str::to_owned), integration.is_proven());
         if integration.object.as_ref().is_some_and(|held| held.metadata.uid != object.metadata.uid) {
             // Deleted and created again: nothing that is known of the former one holds.
             *integration = Integration { known: true, ..Integration::default() };
@@ -146,7 +146,9 @@ impl Registry {
         self.references.set(sym, references(namespace, &object.spec));
         let same_ids = former.is_none_or(|former| admits_the_same_ids(&former.spec, &object.spec));
         integration.object = Some(Arc::new(object));
-        let claims = integration.accepted_scope() != scope.as_deref() || (scope.is_some() && !same_ids);
+        let claims = (integration.accepted_scope(), integration.is_proven())
+            != (counted.0.as_deref(), counted.1)
+            || (counted.0.is_some() && !same_ids);
         let change = self.evaluate(sym, now);
         let consent_changed = consent != before;
         if asked || consent_changed {

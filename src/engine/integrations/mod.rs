@@ -106,6 +106,11 @@ impl Integration {
         (recorded == Some(scope) || in_use || self.acceptance.is_in_scope(scope)).then_some(scope)
     }
 
+    /// DPS has accepted it in its id scope since this process leads: no status says so.
+    fn is_proven(&self) -> bool {
+        self.object.as_ref().is_some_and(|object| self.acceptance.was_answered_in(&object.spec.id_scope))
+    }
+
     /// Those of its credentials that DPS has accepted in its id scope.
     fn proven(&self) -> Vec<CredentialId> {
         let Some(target) = self.target() else { return Vec::new() };
@@ -184,6 +189,11 @@ impl Registry {
 
     pub fn accepted_scope(&self, sym: Sym) -> Option<&str> {
         self.integrations.get(&sym)?.accepted_scope()
+    }
+
+    /// DPS has accepted it in its id scope since this process leads.
+    pub fn is_proven(&self, sym: Sym) -> bool {
+        self.integrations.get(&sym).is_some_and(Integration::is_proven)
     }
 
     pub fn holds_up(&self, sym: Sym) -> bool {

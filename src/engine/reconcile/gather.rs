@@ -1,7 +1,7 @@
 //! Everything that a decision depends on, from memory.
 
 use crate::clock::Now;
-use crate::controller::device::decide::{Delay, IntegrationState, SecretState, Snapshot};
+use crate::controller::device::decide::{Delay, IdStanding, IntegrationState, SecretState, Snapshot};
 use crate::engine::Engine;
 use crate::engine::devices::DueWork;
 use crate::engine::integrations::is_of_namespace;
@@ -23,7 +23,7 @@ impl Engine {
                 watch_is_complete: self.fleet.is_secret_watch_complete(),
                 holds_group_key: self.registry.is_group_key(namespace, record.secret_name()),
             },
-            duplicate: self.is_duplicate(id),
+            standing: self.standing(id),
             contested: self.active.contested(id, now.mono),
             delay: self.delay(id),
             retry_at: self.registry.retry_at(record.integration, record.uid, now.mono),
@@ -76,7 +76,9 @@ impl Engine {
             }
             IntegrationState::Usable(target) => {
                 let namespace = self.fleet.names.text(record.namespace);
-                if !target.allows_id(record.registration_id(), namespace) || self.is_duplicate(id) {
+                if !target.allows_id(record.registration_id(), namespace)
+                    || self.standing(id) != IdStanding::Free
+                {
                     return Need::Fetch;
                 }
                 record.need(&settled, target.wanted())

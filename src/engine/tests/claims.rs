@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::vouching::MINUTE;
 use super::{HUBS, OTHER_SCOPE, SCOPE, World, seen};
+use crate::controller::device::decide::IdStanding;
 use crate::engine::Message;
 use crate::engine::integrations::Change;
 use crate::fleet::registration::Registration;
@@ -170,8 +171,8 @@ async fn that_a_device_is_registered_or_not_wakes_the_one_that_has_the_id_otherw
         assert_eq!(world.woken(), [woken]);
         world.engine.ready.forget(other);
     }
-    assert!(world.engine.is_duplicate(find(&world, "holder")));
-    assert!(!world.engine.is_duplicate(find(&world, "rival-1")));
+    let standings = ["holder", "rival-1"].map(|name| world.engine.standing(find(&world, name)));
+    assert_eq!(standings, [IdStanding::Taken, IdStanding::Free]);
 }
 
 #[tokio::test]

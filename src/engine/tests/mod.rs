@@ -8,6 +8,7 @@ mod dps_words;
 mod endings;
 mod first_secret;
 mod fleets;
+mod forged_claims;
 mod prefixes;
 mod refusals;
 mod restored;

@@ -29,7 +29,7 @@ enum Event {
     Gone(usize),
     Registered(usize, Registration),
     SecretShown(usize, usize),
-    Declared(u8, Option<usize>),
+    Declared(u8, Option<usize>, bool),
 }
 
 #[derive(Clone, Debug)]
@@ -67,8 +67,8 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(place, registration)| Event::Registered(place.index(usize::MAX), registration)),
         1 => (any::<prop::sample::Index>(), 0..SCOPES.len())
             .prop_map(|(place, scope)| Event::SecretShown(place.index(usize::MAX), scope)),
-        2 => (0..3_u8, prop::option::weighted(0.9, 0..SCOPES.len()))
-            .prop_map(|(integration, scope)| Event::Declared(integration, scope)),
+        2 => (0..3_u8, prop::option::weighted(0.9, 0..SCOPES.len()), any::<bool>())
+            .prop_map(|(integration, scope, proven)| Event::Declared(integration, scope, proven)),
     ]
 }
 
@@ -113,9 +113,9 @@ fn happen(fleet: &mut Fleet, event: Event, version: u64) {
         Event::SecretShown(place, scope) => {
             at(place).map(|id| fleet.set_has_its_secret(id, SCOPES[scope])).unwrap_or_default();
         }
-        Event::Declared(integration, scope) => {
+        Event::Declared(integration, scope, proven) => {
             let integration = fleet.names.intern(&format!("fleet/factory-{integration}"));
-            fleet.set_scope(integration, scope.map(|scope| SCOPES[scope]));
+            fleet.set_scope(integration, scope.map(|scope| SCOPES[scope]), proven);
         }
     }
 }

@@ -67,6 +67,16 @@ pub struct SecretState {
     pub holds_group_key: bool,
 }
 
+/// Whether a device may use its registration id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdStanding {
+    Free,
+    /// Another device seems to have the better claim, but not all is known of this one's.
+    Unverified,
+    /// Another device has the better claim.
+    Taken,
+}
+
 /// Everything that a decision may depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {
@@ -74,8 +84,7 @@ pub struct Snapshot<'a> {
     pub facts: &'a Facts,
     pub integration: IntegrationState<'a>,
     pub secret: SecretState,
-    /// Another device has the better claim on the registration id.
-    pub duplicate: bool,
+    pub standing: IdStanding,
     /// Another controller keeps reverting the Secret.
     pub contested: Option<Contested>,
     pub delay: Delay,
@@ -260,7 +269,7 @@ impl Subject<'_> {
     }
 
     fn registration_id_taken(&self) -> Option<Decision> {
-        self.snapshot.duplicate.then(|| {
+        (self.snapshot.standing == IdStanding::Taken).then(|| {
             let id = self.settings.registration_id.as_str();
             let message = format!(
                 "Another ProvisionedDevice uses registration id {id:?} in the same id scope. Delete one of them."

@@ -51,7 +51,10 @@ impl Subject<'_> {
             Some(registered) => {
                 // Nothing is written from the status alone: it can be edited.
                 let unsure = !self.snapshot.facts.fresh && self.secret_is_off(registered);
-                there && (unsure || (self.payload_lost(registered) && self.secret_is_off(registered)))
+                there
+                    && (unsure
+                        || self.is_unverified()
+                        || (self.payload_lost(registered) && self.secret_is_off(registered)))
             }
         };
         (of_use && !self.snapshot.secret.read).then(|| Decision::step(Step::ReadSecret))

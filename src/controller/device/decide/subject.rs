@@ -1,6 +1,6 @@
 //! What the checks have in common.
 
-use super::{Decision, Step, Subject, Verdict};
+use super::{Decision, IdStanding, Step, Subject, Verdict};
 use crate::api::conditions::Reason;
 use crate::api::names::RECONCILE_REQUESTED_AT;
 use crate::controller::device::facts::{Doubt, FailedWork, Failure, Registered};
@@ -18,7 +18,12 @@ impl Subject<'_> {
 
     /// DPS is asked before anything is made of what is recorded.
     pub(super) fn is_doubted(&self) -> bool {
-        self.snapshot.facts.doubt.is_some()
+        self.snapshot.facts.doubt.is_some() || self.is_unverified()
+    }
+
+    /// Whether it or another device is registered is still to be found out.
+    pub(super) fn is_unverified(&self) -> bool {
+        self.snapshot.standing == IdStanding::Unverified
     }
 
     /// The Secret speaks of a registration that a lookup could confirm. What an allocation function

@@ -7,7 +7,7 @@ use super::{NOW, Situation, device, failure, keys, provisioned, secret};
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDeviceStatus;
 use crate::controller::device::decide::{
-    Call, Contested, Decision, Delay, Grace, IntegrationState, SecretState, Step, Verdict,
+    Call, Contested, Decision, Delay, Grace, IdStanding, IntegrationState, SecretState, Step, Verdict,
 };
 use crate::controller::device::facts::{FailedWork, RecordedInSecret, ReturnedPayload, ServedRequests};
 use crate::controller::device::status::render;
@@ -350,7 +350,7 @@ fn references_ids_and_secret_names_that_are_not_allowed_are_refused() {
     };
     assert_eq!((key.decide().step, said(&key.decide())), (Step::Nothing, Some(Reason::SecretConflict)));
 
-    let duplicate = Situation { duplicate: true, ..Situation::new_device() };
+    let duplicate = Situation { standing: IdStanding::Taken, ..Situation::new_device() };
     let decision = duplicate.decide();
     assert_eq!(said(&decision), Some(Reason::DuplicateRegistrationId));
     let message = decision.verdict.unwrap().message;

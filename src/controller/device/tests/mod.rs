@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::decide::{
-    Contested, Decision, Delay, IntegrationState, SecretState, Snapshot, decide, registered_hash,
+    Contested, Decision, Delay, IdStanding, IntegrationState, SecretState, Snapshot, decide, registered_hash,
 };
 use super::facts::{Facts, FailedWork, NewFailure, Registered, ServedRequests, WrittenSecret};
 use super::secret::rendered_hash;
@@ -148,7 +148,7 @@ struct Situation {
     facts: Facts,
     target: Target,
     secret: SecretState,
-    duplicate: bool,
+    standing: IdStanding,
     contested: Option<Contested>,
     delay: Delay,
     retry_at: Option<Instant>,
@@ -167,7 +167,7 @@ impl Situation {
             facts: Facts::default(),
             target: target(),
             secret: secret(SecretSeen::No),
-            duplicate: false,
+            standing: IdStanding::Free,
             contested: None,
             delay: Delay::None,
             retry_at: None,
@@ -192,7 +192,7 @@ impl Situation {
             facts: &self.facts,
             integration,
             secret: self.secret,
-            duplicate: self.duplicate,
+            standing: self.standing,
             contested: self.contested,
             delay: self.delay,
             retry_at: self.retry_at,

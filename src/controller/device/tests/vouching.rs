@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::secrets::{desired_of, existing};
 use super::{NOW, SECRET_VERSION, Situation, device, keys, registered, secret, target};
 use crate::api::conditions::Reason;
-use crate::controller::device::decide::{Call, Step};
+use crate::controller::device::decide::{Call, IdStanding, Step};
 use crate::controller::device::facts::{Doubt, Facts, RecordedInSecret, ServedRequests};
 use crate::controller::device::secret::read_back;
 use crate::controller::integration::target::Target;
@@ -234,4 +234,22 @@ fn nothing_is_written_from_a_status_before_the_secret_was_compared_with_it() {
         let other = Situation::settled_device().facts.of_registration("truck-2");
         assert_eq!(other.registered, None);
     }
+}
+
+#[test]
+fn a_device_whose_id_another_seems_to_have_gives_way_only_after_a_look_at_both_records() {
+    let settled = || Situation { standing: IdStanding::Unverified, ..Situation::settled_device() };
+    let mut unread = settled();
+    unread.secret.read = false;
+    assert_eq!(unread.decide().step, Step::ReadSecret);
+    assert_eq!(settled().decide().step, Step::Call(Call::Lookup, Lane::Changed));
+    let mut touched = settled();
+    touched.secret.seen = SecretSeen::Version(SECRET_VERSION + 1);
+    assert_eq!(touched.decide().step, Step::Call(Call::Lookup, Lane::Changed), "nothing is written before");
+    let mut suspended = settled();
+    suspended.device.spec.suspend = true;
+    let decision = suspended.decide();
+    assert_eq!((decision.step, decision.verdict.unwrap().reason), (Step::Nothing, Reason::Suspended));
+    let taken = Situation { standing: IdStanding::Taken, ..Situation::settled_device() };
+    assert_eq!(taken.decide().verdict.unwrap().reason, Reason::DuplicateRegistrationId);
 }
