@@ -52,7 +52,8 @@ impl Engine {
         }
     }
 
-    /// DPS asked to wait before this process began to act.
+    /// DPS asked to wait before this process began to act. Others can write that, too: it binds the
+    /// integration alone, and each one of the id scope has it in its own status.
     fn recall_pause(&mut self, sym: Sym, until: Timestamp, now: Now) {
         // A time further ahead is another clock's, or an edit.
         let left = Duration::try_from(until.duration_since(now.wall)).unwrap_or_default().min(LONGEST_PAUSE);
@@ -60,9 +61,8 @@ impl Engine {
         if left.is_zero() {
             return;
         }
-        match self.registry.recall_pause(sym, until) {
-            Some(gate) => self.permits.set_gate(sym.index(), gate),
-            None => self.permits.recall_pause(sym.index(), until, now.mono),
+        if let Some(gate) = self.registry.recall_pause(sym, until) {
+            self.permits.set_gate(sym.index(), gate);
         }
     }
 

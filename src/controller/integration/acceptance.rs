@@ -1,5 +1,6 @@
-//! What DPS has accepted of an integration. It outlives what the status has recorded: the key Secret may
-//! go away before that is written. Pure.
+//! What DPS has accepted of an integration since this process leads. It outlives what the status has
+//! recorded: the key Secret may go away before that is written. What the status alone says counts for less:
+//! others can write it. Pure.
 
 use super::target::Instance;
 use crate::dps::attestation::CredentialId;
@@ -14,8 +15,6 @@ pub struct Acceptance {
 struct Last {
     route: Instance,
     credentials: Vec<CredentialId>,
-    /// DPS has said so to this process; else a status has.
-    answered: bool,
 }
 
 /// As many as an integration has slots.
@@ -23,23 +22,13 @@ const REMEMBERED: usize = 2;
 
 impl Acceptance {
     /// DPS has accepted the credential, reached like this.
-    pub fn answered(&mut self, route: &Instance, credential: CredentialId) {
-        self.record(route, credential, true);
-    }
-
-    /// The status says so.
-    pub fn recall(&mut self, route: &Instance, credential: CredentialId) {
-        self.record(route, credential, false);
-    }
-
-    fn record(&mut self, route: &Instance, credential: CredentialId, answered: bool) {
+    pub fn record(&mut self, route: &Instance, credential: CredentialId) {
         let known = self.last.take().filter(|last| last.route.scope == route.scope);
-        let answered = answered || known.as_ref().is_some_and(|last| last.answered);
         let mut credentials = known.map(|last| last.credentials).unwrap_or_default();
         credentials.retain(|known| *known != credential);
         credentials.insert(0, credential);
         credentials.truncate(REMEMBERED);
-        self.last = Some(Last { route: route.clone(), credentials, answered });
+        self.last = Some(Last { route: route.clone(), credentials });
     }
 
     /// True if DPS has accepted the credential in this id scope, however it was reached.
@@ -52,11 +41,6 @@ impl Acceptance {
     /// says may concern nobody else before it has accepted a credential, too.
     pub fn is_proven(&self, route: &Instance) -> bool {
         self.last.as_ref().is_some_and(|last| last.route == *route)
-    }
-
-    /// DPS has said to this process that it accepts a credential of this integration in the id scope.
-    pub fn was_answered_in(&self, scope: &str) -> bool {
-        self.last.as_ref().is_some_and(|last| last.answered && last.route.scope.as_str() == scope)
     }
 
     /// DPS has accepted a credential of this integration in the id scope.

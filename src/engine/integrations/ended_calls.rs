@@ -59,7 +59,7 @@ impl Registry {
         let counted = (integration.accepted_scope().is_some(), integration.is_proven());
         let change = integration.health.answered(&answer, now);
         if change.accepted {
-            integration.acceptance.answered(&target.instance, issuer);
+            integration.acceptance.record(&target.instance, issuer);
         }
         let claims = (integration.accepted_scope().is_some(), integration.is_proven()) != counted;
         // A longer pause is worth a write, too: the next leader reads it there.

@@ -65,10 +65,6 @@ impl Integration {
         let as_recorded =
             !self.known && status::is_recorded(object, &terms.credentials, &self.secret_versions);
         let same_for_dps = before.is_some_and(|before| before.target.terms.same_for_dps(terms));
-        // The status was written for this very route.
-        if accepted && as_recorded {
-            self.acceptance.recall(&terms.instance, in_use);
-        }
         let proven = self.acceptance.is_proven(&terms.instance);
         self.health.configured(pair, Known { accepted, proven, same_for_dps });
         if !same_for_dps {

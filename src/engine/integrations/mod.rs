@@ -108,7 +108,7 @@ impl Integration {
 
     /// DPS has accepted it in its id scope since this process leads: no status says so.
     fn is_proven(&self) -> bool {
-        self.object.as_ref().is_some_and(|object| self.acceptance.was_answered_in(&object.spec.id_scope))
+        self.object.as_ref().is_some_and(|object| self.acceptance.is_in_scope(&object.spec.id_scope))
     }
 
     /// Those of its credentials that DPS has accepted in its id scope.

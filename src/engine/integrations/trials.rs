@@ -28,13 +28,9 @@ impl Registry {
         Some(UsableIntegration { target: Arc::new(target), ..usable })
     }
 
-    /// The status has recorded until when DPS asked to wait. `None`: it asked the id scope; otherwise this
-    /// integration alone, whose gate is this then.
+    /// The status has recorded until when DPS asked to wait: the gate that follows.
     pub fn recall_pause(&mut self, sym: Sym, until: Instant) -> Option<Gate> {
         let health = &mut self.integrations.get_mut(&sym)?.health;
-        if !health.gate().own_budget {
-            return None;
-        }
         health.recall_pause(until);
         Some(health.gate())
     }

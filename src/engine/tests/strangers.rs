@@ -81,3 +81,37 @@ async fn a_stranger_that_edits_its_key_twenty_times_a_second_makes_six_calls_a_m
     world.declare("truck-1", json!({}));
     world.until_ready("truck-1").await;
 }
+
+/// All that its status would say if DPS had accepted its key and then asked the id scope to wait.
+#[tokio::test]
+async fn what_a_strangers_status_says_of_dps_pauses_nobody_and_wins_it_no_more_calls() {
+    for restart in [false, true] {
+        let mut world = World::start(&[]).await;
+        world.declare("truck-1", json!({}));
+        world.until_ready("truck-1").await;
+        world
+            .until("the accepted key", |world| world.integration()["credentials"]["primary"].is_object())
+            .await;
+        let mut status = world.integration();
+        let pause = world.now.wall.checked_add(Duration::from_secs(50 * 60)).unwrap();
+        status["throttledUntil"] = json!(jiff::Timestamp::from_second(pause.as_second()).unwrap());
+        let spec = world.api.get("dpsintegrations", "factory").unwrap()["spec"].clone();
+        world.api.apply("dpsintegrations", "stranger", json!({"spec": spec, "status": status}));
+        if restart {
+            world.restart();
+        }
+        world.deliver();
+        world.until_idle(0).await;
+
+        world.declare("truck-2", json!({}));
+        world.until_ready("truck-2").await;
+
+        assert!(world.integration()["throttledUntil"].is_null(), "{restart}");
+        for number in 0..20 {
+            world.declare(&format!("stranger-{number}"), json!({"integrationRef": {"name": "stranger"}}));
+        }
+        world.until_idle(0).await;
+        let waiting = (0..20).filter(|number| world.calls_of(&format!("stranger-{number}")).is_empty());
+        assert_eq!(waiting.count(), 20, "it waits itself, {restart}");
+    }
+}

@@ -359,16 +359,6 @@ impl Permits {
         }
     }
 
-    /// The status of an accepted integration has recorded until when DPS asked its scope to wait.
-    pub fn recall_pause(&mut self, tenant: Tenant, until: Instant, now: Instant) {
-        if let Some(member) = self.members.get(&tenant).filter(|member| !member.gate.own_budget)
-            && let Some(scope) = self.scopes.get_mut(&member.scope)
-        {
-            scope.throttle.recall(until, now);
-            self.agenda.slowed(member.scope);
-        }
-    }
-
     /// Until when DPS has asked this integration's scope to wait. A newcomer does not learn how the
     /// scope fares.
     pub fn paused_until(&self, tenant: Tenant) -> Option<Instant> {

@@ -145,23 +145,6 @@ fn a_429_that_asks_for_no_wait_has_growing_ones_all_the_same() {
     assert_eq!(pause(Some(MINUTE * 10), 1), MINUTE * 10, "what DPS asks for is a minimum");
 }
 
-#[test]
-fn a_pause_from_before_the_start_still_stands_and_the_rate_is_not_the_full_one_after_it() {
-    let (mut queue, now) = queue(600, Gate::OPEN, 1000);
-    queue.admit(2, HOME, &scope(), Gate::NEWCOMER, now);
-    queue.enqueue(2, 5000, Lane::New, now);
-    queue.recall_pause(2, now + MINUTE * 30, now);
-    assert_eq!(queue.paused_until(1), None, "a newcomer's word counts for nobody else");
-    for tenant in [1, 1, 3] {
-        queue.recall_pause(tenant, now + MINUTE, now);
-    }
-    assert_eq!((queue.poll(now + SECOND * 59), queue.slowest(now)), (None, 0.0));
-    let probe = queue.poll(now + MINUTE).unwrap();
-    assert_eq!(queue.poll(now + MINUTE), None);
-    queue.finished(probe, Ended::Admitted, now + MINUTE);
-    assert_eq!(queue.slowest(now + MINUTE), 0.5);
-}
-
 /// With nothing but 429 for answers it is never taken for a scope that goes on, however long the pauses.
 #[test]
 fn a_scope_that_dps_keeps_throttling_uses_none_of_its_rate_until_a_call_goes_through() {

@@ -112,14 +112,6 @@ impl Throttle {
         self.pause(now + pause(retry_after, self.in_a_row));
     }
 
-    /// DPS had asked to wait before this process began to act: the rate was not the full one then.
-    pub(super) fn recall(&mut self, until: Instant, now: Instant) {
-        if self.in_a_row == 0 {
-            self.slow_down(now);
-        }
-        self.pause(until);
-    }
-
     pub(super) fn not_throttled(&mut self, permit: &Permit) {
         if self.slowed_at.is_none_or(|at| permit.granted > at) {
             self.in_a_row = 0;
