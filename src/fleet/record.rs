@@ -163,6 +163,27 @@ impl Record {
         next == self.registrations
     }
 
+    /// DPS has registered it since this process began, or its Secret was read and has its seal.
+    pub fn is_vouched(&self) -> bool {
+        self.registrations.is_known()
+    }
+
+    /// Hash of what is made of its status, and of where that says the device is.
+    pub fn stated(&self) -> [Hash; 2] {
+        let text = |hash: Option<Hash>| hash.map(Hash::shown).unwrap_or_default();
+        let settled = self.settled;
+        let credential = self.credential.map(|used| used.to_string()).unwrap_or_default();
+        let parts = [
+            text(Some(self.base)),
+            text(self.token),
+            text(settled.and_then(|settled| settled.registered)),
+            text(settled.and_then(|settled| settled.rendered)),
+            settled.map(|settled| settled.secret_version.to_string()).unwrap_or_default(),
+            credential,
+        ];
+        [Hash::of("stated", parts.each_ref().map(|part| part.as_bytes())), self.looked_up]
+    }
+
     /// A look at its Secret, unless that was `read`, or a lookup may show that it is registered.
     pub fn may_be_verified(&self, read: bool) -> bool {
         let unread = !self.registrations.is_known() && !read && self.secret_seen > 0;

@@ -78,6 +78,18 @@ pub struct Facts {
     /// DPS itself has said where the device is since the operator knows of it: no Secret knows better.
     pub fresh: bool,
     pub doubt: Option<Doubt>,
+    pub trust: Trust,
+}
+
+/// What bears out what the status says, which others can write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    #[default]
+    Nothing,
+    /// Nothing, and others have written it, or may have: the Secret is to be compared with it.
+    ToCompare,
+    /// A Secret that was read and has its seal.
+    Sealed,
 }
 
 impl Facts {
@@ -133,6 +145,7 @@ impl Facts {
             trigger: None,
             fresh: false,
             doubt: None,
+            trust: Trust::Nothing,
             registered,
             served,
         }
@@ -163,16 +176,29 @@ impl Facts {
         self.registered.is_some() && self.secret.is_some()
     }
 
-    /// Takes in that another writer has written the status that this was read from.
-    pub fn doubt_status(&mut self) {
+    /// Takes in that another writer has written the status that this was read from, and `moved` the device
+    /// in it.
+    pub fn doubt_status(&mut self, moved: bool) {
         if self.registered.is_some() && !self.fresh {
-            self.doubt.get_or_insert(Doubt::Contradiction);
+            self.trust = Trust::ToCompare;
+            if moved {
+                self.doubt.get_or_insert(Doubt::Contradiction);
+            }
+        }
+    }
+
+    /// The Secret that was read is not as it was written, although it has the version that the status says.
+    pub fn secret_is_altered(&mut self) {
+        if let Some(written) = &mut self.secret {
+            written.version = 0;
         }
     }
 
     /// Takes in what is recorded in the Secret, as far as it can be believed. `reconcile_at`: a
     /// request to look again that a device without status has not been told apart from older ones.
     pub fn recall(&mut self, recorded: Option<RecordedInSecret>, reconcile_at: Option<String>) {
+        let sealed = recorded.as_ref().is_some_and(|recorded| recorded.sealed);
+        self.trust = if sealed { Trust::Sealed } else { Trust::Nothing };
         let Some(recorded) = recorded else { return };
         let Some(known) = &mut self.registered else {
             if recorded.sealed {
@@ -189,12 +215,35 @@ impl Facts {
             return;
         }
         let untouched = self.secret.as_ref().is_some_and(|written| written.version == recorded.version);
-        if recorded.sealed {
+        if recorded.sealed && untouched {
+            self.prefer(recorded);
+        } else if recorded.sealed {
             self.compare(recorded);
         } else if untouched && known.assigned_hash() != recorded.registered.assigned_hash() {
             // Nobody has touched the Secret since the status was written, so one of them was forged.
             self.doubt = Some(Doubt::Contradiction);
         }
+    }
+
+    /// Takes in the sealed record with which the status was written: where the two differ, somebody has edited
+    /// the status. Of the same registration that one may say more: when it was made again or looked up.
+    fn prefer(&mut self, recorded: RecordedInSecret) {
+        let RecordedInSecret { registered, served, version: _, sealed: _, of_another_key: _, agrees: _ } =
+            recorded;
+        let Some(known) = self.registered.take() else { return };
+        let is_there = registered.hub == known.hub && registered.device_id == known.device_id;
+        if !is_there {
+            self.doubt = Some(Doubt::Contradiction);
+        }
+        let same_credential = registered.credential == known.credential;
+        self.registered = Some(Registered {
+            assignment: if is_there { known.assignment } else { registered.assignment },
+            enrollment_group: known.enrollment_group.filter(|_| is_there).or(registered.enrollment_group),
+            slot: if same_credential { known.slot } else { registered.slot },
+            time: known.time,
+            ..registered
+        });
+        self.served = ServedRequests { reconcile_at: self.served.reconcile_at.take(), ..served };
     }
 
     /// Takes in a sealed record that goes further than the status: written, and then the operator

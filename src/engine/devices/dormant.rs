@@ -9,7 +9,7 @@ use crate::api::conditions::{self, ConditionType};
 use crate::api::device::{LastError, ProvisionedDevice};
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::clock::Now;
-use crate::controller::device::facts::{Facts, Failure};
+use crate::controller::device::facts::{Facts, Failure, Trust};
 use crate::schedule::Share;
 
 /// Such a device.
@@ -36,7 +36,8 @@ impl Dormant {
         let idle = work.task.is_none() && !work.answered;
         // A payload that could not be read would come back as none.
         let readable = work.device.spec.payload.as_ref().is_none_or(|payload| payload.object().is_some());
-        if !idle || !readable || work.freshness != Freshness::Current {
+        if !idle || !readable || work.facts.trust == Trust::ToCompare || work.freshness != Freshness::Current
+        {
             return None;
         }
         let mut device = (*work.device).clone();
@@ -77,7 +78,8 @@ impl Dormant {
 /// True if nothing is lost. What a returned payload said is read from the Secret again.
 fn comes_to_the_same(back: &Facts, facts: &Facts) -> bool {
     // Every field: one that is left out here is forgotten by the device that wakes.
-    let Facts { registered, previous_hub, secret, failure: _, trigger, served, fresh: _, doubt: _ } = facts;
+    let Facts { registered, previous_hub, secret, failure: _, trigger, served, fresh: _, doubt: _, trust: _ } =
+        facts;
     let mut registered = registered.clone();
     if secret.is_some()
         && let Some(payload) = registered.as_mut().and_then(|registered| registered.returned_payload.as_mut())

@@ -29,6 +29,8 @@ pub(in crate::engine) enum DueWork {
     NotFound,
     /// Another writer has written its status: to be looked up before anything is made of that.
     Edited,
+    /// Others may have written its status or its Secret: the two are to be compared.
+    Compare,
 }
 
 /// How far a report of something that lasts has come: after a time it takes its turn.

@@ -324,7 +324,8 @@ impl Active {
                 work.facts.look_up(*located, reconcile_at);
             }
             Some(DueWork::NotFound) => work.facts.not_found(),
-            Some(DueWork::Edited) => work.facts.doubt_status(),
+            Some(DueWork::Edited) => work.facts.doubt_status(true),
+            Some(DueWork::Compare) => work.facts.doubt_status(false),
             Some(DueWork::Periodic) => work.facts.trigger = Some(Trigger::Periodic),
             Some(DueWork::Check) => work.facts.trigger = work.facts.trigger.or(Some(Trigger::DriftCheck)),
             None => return,

@@ -13,12 +13,13 @@ use crate::fleet::hash::Hash;
 use crate::fleet::record::{Record, Settled};
 
 impl Engine {
-    /// The status of a settled device says something else of where it is than when it settled (`before`),
-    /// and we are not writing it. Of the rest another operator may have another opinion.
-    pub(super) fn doubt_edited_status(&mut self, id: DeviceId, before: Hash) {
-        let is_edited = self.fleet.get(id).is_some_and(|record| record.looked_up != before);
-        if is_edited && self.active.work(id).is_none() {
-            self.active.due(id, DueWork::Edited);
+    /// The status of a settled device says something else than when it settled (`before`), and we are not
+    /// writing it. Where it says that the device is elsewhere, DPS is asked; all else the Secret tells.
+    pub(super) fn doubt_edited_status(&mut self, id: DeviceId, before: [Hash; 2]) {
+        let Some(stated) = self.fleet.get(id).map(Record::stated) else { return };
+        if stated != before && self.active.work(id).is_none() {
+            let is_elsewhere = stated[1] != before[1];
+            self.active.due(id, if is_elsewhere { DueWork::Edited } else { DueWork::Compare });
         }
     }
 

@@ -98,16 +98,18 @@ impl Engine {
             && self.registry.accepted_scope(sym).is_some()
     }
 
-    /// If DPS reports what is known, nothing is read or written. A failed check says nothing of the
-    /// device: the next one comes.
+    /// If DPS reports what is known, nothing is written; and nothing read but once the Secret of a device of
+    /// which this process only knows what others can write. A failed check says nothing of the device: the
+    /// next one comes.
     pub(super) fn drift_checked(&mut self, id: DeviceId, checked: Checked, now: Now) {
         let Checked { question, result } = checked;
         if self.dps_answered(id, question, result.as_ref().err(), now) == Standing::Past {
             return self.ready.go_on(id);
         }
-        let known = self.fleet.get(id).map(|record| record.looked_up);
+        let known = self.fleet.get(id).map(|record| (record.looked_up, record.is_vouched()));
         let found = match result {
-            Ok(located) if known == Some(located.looked_up_hash()) => None,
+            Ok(located) if known == Some((located.looked_up_hash(), true)) => None,
+            Ok(located) if known == Some((located.looked_up_hash(), false)) => Some(DueWork::Compare),
             Ok(located) => Some(DueWork::Found(Box::new(located))),
             Err(DpsError::NotAssigned(_)) => Some(DueWork::NotFound),
             Err(_) => None,

@@ -24,6 +24,7 @@ impl Engine {
                 holds_group_key: self.registry.is_group_key(namespace, record.secret_name()),
             },
             standing: self.standing(id),
+            status_is_ours: record.written.is_some() && record.written == record.status,
             contested: self.active.contested(id, now.mono),
             delay: self.delay(id),
             retry_at: self.registry.retry_at(record.integration, record.uid, now.mono),

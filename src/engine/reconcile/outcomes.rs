@@ -113,6 +113,10 @@ impl Engine {
                 let sealed = recorded.as_ref().is_some_and(|recorded| recorded.sealed);
                 let asked = ServedRequests::now(&work.device, None, &work.facts.served);
                 work.facts.recall(recorded, asked.reconcile_at);
+                let used = work.facts.registered.as_ref().and_then(|registered| registered.credential);
+                if !sealed && used.is_some_and(|used| target.credentials.has(used)) {
+                    work.facts.secret_is_altered();
+                }
                 let facts = std::mem::take(&mut work.facts);
                 work.facts = facts.without_foreign_hub(&self.context.config.allowed_hub_suffixes);
                 work.found = Some(*secret);

@@ -5,6 +5,7 @@ mod answers;
 mod api;
 mod claims;
 mod dps_words;
+mod edits;
 mod endings;
 mod first_secret;
 mod fleets;

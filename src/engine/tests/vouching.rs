@@ -12,7 +12,7 @@ use super::{HUBS, KEY, OTHER_KEY, World};
 const THIRD_KEY: &str = "ZW5naW5lLXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDM=";
 pub(super) const SECRET: &str = "truck-1-hub";
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
-const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
+pub(super) const TOKEN: &str = "dps-operator.io/reprovision-requested-at";
 
 /// With the settled device `truck-1`, on the first hub.
 pub(super) async fn settled() -> World {

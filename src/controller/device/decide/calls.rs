@@ -2,9 +2,7 @@
 
 use super::{Call, Decision, Delay, Step, Subject, Verdict, not_ready, registered_hash};
 use crate::api::conditions::Reason;
-use crate::api::names::RECONCILE_REQUESTED_AT;
-use crate::controller::device::facts::{FailedWork, Trigger};
-use crate::controller::device::settings::annotation;
+use crate::controller::device::facts::{FailedWork, Trigger, Trust};
 use crate::schedule::permits::Lane;
 
 const QUEUED: &str = "The device waits for its turn: DPS admits only so many registrations a minute.";
@@ -42,7 +40,8 @@ impl Subject<'_> {
         if let Some(failed) = self.failed() {
             return Some(Decision { verdict: Some(failed), ..step });
         }
-        if behind_the_fleet && self.snapshot.facts.provisioned() {
+        let compared = lane >= Lane::Fleet && self.snapshot.facts.trust == Trust::Sealed;
+        if (behind_the_fleet || compared) && self.snapshot.facts.provisioned() {
             // Others may be hours ahead of it; what is known of it is said now.
             return Some(Decision { verdict: self.settled().verdict, ..step });
         }
@@ -141,11 +140,6 @@ impl Subject<'_> {
 
     fn due(&self) -> Option<Lane> {
         self.snapshot.facts.trigger.filter(|asked| *asked != Trigger::DriftCheck).map(|_| Lane::Fleet)
-    }
-
-    fn asked_to_look(&self) -> bool {
-        let asked = annotation(self.snapshot.device, RECONCILE_REQUESTED_AT);
-        asked.is_some() && asked != self.snapshot.facts.served.reconcile_at.as_deref()
     }
 
     fn is_other_registration(&self) -> bool {

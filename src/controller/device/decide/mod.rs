@@ -85,6 +85,8 @@ pub struct Snapshot<'a> {
     pub integration: IntegrationState<'a>,
     pub secret: SecretState,
     pub standing: IdStanding,
+    /// This process has written the status as it is.
+    pub status_is_ours: bool,
     /// Another controller keeps reverting the Secret.
     pub contested: Option<Contested>,
     pub delay: Delay,

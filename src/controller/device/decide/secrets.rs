@@ -3,7 +3,7 @@
 use super::{Contested, Decision, Snapshot, Step, Subject, Verdict};
 use crate::api::conditions::{ConditionType, Reason, reason_of};
 use crate::api::device::ProvisionedDevice;
-use crate::controller::device::facts::{FailedWork, Registered};
+use crate::controller::device::facts::{FailedWork, Registered, Trust};
 use crate::controller::device::secret;
 use crate::fleet::SecretSeen;
 
@@ -49,11 +49,14 @@ impl Subject<'_> {
             None => there,
             // It may know better than the status, or hold what the status does not.
             Some(registered) => {
-                // Nothing is written from the status alone: it can be edited.
+                // Nothing is written from the status alone: it can be edited. Who asks to look again has it
+                // compared, too.
                 let unsure = !self.snapshot.facts.fresh && self.secret_is_off(registered);
                 there
                     && (unsure
                         || self.is_unverified()
+                        || self.snapshot.facts.trust == Trust::ToCompare
+                        || self.asked_to_look()
                         || (self.payload_lost(registered) && self.secret_is_off(registered)))
             }
         };

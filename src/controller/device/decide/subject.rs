@@ -3,7 +3,7 @@
 use super::{Decision, IdStanding, Step, Subject, Verdict};
 use crate::api::conditions::Reason;
 use crate::api::names::RECONCILE_REQUESTED_AT;
-use crate::controller::device::facts::{Doubt, FailedWork, Failure, Registered};
+use crate::controller::device::facts::{Doubt, FailedWork, Failure, Registered, Trust};
 use crate::controller::device::settings::annotation;
 use crate::fleet::inherit::Policy;
 
@@ -18,7 +18,15 @@ impl Subject<'_> {
 
     /// DPS is asked before anything is made of what is recorded.
     pub(super) fn is_doubted(&self) -> bool {
-        self.snapshot.facts.doubt.is_some() || self.is_unverified()
+        self.snapshot.facts.doubt.is_some() || self.is_unverified() || self.is_to_be_written_on_trust()
+    }
+
+    /// No Secret is made under another name, nor a first one, from a status that others can have written.
+    fn is_to_be_written_on_trust(&self) -> bool {
+        let facts = self.snapshot.facts;
+        let written = facts.secret.as_ref().is_some_and(|written| written.name == self.settings.secret_name);
+        let is_borne_out = facts.fresh || self.snapshot.status_is_ours || facts.trust == Trust::Sealed;
+        facts.registered.is_some() && !written && !is_borne_out
     }
 
     /// Whether it or another device is registered is still to be found out.
@@ -53,6 +61,11 @@ impl Subject<'_> {
             return None;
         }
         Some(Decision { step: Step::Nothing, verdict: self.verdict_of(failure), wake: Some(not_before) })
+    }
+
+    pub(super) fn asked_to_look(&self) -> bool {
+        let asked = annotation(self.snapshot.device, RECONCILE_REQUESTED_AT);
+        asked.is_some() && asked != self.snapshot.facts.served.reconcile_at.as_deref()
     }
 
     /// Whoever asks to look again has mended something.
