@@ -1,8 +1,8 @@
 //! Permits to call DPS: which device queues, which holds one, and what becomes of it.
 
 use crate::clock::Now;
-use crate::engine::Engine;
 use crate::engine::devices::HeldPermit;
+use crate::engine::{Engine, party};
 use crate::fleet::DeviceId;
 use crate::fleet::record::Record;
 use crate::schedule::permits::{Lane, Permit};
@@ -34,13 +34,13 @@ impl Engine {
 
     pub(super) fn enqueue(&mut self, id: DeviceId, lane: Lane, now: Now) {
         let Some(record) = self.fleet.get(id) else { return };
-        let (sym, tenant) = (record.integration, record.integration.index());
+        let (sym, party) = (record.integration, party(&self.fleet, id));
         let is_canary = self.registry.retry_at(sym, record.uid, now.mono).is_some();
         let is_asked = record.settled.is_some() && self.active.due_work(id).is_some();
         if is_canary || (is_asked && self.registry.asks(sym, now.mono)) {
-            self.permits.enqueue_first(tenant, id, lane, now.mono);
+            self.permits.enqueue_first(party, id, lane, now.mono);
         } else {
-            self.permits.enqueue(tenant, id, lane, now.mono);
+            self.permits.enqueue(party, id, lane, now.mono);
         }
     }
 

@@ -165,3 +165,26 @@ async fn names_that_devices_once_had_are_not_kept_and_those_in_use_stay() {
     world.declare("truck-2", json!({}));
     world.until_ready("truck-2").await;
 }
+
+#[tokio::test]
+async fn many_devices_of_one_namespace_make_no_other_wait_in_an_integration_that_admits_both() {
+    let mut world = World::start(&["--registrations-per-minute=60"]).await;
+    let all = json!({"from": "All", "registrationIdPrefixes": [""]});
+    world.declare_integration(json!({"allowedNamespaces": all}));
+    world.declare("warm", json!({}));
+    world.until_ready("warm").await;
+    for number in 0..200 {
+        stranger(&mut world, &format!("many-{number}"), "factory", json!({}));
+    }
+    world.until_idle(0).await;
+
+    world.declare("late", json!({}));
+    for _ in 0..4 {
+        world.until_idle(0).await;
+        world.pass(SECOND);
+    }
+
+    world.until_idle(0).await;
+    assert_eq!(world.reason("late"), "Provisioned");
+    assert!(world.registers() < 50);
+}

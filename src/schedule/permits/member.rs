@@ -1,11 +1,10 @@
 //! One integration: its waiting devices, and what it may use of the rate.
 
-use std::collections::BTreeMap;
-
 use tokio::time::Instant;
 
 use super::bucket::{Allowance, Bucket, Limit};
-use super::{FIRST_TICKET, Gate, Group, Lane, Limits, ScopeKey};
+use super::line::Line;
+use super::{Gate, Group, Lane, Limits, ScopeKey};
 use crate::schedule::Waiter;
 
 /// Calls a minute for an integration with a budget of its own.
@@ -17,8 +16,8 @@ const NEWCOMER_BURST: u32 = 3;
 pub(super) struct Member {
     pub(super) scope: ScopeKey,
     pub(super) group: Group,
-    /// Waiters by ticket, for each lane.
-    waiting: [BTreeMap<u64, Waiter>; Lane::COUNT],
+    /// Waiters, for each lane.
+    waiting: [Line; Lane::COUNT],
     /// It has a turn in this lane of its scope.
     in_turn: [bool; Lane::COUNT],
     /// It has a place among the newcomers of its scope.
@@ -73,20 +72,23 @@ impl Member {
         self.paused = limits.paused;
     }
 
-    pub(super) fn push(&mut self, lane: Lane, ticket: u64, waiter: Waiter) {
-        self.waiting[lane.index()].insert(ticket, waiter);
+    /// `namespace`: the device's.
+    pub(super) fn push(&mut self, lane: Lane, namespace: u32, ticket: u64, waiter: Waiter) {
+        self.waiting[lane.index()].push(namespace, ticket, waiter);
     }
 
-    pub(super) fn remove(&mut self, lane: Lane, ticket: u64) {
-        self.waiting[lane.index()].remove(&ticket);
+    pub(super) fn remove(&mut self, lane: Lane, namespace: u32, ticket: u64) {
+        self.waiting[lane.index()].remove(namespace, ticket);
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Waiter> {
-        self.waiting.iter_mut().flat_map(std::mem::take).map(|(_, waiter)| waiter).collect()
+        let waiters = self.waiters().collect();
+        self.waiting = Default::default();
+        waiters
     }
 
     pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> {
-        self.waiting.iter().flat_map(|lane| lane.values().copied())
+        self.waiting.iter().flat_map(Line::waiters)
     }
 
     fn waits_in(&self, lane: Lane) -> bool {
@@ -143,7 +145,7 @@ impl Member {
             return None;
         }
         limits.into_iter().for_each(Bucket::take);
-        let granted = self.waiting[lane.index()].pop_first().map(|(_, waiter)| waiter);
+        let granted = self.waiting[lane.index()].pop();
         self.in_flight += u32::from(granted.is_some());
         granted
     }
@@ -189,8 +191,7 @@ impl Member {
 
     /// When the gate opens for the first waiter of this lane.
     fn opens_at(&self, lane: Lane) -> Option<Instant> {
-        let (ticket, _) = self.waiting[lane.index()].first_key_value()?;
-        let others = self.gate.others_not_before.filter(|_| *ticket >= FIRST_TICKET);
+        let others = self.gate.others_not_before.filter(|_| !self.waiting[lane.index()].has_front());
         self.gate.not_before.max(others)
     }
 

@@ -5,9 +5,9 @@
 //! names. Lanes are strict and work-conserving: a device that was never provisioned goes before one
 //! that a user changed, and that one before work that concerns a whole fleet, in which devices go last
 //! whose credential DPS still takes; each lane takes what the others leave. In a lane namespaces take
-//! turns, and in a namespace its integrations. DPS's 429 halves the rate, which is regained slowly, and
-//! closes the scope for as long as DPS asks; then one call goes ahead and shows whether the pause is
-//! over.
+//! turns, in a namespace its integrations, and in an integration the namespaces of its devices. DPS's
+//! 429 halves the rate, which is regained slowly, and closes the scope for as long as DPS asks; then one
+//! call goes ahead and shows whether the pause is over.
 //!
 //! What is known of an integration's health comes in as a `Gate`: a newcomer, whose credential DPS has
 //! not accepted, has one call in flight and six a minute of its own, and all newcomers of a scope share
@@ -19,6 +19,7 @@ mod agenda;
 mod bucket;
 mod gauges;
 mod kept;
+mod line;
 mod member;
 mod newcomers;
 mod permit;
@@ -41,6 +42,7 @@ use self::scope::Scope;
 use self::slots::Slots;
 pub use self::throttle::pause;
 use super::Waiter;
+use super::turns::Party;
 use crate::dps::ids::IdScope;
 
 /// Permits older than this are not used: what was granted evenly would be used all at once.
@@ -63,6 +65,8 @@ type Members = HashMap<Tenant, Member>;
 #[derive(Clone, Copy, Debug)]
 struct Place {
     tenant: Tenant,
+    /// The device's.
+    namespace: u32,
     lane: Lane,
     ticket: u64,
     since: Instant,
@@ -174,7 +178,8 @@ impl Permits {
 
     /// Queues a device, or moves it up if it waits in a later lane. False if the integration is not
     /// known.
-    pub fn enqueue(&mut self, tenant: Tenant, waiter: Waiter, lane: Lane, now: Instant) -> bool {
+    pub fn enqueue(&mut self, party: Party, waiter: Waiter, lane: Lane, now: Instant) -> bool {
+        let Party { namespace, integration: tenant } = party;
         let before = self.places.get(&waiter).copied();
         if before.is_some_and(|place| place.tenant == tenant && place.lane <= lane) {
             return true;
@@ -182,11 +187,12 @@ impl Permits {
         let since = before.filter(|place| place.tenant == tenant).map_or(now, |place| place.since);
         self.leave(waiter);
         self.next_ticket += 1;
-        self.place(waiter, Place { tenant, lane, ticket: self.next_ticket, since })
+        self.place(waiter, Place { tenant, namespace, lane, ticket: self.next_ticket, since })
     }
 
     /// Queues a device before all others of its lane.
-    pub fn enqueue_first(&mut self, tenant: Tenant, waiter: Waiter, lane: Lane, now: Instant) -> bool {
+    pub fn enqueue_first(&mut self, party: Party, waiter: Waiter, lane: Lane, now: Instant) -> bool {
+        let Party { namespace, integration: tenant } = party;
         let before = self.places.get(&waiter).copied().filter(|place| place.tenant == tenant);
         if before.is_some_and(|place| place.lane <= lane && place.ticket < FIRST_TICKET) {
             return true;
@@ -195,14 +201,14 @@ impl Permits {
         self.next_front_ticket -= 1;
         let since = before.map_or(now, |place| place.since);
         let lane = before.map_or(lane, |place| place.lane.min(lane));
-        self.place(waiter, Place { tenant, lane, ticket: self.next_front_ticket, since })
+        self.place(waiter, Place { tenant, namespace, lane, ticket: self.next_front_ticket, since })
     }
 
     fn place(&mut self, waiter: Waiter, place: Place) -> bool {
         let Some(member) = self.members.get_mut(&place.tenant).filter(|member| !member.dismissed) else {
             return false;
         };
-        member.push(place.lane, place.ticket, waiter);
+        member.push(place.lane, place.namespace, place.ticket, waiter);
         self.join_scope(place.tenant);
         self.places.insert(waiter, place);
         self.waiting[place.lane.index()] += 1;
@@ -219,7 +225,7 @@ impl Permits {
     pub fn leave(&mut self, waiter: Waiter) {
         let Some(place) = self.unplace(waiter) else { return };
         if let Some(member) = self.members.get_mut(&place.tenant) {
-            member.remove(place.lane, place.ticket);
+            member.remove(place.lane, place.namespace, place.ticket);
             self.agenda.changed(member.scope);
         }
     }
@@ -308,7 +314,9 @@ impl Permits {
         self.unused(permit);
         self.next_front_ticket -= 1;
         let Permit { tenant, waiter, lane, .. } = permit;
-        self.place(waiter, Place { tenant, lane, ticket: self.next_front_ticket, since: now });
+        // In front of all it is of no account.
+        let namespace = 0;
+        self.place(waiter, Place { tenant, namespace, lane, ticket: self.next_front_ticket, since: now });
     }
 
     /// DPS has admitted a call that goes on: if it was to show whether a pause is over, it is.

@@ -12,6 +12,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A namespace.
 const HOME: Group = 7;
 
+/// The integration's own devices.
+fn of(integration: Tenant) -> Party {
+    Party { namespace: 7, integration }
+}
+
 fn scope() -> IdScope {
     IdScope::parse("0ne1").unwrap()
 }
@@ -21,7 +26,7 @@ fn queue(per_minute: u32, gate: Gate, waiters: u32) -> (Permits, Instant) {
     let mut queue = Permits::new(per_minute, 1000);
     queue.admit(1, HOME, &scope(), gate, now);
     for waiter in 0..waiters {
-        assert!(queue.enqueue(1, waiter, Lane::New, now));
+        assert!(queue.enqueue(of(1), waiter, Lane::New, now));
     }
     (queue, now)
 }
@@ -78,7 +83,7 @@ fn a_permit_that_was_not_used_costs_nothing() {
 fn a_newcomers_permit_that_comes_back_refills_what_it_was_paid_from_and_no_more() {
     let (mut queue, now) = queue(120, Gate::OPEN, 100);
     queue.admit(2, HOME, &scope(), Gate::NEWCOMER, now);
-    queue.enqueue(2, 1000, Lane::New, now);
+    queue.enqueue(of(2), 1000, Lane::New, now);
     while let Some(permit) = queue.poll(now) {
         if permit.tenant == 1 {
             queue.finished(permit, Ended::Admitted, now);
@@ -105,7 +110,7 @@ fn a_permit_that_was_held_too_long_is_not_used_and_its_device_is_next() {
 fn throttling_pauses_the_whole_scope_for_as_long_as_dps_asks() {
     let (mut queue, now) = queue(600, Gate::OPEN, 10);
     queue.admit(2, HOME, &scope(), Gate::OPEN, now);
-    queue.enqueue(2, 99, Lane::New, now);
+    queue.enqueue(of(2), 99, Lane::New, now);
     let permit = queue.poll(now).unwrap();
     queue.finished(permit, Ended::Throttled { retry_after: Some(MINUTE) }, now);
     assert_eq!(queue.poll(now + MINUTE / 2), None);
@@ -116,10 +121,10 @@ fn throttling_pauses_the_whole_scope_for_as_long_as_dps_asks() {
 #[test]
 fn after_a_pause_one_call_goes_ahead_and_it_is_the_most_urgent_one() {
     let (mut queue, now) = queue(600, Gate::OPEN, 0);
-    (0..10).for_each(|waiter| assert!(queue.enqueue(1, waiter, Lane::Fleet, now)));
+    (0..10).for_each(|waiter| assert!(queue.enqueue(of(1), waiter, Lane::Fleet, now)));
     let permit = queue.poll(now).unwrap();
     queue.finished(permit, Ended::Throttled { retry_after: Some(MINUTE) }, now);
-    queue.enqueue(1, 99, Lane::New, now);
+    queue.enqueue(of(1), 99, Lane::New, now);
     let later = now + MINUTE;
     let probe = queue.poll(later).unwrap();
     assert_eq!((probe.waiter, queue.is_awaited(&probe)), (99, true));
@@ -194,11 +199,11 @@ fn throttling_halves_the_rate_once_for_all_calls_that_were_in_flight_and_it_is_r
 fn integrations_of_one_scope_take_turns() {
     let (mut queue, now) = queue(600, Gate::OPEN, 5);
     queue.admit(2, HOME, &scope(), Gate::OPEN, now);
-    (0..5).for_each(|waiter| assert!(queue.enqueue(2, 100 + waiter, Lane::New, now)));
+    (0..5).for_each(|waiter| assert!(queue.enqueue(of(2), 100 + waiter, Lane::New, now)));
     let tenants: Vec<_> = (0..4).map(|_| queue.poll(now).unwrap().tenant).collect();
     assert_eq!(tenants, [1, 2, 1, 2]);
     assert_eq!(queue.dismiss(2).len(), 3);
-    assert!(!queue.enqueue(2, 1, Lane::New, now));
+    assert!(!queue.enqueue(of(2), 1, Lane::New, now));
 }
 
 #[test]
@@ -208,10 +213,27 @@ fn any_number_of_integrations_gives_a_namespace_no_more_turns() {
         for tenant in 0..100 {
             let namespace = if tenant == 0 { HOME } else { HOME + 1 };
             queue.admit(tenant, namespace, &scope(), Gate::OPEN, now);
-            (0..10).for_each(|device| assert!(queue.enqueue(tenant, 100 * tenant + device, lane, now)));
+            (0..10).for_each(|device| assert!(queue.enqueue(of(tenant), 100 * tenant + device, lane, now)));
         }
         let calls = (0..10).map(|call| queue.poll(now + call * SECOND).unwrap().tenant);
         assert_eq!(calls.filter(|tenant| *tenant == 0).count(), 5, "{lane:?}");
+    }
+}
+
+#[test]
+fn any_number_of_devices_gives_a_namespace_no_more_turns_in_an_integration() {
+    for (lane, gate) in Lane::ALL.into_iter().zip([Gate::OPEN, Gate::NEWCOMER].into_iter().cycle()) {
+        let (mut queue, now) = queue(600, gate, 0);
+        (0..1000).for_each(|device| assert!(queue.enqueue(of(1), device, lane, now)));
+        let other = Party { namespace: 8, integration: 1 };
+        (2000..2002).for_each(|device| assert!(queue.enqueue(other, device, lane, now)));
+        let calls = (0..4).map(|call| {
+            let at = now + call * MINUTE;
+            let permit = queue.poll(at).unwrap();
+            queue.finished(permit, Ended::Admitted, at);
+            permit.waiter
+        });
+        assert_eq!(calls.collect::<Vec<_>>(), [0, 2000, 1, 2001], "{lane:?}");
     }
 }
 
@@ -227,10 +249,10 @@ fn a_share_lowers_the_rate_of_one_integration() {
 #[test]
 fn a_rollout_is_held_or_slowed_and_no_other_work_is() {
     let (mut queue, now) = queue(600, Gate::OPEN, 0);
-    (0..200).for_each(|waiter| assert!(queue.enqueue(1, waiter, Lane::Fleet, now)));
+    (0..200).for_each(|waiter| assert!(queue.enqueue(of(1), waiter, Lane::Fleet, now)));
     queue.limit(1, Limits { paused: true, ..Limits::default() }, now);
     assert_eq!((queue.poll(now), queue.next_at()), (None, None));
-    queue.enqueue(1, 999, Lane::Changed, now);
+    queue.enqueue(of(1), 999, Lane::Changed, now);
     assert_eq!(queue.poll(now).map(|permit| permit.waiter), Some(999));
     queue.limit(1, Limits { rollout: Some(60), ..Limits::default() }, now);
     let grants = run(&mut queue, now, now + MINUTE, Ended::Admitted);
@@ -243,10 +265,10 @@ fn lanes_are_strict_and_a_device_can_be_moved_up() {
     for (waiter, lane) in
         [(0, Lane::Last), (1, Lane::Fleet), (2, Lane::Changed), (3, Lane::New), (4, Lane::Fleet)]
     {
-        queue.enqueue(1, waiter, lane, now);
+        queue.enqueue(of(1), waiter, lane, now);
     }
-    queue.enqueue(1, 4, Lane::New, now + MINUTE);
-    queue.enqueue(1, 3, Lane::Fleet, now + MINUTE);
+    queue.enqueue(of(1), 4, Lane::New, now + MINUTE);
+    queue.enqueue(of(1), 3, Lane::Fleet, now + MINUTE);
     assert_eq!(queue.waiting_since(4), Some(now));
     let order: Vec<_> = (0..5).map(|_| queue.poll(now).unwrap().waiter).collect();
     assert_eq!(order, [3, 4, 2, 1, 0]);
@@ -260,7 +282,7 @@ fn a_device_that_has_left_is_granted_nothing() {
     assert_eq!(queue.waiters(1), [1]);
     assert_eq!(queue.poll(now).map(|permit| permit.waiter), Some(1));
     assert_eq!(queue.poll(now), None);
-    assert!(queue.enqueue(1, 0, Lane::New, now));
+    assert!(queue.enqueue(of(1), 0, Lane::New, now));
     assert!(queue.poll(now).is_some());
 }
 
@@ -274,7 +296,7 @@ fn operations_in_flight_are_bounded_and_however_long_some_take_there_is_room_for
         queue.admit(tenant, HOME, &scope, Gate::OPEN, now);
         for _ in 0..20 {
             waiter += 1;
-            assert!(queue.enqueue(tenant, waiter, Lane::New, now));
+            assert!(queue.enqueue(of(tenant), waiter, Lane::New, now));
         }
     };
     let mut in_flight = Vec::new();

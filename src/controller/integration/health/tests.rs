@@ -15,6 +15,10 @@ use crate::dps::error::{Detail, DpsError, Refusal, Unreachable};
 use crate::dps::ids::IdScope;
 use crate::fleet::uid::Uid;
 use crate::schedule::permits::{Ended, Gate, Lane, Permit, Permits};
+use crate::schedule::turns::Party;
+
+/// The integration's own devices.
+const OWN: Party = Party { namespace: 7, integration: 1 };
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -78,7 +82,7 @@ impl Driven {
         let mut driven = Self { health: Health::default(), permits: Permits::new(per_minute, 1000) };
         driven.configured(accepted, now);
         for waiter in 0..waiters {
-            assert!(driven.permits.enqueue(1, waiter, Lane::New, now));
+            assert!(driven.permits.enqueue(OWN, waiter, Lane::New, now));
         }
         (driven, now)
     }
@@ -120,7 +124,7 @@ impl Driven {
         }
         // A device that should try again does.
         if self.health.retry_at(device(permit.waiter).uid, now).is_some() {
-            self.permits.enqueue_first(1, permit.waiter, Lane::New, now);
+            self.permits.enqueue_first(OWN, permit.waiter, Lane::New, now);
         }
     }
 
@@ -292,7 +296,7 @@ fn one_device_that_is_refused_again_and_again_does_not_condemn_an_accepted_key()
         let at = now + MINUTE * minute;
         let permit = queue.permits.poll(at).unwrap();
         queue.finished(permit, Outcome::Refused, at);
-        assert!(queue.permits.enqueue(1, permit.waiter, Lane::New, at));
+        assert!(queue.permits.enqueue(OWN, permit.waiter, Lane::New, at));
     }
     assert_eq!(queue.narrow(), Some(Narrow::Refused(1)));
 }
@@ -302,7 +306,7 @@ fn two_devices_that_are_refused_in_turn_do_not_condemn_an_accepted_key_either() 
     let (mut queue, now) = Driven::new(60_000, true, 0);
     for (minute, waiter) in [0, 1, 0, 1, 0].into_iter().enumerate() {
         let at = now + MINUTE * u32::try_from(minute).unwrap();
-        queue.permits.enqueue(1, waiter, Lane::New, at);
+        queue.permits.enqueue(OWN, waiter, Lane::New, at);
         let permit = queue.permits.poll(at).unwrap();
         queue.finished(permit, Outcome::Refused, at);
     }

@@ -18,6 +18,9 @@ use crate::fleet::DeviceId;
 use crate::schedule::permits::{Gate, Lane, Permit, Permits};
 use crate::schedule::turns::Party;
 
+/// The integration's own devices.
+const OWN: Party = Party { namespace: 7, integration: 1 };
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const PARTY: Party = Party { namespace: 0, integration: 1 };
@@ -57,7 +60,7 @@ fn after(now: Now, wait: Duration) -> Now {
 fn permit(waiter: DeviceId, now: Instant) -> Permit {
     let mut permits = Permits::new(600, 10);
     permits.admit(1, 7, &IdScope::parse("0ne1").unwrap(), Gate::OPEN, now);
-    permits.enqueue(1, waiter, Lane::New, now);
+    permits.enqueue(OWN, waiter, Lane::New, now);
     permits.poll(now).unwrap()
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::*;
-use super::{MINUTE, SECOND};
+use super::{MINUTE, SECOND, of};
 
 const SCOPES: [&str; 3] = ["0ne1", "0ne2", "0ne3"];
 
@@ -68,7 +68,7 @@ fn happen(queue: &mut Permits, held: &mut Vec<Permit>, event: Event, now: &mut I
         Event::Gate(tenant, gate) => queue.set_gate(tenant, gate),
         Event::Limits(tenant, limits) => queue.limit(tenant, limits, *now),
         Event::Dismisses(tenant) => drop(queue.dismiss(tenant)),
-        Event::Joins(tenant, waiter, lane) => drop(queue.enqueue(tenant, waiter, lane, *now)),
+        Event::Joins(tenant, waiter, lane) => drop(queue.enqueue(of(tenant), waiter, lane, *now)),
         Event::Leaves(waiter) => queue.leave(waiter),
         Event::CallEnds(place, ended) => {
             taken(held, place).into_iter().for_each(|permit| queue.finished(permit, ended, *now));
@@ -115,12 +115,12 @@ fn scopes_in_which_nothing_has_changed_are_not_looked_at() {
     for number in 0..1000_u32 {
         let scope = IdScope::parse(&format!("0ne{number}")).unwrap();
         queue.admit(number, 1, &scope, Gate::OPEN, now);
-        queue.enqueue(number, number, Lane::Fleet, now);
+        queue.enqueue(of(number), number, Lane::Fleet, now);
         queue.limit(number, Limits { paused: true, ..Limits::default() }, now);
     }
     assert_eq!((queue.agenda.open().count(), queue.poll(now)), (1000, None));
 
-    queue.enqueue(7, 1007, Lane::New, now);
+    queue.enqueue(of(7), 1007, Lane::New, now);
 
     assert_eq!(queue.agenda.open().count(), 1);
     assert_eq!(queue.poll(now).map(|permit| permit.waiter), Some(1007));
@@ -132,7 +132,7 @@ fn a_scope_that_dps_once_throttled_is_forgotten_when_its_rate_would_be_the_full_
     let mut now = Instant::now();
     let mut queue = Permits::new(60, 100);
     queue.admit(1, 1, &IdScope::parse("0ne1").unwrap(), Gate::OPEN, now);
-    queue.enqueue(1, 1, Lane::New, now);
+    queue.enqueue(of(1), 1, Lane::New, now);
     let permit = queue.poll(now).unwrap();
     queue.finished(permit, Ended::Throttled { retry_after: Some(MINUTE) }, now);
     queue.dismiss(1);

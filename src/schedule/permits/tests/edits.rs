@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::super::*;
-use super::{MINUTE, most_in_a_minute};
+use super::{MINUTE, most_in_a_minute, of};
 
 const TENANTS: Tenant = 6;
 /// Few of them, so that integrations meet.
@@ -91,7 +91,7 @@ impl World {
             Happens::Deleted(tenant) => drop(self.queue.dismiss(tenant)),
             Happens::Joins(tenant, lane) => {
                 self.joined += 1;
-                self.queue.enqueue(tenant, self.joined, lane, self.now);
+                self.queue.enqueue(of(tenant), self.joined, lane, self.now);
             }
             Happens::CallEnds(which, ended) => {
                 if !self.held.is_empty() {

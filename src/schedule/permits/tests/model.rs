@@ -10,7 +10,7 @@ use super::{HOME, most_in_a_minute, scope};
 /// What happens to a queue in a random run.
 #[derive(Clone, Copy, Debug)]
 enum Happens {
-    Joins(Tenant, Lane),
+    Joins(Party, Lane),
     Leaves,
     CallEnds(Ended),
     PermitComesBack,
@@ -26,7 +26,9 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => Just(Ended::Throttled { retry_after: Some(Duration::from_secs(3)) }),
     ];
     prop_oneof![
-        6 => (1..4_u32, lane).prop_map(|(tenant, lane)| Happens::Joins(tenant, lane)),
+        6 => (1..4_u32, 1..4_u32, lane).prop_map(|(integration, namespace, lane)| {
+            Happens::Joins(Party { namespace, integration }, lane)
+        }),
         1 => Just(Happens::Leaves),
         5 => ended.prop_map(Happens::CallEnds),
         1 => Just(Happens::PermitComesBack),
@@ -63,9 +65,9 @@ impl Model {
 
     fn happens(&mut self, what: Happens) {
         match what {
-            Happens::Joins(tenant, lane) => {
+            Happens::Joins(party, lane) => {
                 self.joined += 1;
-                self.queue.enqueue(tenant, self.joined, lane, self.now);
+                self.queue.enqueue(party, self.joined, lane, self.now);
                 self.waiting.insert(self.joined, lane);
             }
             Happens::Leaves => {

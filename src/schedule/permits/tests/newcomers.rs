@@ -18,7 +18,7 @@ fn beside_strangers(per_minute: u32, strangers: u32) -> (Permits, Instant) {
 fn declare(queue: &mut Permits, tenant: Tenant, group: Group, now: Instant) {
     queue.admit(tenant, group, &scope(), Gate::NEWCOMER, now);
     for device in 0..100 {
-        queue.enqueue(tenant, tenant * 1000 + device, Lane::New, now);
+        queue.enqueue(of(tenant), tenant * 1000 + device, Lane::New, now);
     }
 }
 
@@ -107,7 +107,8 @@ fn however_a_scope_is_written_it_has_one_rate() {
         for one in 0..10 {
             let tenant = u32::try_from(100 * stranger + one + 100).unwrap();
             queue.admit(tenant, ELSEWHERE, &IdScope::parse(written).unwrap(), Gate::NEWCOMER, now);
-            (0..10).for_each(|device| assert!(queue.enqueue(tenant, tenant * 100 + device, Lane::New, now)));
+            (0..10)
+                .for_each(|device| assert!(queue.enqueue(of(tenant), tenant * 100 + device, Lane::New, now)));
         }
     }
     let grants = run(&mut queue, now, now + MINUTE, Ended::Answered);
@@ -129,7 +130,7 @@ fn newcomers_whose_calls_have_no_end_leave_room_in_flight_for_another_namespace_
     for stranger in 0..200 {
         let scope = IdScope::parse(&format!("0neX{stranger}")).unwrap();
         queue.admit(100 + stranger, ELSEWHERE, &scope, Gate::NEWCOMER, now);
-        queue.enqueue(100 + stranger, 1000 + stranger, Lane::New, now);
+        queue.enqueue(of(100 + stranger), 1000 + stranger, Lane::New, now);
     }
     while queue.poll(now).is_some() {}
     assert!(queue.in_flight() <= 16 && queue.next_at().is_none(), "{}", queue.in_flight());
@@ -137,7 +138,7 @@ fn newcomers_whose_calls_have_no_end_leave_room_in_flight_for_another_namespace_
     declare(&mut queue, 2, HOME, now);
     assert_eq!(queue.poll(now).map(|permit| permit.tenant), Some(2));
     queue.admit(1, HOME, &IdScope::parse("0ne2").unwrap(), Gate::OPEN, now);
-    (0..20).for_each(|device| assert!(queue.enqueue(1, device, Lane::New, now)));
+    (0..20).for_each(|device| assert!(queue.enqueue(of(1), device, Lane::New, now)));
     (0..20).for_each(|_| assert_eq!(queue.poll(now).map(|permit| permit.tenant), Some(1)));
 }
 
@@ -148,7 +149,7 @@ fn what_was_declared_and_taken_back_is_not_kept_for_ever_and_what_it_used_is() {
         now += Duration::from_millis(100);
         let scope = IdScope::parse(&format!("0neX{stranger}")).unwrap();
         queue.admit(100 + stranger, ELSEWHERE, &scope, Gate::NEWCOMER, now);
-        queue.enqueue(100 + stranger, stranger, Lane::New, now);
+        queue.enqueue(of(100 + stranger), stranger, Lane::New, now);
         let permit = queue.poll(now).unwrap();
         queue.finished(permit, Ended::Answered, now);
         queue.dismiss(100 + stranger);
