@@ -119,6 +119,15 @@ impl Setup {
         Ok(())
     }
 
+    /// Waits until the operator has read everything.
+    pub async fn wait_read(&self) -> Outcome<()> {
+        let log = self.operator.as_ref().ok_or("the operator is not running")?.log().to_owned();
+        while !std::fs::read_to_string(&log)?.contains("every watch has been read") {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Ok(())
+    }
+
     pub fn stop_operator(&mut self) -> Outcome<()> {
         if let Some(mut operator) = self.operator.take() {
             operator.terminate(Duration::from_secs(15))?;

@@ -114,6 +114,7 @@ impl Table {
     async fn row_after_restart(&self, setup: &mut Setup, state: &str) -> Outcome<u64> {
         setup.stop_operator()?;
         setup.start_operator()?;
+        setup.wait_read().await?;
         self.row(setup, state).await
     }
 }

@@ -113,7 +113,8 @@ impl Engine {
                 let sealed = recorded.as_ref().is_some_and(|recorded| recorded.sealed);
                 let asked = ServedRequests::now(&work.device, None, &work.facts.served);
                 work.facts.recall(recorded, asked.reconcile_at);
-                let used = work.facts.registered.as_ref().and_then(|registered| registered.credential);
+                let known = work.facts.registered.as_ref().filter(|known| known.scope == target.scope());
+                let used = known.and_then(|known| known.credential);
                 if !sealed && used.is_some_and(|used| target.credentials.has(used)) {
                     work.facts.secret_is_altered();
                 }

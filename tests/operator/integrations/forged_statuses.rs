@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::world::objects::is_ready;
+use crate::world::keys::fingerprint;
+use crate::world::objects::{is_ready, text};
 use crate::world::waiting::until_true;
-use crate::world::{INTEGRATION, Kind, POLL, SCOPE, Setup, World};
+use crate::world::{INTEGRATION, Kind, POLL, SCOPE, Setup, WRONG_KEY, World, manifests};
 
 /// The API server takes it for a time.
 const NO_TIME: &str = "2026-01-01T00:00:00+99:99";
@@ -89,4 +90,87 @@ async fn a_status_that_the_api_server_refuses_is_said_once_in_the_log() {
     let present = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
     world.kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", present], "");
     world.wait(Kind::Integration, INTEGRATION, "recovered", accepted).await;
+}
+
+/// A device of another namespace that is older, with all that a registration would have left of itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_status_and_a_planted_secret_take_no_registration_id_while_no_operator_runs() {
+    let mut world = World::without_operator(Setup::default()).await;
+    let home = world.namespace.clone();
+    let tenant = world.add_namespace(json!({})).await;
+    world.start_operator().await;
+    let all = json!({"allowedNamespaces": {"from": "All", "registrationIdPrefixes": [""]}});
+    world.integration_with(INTEGRATION, all).await;
+    world.switch_to(&tenant);
+    let refers = json!({"name": INTEGRATION, "namespace": home});
+    let older = json!({"integrationRef": refers, "registrationId": "truck-1", "suspend": true});
+    world.device_with("older", older).await;
+    let older = world.wait_reason("older", "Suspended").await;
+    let created: jiff::Timestamp = text(&older["metadata"]["creationTimestamp"]).parse().unwrap();
+    let is_older = async || jiff::Timestamp::now().as_second() > created.as_second();
+    assert!(until_true(world.patience, POLL, is_older).await);
+    world.switch_to(&home);
+    world.device("truck-1").await;
+    let holder = world.wait_ready("truck-1").await;
+    world.stop_operator().await;
+
+    world.switch_to(&tenant);
+    let marks = json!({"metadata": {
+        "labels": {"app.kubernetes.io/managed-by": "dps-operator"},
+        "annotations": {
+            "dps-operator.io/device": format!("{tenant}/older"),
+            "dps-operator.io/registration": format!("{SCOPE}/truck-1"),
+        },
+    }});
+    let planted = manifests::merged(manifests::secret("older-hub", &[("deviceId", "truck-1")]), marks);
+    world.create(Kind::Secret, planted).await;
+    let status = &holder["status"];
+    let lie = ["assignedHub", "deviceId", "idScope", "registrationId", "credential", "registeredHash"];
+    let lie: Value = lie.into_iter().map(|field| (field, status[field].clone())).collect();
+    world.patch_status("older", json!({"status": lie})).await;
+    world.patch(Kind::Device, "older", json!({"spec": {"suspend": false}})).await;
+    world.switch_to(&home);
+    world.start_operator().await;
+
+    world.switch_to(&tenant);
+    world.wait_reason("older", "DuplicateRegistrationId").await;
+    let planted = world.secret("older-hub").await;
+    assert!(!planted.contains_key("connectionString"), "nothing is published in it");
+    world.switch_to(&home);
+    world.device("witness").await;
+    world.wait_ready("witness").await;
+    assert!(is_ready(&world.get(Kind::Device, "truck-1").await));
+    assert_eq!(world.registers(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_that_a_forged_status_tells_of_holds_up_no_other_integration() {
+    let mut world = World::without_operator(Setup::default()).await;
+    let home = world.namespace.clone();
+    let tenant = world.add_namespace(json!({})).await;
+    world.start_operator().await;
+    world.integration(INTEGRATION).await;
+    world.device("first").await;
+    world.wait_ready("first").await;
+    world.switch_to(&tenant);
+    world.publish_ca().await;
+    let rogue = world.integration_without_key("rogue", json!({"suspend": true})).await;
+    world.wait_integration("rogue", "KeySecretNotFound").await;
+    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let credentials = json!({
+        "primary": {"fingerprint": fingerprint(WRONG_KEY)}, "inUse": "Primary", "working": "Primary",
+    });
+    let lie = json!({
+        "observedGeneration": rogue["metadata"]["generation"], "acceptedIdScope": SCOPE,
+        "throttledUntil": until.to_string(), "credentials": credentials,
+    });
+    world.patch_status_of(Kind::Integration, "rogue", json!({"status": lie})).await;
+    world.group_key("rogue-key", WRONG_KEY).await;
+    world.wait_integration("rogue", "Suspended").await;
+    world.switch_to(&home);
+
+    world.device("second").await;
+
+    world.wait_ready("second").await;
+    assert!(world.get(Kind::Integration, INTEGRATION).await["status"]["throttledUntil"].is_null());
 }

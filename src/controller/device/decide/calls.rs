@@ -40,7 +40,9 @@ impl Subject<'_> {
         if let Some(failed) = self.failed() {
             return Some(Decision { verdict: Some(failed), ..step });
         }
-        let compared = lane >= Lane::Fleet && self.snapshot.facts.trust == Trust::Sealed;
+        // What has fallen due stands in no status: one that says nothing of it would settle the device.
+        let facts = self.snapshot.facts;
+        let compared = lane >= Lane::Fleet && facts.trust == Trust::Sealed && facts.trigger.is_none();
         if (behind_the_fleet || compared) && self.snapshot.facts.provisioned() {
             // Others may be hours ahead of it; what is known of it is said now.
             return Some(Decision { verdict: self.settled().verdict, ..step });

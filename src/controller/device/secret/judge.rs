@@ -114,7 +114,7 @@ impl Desired {
             return None;
         }
         Some(if of_another {
-            "is another device's. Set another spec.secret.name, or delete the Secret if that device is gone."
+            "is another device's. Set another spec.secret.name, or delete the Secret if that device is gone or its marks were edited."
         } else {
             "exists and was not written for this device. Delete it, set another spec.secret.name, or let the operator take it over with annotation dps-operator.io/adopt: \"true\"."
         })

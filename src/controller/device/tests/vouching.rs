@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::secrets::{desired_of, existing};
 use super::{NOW, SECRET_VERSION, Situation, device, keys, registered, secret, target};
 use crate::api::conditions::Reason;
+use crate::api::device::ProvisionedDeviceStatus;
 use crate::controller::device::decide::{Call, IdStanding, Step};
-use crate::controller::device::facts::{Doubt, Facts, RecordedInSecret, ServedRequests};
+use crate::controller::device::facts::{Doubt, Facts, RecordedInSecret, ServedRequests, Trigger, Trust};
 use crate::controller::device::secret::read_back;
 use crate::controller::integration::target::Target;
 use crate::dps::ids::IdScope;
@@ -233,6 +234,26 @@ fn nothing_is_written_from_a_status_before_the_secret_was_compared_with_it() {
         assert_eq!(forged.decide().step, Step::Call(Call::Lookup, Lane::Changed));
         let other = Situation::settled_device().facts.of_registration("truck-2");
         assert_eq!(other.registered, None);
+    }
+}
+
+#[test]
+fn what_the_secret_has_told_is_said_at_once_where_the_fleets_work_waits_and_nothing_due_is_forgotten() {
+    for (trust, trigger, says) in [
+        (Trust::Nothing, None, false),
+        (Trust::Sealed, None, true),
+        (Trust::Sealed, Some(Trigger::NotFound), false),
+        (Trust::Sealed, Some(Trigger::Periodic), false),
+    ] {
+        let mut settled = Situation::settled_device();
+        settled.target.terms.token = Some("fleet-1".to_owned());
+        let observed_generation = settled.device.metadata.generation;
+        settled.device.status =
+            Some(ProvisionedDeviceStatus { observed_generation, ..ProvisionedDeviceStatus::default() });
+        (settled.facts.trust, settled.facts.trigger) = (trust, trigger);
+        let decision = settled.decide();
+        assert_eq!(decision.step, Step::Call(Call::Register, Lane::Fleet));
+        assert_eq!(decision.verdict.is_some(), says, "{trust:?} {trigger:?}");
     }
 }
 
