@@ -160,9 +160,7 @@ impl Publisher {
         due
     }
 
-    /// Integrations in the order of their names, so that those beyond the bound are always the same.
-    pub fn set_fleet_gauges(&self, mut integrations: Vec<IntegrationGauges>, unserved: &[Unserved]) {
-        integrations.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    pub fn set_fleet_gauges(&self, integrations: Vec<IntegrationGauges>, unserved: &[Unserved]) {
         self.telemetry.metrics.set_fleet(integrations, unserved.to_vec());
     }
 }

@@ -160,8 +160,18 @@ impl FleetCollector {
     }
 
     pub(super) fn set(&self, integrations: Vec<IntegrationGauges>, unserved: Vec<Unserved>) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (integrations, unserved);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (in_turn(integrations), unserved);
     }
+}
+
+/// The first of each namespace before the second of any, always the same ones: however many integrations
+/// one has, those of others are shown.
+fn in_turn(mut integrations: Vec<IntegrationGauges>) -> Vec<IntegrationGauges> {
+    integrations.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let of_namespaces = integrations.chunk_by(|a, b| a.namespace == b.namespace);
+    let mut numbered: Vec<_> = of_namespaces.flat_map(|of_one| of_one.iter().enumerate()).collect();
+    numbered.sort_by_key(|(number, _)| *number);
+    numbered.into_iter().map(|(_, integration)| integration.clone()).collect()
 }
 
 impl Collector for FleetCollector {

@@ -76,6 +76,23 @@ fn the_number_of_series_is_bounded_however_many_integrations_there_are() {
 }
 
 #[test]
+fn any_number_of_integrations_hides_none_of_another_namespace() {
+    let metrics = metrics();
+    let many = (0..INTEGRATIONS_SHOWN + 7).map(gauges);
+    let other = ["b", "a"].map(|name| IntegrationGauges {
+        namespace: "later".to_owned(),
+        name: name.to_owned(),
+        ..IntegrationGauges::default()
+    });
+    metrics.set_fleet(many.chain(other).collect(), Vec::new());
+    let text = metrics.text(&WatchStates::default()).unwrap();
+    for name in ["a", "b"] {
+        line(&text, &format!(r#"dps_operator_devices_assigned{{integration="{name}",namespace="later"}}"#));
+    }
+    assert_eq!(line(&text, "dps_operator_integrations_not_shown"), "dps_operator_integrations_not_shown 9");
+}
+
+#[test]
 fn calls_and_requests_are_counted_by_what_came_of_them_conflicts_and_throttling_too() {
     let metrics = metrics();
     metrics.count_dps_request("register", "throttled", Duration::from_millis(20));
