@@ -3,6 +3,7 @@
 use super::{Contested, Decision, Snapshot, Step, Subject, Verdict};
 use crate::api::conditions::{ConditionType, Reason, reason_of};
 use crate::api::device::ProvisionedDevice;
+use crate::api::names::REPROVISION_REQUESTED_AT;
 use crate::controller::device::facts::{FailedWork, Registered, Trust};
 use crate::controller::device::secret;
 use crate::fleet::SecretSeen;
@@ -89,7 +90,7 @@ impl Subject<'_> {
             return None;
         }
         if !self.has_credential_of(registered) {
-            return Some(Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE));
+            return Some(self.credential_unavailable());
         }
         Some(self.write_secret())
     }
@@ -100,8 +101,19 @@ impl Subject<'_> {
         let gone = self.is_touched() && !has_conflict(self.snapshot.device);
         // What an allocation function returned is nowhere else.
         let payload_gone = self.snapshot.secret.seen == SecretSeen::No && self.payload_lost(registered);
-        (gone && (!self.has_credential_of(registered) || payload_gone))
-            .then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
+        (gone && (!self.has_credential_of(registered) || payload_gone)).then(|| self.credential_unavailable())
+    }
+
+    /// Only a registration brings the Secret back, and with this policy only a token brings that.
+    fn credential_unavailable(&self) -> Decision {
+        let next = if self.never() {
+            format!(
+                " With reprovision.policy Never it is not registered again by itself: annotate it with {REPROVISION_REQUESTED_AT} to have that done."
+            )
+        } else {
+            String::new()
+        };
+        Decision::say(Reason::CredentialUnavailable, format!("{CREDENTIAL_UNAVAILABLE}{next}"))
     }
 
     /// Another controller undoes what we write, again and again.

@@ -176,8 +176,10 @@ fn policy_never_registers_for_a_token_only_and_says_what_it_leaves_out() {
     let mut gone = with_spec(json!({"reprovision": {"policy": "Never"}}));
     gone.target.terms.credentials = keys(2, None);
     gone.secret = secret(SecretSeen::No);
-    let reason = gone.decide().verdict.map(|verdict| verdict.reason);
-    assert_eq!((gone.decide().step, reason), (Step::Nothing, Some(Reason::CredentialUnavailable)));
+    let decision = gone.decide();
+    let reason = decision.verdict.as_ref().map(|verdict| verdict.reason);
+    assert_eq!((decision.step, reason), (Step::Nothing, Some(Reason::CredentialUnavailable)));
+    assert!(message(&decision).contains(TOKEN), "it says how to have that done: {}", message(&decision));
 }
 
 #[test]
