@@ -196,6 +196,11 @@ impl Registry {
         self.integrations.get(&sym).is_some_and(Integration::is_proven)
     }
 
+    /// DPS has accepted the credential in use, and not only one that was in its place before.
+    pub fn accepts_credential_in_use(&self, sym: Sym) -> bool {
+        self.integrations.get(&sym).is_some_and(|integration| integration.health.accepted())
+    }
+
     pub fn holds_up(&self, sym: Sym) -> bool {
         self.integrations.get(&sym).is_some_and(Integration::holds_up)
     }

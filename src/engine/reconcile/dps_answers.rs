@@ -95,7 +95,7 @@ impl Engine {
         let in_use = self.registry.target(sym).map(|target| target.credentials.in_use());
         self.registry.is_present(sym, revision)
             && in_use == Some(issuer)
-            && self.registry.accepted_scope(sym).is_some()
+            && self.registry.accepts_credential_in_use(sym)
     }
 
     /// If DPS reports what is known, nothing is written; and nothing read but once the Secret of a device of

@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::{World, condition};
 
+const WRONG: &str = "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmc=";
+const WRONG_TOO: &str = "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvb28=";
 const SECOND: Duration = Duration::from_secs(1);
 
 fn message(status: &serde_json::Value) -> String {
@@ -174,6 +176,56 @@ async fn a_lookup_that_is_refused_with_a_key_that_was_never_accepted_registers_n
     let said = message(&world.status("new-1"));
     assert!(said.contains("registration.onCreate"), "{said}");
     assert_eq!(world.registers(), 0);
+}
+
+#[tokio::test]
+async fn nor_does_one_with_a_key_that_has_taken_the_place_of_an_accepted_one() {
+    let mut world = World::start(&[]).await;
+    world.declare("truck-1", json!({}));
+    world.until_ready("truck-1").await;
+    world.delete("provisioneddevices", "truck-1");
+    world.show_keys(WRONG, WRONG_TOO);
+
+    world.declare("new-1", json!({"registration": {"onCreate": "LookupFirst"}}));
+    world.until_reason("new-1", "Unauthorized").await;
+    for _ in 0..40 {
+        world.pass(10 * SECOND);
+        world.until_idle(0).await;
+    }
+
+    assert_eq!(world.registers(), 1);
+}
+
+#[tokio::test]
+async fn nor_does_one_that_was_made_with_a_wrong_clock() {
+    let mut world = World::start(&[]).await;
+    six_settled(&mut world).await;
+    world.dps.control().set_clock_ahead(3 * 86_400);
+
+    world.declare("new-1", json!({"registration": {"onCreate": "LookupFirst"}}));
+    world.until_reason("new-1", "Unauthorized").await;
+    world.until_idle(0).await;
+
+    assert_eq!(world.registers(), 6);
+}
+
+#[tokio::test]
+async fn a_device_that_is_registered_stays_so_when_a_lookup_of_it_is_refused() {
+    let mut world = World::start(&[]).await;
+    let names = six_settled(&mut world).await;
+    let refused = Fault::global(FaultAction::status(401)).on(OperationKind::Lookup);
+    world.dps.control().inject(refused).unwrap();
+
+    let asked = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "1"}}});
+    world.api.apply("provisioneddevices", &names[0], asked);
+    world.deliver();
+    world.until("the lookup", |world| world.dps.control().totals().lookup > 0).await;
+    for _ in 0..12 {
+        world.pass(10 * SECOND);
+        world.until_idle(0).await;
+    }
+
+    assert_eq!(world.registers(), 6);
 }
 
 #[tokio::test]
