@@ -222,4 +222,36 @@ mod tests {
             assert!(message.contains(check) && !message.contains(not), "{http_status} {call:?}: {message}");
         }
     }
+
+    #[test]
+    fn what_a_call_came_to_is_named_by_what_dps_knows_of_it() {
+        for (error, says) in [
+            (DpsError::Conflict(status(409)), "Another operation for this registration"),
+            (DpsError::Forgotten(status(404)), "no longer knows the operation"),
+            (DpsError::NotFound(status(404)), "no enrollment"),
+            (DpsError::Deadline, "as long as it asked to wait"),
+            (refused(Call::Lookup), "set registration.onCreate to Register"),
+            (refused(Call::Register { payload: false }), "the operator's clock is off"),
+        ] {
+            assert!(message(&error).contains(says), "{}", message(&error));
+        }
+        assert!(!message(&refused(Call::Poll)).contains("registration.onCreate"));
+    }
+
+    #[test]
+    fn a_hub_that_refuses_dps_is_told_apart_from_a_device_that_gets_none() {
+        let (link, policy) = ("Renew the link", "allocation policy");
+        for (code, check, not) in [
+            (Some(400_209), link, policy),
+            (Some(401_001), link, policy),
+            (Some(401_002), link, policy),
+            (Some(403_006), link, policy),
+            (Some(400_207), policy, link),
+            (Some(404_001), policy, link),
+            (None, policy, link),
+        ] {
+            let message = message(&DpsError::AllocationFailed(Detail { code, ..Detail::default() }));
+            assert!(message.contains(check) && !message.contains(not), "{code:?}: {message}");
+        }
+    }
 }

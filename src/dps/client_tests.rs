@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::answer::Assignment;
 use super::attestation::symmetric_key::GroupKey;
 use super::ca_bundle::CaBundle;
+use super::call::Call;
 use super::client::{ClientError, DpsClient, Identity};
 use super::clock_offset::{ClockOffset, Off, TokenClock};
 use super::error::{DpsError, Invalid};
@@ -181,6 +182,18 @@ async fn a_forgotten_operation_is_worth_a_fresh_registration() {
     for status in [400, 404, 410] {
         let (result, _dps) = register_under(on_poll(FaultAction::status(status))).await;
         assert!(matches!(result, Err(DpsError::Forgotten(_))), "{status}: {result:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_whether_the_request_carried_a_payload() {
+    for (payload, carried) in [(Value::Null, false), (json!({"site": "a"}), true)] {
+        let dps = simulator().await;
+        let refused = Fault::global(FaultAction::status(400)).on(OperationKind::Register);
+        dps.control().inject(refused).unwrap();
+        let result = Device { payload, ..Device::default() }.register(&dps).await;
+        let Err(DpsError::Rejected { call, .. }) = result else { panic!("{result:?}") };
+        assert_eq!(call, Call::Register { payload: carried });
     }
 }
 

@@ -111,10 +111,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_kind_is_as_old_as_its_oldest_watch_and_a_part_concerns_itself_alone() {
         let states = WatchStates::default();
-        let (one, other) = (states.begin("secrets", false), states.begin("secrets", false));
+        let [one, other, third] = [(); 3].map(|()| states.begin("secrets", false));
         let part = states.begin("references", true);
         tokio::time::advance(Duration::from_secs(7)).await;
+        // The oldest is neither the first nor the last.
         one.confirmed(Instant::now());
+        third.confirmed(Instant::now());
         part.set_stale(true);
         assert_eq!(states.by_kind()["secrets"], KindState { age: Duration::from_secs(7), stale: 0 });
         assert_eq!(states.by_kind()["references"].stale, 1);

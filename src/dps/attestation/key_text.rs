@@ -230,6 +230,29 @@ mod tests {
     }
 
     #[test]
+    fn every_refusal_says_what_it_is_or_what_to_do() {
+        for (refused, says) in [
+            (KeyError::RawBytes(64), "64 bytes that are no text. The key seems to stand under data"),
+            (KeyError::RawBytes(64), "put it under stringData"),
+            (KeyError::EncodedTwice, "encoded twice: put it under stringData"),
+            (KeyError::Quoted, "leave them out"),
+            (KeyError::ConnectionString, "connection string. The group's key is shown under"),
+            (KeyError::SasToken, "SAS token, which a key makes. The group's key is shown under"),
+            (KeyError::Hexadecimal, "thumbprint"),
+            (KeyError::Pem, "certificate"),
+            (KeyError::Base64Url, "base64url"),
+            (KeyError::PercentEncoded, "percent-encoded"),
+            (KeyError::Invisible, "byte order mark"),
+            (KeyError::Utf16, "UTF-16"),
+            (KeyError::Json, "only the key's own text"),
+            (KeyError::Incomplete, "Copy all of it"),
+            (KeyError::Size(65), "65 bytes; enrollment keys have 16 to 64"),
+        ] {
+            assert!(refused.to_string().contains(says), "{refused}");
+        }
+    }
+
+    #[test]
     fn what_is_not_a_key_is_refused_with_its_reason() {
         assert_eq!(error(" \n"), KeyError::Empty);
         assert_eq!(error("<primary key>"), KeyError::NotBase64);

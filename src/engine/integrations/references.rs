@@ -233,6 +233,9 @@ mod tests {
         assert!(changes.end.is_empty() && !references.are_read());
 
         references.set(a, wanted(&[("one", &["k"]), ("two", &["k"])]));
+        references.set(b, wanted(&[("one", &["k"]), ("two", &["k"])]));
+        assert_eq!(references.take_changes(), ReferenceChanges::default(), "it is watched for another one");
+        references.set(b, wanted(&[("two", &["k"])]));
         references.set(a, wanted(&[("three", &["k"])]));
         let changes = references.take_changes();
         assert_eq!(changes.begin, wanted(&[("three", &["k"])]));

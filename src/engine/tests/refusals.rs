@@ -178,12 +178,56 @@ async fn a_token_on_a_device_has_a_refused_key_tried_at_once() {
     let before = world.dps.control().ledger_len();
 
     let token = json!({"metadata": {"annotations": {"dps-operator.io/reprovision-requested-at": "1"}}});
+    // One that the integration is not for has no say in it.
+    let stranger = json!({"spec": {"integrationRef": {"namespace": "fleet", "name": "factory"}}});
+    for change in [stranger, token.clone()] {
+        world.api.apply("provisioneddevices", "tenant/stranger", change);
+        world.deliver();
+        world.until_idle(0).await;
+    }
+    world.spend(SECOND * 10).await;
+    assert_eq!(world.dps.control().ledger_len(), before);
+
     world.api.apply("provisioneddevices", "truck-0", token);
     world.deliver();
     world.spend(SECOND * 10).await;
 
     assert!(world.dps.control().ledger_len() > before);
     assert_eq!(world.integration_reason(), "Available");
+}
+
+#[tokio::test]
+async fn if_the_device_whose_call_shows_whether_a_pause_is_over_is_deleted_another_one_shows_it() {
+    let mut world = World::start(&[]).await;
+    world.fleet(1).await;
+    world.dps.control().inject(Fault::global(FaultAction::throttled("60")).times(1)).unwrap();
+    world.declare("new-0", json!({}));
+    world.until("the 429", |world| world.integration_reason() == "Throttled").await;
+    for number in 1..=5 {
+        world.declare(&format!("new-{number}"), json!({}));
+    }
+    world.until_idle(0).await;
+    let hang = FaultAction::Delay { time: MINUTE * 60 };
+    world.dps.control().inject(Fault::global(hang)).unwrap();
+    let called = |world: &World| world.dps.control().faults().iter().map(|fault| fault.hit).sum::<u32>();
+    let before = called(&world);
+
+    world.pass(MINUTE + SECOND * 30);
+    world.until("the first call", |world| called(world) > before).await;
+    world.until_idle(1).await;
+    let calls = |name: &String| {
+        let id = world.engine.fleet.find("fleet", name).unwrap();
+        world.engine.active.permit(id).is_some()
+    };
+    let first = (0..=5).map(|number| format!("new-{number}")).find(calls).unwrap();
+    world.delete("provisioneddevices", &first);
+    world.until("another call", |world| called(world) > before + 1).await;
+    for _ in 0..3 {
+        world.pass(SECOND);
+        world.until_idle(1).await;
+    }
+
+    assert_eq!(called(&world), before + 2, "one after the other");
 }
 
 #[tokio::test]
@@ -208,4 +252,21 @@ async fn the_next_leader_waits_as_long_as_dps_has_asked_the_last_one_to() {
     world.spend(SECOND * 10).await;
     world.until_ready("new-2").await;
     assert_eq!(world.integration_reason(), "Available");
+}
+
+#[tokio::test]
+async fn a_pause_that_others_wrote_into_the_status_lasts_an_hour_at_most() {
+    let mut world = World::start(&[]).await;
+    world.fleet(1).await;
+    let forged = json!({"status": {"throttledUntil": "2099-01-01T00:00:00Z"}});
+    world.api.apply("dpsintegrations", "factory", forged);
+    world.restart();
+    world.declare("new", json!({}));
+    world.spend(MINUTE).await;
+    assert_eq!(world.registers(), 1);
+
+    world.pass(MINUTE * 60);
+    world.spend(SECOND * 10).await;
+
+    world.until_ready("new").await;
 }

@@ -103,7 +103,14 @@ async fn a_request_to_look_again_ends_the_wait_of_a_registration_that_failed() {
 }
 
 #[tokio::test]
-async fn an_edit_of_the_device_ends_the_wait_for_a_contested_secret() {
+async fn an_edit_of_the_device_or_a_request_to_look_again_ends_the_wait_for_a_contested_secret() {
+    let edit = json!({"spec": {"secret": {"labels": {"tier": "core"}}}});
+    for change in [edit, annotated("reconcile.fluxcd.io/requestedAt", json!("1"))] {
+        ends_the_wait_for_a_contested_secret(change).await;
+    }
+}
+
+async fn ends_the_wait_for_a_contested_secret(change: Value) {
     let mut world = settled().await;
     for _ in 0..12 {
         if world.reason("truck-1") == "SecretWriteFailed" {
@@ -119,7 +126,8 @@ async fn an_edit_of_the_device_ends_the_wait_for_a_contested_secret() {
     world.deliver();
     world.until_idle(0).await;
 
-    world.declare("truck-1", json!({"secret": {"labels": {"tier": "core"}}}));
+    world.api.apply("provisioneddevices", "truck-1", change);
+    world.deliver();
 
     world.until_ready("truck-1").await;
     assert_eq!(text(&secret(&world), "deviceId"), "truck-1");
@@ -214,6 +222,26 @@ async fn a_device_whose_forged_status_claims_anothers_secret_does_not_overwrite_
         }),
     );
     world.restart();
+    world.until_reason("truck-2", "SecretConflict").await;
+    world.until_idle(0).await;
+    assert_eq!(secret(&world), theirs);
+    assert_eq!(world.reason("truck-1"), "Provisioned");
+}
+
+#[tokio::test]
+async fn nor_does_one_whose_forged_status_is_consistent_in_itself_and_that_registers_again() {
+    let mut world = settled().await;
+    let theirs = secret(&world);
+    let version = theirs["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    let evil = json!({
+        "metadata": {"annotations": {"dps-operator.io/reprovision-requested-at": "1"}},
+        "spec": {"integrationRef": {"name": "factory"}, "secret": {"name": SECRET}},
+    });
+    world.api.apply("provisioneddevices", "truck-2", evil);
+    let (_, lie) = world.provisioned("truck-2", super::HUBS[0], version);
+    world.api.apply("provisioneddevices", "truck-2", json!({"status": lie}));
+    world.restart();
+    world.until("its registration", |world| world.registers() == 2).await;
     world.until_reason("truck-2", "SecretConflict").await;
     world.until_idle(0).await;
     assert_eq!(secret(&world), theirs);

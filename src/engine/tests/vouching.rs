@@ -187,13 +187,20 @@ async fn an_old_secret_that_is_put_back_whole_is_replaced_by_the_present_one() {
 #[tokio::test]
 async fn an_end_between_secret_and_status_serves_no_request_and_no_change_twice() {
     let mut world = settled().await;
-    let changes =
-        [json!({"metadata": {"annotations": {TOKEN: "1"}}}), json!({"spec": {"payload": {"site": "b"}}})];
-    for (number, change) in changes.into_iter().enumerate() {
+    let (token, payload) =
+        (json!({"metadata": {"annotations": {TOKEN: "1"}}}), json!({"spec": {"payload": {"site": "b"}}}));
+    for (number, (kind, name, change)) in [
+        ("provisioneddevices", "truck-1", token.clone()),
+        ("provisioneddevices", "truck-1", payload),
+        ("dpsintegrations", "factory", token),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         world.pass(MINUTE);
         let version = secret(&world)["metadata"]["resourceVersion"].clone();
         world.api.set_unavailable(&["truck-1/status"]);
-        world.api.apply("provisioneddevices", "truck-1", change);
+        world.api.apply(kind, name, change);
         world.deliver();
         let written = |world: &World| secret(world)["metadata"]["resourceVersion"] != version;
         world.until("the Secret", written).await;
@@ -205,6 +212,7 @@ async fn an_end_between_secret_and_status_serves_no_request_and_no_change_twice(
             let object = world.api.get("provisioneddevices", "truck-1").unwrap();
             object["status"]["observedGeneration"] == object["metadata"]["generation"]
                 && object["status"]["lastHandledReprovisionToken"] == "1"
+                && (kind != "dpsintegrations" || object["status"]["lastHandledIntegrationToken"] == "1")
         };
         world.until("the status", echoed).await;
         world.until_idle(0).await;

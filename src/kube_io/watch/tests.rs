@@ -198,7 +198,13 @@ async fn streams_that_end_are_gone_on_from_without_a_list_and_without_haste() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_watch_is_confirmed_by_bookmarks_and_costs_one_request_in_its_life() {
+async fn a_quiet_watch_is_confirmed_by_its_list_and_by_bookmarks_and_costs_one_request_in_its_life() {
+    // The list itself confirms what it shows, also while no watch begins.
+    let mut late = Watch::with(Some(Fault::Status(503)), Some(Fault::Status(503)));
+    late.pass(2 * MINUTE).await;
+    late.api.fail(None, Some(Fault::Status(503)));
+    assert!(late.until(MINUTE, |watch| watch.knows("first")).await.is_some());
+    assert!(late.telemetry.watches.by_kind()["secrets"].age <= SECOND);
     let mut watch = Watch::up().await;
     let begun = Instant::now();
     for _ in 0..60 {
@@ -209,6 +215,28 @@ async fn a_quiet_watch_is_confirmed_by_bookmarks_and_costs_one_request_in_its_li
     }
     assert!(watch.asked(begun) <= 19, "{} requests in an hour", watch.asked(begun));
     assert_eq!(watch.api.asked_since(begun, Asked::List), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_read_again_and_again_is_as_old_as_its_last_reading() {
+    let (api, telemetry) = (Scripted::new(), Arc::new(Telemetry::new().unwrap()));
+    api.put("first");
+    let (sender, mut observed) = channel(1024);
+    let (namespace, name) = (Some("fleet".to_owned()), Some("first".to_owned()));
+    let scope = WatchScope { kind: "references", namespace, name, is_part: true, ..WatchScope::default() };
+    let (server, slots) = (api.server(telemetry.clone()), Arc::new(Semaphore::new(1)));
+    tokio::spawn(poll::<Secret, _>(server, scope, slots, sender, |observed| observed));
+    for _ in 0..20 {
+        sleep(MINUTE).await;
+        let read = std::iter::from_fn(|| observed.try_recv().ok());
+        assert!(read.count() > 0);
+        let state = telemetry.watches.by_kind()["references"];
+        assert!(state.age <= MINUTE && state.stale == 0, "{state:?}");
+    }
+    api.fail(Some(Fault::Refused), None);
+    sleep(10 * MINUTE).await;
+    let state = telemetry.watches.by_kind()["references"];
+    assert!(state.age >= 9 * MINUTE && state.stale == 1, "{state:?}");
 }
 
 #[tokio::test(start_paused = true)]

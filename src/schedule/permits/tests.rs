@@ -247,6 +247,24 @@ fn a_share_lowers_the_rate_of_one_integration() {
 }
 
 #[test]
+fn a_rate_is_handed_out_in_full_in_the_long_run_however_low_it_is() {
+    for per_minute in [1, 2, 3, 7, 59, 120] {
+        // And a share of a higher rate.
+        for of in [per_minute, 600] {
+            let (mut queue, now) = queue(of, Gate::OPEN, 20 * per_minute);
+            let share = (of > per_minute).then_some(per_minute);
+            queue.limit(1, Limits { share, ..Limits::default() }, now);
+            let calls = run(&mut queue, now, now + Duration::from_secs(10 * 61), Ended::Admitted).len();
+            let rate = 10 * per_minute as usize;
+            assert!(
+                (rate..=rate + 1).contains(&calls),
+                "{calls} calls in ten minutes of {per_minute} of {of}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_rollout_is_held_or_slowed_and_no_other_work_is() {
     let (mut queue, now) = queue(600, Gate::OPEN, 0);
     (0..200).for_each(|waiter| assert!(queue.enqueue(of(1), waiter, Lane::Fleet, now)));

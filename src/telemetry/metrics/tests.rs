@@ -130,6 +130,32 @@ fn what_alerts_count_is_there_before_anything_has_happened() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn watches_are_shown_by_kind_with_their_age_and_what_is_no_longer_watched_is_not() {
+    let (metrics, states) = (metrics(), WatchStates::default());
+    let shown = || {
+        let text = metrics.text(&states).unwrap();
+        ["watch_synced", "watch_last_event_seconds", "watches_stale"].map(|name| {
+            let start = format!("dps_operator_{name}{{kind=\"secrets\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&start)).map(str::to_owned)
+        })
+    };
+    let (said, none) = (|value: &str| Some(value.to_owned()), None);
+    let [watch, _other] = [(); 2].map(|()| states.begin("secrets", false));
+    tokio::time::advance(Duration::from_secs(7)).await;
+    assert_eq!(shown(), [said("0"), said("7"), said("0")], "nothing has been read");
+
+    metrics.set_synced("secrets", true);
+    assert_eq!(shown(), [said("1"), said("7"), said("0")]);
+    watch.set_stale(true);
+    assert_eq!(shown(), [said("0"), said("7"), said("1")], "what was read may be out of date");
+    watch.set_stale(false);
+    assert_eq!(shown()[0], said("1"));
+
+    drop((watch, _other));
+    assert_eq!(shown()[1..], [none.clone(), none]);
+}
+
 /// docs/monitoring.md describes every metric, and the chart's alerts and dashboard ask for no other.
 #[test]
 fn every_metric_is_documented() {

@@ -183,6 +183,28 @@ fn what_is_not_ours_is_never_touched() {
 }
 
 #[test]
+fn a_patch_that_is_sent_without_reading_the_secret_is_for_one_version_alone() {
+    let patch = desired_of(&device(json!({}))).blind_patch(7);
+    assert_eq!(patch["metadata"]["resourceVersion"], "7");
+    assert_eq!(patch["data"].as_object().unwrap().len(), 6);
+}
+
+#[test]
+fn a_status_that_says_another_registration_id_takes_no_secret_of_that_one() {
+    let theirs = desired_of(&device(json!({})));
+    let unnamed =
+        json!({"metadata": {"annotations": {"dps-operator.io/device": null}, "ownerReferences": []}});
+    let unnamed = existing(&theirs, &unnamed);
+    for (registration_id, foreign) in [("truck-1", false), ("truck-2", true)] {
+        let mut device = device(json!({"registrationId": registration_id}));
+        let status = json!({"idScope": "0ne1", "registrationId": "truck-1"});
+        device.status = Some(serde_json::from_value(status).unwrap());
+        let judged = desired_of(&device).judge(&unnamed, Known::default());
+        assert_eq!(matches!(judged, Judgement::Foreign(_)), foreign, "{judged:?}");
+    }
+}
+
+#[test]
 fn a_secret_that_its_owner_offers_is_taken_over_unless_another_object_controls_it() {
     let offered = json!({"metadata": {
         "labels": null, "ownerReferences": [],
@@ -218,6 +240,33 @@ fn what_a_secret_tells_equals_what_it_was_written_from() {
         "dps-operator.io/assignment": r#"{"hub":"evil;x.azure-devices.net","deviceId":"truck-1"}"#,
     }}});
     assert_eq!(read_back(&existing(&desired, &forged), &device, &target()), None);
+}
+
+#[test]
+fn a_secret_that_does_not_name_the_device_tells_something_only_under_a_seal() {
+    let (device, target) = (device(json!({})), target());
+    let desired = desired_of(&device);
+    for (named, unlabelled, sealed, tells) in [
+        (json!("fleet/truck-1"), false, false, true),
+        (json!("fleet/truck-1"), true, true, true),
+        (json!("fleet/truck-1"), true, false, false),
+        (json!("other/truck-1"), false, true, true),
+        (json!("other/truck-1"), false, false, false),
+        (Value::Null, false, true, true),
+        (Value::Null, false, false, false),
+        (json!("fleet/truck-2"), false, true, false),
+    ] {
+        let mut change = json!({"metadata": {"annotations": {"dps-operator.io/device": named}}});
+        if !sealed {
+            change["metadata"]["annotations"]["dps-operator.io/seal"] = Value::Null;
+        }
+        if unlabelled {
+            change["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": null});
+        }
+        let recorded = read_back(&existing(&desired, &change), &device, &target);
+        let found = recorded.as_ref().map(|recorded| recorded.sealed);
+        assert_eq!(found, tells.then_some(sealed), "{change}");
+    }
 }
 
 #[test]

@@ -212,6 +212,11 @@ fn requests_that_a_secret_records_are_not_served_again() {
         facts.recall(Some(RecordedInSecret { served: served.clone(), ..record(KNOWN, seconds, true) }), None);
         assert_eq!(facts.served.token.as_deref(), Some("2"), "{seconds}");
     }
+    // Of one registration the Secret says what was registered, whatever the status says.
+    let mut edited = settled.clone();
+    edited.registered.as_mut().unwrap().hash = None;
+    edited.recall(Some(record(KNOWN, 0, true)), None);
+    assert_eq!(edited.registered, settled.registered);
     // But not what somebody wrote into it.
     let mut facts = Facts { served: earlier, ..settled };
     facts.recall(Some(RecordedInSecret { served, ..record(KNOWN, 60, false) }), None);

@@ -257,6 +257,19 @@ fn what_dps_asks_a_newcomer_to_wait_is_waited_for_by_it_alone_and_edits_do_not_e
 }
 
 #[test]
+fn what_a_user_asks_for_is_tried_at_once_unless_dps_has_asked_to_wait() {
+    let (mut health, now) = (Health::default(), Instant::now());
+    health.configured(one(), known(true));
+    health.recall_refusal(Unusable::new(Reason::Unauthorized, "m"), now);
+    assert!(health.try_now(now));
+    assert_eq!((health.gate().not_before, health.gate().others_not_before), (None, None));
+    assert!(!health.try_now(now), "it is open");
+    health.recall_pause(now + MINUTE);
+    assert!(!health.try_now(now));
+    assert_eq!(health.gate().not_before, Some(now + MINUTE));
+}
+
+#[test]
 fn an_instance_that_does_not_answer_is_probed_by_one_device_with_growing_waits() {
     let (mut queue, now) = Driven::new(600, true, 100);
     let grants = queue.run(now, now + MINUTE, Outcome::Unreachable);

@@ -79,6 +79,19 @@ fn an_unusable_integration_is_reported_after_thirty_seconds_and_then_in_turn() {
 }
 
 #[test]
+fn a_fleet_whose_integration_is_unusable_keeps_no_other_party_waiting() {
+    let mut situation = Situation::with_devices(101);
+    let since = situation.now.mono;
+    let over = since + 30 * SECOND;
+    (0..100).for_each(|id| assert!(situation.active.plan_report(id, PARTY, Some(since), over).is_none()));
+    situation.active.plan_report(100, OTHER_PARTY, Some(since), over);
+
+    assert_eq!(situation.turns(over), [0]);
+    assert_eq!(situation.turns(over + SECOND / 50), [100]);
+    assert_eq!(situation.turns(over + SECOND).len(), 49, "fifty a second");
+}
+
+#[test]
 fn the_grace_counts_from_when_the_integration_became_unusable() {
     let mut situation = Situation::with_devices(1);
     let now = situation.now.mono + 10 * MINUTE;
@@ -132,6 +145,21 @@ fn a_hundred_secrets_are_compared_at_once_and_then_ten_a_second_whoever_elses_th
     let soon = now + Duration::from_millis(200);
     assert_eq!(situation.turns(soon), [101, 2000]);
     assert!(situation.active.take_verification(2000, OTHER_PARTY, now));
+}
+
+#[test]
+fn twenty_secrets_that_could_not_be_written_are_looked_at_at_once_and_then_ten_a_second() {
+    let mut situation = Situation::new();
+    let now = situation.now.mono;
+
+    (0..1000).for_each(|id| assert!(!situation.active.take_look(id, PARTY, now)));
+    assert_eq!(situation.turns(now).len(), 21);
+    assert!(situation.active.take_look(0, PARTY, now));
+    assert!(!situation.active.take_look(0, PARTY, now), "a turn is used up");
+    assert!(!situation.active.take_look(2000, OTHER_PARTY, now));
+
+    let soon = now + Duration::from_millis(200);
+    assert_eq!(situation.turns(soon), [21, 2000], "whoever else's they are");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! What the status says after a start.
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::{
     FACTORY, MINUTE, Situation, admitted, and, both_keys, certificate, closed_until, config_map, key_id,
-    keys, object, present, reason, with_bundle,
+    keys, object, present, reason, with_bundle, with_payload,
 };
 use crate::api::attestation::KeySlot::{Primary, Secondary};
 use crate::api::conditions::Reason;
@@ -92,6 +94,32 @@ fn a_recorded_refusal_closes_the_gate_after_a_start_for_exactly_this_spec_and_ke
         assert_eq!(change, admitted(gate), "generation {generation}, key {primary}");
         let trouble = (stands.then_some(Reason::Unauthorized), stands.then_some(situation.now));
         assert_eq!(situation.trouble(), trouble);
+    }
+}
+
+#[test]
+fn a_recorded_pause_stands_after_a_start_for_this_spec_or_an_accepted_key_and_is_recalled_once() {
+    let until = Timestamp::from_second(1800).unwrap();
+    for (accepted, generation, stands) in
+        [(false, 1, true), (false, 2, false), (true, 1, true), (true, 2, true)]
+    {
+        let mut before = if accepted { Situation::accepted } else { Situation::usable }(json!({}));
+        before.write();
+        let mut recorded = before.object();
+        recorded.metadata.generation = Some(generation);
+        recorded.status.as_mut().unwrap().throttled_until = Some(Time(until));
+        let mut situation = Situation::new();
+        situation.observe(recorded);
+
+        let change = situation.show_keys(keys(1, 2));
+
+        let case = format!("accepted {accepted}, generation {generation}");
+        assert_eq!(change.recall_pause, stands.then_some(until), "{case}");
+        let paused = situation.now + MINUTE * 30;
+        let gate = situation.registry.recall_pause(situation.factory, paused);
+        assert_eq!(gate.map(|gate| gate.not_before), Some(Some(paused)), "{case}");
+        // What stands there later others may have written.
+        assert_eq!(situation.declare(with_payload()).recall_pause, None, "{case}");
     }
 }
 

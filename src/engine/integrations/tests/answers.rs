@@ -102,6 +102,20 @@ fn throttling_is_over_with_the_first_acceptance_after_its_pause() {
 }
 
 #[test]
+fn each_429_has_the_status_looked_at_since_its_pause_may_be_longer() {
+    let mut situation = Situation::accepted(json!({}));
+    let throttled = DpsError::Throttled { retry_after: None, detail: Detail::default() };
+    situation.answer(1, Some(&throttled));
+    situation.write();
+    situation.now += MINUTE;
+    assert!(!situation.is_due());
+
+    situation.answer(1, Some(&throttled));
+
+    assert!(situation.is_due());
+}
+
+#[test]
 fn another_device_is_asked_about_an_accepted_key_that_is_refused() {
     let mut situation = Situation::accepted(json!({}));
 

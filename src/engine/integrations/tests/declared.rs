@@ -1,5 +1,6 @@
 //! From what is declared to a target.
 
+use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -9,12 +10,15 @@ use super::{
     keys, object, reason, with_bundle, with_foreign_prefix, with_payload,
 };
 use crate::api::attestation::KeySlot::{Primary, Secondary};
-use crate::api::conditions::Reason;
+use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::references::Referred;
 use crate::controller::integration::consent::Consent;
 use crate::engine::integrations::{Change, PermitChange};
 use crate::schedule::permits::{Gate, Limits};
+
+/// Set for the process that has no root certificates.
+const CHILD: &str = "DPS_OPERATOR_TEST_WITHOUT_ROOTS";
 
 #[test]
 fn an_integration_is_a_newcomer_once_its_key_secret_has_been_read_and_nothing_before() {
@@ -51,6 +55,30 @@ fn what_says_nothing_new_changes_nothing() {
 
     assert_eq!(changes, [NOTHING; 5], "old versions, equal terms, and a bundle that is still unread");
     assert_eq!((situation.target().revision, situation.object().spec.suspend), (1, false));
+}
+
+#[test]
+fn an_image_without_root_certificates_is_named_and_a_bundle_makes_up_for_it() {
+    if std::env::var_os(CHILD).is_some() {
+        let said = |situation: &mut Situation| {
+            let status = situation.write();
+            let ready = conditions::find(&status.conditions, ConditionType::Ready).unwrap();
+            (reason(&status), ready.message.clone())
+        };
+        let (refused, message) = said(&mut Situation::usable(json!({})));
+        assert_eq!(refused, Some(Reason::InvalidConfiguration));
+        assert!(message.contains("no trusted root certificates") && message.contains("spec.caBundleRef"));
+        let mut with_roots = Situation::usable(json!({}));
+        with_roots.refer_to_bundle(&certificate());
+        assert_eq!(said(&mut with_roots).0, Some(Reason::Available));
+        return;
+    }
+    let test = "engine::integrations::tests::declared::an_image_without_root_certificates_is_named_and_a_bundle_makes_up_for_it";
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let child = child.args([test, "--exact", "--nocapture"]).env_remove("SSL_CERT_DIR");
+    let output = child.envs([(CHILD, "1"), ("SSL_CERT_FILE", "/dev/null")]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{output:?}");
 }
 
 #[test]

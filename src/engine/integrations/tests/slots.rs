@@ -80,6 +80,22 @@ fn that_a_rotation_is_blocked_is_said_with_the_refusal_that_blocks_it() {
 }
 
 #[test]
+fn that_a_rotation_is_blocked_does_not_wait_for_counters_to_be_written() {
+    let mut situation = Situation::accepted(both_keys(Primary));
+    let other = json!({"credential": {"type": "SymmetricKey", "fingerprint": key_id(7).to_string()}});
+    situation.device("fleet/a", FACTORY, and(settled(), other));
+    situation.count();
+    situation.write();
+    situation.overwrite(|status| status.devices.as_mut().unwrap().total = 7);
+    situation.now += SECOND * 2;
+
+    situation.refuse_three();
+
+    let status = situation.write();
+    assert_eq!((status.devices.unwrap().total, status.key_rotation.unwrap().blocked), (7, true));
+}
+
+#[test]
 fn the_other_key_stays_in_use_until_one_of_the_keys_changes() {
     let mut situation = Situation::fallen_back();
     situation.show_keys(Referred::Missing);
@@ -129,6 +145,25 @@ fn a_rotation_of_seconds_has_its_two_events_and_its_figures() {
     let completed = situation.report().unwrap();
     assert_eq!(completed.status.key_rotation, None);
     assert_eq!(completed.notes[0].reason, EventReason::KeyRotationCompleted);
+}
+
+#[test]
+fn a_fleet_that_moves_to_the_other_key_is_counted_at_once() {
+    let mut situation = Situation::accepted(both_keys(Primary));
+    let of_first = json!({"credential": {"type": "SymmetricKey", "fingerprint": key_id(1).to_string()}});
+    situation.device("fleet/a", FACTORY, and(settled(), of_first));
+    situation.count();
+    situation.write();
+    situation.now += SECOND;
+
+    situation.refuse_three();
+    situation.accept();
+    situation.refuse(2);
+
+    let moved_at = situation.now;
+    situation.count();
+    assert_eq!((situation.now, situation.target().credentials.in_use()), (moved_at, key_id(2)));
+    assert_eq!(situation.write().key_rotation.map(|rotation| rotation.pending), Some(1));
 }
 
 #[test]

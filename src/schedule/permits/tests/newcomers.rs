@@ -159,3 +159,24 @@ fn what_was_declared_and_taken_back_is_not_kept_for_ever_and_what_it_used_is() {
     declare(&mut queue, 100, ELSEWHERE, now + MINUTE * 2);
     assert_eq!(run(&mut queue, now + MINUTE * 2, now + MINUTE * 2 + SECOND, Ended::Answered).len(), 3);
 }
+
+#[test]
+fn however_long_the_calls_of_one_groups_newcomers_take_there_is_room_for_those_of_another() {
+    let now = Instant::now();
+    let mut queue = Permits::new(6000, 32);
+    let mut next = 0;
+    let mut declare_ten = |queue: &mut Permits, group: Group| {
+        for _ in 0..10 {
+            next += 1;
+            // Each with a rate of its own.
+            let scope = IdScope::parse(&format!("0ne{next}")).unwrap();
+            queue.admit(next, group, &scope, Gate::NEWCOMER, now);
+            queue.enqueue(of(next), next, Lane::New, now);
+        }
+    };
+    for (group, calls) in [(HOME, 4), (ELSEWHERE, 2), (9, 1), (10, 1), (11, 0)] {
+        declare_ten(&mut queue, group);
+        let begun = std::iter::from_fn(|| queue.poll(now)).count();
+        assert_eq!(begun, calls, "a quarter for all newcomers, and of that what it leaves free for {group}");
+    }
+}
