@@ -75,7 +75,7 @@ pub async fn connect(
     tenure: Tenure,
     telemetry: Arc<Telemetry>,
 ) -> Result<ApiServer, ConnectError> {
-    let mut config = match (of_kubeconfig(context).await, context) {
+    let config = match (of_kubeconfig(context).await, context) {
         (Ok(config), _) => config,
         (Err(error), Some(_)) => return Err(Box::new(error).into()),
         (Err(kubeconfig), None) => Config::incluster()
@@ -84,6 +84,10 @@ pub async fn connect(
     if config.proxy_url.is_some() {
         return Err(ConnectError::Proxy);
     }
+    set_up(config, tenure, telemetry)
+}
+
+fn set_up(mut config: Config, tenure: Tenure, telemetry: Arc<Telemetry>) -> Result<ApiServer, ConnectError> {
     config.read_timeout = Some(WATCH_TIMEOUT + Duration::from_secs(30));
     // Every retry is ours: decided per object, counted, and never hidden inside a call.
     config.default_retry = false;
@@ -110,4 +114,32 @@ async fn of_kubeconfig(context: Option<&str>) -> Result<Config, KubeconfigError>
 
 fn host(uri: &str) -> Option<String> {
     uri.parse::<Uri>().ok()?.host().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Secret;
+    use kube::Api;
+    use tokio::sync::watch;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// The paused clock runs ahead whenever all tasks wait.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_never_answered_is_given_up_long_before_a_watch_is() {
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // The system connects; the listener accepts nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = Config::new(format!("http://{}", silent.local_addr().unwrap()).parse().unwrap());
+        let tenure = Tenure::new(watch::channel(Some(Instant::now() + WATCH_TIMEOUT)).1);
+        let server = set_up(config, tenure, Arc::new(Telemetry::new().unwrap())).unwrap();
+        let begun = Instant::now();
+
+        let read = Api::<Secret>::namespaced(server.client, "fleet").get_opt("truck-1-hub").await;
+
+        assert!(read.is_err());
+        assert_eq!(begun.elapsed().as_secs(), ANSWER.as_secs());
+    }
 }
