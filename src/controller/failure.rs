@@ -239,6 +239,26 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_how_far_off_the_clock_is_and_what_was_done_about_it() {
+        for (clock, says) in [
+            (
+                TokenClock::Corrected(Off::Behind),
+                "the operator's is behind DPS's); DPS's time was used already",
+            ),
+            (
+                TokenClock::Corrected(Off::Ahead),
+                "the operator's is ahead of DPS's); DPS's time was used already",
+            ),
+            (TokenClock::Unbelievable(Off::Behind), "more than a day behind the answer's"),
+            (TokenClock::Unbelievable(Off::Ahead), "more than a day ahead of the answer's"),
+        ] {
+            let issuer = CredentialId::parse(CredentialKind::GroupKey, "0000000000000001").unwrap();
+            let message = message(&DpsError::Unauthorized(Refusal { clock, ..Refusal::of(issuer) }));
+            assert!(message.contains(says), "{message}");
+        }
+    }
+
+    #[test]
     fn a_hub_that_refuses_dps_is_told_apart_from_a_device_that_gets_none() {
         let (link, policy) = ("Renew the link", "allocation policy");
         for (code, check, not) in [

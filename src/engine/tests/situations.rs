@@ -1,15 +1,18 @@
 //! What devices and integrations come to.
 
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{KEY, OTHER_KEY, World, condition};
+use super::{KEY, OTHER_KEY, WATCH, World, condition};
 use crate::controller::device::decide::Call;
 use crate::controller::device::facts::ServedRequests;
 use crate::dps::error::DpsError;
 use crate::engine::Message;
 use crate::engine::reconcile::outcome::{Called, Done, Outcome, Question};
+use crate::kube_io::watch::Observed;
 
 const WRONG: &str = "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmc=";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -33,6 +36,38 @@ async fn a_device_is_registered_gets_its_secret_and_then_its_status_in_two_write
     world.until_idle(0).await;
     assert!(world.writes() - before <= 4 && world.registers() == 1);
     assert!(world.engine.active.work(0).is_none(), "a settled device has no work");
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn that_the_api_server_refuses_a_watch_is_said_once_the_others_have_been_read() {
+    let log = Log::default();
+    let writer = log.clone();
+    let logs = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(logs);
+    let mut world = World::without_integration(&[]).await;
+    world.take(Message::Integration(WATCH, Observed::Listed));
+    world.take(Message::Device(WATCH, Observed::Listed));
+    world.take(Message::Secret(WATCH, Observed::Forbidden));
+    assert!(world.engine.sync.is_complete());
+
+    let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let line = said.lines().find(|line| line.contains("refuses the other watches"));
+    assert!(line.is_some_and(|line| line.contains("WARN") && line.contains("refused=\"secrets\"")), "{said}");
+    assert!(!said.contains("every watch has been read"), "{said}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{World, condition};
+use crate::engine::party;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -61,6 +62,23 @@ async fn an_integration_that_is_not_for_them_looks_to_all_as_if_there_were_none_
         said("tenant/to-factory") == said("tenant/to-missing")
             && said("tenant/to-deleted") == said("tenant/to-missing")
     );
+}
+
+#[tokio::test]
+async fn the_cost_of_a_device_is_borne_by_its_namespace_with_its_integration() {
+    let mut world = World::start(&[]).await;
+    for (name, integration) in [("a", "factory"), ("b", "factory"), ("c", "other")] {
+        world.declare(name, json!({"integrationRef": {"name": integration}}));
+    }
+    stranger(&mut world, "d", "factory", json!({}));
+    let party = |namespace: &str, name: &str| {
+        party(&world.engine.fleet, world.engine.fleet.find(namespace, name).unwrap())
+    };
+    let [a, b, c, d] =
+        [("fleet", "a"), ("fleet", "b"), ("fleet", "c"), ("tenant", "d")].map(|(of, name)| party(of, name));
+    assert_eq!(a, b);
+    assert!(a.namespace == c.namespace && a.integration != c.integration, "{a:?} {c:?}");
+    assert!(a.namespace != d.namespace && a.integration == d.integration, "{a:?} {d:?}");
 }
 
 #[tokio::test]

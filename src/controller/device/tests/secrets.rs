@@ -190,6 +190,29 @@ fn a_patch_that_is_sent_without_reading_the_secret_is_for_one_version_alone() {
 }
 
 #[test]
+fn a_former_secret_is_marked_as_left_only_if_it_is_this_devices() {
+    let desired = desired_of(&device(json!({"secret": {"name": "new"}})));
+    let rewritten = json!({"dps-operator.io/device": "fleet/truck-2"});
+    let (written, alone) =
+        (Known { written: true, ..Known::default() }, Known { alone: true, ..Known::default() });
+    let written_alone = Known { written: true, ..alone };
+    for (annotations, known, marked) in [
+        (json!({}), written_alone, true),
+        (json!({}), written, true),
+        (rewritten.clone(), written_alone, true),
+        // Another device names it, and a status can be edited.
+        (rewritten.clone(), written, false),
+        (rewritten, alone, false),
+        (json!({"dps-operator.io/superseded-by": "new"}), written_alone, false),
+    ] {
+        let change =
+            json!({"metadata": {"name": "former", "annotations": annotations, "ownerReferences": []}});
+        let patch = desired.superseded(&existing(&desired, &change), known);
+        assert_eq!(patch.is_some(), marked, "{change} {known:?}");
+    }
+}
+
+#[test]
 fn a_status_that_says_another_registration_id_takes_no_secret_of_that_one() {
     let theirs = desired_of(&device(json!({})));
     let unnamed =

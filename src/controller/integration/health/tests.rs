@@ -257,6 +257,25 @@ fn what_dps_asks_a_newcomer_to_wait_is_waited_for_by_it_alone_and_edits_do_not_e
 }
 
 #[test]
+fn an_enrollment_or_a_hub_that_does_not_take_the_device_shows_that_the_key_is_right() {
+    let detail = || Detail { code: Some(401_002), ..Detail::default() };
+    for (error, accepted) in [
+        (DpsError::AllocationFailed(detail()), true),
+        (DpsError::AllocationInterrupted(detail()), true),
+        (DpsError::Disabled(detail()), true),
+        (DpsError::Conflict(detail()), false),
+        (DpsError::NotFound(detail()), false),
+    ] {
+        let (mut health, now) = (Health::default(), Instant::now());
+        health.configured(one(), known(false));
+        let (device, issuer) = (device(1), issuer(1));
+        let answer = Answer { device, issuer, error: Some(&error), throttled: false, newcomers: true };
+        let change = health.answered(&answer, now);
+        assert_eq!((change.accepted, health.accepted()), (accepted, accepted), "{error:?}");
+    }
+}
+
+#[test]
 fn what_a_user_asks_for_is_tried_at_once_unless_dps_has_asked_to_wait() {
     let (mut health, now) = (Health::default(), Instant::now());
     health.configured(one(), known(true));
