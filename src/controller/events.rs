@@ -25,6 +25,8 @@ pub enum EventReason {
     PrefixOutdated,
     /// Something in the CA bundle is left out, or should not be there (a warning).
     CaBundleFlawed,
+    /// Both slots of an integration hold one and the same key (a warning).
+    KeyInBothSlots,
 }
 
 /// What is said of a status that has another writer, in log and event.
@@ -32,7 +34,7 @@ pub const CONTESTED: &str = "Something else keeps changing the status that the o
 
 impl EventReason {
     #[cfg(test)]
-    const NAMED: [Self; 11] = [
+    const NAMED: [Self; 12] = [
         Self::HubChanged,
         Self::HubAssigned,
         Self::Reprovisioned,
@@ -44,6 +46,7 @@ impl EventReason {
         Self::StatusContested,
         Self::PrefixOutdated,
         Self::CaBundleFlawed,
+        Self::KeyInBothSlots,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -60,11 +63,19 @@ impl EventReason {
             Self::StatusContested => "StatusContested",
             Self::PrefixOutdated => "PrefixOutdated",
             Self::CaBundleFlawed => "CaBundleFlawed",
+            Self::KeyInBothSlots => "KeyInBothSlots",
         }
     }
 
     pub fn is_warning(self) -> bool {
-        matches!(self, Self::Trouble(_) | Self::StatusContested | Self::PrefixOutdated | Self::CaBundleFlawed)
+        matches!(
+            self,
+            Self::Trouble(_)
+                | Self::StatusContested
+                | Self::PrefixOutdated
+                | Self::CaBundleFlawed
+                | Self::KeyInBothSlots
+        )
     }
 }
 

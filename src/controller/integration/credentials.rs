@@ -143,6 +143,12 @@ impl Credentials {
         })
     }
 
+    /// The one key that stands in both slots.
+    pub fn twice(&self) -> Option<CredentialId> {
+        let other = self.other.as_ref()?;
+        (other.key == self.in_use.key).then_some(other.id)
+    }
+
     /// The other one in use, if there is another.
     pub fn swapped(&self) -> Option<Self> {
         let other = self.other.clone()?;

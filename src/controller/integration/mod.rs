@@ -6,6 +6,7 @@ pub mod ca_bundle;
 pub mod consent;
 pub mod credentials;
 pub mod health;
+pub mod key_twice;
 pub mod prefixes;
 pub mod resolve;
 pub mod secret_versions;

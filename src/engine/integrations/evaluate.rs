@@ -19,6 +19,7 @@ use crate::controller::integration::ca_bundle;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::health::{Known, Pair};
+use crate::controller::integration::key_twice::KeyTwice;
 use crate::controller::integration::resolve::{Usable, references, resolve};
 use crate::controller::integration::status;
 use crate::controller::integration::target::{Target, Terms};
@@ -221,7 +222,8 @@ impl Registry {
         let Usable { terms, limits, secret_versions } = usable;
         integration.secret_versions = secret_versions;
         let bundle = object.spec.ca_bundle_ref.as_ref();
-        integration.warnings.set_ca_bundle(ca_bundle::warning(bundle, &connection.flaws));
+        let key_twice = KeyTwice::of(&object.spec.attestation, &terms.credentials);
+        integration.warnings.set(ca_bundle::warning(bundle, &connection.flaws), key_twice);
         let pair = Pair { asked_for: terms.credentials.in_use(), other: terms.credentials.other() };
         let credentials = integration.choose_credential(object, terms.credentials.clone(), now);
         let terms = Terms { credentials, ..terms };

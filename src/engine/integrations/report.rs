@@ -161,7 +161,8 @@ impl Registry {
     pub fn warnings(&mut self, sym: Sym) -> Option<(Arc<DpsIntegration>, Vec<EventNote>)> {
         let integration = self.integrations.get_mut(&sym)?;
         let object = integration.object.clone()?;
-        let notes = integration.warnings.take_new(&object);
+        let proven = integration.proven();
+        let notes = integration.warnings.take_new(&object, &proven);
         (!notes.is_empty()).then_some((object, notes))
     }
 
@@ -210,6 +211,7 @@ impl Registry {
         let counted = integration.reporting.counted_revision == Some(integration.revision);
         let paused_until = integration.health.paused_until();
         let own_pause = paused_until.and_then(|until| until.checked_duration_since(now.mono));
+        let warning = integration.warnings.shown(&integration.proven());
         let mut view = View {
             credentials: match &integration.state {
                 State::Unread => return None,
@@ -222,7 +224,7 @@ impl Registry {
             suspended: object.spec.suspend,
             insufficient: integration.insufficient,
             reconcile_at: reconcile_at(&object),
-            warning: integration.warnings.ca_bundle(),
+            warning: warning.as_deref(),
             health: &integration.health,
             throttled_until: throttled_for.or(own_pause).and_then(|wait| now.wall.checked_add(wait).ok()),
             counts: counts.filter(|_| counted),

@@ -2,7 +2,9 @@
 
 use crate::api::integration::DpsIntegration;
 use crate::controller::events::{EventNote, EventReason};
+use crate::controller::integration::key_twice::KeyTwice;
 use crate::controller::integration::prefixes;
+use crate::dps::attestation::CredentialId;
 
 /// What has been found, and what of it has been said.
 #[derive(Default)]
@@ -13,31 +15,50 @@ pub(super) struct Warnings {
     ca_bundle: Option<String>,
     /// and what was said of it last.
     ca_bundle_said: Option<String>,
+    /// Both slots hold one key,
+    key_twice: Option<KeyTwice>,
+    /// and what was said of that last.
+    key_twice_said: Option<String>,
 }
 
 impl Warnings {
-    /// The CA bundle has been read.
-    pub fn set_ca_bundle(&mut self, warning: Option<String>) {
-        self.ca_bundle = warning;
+    /// The CA bundle and the keys have been read.
+    pub fn set(&mut self, ca_bundle: Option<String>, key_twice: Option<KeyTwice>) {
+        self.ca_bundle = ca_bundle;
+        self.key_twice = key_twice;
     }
 
-    pub fn ca_bundle(&self) -> Option<&str> {
-        self.ca_bundle.as_deref()
+    /// What the status says. `proven`: credentials that DPS has accepted.
+    pub fn shown(&self, proven: &[CredentialId]) -> Option<String> {
+        let found = [self.key_twice(proven), self.ca_bundle.as_deref()].into_iter().flatten();
+        let found: Vec<&str> = found.collect();
+        (!found.is_empty()).then(|| found.join(" "))
+    }
+
+    fn key_twice(&self, proven: &[CredentialId]) -> Option<&str> {
+        self.key_twice.as_ref()?.said(proven)
     }
 
     /// What has not been said yet.
-    pub fn take_new(&mut self, object: &DpsIntegration) -> Vec<EventNote> {
+    pub fn take_new(&mut self, object: &DpsIntegration, proven: &[CredentialId]) -> Vec<EventNote> {
         let mut notes = Vec::new();
         let generation = object.metadata.generation;
         if self.prefixes_judged.replace(generation.unwrap_or_default()) != generation {
             let warning = prefixes::warning(&object.spec);
             notes.extend(warning.map(|warning| EventNote::new(EventReason::PrefixOutdated, warning)));
         }
-        if self.ca_bundle_said != self.ca_bundle {
-            self.ca_bundle_said.clone_from(&self.ca_bundle);
-            let warning = self.ca_bundle.clone();
-            notes.extend(warning.map(|warning| EventNote::new(EventReason::CaBundleFlawed, warning)));
-        }
+        let key_twice = self.key_twice(proven).map(str::to_owned);
+        notes.extend(news(EventReason::KeyInBothSlots, key_twice, &mut self.key_twice_said));
+        notes.extend(news(EventReason::CaBundleFlawed, self.ca_bundle.clone(), &mut self.ca_bundle_said));
         notes
     }
+}
+
+/// An event, if something is found that was not said last.
+fn news(reason: EventReason, found: Option<String>, said: &mut Option<String>) -> Option<EventNote> {
+    if *said == found {
+        return None;
+    }
+    said.clone_from(&found);
+    Some(EventNote::new(reason, found?))
 }

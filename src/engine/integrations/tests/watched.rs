@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use super::{
-    FACTORY, MINUTE, Situation, and, certificate, config_map, for_tenant_a, keys, object, present, secret,
-    with_bundle,
+    FACTORY, MINUTE, Situation, and, certificate, config_map, for_tenant_a, key, keys, object, present,
+    secret, with_bundle,
 };
 use crate::api::conditions::{self, ConditionType};
 use crate::api::references::Referred;
@@ -138,4 +138,52 @@ fn a_bundle_with_a_damaged_certificate_is_used_and_what_is_wrong_with_it_is_said
         "{message}"
     );
     assert_eq!(said(&mut situation), []);
+}
+
+#[test]
+fn one_key_in_both_slots_is_said_once_and_of_two_secrets_only_when_dps_has_accepted_it() {
+    let refs = |primary: &str, name: &str, key: &str| {
+        json!({"attestation": {"symmetricKey": {
+            "primaryKeyRef": {"name": "keys", "key": primary}, "secondaryKeyRef": {"name": name, "key": key},
+            "active": "Secondary",
+        }}})
+    };
+    let (pasted, spaced) = (key(1), format!("  {}\n{}\n", &key(1)[..9], &key(1)[9..]));
+    let proven = "(secondaryKeyRef) hold one and the same group key";
+    for (spec, secondary, before, after) in [
+        (refs("primaryKey", "keys", "secondaryKey"), &key(2), None, None),
+        (refs("primaryKey", "keys", "secondaryKey"), &pasted, Some(proven), Some(proven)),
+        (refs("primaryKey", "keys", "secondaryKey"), &spaced, Some(proven), Some(proven)),
+        (refs("primaryKey", "keys", "primaryKey"), &pasted, Some("both name key"), Some("both name key")),
+        // Who may not read the other Secret learns nothing of it by a guess in his own.
+        (refs("primaryKey", "more", "secondaryKey"), &spaced, None, Some(proven)),
+    ] {
+        let mut situation = Situation::new();
+        situation.declare(spec.clone());
+        let data = present(&[("primaryKey", &key(1)), ("secondaryKey", secondary)]);
+        situation.show(&secret("keys"), data);
+        if spec.to_string().contains("more") {
+            situation.show(&secret("more"), present(&[("secondaryKey", secondary)]));
+        }
+        let mut told = 0;
+        for (accepted, said) in [(false, before), (true, after)] {
+            if accepted {
+                situation.accept();
+            }
+            let notes = situation.registry.warnings(situation.factory).map(|(_, notes)| notes);
+            let notes = notes.unwrap_or_default();
+            told += notes.len();
+            let status = situation.write();
+            let message = &conditions::find(&status.conditions, ConditionType::Ready).unwrap().message;
+            assert_eq!(message.contains("Before a rotation"), said.is_some(), "{spec} {message}");
+            assert!(
+                said.is_none_or(|said| message.contains(said)) && !message.contains(&pasted),
+                "{message}"
+            );
+            assert!(notes.iter().all(|note| note.reason == EventReason::KeyInBothSlots
+                && note.reason.is_warning()
+                && message.ends_with(&note.note)));
+        }
+        assert_eq!(told, usize::from(after.is_some()), "{spec}");
+    }
 }
