@@ -49,7 +49,7 @@ pub struct PrimaryKeyRef {
     pub name: String,
     /// Key within the Secret.
     #[serde(default = "primary_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$"))]
     pub key: String,
 }
 
@@ -65,7 +65,7 @@ pub struct SecondaryKeyRef {
     pub name: String,
     /// Key within the Secret.
     #[serde(default = "secondary_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$"))]
     pub key: String,
 }
 

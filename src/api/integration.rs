@@ -47,7 +47,9 @@ pub struct DpsIntegrationSpec {
     #[serde(default = "default_hostname")]
     #[schemars(
         length(min = 1, max = 259),
-        regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?\.?(:[0-9]{1,5})?$")
+        regex(
+            pattern = r"^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*\.?(:[0-9]{1,5})?$"
+        )
     )]
     pub hostname: String,
     /// How devices prove who they are. Exactly one member is set.
@@ -99,7 +101,7 @@ pub struct CaBundleRef {
     pub name: String,
     /// Key within the ConfigMap.
     #[serde(default = "ca_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$"))]
     pub key: String,
 }
 

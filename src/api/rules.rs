@@ -209,6 +209,46 @@ fn consent_to_other_namespaces_names_whom_and_which_ids() {
 }
 
 #[test]
+fn a_selector_of_namespaces_can_select_some() {
+    let with = |selector: Value| {
+        let allowed = json!({"from": "Selector", "selector": selector, "registrationIdPrefixes": [""]});
+        integration(json!({"spec": {"allowedNamespaces": allowed}}))
+    };
+    let asks = |key: &str, operator: &str, values: Value| {
+        let mut expression = json!({"key": key, "operator": operator});
+        if !values.is_null() {
+            expression["values"] = values;
+        }
+        with(json!({"matchExpressions": [expression]}))
+    };
+    admitted("DpsIntegration", &with(json!({"matchLabels": {"example.com/team": "", "tier": "edge"}})));
+    admitted("DpsIntegration", &with(json!({"matchLabels": {"kubernetes.io/metadata.name": "a"}})));
+    for (operator, values) in [
+        ("In", json!(["a", ""])),
+        ("NotIn", json!(["a"])),
+        ("Exists", json!(null)),
+        ("Exists", json!([])),
+        ("DoesNotExist", json!(null)),
+    ] {
+        admitted("DpsIntegration", &asks("example.com/team", operator, values));
+    }
+    for (operator, values) in [
+        ("In", json!(null)),
+        ("In", json!([])),
+        ("NotIn", json!(null)),
+        ("NotIn", json!([])),
+        ("Exists", json!(["a"])),
+        ("DoesNotExist", json!(["a"])),
+    ] {
+        refused("DpsIntegration", &asks("team", operator, values), "values is required with operator In");
+    }
+    for key in ["a b", "", "/team", "a/b/c", "-a", "Example.com/team", &"a".repeat(64)] {
+        refused("DpsIntegration", &with(json!({"matchLabels": {key: "x"}})), "qualified names");
+        refused("DpsIntegration", &asks(key, "Exists", json!(null)), "qualified names");
+    }
+}
+
+#[test]
 fn prefixes_can_match_and_keep_namespaces_apart() {
     let long = "a".repeat(127);
     for (prefix, good) in [

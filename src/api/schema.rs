@@ -10,6 +10,7 @@ const LABEL_VALUE_PATTERN: &str = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?
 const RESERVED_DOMAINS_RULE: &str = "self.all(k, !k.matches('^([^/]*[.])?(kubernetes[.]io|k8s[.]io|dps-operator[.]io|argoproj[.]io|fluxcd[.]io|helm[.]sh|velero[.]io|servicebinding[.]io)/') || k in ['app.kubernetes.io/name','app.kubernetes.io/component','app.kubernetes.io/part-of','app.kubernetes.io/version'])";
 const RESERVED_DOMAINS_MESSAGE: &str = "keys under kubernetes.io, k8s.io, dps-operator.io, argoproj.io, fluxcd.io, helm.sh, velero.io and servicebinding.io are reserved, except app.kubernetes.io/name, component, part-of and version";
 const QUALIFIED_NAME_RULE: &str = "self.all(k, !format.qualifiedName().validate(k).hasValue())";
+const QUALIFIED_KEY_RULE: &str = "!format.qualifiedName().validate(self).hasValue()";
 const QUALIFIED_NAME_MESSAGE: &str = "keys must be qualified names: an optional DNS prefix and '/', then at most 63 letters, digits, '-', '_' or '.'";
 
 fn metadata_map(mut value: Value, values_are: &str) -> Schema {
@@ -67,15 +68,22 @@ pub(super) fn payload(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A label selector with the limits that the derive would leave out.
+const SELECTOR_VALUES_RULE: &str =
+    "(self.operator in ['In','NotIn']) == (has(self.values) && self.values.size() > 0)";
+const SELECTOR_VALUES_MESSAGE: &str =
+    "values is required with operator In and NotIn and not allowed with Exists and DoesNotExist";
+
+/// A label selector with the limits that the derive would leave out, and what Kubernetes asks of one:
+/// a label that no namespace can have selects none.
 pub(super) fn namespace_selector(_: &mut SchemaGenerator) -> Schema {
-    let text = |description: &str| json!({"type": "string", "maxLength": 63, "description": description});
+    let text = |description: &str| json!({"type": "string", "maxLength": 63, "pattern": LABEL_VALUE_PATTERN, "description": description});
     json_schema!({
         "type": "object",
         "properties": {
             "matchLabels": {
                 "description": "Labels that a namespace must carry.",
                 "type": "object", "maxProperties": 16, "additionalProperties": text("Value of the label."),
+                "x-kubernetes-validations": [{"rule": QUALIFIED_NAME_RULE, "message": QUALIFIED_NAME_MESSAGE}],
             },
             "matchExpressions": {
                 "description": "Requirements on labels; all must hold.",
@@ -84,8 +92,12 @@ pub(super) fn namespace_selector(_: &mut SchemaGenerator) -> Schema {
                     "description": "One requirement.",
                     "type": "object",
                     "required": ["key", "operator"],
+                    "x-kubernetes-validations": [{"rule": SELECTOR_VALUES_RULE, "message": SELECTOR_VALUES_MESSAGE}],
                     "properties": {
-                        "key": {"description": "Key of the label.", "type": "string", "maxLength": 317},
+                        "key": {
+                            "description": "Key of the label.", "type": "string", "maxLength": 317,
+                            "x-kubernetes-validations": [{"rule": QUALIFIED_KEY_RULE, "message": QUALIFIED_NAME_MESSAGE}],
+                        },
                         "operator": {
                             "description": "How the label relates to the values.",
                             "type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"],

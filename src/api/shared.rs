@@ -151,6 +151,11 @@ pub struct SecretSettings {
     /// Host name of the IoT Edge gateway that the device connects through; added to the connection
     /// string, and to IoT Edge's configuration as parent_hostname. Empty: none, also if one is inherited.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253), regex(pattern = r"^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?)?$"))]
+    #[schemars(
+        length(max = 253),
+        regex(
+            pattern = r"^([A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*)?$"
+        )
+    )]
     pub gateway_hostname: Option<String>,
 }

@@ -27,6 +27,8 @@ pub enum EventReason {
     CaBundleFlawed,
     /// Both slots of an integration hold one and the same key (a warning).
     KeyInBothSlots,
+    /// Consent to other namespaces leaves them no registration id (a warning).
+    PrefixesContradict,
 }
 
 /// What is said of a status that has another writer, in log and event.
@@ -34,7 +36,7 @@ pub const CONTESTED: &str = "Something else keeps changing the status that the o
 
 impl EventReason {
     #[cfg(test)]
-    const NAMED: [Self; 12] = [
+    const NAMED: [Self; 13] = [
         Self::HubChanged,
         Self::HubAssigned,
         Self::Reprovisioned,
@@ -47,6 +49,7 @@ impl EventReason {
         Self::PrefixOutdated,
         Self::CaBundleFlawed,
         Self::KeyInBothSlots,
+        Self::PrefixesContradict,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -64,6 +67,7 @@ impl EventReason {
             Self::PrefixOutdated => "PrefixOutdated",
             Self::CaBundleFlawed => "CaBundleFlawed",
             Self::KeyInBothSlots => "KeyInBothSlots",
+            Self::PrefixesContradict => "PrefixesContradict",
         }
     }
 
@@ -75,6 +79,7 @@ impl EventReason {
                 | Self::PrefixOutdated
                 | Self::CaBundleFlawed
                 | Self::KeyInBothSlots
+                | Self::PrefixesContradict
         )
     }
 }

@@ -1,7 +1,7 @@
-//! Prefixes of registration ids that were stored before the CRD refused them: taken as they are, and
-//! warned of.
+//! Prefixes of registration ids that are taken as they are and warned of: those that were stored before
+//! the CRD refused them, and those that leave no id to other namespaces. Pure.
 
-use crate::api::integration::DpsIntegrationSpec;
+use crate::api::integration::{DpsIntegrationSpec, NamespacesFrom};
 
 /// Stands for the namespace of a device.
 pub const PLACEHOLDER: &str = "{namespace}";
@@ -23,6 +23,25 @@ pub fn warning(spec: &DpsIntegrationSpec) -> Option<String> {
     ))
 }
 
+/// What is to be said of consent to other namespaces that no registration id can have.
+pub fn contradiction(spec: &DpsIntegrationSpec) -> Option<String> {
+    let allowed = spec.allowed_namespaces.as_ref().filter(|allowed| allowed.from != NamespacesFrom::Same)?;
+    let (own, foreign) = (&spec.registration_id_prefixes, &allowed.registration_id_prefixes);
+    let excluded = |prefix: &String| foreign.iter().all(|other| exclude(prefix, other));
+    (!own.is_empty() && !foreign.is_empty() && own.iter().all(excluded)).then(|| {
+        "No device of another namespace can be admitted: its registration id has to begin with one of \
+         spec.registrationIdPrefixes and with one of spec.allowedNamespaces.registrationIdPrefixes, and no id \
+         can do both. Change one of the two; it is noticed at once."
+            .to_owned()
+    })
+}
+
+/// No id begins with both: they differ in a character, and not because a namespace may stand there.
+fn exclude(one: &str, other: &str) -> bool {
+    let differ = one.bytes().zip(other.bytes()).find(|(one, other)| one != other);
+    differ.is_some_and(|(one, other)| one != b'{' && other != b'{')
+}
+
 /// What follows the place of a namespace can be in no namespace's name, so it ends there.
 fn keeps_namespaces_apart(prefix: &str) -> bool {
     prefix.split(PLACEHOLDER).skip(1).all(|behind| behind.starts_with(['.', '_', ':']))
@@ -40,6 +59,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn prefixes_that_leave_no_id_to_other_namespaces_are_warned_of() {
+        for (own, from, foreign, said) in [
+            (&["a-"][..], "All", &["b-"][..], true),
+            (&["a-", "c-"], "All", &["b-", "d-"], true),
+            (&["{namespace}.a-"], "All", &["{namespace}.b-"], true),
+            (&["eu.{namespace}."], "All", &["us.{namespace}."], true),
+            (&["a-"], "Same", &["b-"], false),
+            (&["a-", "b"], "All", &["b-", "d-"], false),
+            (&["a-b"], "All", &["a-"], false),
+            (&["a-"], "All", &["a-b"], false),
+            (&["a-"], "All", &[""], false),
+            (&[""], "All", &["b-"], false),
+            (&[], "All", &["b-"], false),
+            (&["a-"], "All", &["{namespace}."], false),
+            (&["{namespace}."], "All", &["truck-"], false),
+        ] {
+            let spec = json!({
+                "idScope": "0ne1", "attestation": {}, "registrationIdPrefixes": own,
+                "allowedNamespaces": {"from": from, "registrationIdPrefixes": foreign},
+            });
+            let warning = contradiction(&serde_json::from_value(spec).unwrap());
+            assert_eq!(warning.is_some(), said, "{own:?} {from} {foreign:?}");
+        }
+    }
 
     #[test]
     fn what_a_new_integration_could_not_have_is_warned_of() {

@@ -223,7 +223,8 @@ impl Registry {
         integration.secret_versions = secret_versions;
         let bundle = object.spec.ca_bundle_ref.as_ref();
         let key_twice = KeyTwice::of(&object.spec.attestation, &terms.credentials);
-        integration.warnings.set(ca_bundle::warning(bundle, &connection.flaws), key_twice);
+        let ca_bundle = ca_bundle::warning(bundle, &connection.flaws);
+        integration.warnings.set(&object.spec, ca_bundle, key_twice);
         let pair = Pair { asked_for: terms.credentials.in_use(), other: terms.credentials.other() };
         let credentials = integration.choose_credential(object, terms.credentials.clone(), now);
         let terms = Terms { credentials, ..terms };

@@ -1,6 +1,6 @@
 //! What is to be said of integrations that can be used all the same: each once, until it changes.
 
-use crate::api::integration::DpsIntegration;
+use crate::api::integration::{DpsIntegration, DpsIntegrationSpec};
 use crate::controller::events::{EventNote, EventReason};
 use crate::controller::integration::key_twice::KeyTwice;
 use crate::controller::integration::prefixes;
@@ -19,19 +19,24 @@ pub(super) struct Warnings {
     key_twice: Option<KeyTwice>,
     /// and what was said of that last.
     key_twice_said: Option<String>,
+    /// No id is left to other namespaces,
+    contradiction: Option<String>,
+    /// and what was said of that last.
+    contradiction_said: Option<String>,
 }
 
 impl Warnings {
-    /// The CA bundle and the keys have been read.
-    pub fn set(&mut self, ca_bundle: Option<String>, key_twice: Option<KeyTwice>) {
+    /// The integration has been judged: its CA bundle and its keys have been read.
+    pub fn set(&mut self, spec: &DpsIntegrationSpec, ca_bundle: Option<String>, key_twice: Option<KeyTwice>) {
+        self.contradiction = prefixes::contradiction(spec);
         self.ca_bundle = ca_bundle;
         self.key_twice = key_twice;
     }
 
     /// What the status says. `proven`: credentials that DPS has accepted.
     pub fn shown(&self, proven: &[CredentialId]) -> Option<String> {
-        let found = [self.key_twice(proven), self.ca_bundle.as_deref()].into_iter().flatten();
-        let found: Vec<&str> = found.collect();
+        let found = [self.key_twice(proven), self.contradiction.as_deref(), self.ca_bundle.as_deref()];
+        let found: Vec<&str> = found.into_iter().flatten().collect();
         (!found.is_empty()).then(|| found.join(" "))
     }
 
@@ -49,6 +54,8 @@ impl Warnings {
         }
         let key_twice = self.key_twice(proven).map(str::to_owned);
         notes.extend(news(EventReason::KeyInBothSlots, key_twice, &mut self.key_twice_said));
+        let contradiction = self.contradiction.clone();
+        notes.extend(news(EventReason::PrefixesContradict, contradiction, &mut self.contradiction_said));
         notes.extend(news(EventReason::CaBundleFlawed, self.ca_bundle.clone(), &mut self.ca_bundle_said));
         notes
     }
