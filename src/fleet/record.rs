@@ -172,14 +172,13 @@ impl Record {
     pub fn stated(&self) -> [Hash; 2] {
         let text = |hash: Option<Hash>| hash.map(Hash::shown).unwrap_or_default();
         let settled = self.settled;
-        let credential = self.credential.map(|used| used.to_string()).unwrap_or_default();
         let parts = [
             text(Some(self.base)),
             text(self.token),
             text(settled.and_then(|settled| settled.registered)),
             text(settled.and_then(|settled| settled.rendered)),
             settled.map(|settled| settled.secret_version.to_string()).unwrap_or_default(),
-            credential,
+            self.credential.map(|used| used.to_string()).unwrap_or_default(),
         ];
         [Hash::of("stated", parts.each_ref().map(|part| part.as_bytes())), self.looked_up]
     }

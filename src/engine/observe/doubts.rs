@@ -13,11 +13,14 @@ use crate::fleet::hash::Hash;
 use crate::fleet::record::{Record, Settled};
 
 impl Engine {
-    /// The status of a settled device says something else than when it settled (`before`), and we are not
-    /// writing it. Where it says that the device is elsewhere, DPS is asked; all else the Secret tells.
-    pub(super) fn doubt_edited_status(&mut self, id: DeviceId, before: [Hash; 2]) {
-        let Some(stated) = self.fleet.get(id).map(Record::stated) else { return };
-        if stated != before && self.active.work(id).is_none() {
+    /// The status of a device says something else of the same generation than before, and we had nothing to
+    /// write. Where it says that the device is elsewhere, DPS is asked; all else the Secret tells.
+    pub(super) fn doubt_edited_status(&mut self, id: DeviceId, generation: i64, before: [Hash; 2]) {
+        let Some(record) = self.fleet.get(id).filter(|record| record.generation == generation) else {
+            return;
+        };
+        let stated = record.stated();
+        if stated != before {
             let is_elsewhere = stated[1] != before[1];
             self.active.due(id, if is_elsewhere { DueWork::Edited } else { DueWork::Compare });
         }

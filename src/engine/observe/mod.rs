@@ -216,7 +216,8 @@ impl Engine {
         let before = known.and_then(|id| self.fleet.get(id));
         let referred = before.map(|record| record.integration);
         let asked = before.map(|record| (record.generation, record.requests));
-        let stated = before.filter(|record| record.settled.is_some()).map(Record::stated);
+        let stated = before.map(|record| (record.generation, record.stated()));
+        let has_work = known.is_some_and(|id| self.active.work(id).is_some());
         let rival = known.and_then(|id| self.next_claimant(id));
         let (id, change) = self.fleet.upsert(&device, Some(self.sync.list()));
         match change {
@@ -243,8 +244,8 @@ impl Engine {
             self.leave_line(id, held, now);
         }
         self.active.observed(id, device, settled, now);
-        if let Some(stated) = stated.filter(|_| change == DeviceChange::Changed && settled) {
-            self.doubt_edited_status(id, stated);
+        if let Some((generation, stated)) = stated.filter(|_| change == DeviceChange::Changed && !has_work) {
+            self.doubt_edited_status(id, generation, stated);
         }
         let asks = |record: &Record| record.asks && asked.is_some_and(|(_, asked)| asked != record.requests);
         if self.fleet.get(id).is_some_and(asks) {

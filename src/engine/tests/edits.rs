@@ -33,7 +33,7 @@ async fn no_edit_of_a_status_leaves_a_device_out_of_what_its_fleet_is_asked_to_d
         w.declare_integration(json!({"rollout": {"paused": true}, "attestation": active}));
     };
     for (what, ask) in [("token", token as Ask), ("rotation", rotation)] {
-        for (restart, looks) in [(false, false), (true, true)] {
+        for (restart, unsettles) in [(false, false), (false, true), (true, false)] {
             let mut world = settled().await;
             // A sister that is done shows what to say.
             world.declare("sister", json!({}));
@@ -51,15 +51,18 @@ async fn no_edit_of_a_status_leaves_a_device_out_of_what_its_fleet_is_asked_to_d
             let rendered = serde_json::to_value(rendered).unwrap()["secret"]["renderedHash"].clone();
 
             world.pass(20 * MINUTE);
-            let lie = json!({"credential": sister["credential"],
+            let mut lie = json!({"credential": sister["credential"],
                 "lastHandledIntegrationToken": sister["lastHandledIntegrationToken"],
                 "secret": {"renderedHash": rendered}});
+            if unsettles {
+                lie["conditions"] = json!([]);
+            }
             world.api.apply("provisioneddevices", "truck-1", json!({"status": lie}));
             if restart {
                 world.restart();
             }
             world.deliver();
-            if looks {
+            if restart {
                 world.annotate("truck-1", LOOK, "1");
             }
             let told = |world: &World| {
