@@ -38,6 +38,8 @@ pub struct RecordedInSecret {
     pub sealed: bool,
     /// Of the Secret.
     pub version: u64,
+    /// What was rendered; `None` when another version of the hash wrote it.
+    pub rendered: Option<Hash>,
     /// The Secret itself, if it was made from a key that is not at hand: it stays as it is.
     pub of_another_key: Option<WrittenSecret>,
     /// Its data is what it would be with the key that stands in it: without the group's key no more can be
@@ -225,11 +227,10 @@ impl Facts {
         }
     }
 
-    /// Takes in the sealed record with which the status was written: where the two differ, somebody has edited
-    /// the status. Of the same registration that one may say more: when it was made again or looked up.
+    /// Takes in the sealed record with which the status was written: where the two differ, the status was
+    /// edited. Of the same registration that one may say more: when it was made again or looked up.
     fn prefer(&mut self, recorded: RecordedInSecret) {
-        let RecordedInSecret { registered, served, version: _, sealed: _, of_another_key: _, agrees: _ } =
-            recorded;
+        let RecordedInSecret { registered, served, rendered, .. } = recorded;
         let Some(known) = self.registered.take() else { return };
         let is_there = registered.hub == known.hub && registered.device_id == known.device_id;
         if !is_there {
@@ -244,14 +245,17 @@ impl Facts {
             ..registered
         });
         self.served = ServedRequests { reconcile_at: self.served.reconcile_at.take(), ..served };
+        let record = self.record();
+        if let Some(written) = &mut self.secret {
+            (written.rendered, written.record) = (rendered, record);
+        }
     }
 
     /// Takes in a sealed record that goes further than the status: written, and then the operator
     /// ended before it could write the status. Where it says something else and does not go further, an
     /// old Secret was put back, or the status was edited.
     fn compare(&mut self, recorded: RecordedInSecret) {
-        let RecordedInSecret { registered, served, version: _, sealed: _, of_another_key: _, agrees: _ } =
-            recorded;
+        let RecordedInSecret { registered, served, .. } = recorded;
         let Some(known) = &mut self.registered else { return };
         let same = registered.assigned_hash() == known.assigned_hash();
         match registered.order(known) {
@@ -289,7 +293,8 @@ impl Facts {
             _ => registered,
         };
         self.moved_to(&registered.hub);
-        self.registered = Some(registered);
+        let before = self.registered.replace(registered);
+        self.outdate_secret(before.as_ref());
         self.failure = None;
         self.trigger = None;
         self.served = served;
@@ -299,8 +304,7 @@ impl Facts {
     /// What is known once DPS has found a device of which a Secret without a seal speaks; `None` if the
     /// Secret is not right and cannot be written either, since it was made from a key that is gone.
     fn confirm(&mut self, recorded: RecordedInSecret, found: Registered) -> Option<Registered> {
-        let RecordedInSecret { registered: before, served: _, version: _, sealed: _, of_another_key, agrees } =
-            recorded;
+        let RecordedInSecret { registered: before, of_another_key, agrees, .. } = recorded;
         // A payload that has changed since is still to be handed over.
         let found = Registered { hash: before.hash.or(found.hash), ..found };
         let Some(written) = of_another_key else { return Some(found) };
@@ -329,6 +333,16 @@ impl Facts {
         self.served.reconcile_at = reconcile_at;
         self.fresh = true;
         self.trigger = self.trigger.filter(|trigger| *trigger != Trigger::DriftCheck);
+    }
+
+    /// DPS has said something else than was known: the Secret is written, also where a status says that it is.
+    fn outdate_secret(&mut self, before: Option<&Registered>) {
+        let (before, now) = (before.map(Registered::assigned_hash), self.registered.as_ref());
+        if let Some(written) = &mut self.secret
+            && before != now.map(Registered::assigned_hash)
+        {
+            written.record = Hash::of("outdated", [&b""[..]]);
+        }
     }
 
     /// Takes in that a lookup found no assignment.

@@ -75,6 +75,22 @@ async fn no_edit_of_a_status_leaves_a_device_out_of_what_its_fleet_is_asked_to_d
                 world.pass(MINUTE);
             }
             world.until(&format!("what was so before, {what} {restart}"), told).await;
+
+            // And then it is done.
+            let (registered, key) = (world.registers(), secret(&world)["data"]["sharedAccessKey"].clone());
+            let mut spec = world.api.get("dpsintegrations", "factory").unwrap()["spec"].clone();
+            spec["rollout"]["paused"] = json!(false);
+            world.declare_integration(spec);
+            let done = |world: &World| {
+                let (now, written) = (world.status("truck-1"), secret(world));
+                now["credential"] == sister["credential"]
+                    && now["lastHandledIntegrationToken"] == sister["lastHandledIntegrationToken"]
+                    && now["secret"]["renderedHash"]
+                        == written["metadata"]["annotations"]["dps-operator.io/rendered-hash"]
+                    && (written["data"]["sharedAccessKey"] != key) == (what == "rotation")
+            };
+            world.until(&format!("what was asked for, {what} {restart}"), done).await;
+            assert_eq!(world.registers(), registered + 1);
         }
     }
 }

@@ -105,10 +105,11 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
     };
     let registered = registered.plausible()?;
     let served = ServedRequests { token, integration_token, reconcile_at: None };
+    let rendered = annotation(secret, names::RENDERED_HASH).and_then(Hash::parse);
     let of_another_key = WrittenSecret {
         name: secret.metadata.name.clone().unwrap_or_default(),
         version: version::of(&secret.metadata),
-        rendered: annotation(secret, names::RENDERED_HASH).and_then(Hash::parse),
+        rendered,
         record: registered.record(&served),
         binding: secret.data.as_ref().is_some_and(|data| data.contains_key("provider")),
     };
@@ -119,6 +120,7 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
         served,
         sealed,
         version: version::of(&secret.metadata),
+        rendered,
         of_another_key: (!at_hand).then_some(of_another_key),
     })
 }

@@ -179,6 +179,7 @@ fn a_secret_that_was_written_before_the_operator_ended_knows_better_than_the_sta
     let served = ServedRequests::default();
     let mut older = situation.facts.clone();
     let recorded = RecordedInSecret {
+        rendered: None,
         registered: newer.clone(),
         served,
         sealed: true,

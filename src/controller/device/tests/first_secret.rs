@@ -88,6 +88,7 @@ fn a_device_without_status_says_what_its_secret_says_and_then_waits_for_the_rota
         ..registered.clone()
     };
     let recorded = RecordedInSecret {
+        rendered: None,
         registered,
         served,
         sealed: false,

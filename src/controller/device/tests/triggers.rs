@@ -84,8 +84,15 @@ fn an_integrations_token_concerns_the_fleet_and_not_devices_that_came_after_it()
     let mut facts = Facts::default();
     let registered = registered(&situation.device, &situation.target);
     let served = ServedRequests { integration_token: token.clone(), ..ServedRequests::default() };
-    let recorded =
-        RecordedInSecret { registered, served, sealed: true, version: 9, of_another_key: None, agrees: true };
+    let recorded = RecordedInSecret {
+        registered,
+        served,
+        sealed: true,
+        version: 9,
+        rendered: None,
+        of_another_key: None,
+        agrees: true,
+    };
     facts.recall(Some(recorded), None);
     assert_eq!(facts.served.integration_token, token);
 }

@@ -113,6 +113,7 @@ fn record(hub: &str, seconds: u64, sealed: bool) -> RecordedInSecret {
     registered.hub = hub.to_owned();
     registered.time = Some(NOW.wall + Duration::from_secs(seconds));
     RecordedInSecret {
+        rendered: None,
         registered,
         served: ServedRequests::default(),
         sealed,
@@ -212,7 +213,7 @@ fn requests_that_a_secret_records_are_not_served_again() {
         facts.recall(Some(RecordedInSecret { served: served.clone(), ..record(KNOWN, seconds, true) }), None);
         assert_eq!(facts.served.token.as_deref(), Some("2"), "{seconds}");
     }
-    // Of one registration the Secret says what was registered, whatever the status says.
+    // Of one registration the Secret counts, and not the status.
     let mut edited = settled.clone();
     edited.registered.as_mut().unwrap().hash = None;
     edited.recall(Some(record(KNOWN, 0, true)), None);

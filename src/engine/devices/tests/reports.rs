@@ -159,7 +159,7 @@ fn twenty_secrets_that_could_not_be_written_are_looked_at_at_once_and_then_ten_a
     assert!(!situation.active.take_look(2000, OTHER_PARTY, now));
 
     let soon = now + Duration::from_millis(200);
-    assert_eq!(situation.turns(soon), [21, 2000], "whoever else's they are");
+    assert_eq!(situation.turns(soon), [21, 2000], "of several parties");
 }
 
 #[test]

@@ -21,11 +21,7 @@ fn a_recorded_fallback_is_used_after_a_start_without_a_call() {
 
     let change = situation.show_keys(keys(1, 2));
 
-    assert_eq!(
-        change,
-        admitted(Gate::NEWCOMER),
-        "one call shows that DPS accepts it, whatever a status says"
-    );
+    assert_eq!(change, admitted(Gate::NEWCOMER), "one call shows that DPS accepts it, not a status");
     assert_eq!(situation.target().credentials.in_use(), key_id(2));
     assert_eq!(situation.accept().permits, Some(PermitChange::Gate(Gate::OPEN)));
     assert!(situation.target().as_recorded && situation.registry.gauges()[0].fallen_back);
