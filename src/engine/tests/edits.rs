@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::vouching::{MINUTE, SECRET, TOKEN, secret, settled};
 use super::{HUBS, World};
@@ -17,81 +17,101 @@ impl World {
     }
 }
 
-/// What an edit of a status could say so that nothing seems to be left to do for the device.
+type Ask = fn(&mut World);
+
+/// Asks the whole fleet to register once more.
+fn ask_for_token(world: &mut World) {
+    let asked = json!({"metadata": {"annotations": {TOKEN: "fleet-1"}}});
+    world.api.apply("dpsintegrations", "factory", asked);
+    world.deliver();
+}
+
+/// Asks the whole fleet to move to the other key.
+fn ask_for_rotation(world: &mut World) {
+    let active = json!({"symmetricKey": {"active": "Secondary",
+        "primaryKeyRef": {"name": "group", "key": "primaryKey"},
+        "secondaryKeyRef": {"name": "group", "key": "secondaryKey"}}});
+    world.declare_integration(json!({"rollout": {"paused": true}, "attestation": active}));
+}
+
+impl World {
+    /// `truck-1` is asked to do something and held by a paused rollout; its sister has done it, and what its
+    /// status says is returned.
+    async fn with_a_sister_that_is_done(ask: Ask) -> (Self, Value) {
+        let mut world = settled().await;
+        world.declare("sister", json!({}));
+        world.until_ready("sister").await;
+        world.declare_integration(json!({"rollout": {"paused": true}}));
+        ask(&mut world);
+        world.until_idle(0).await;
+        world.annotate("sister", TOKEN, "own-1");
+        world.until("the sister", |w| w.status("sister")["lastHandledReprovisionToken"] == "own-1").await;
+        world.until_idle(0).await;
+        let sister = world.status("sister");
+        (world, sister)
+    }
+
+    /// What the status of `truck-1` would say if it were done.
+    fn as_if_done(&self, sister: &Value) -> Value {
+        let version = secret(self)["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+        let hub = self.status("truck-1")["assignedHub"].as_str().unwrap().to_owned();
+        let (_, rendered) = self.provisioned("truck-1", &hub, version);
+        let rendered = serde_json::to_value(rendered).unwrap()["secret"]["renderedHash"].clone();
+        json!({"credential": sister["credential"],
+            "lastHandledIntegrationToken": sister["lastHandledIntegrationToken"],
+            "secret": {"renderedHash": rendered}})
+    }
+
+    /// The status of `truck-1` says of its credential and the fleet's token what this one says.
+    fn is_told_as(&self, status: &Value) -> bool {
+        let now = self.status("truck-1");
+        ["credential", "lastHandledIntegrationToken"].iter().all(|field| now[field] == status[field])
+    }
+
+    /// The Secret of `truck-1` is what its status says that it is.
+    fn is_written(&self) -> bool {
+        let rendered = secret(self)["metadata"]["annotations"]["dps-operator.io/rendered-hash"].clone();
+        self.status("truck-1")["secret"]["renderedHash"] == rendered
+    }
+}
+
 #[tokio::test]
 async fn no_edit_of_a_status_leaves_a_device_out_of_what_its_fleet_is_asked_to_do() {
-    type Ask = fn(&mut World);
-    let token = |w: &mut World| {
-        let asked = json!({"metadata": {"annotations": {TOKEN: "fleet-1"}}});
-        w.api.apply("dpsintegrations", "factory", asked);
-        w.deliver();
-    };
-    let rotation = |w: &mut World| {
-        let active = json!({"symmetricKey": {"active": "Secondary",
-            "primaryKeyRef": {"name": "group", "key": "primaryKey"},
-            "secondaryKeyRef": {"name": "group", "key": "secondaryKey"}}});
-        w.declare_integration(json!({"rollout": {"paused": true}, "attestation": active}));
-    };
-    for (what, ask) in [("token", token as Ask), ("rotation", rotation)] {
-        for (restart, unsettles) in [(false, false), (false, true), (true, false)] {
-            let mut world = settled().await;
-            // A sister that is done shows what to say.
-            world.declare("sister", json!({}));
-            world.until_ready("sister").await;
-            world.declare_integration(json!({"rollout": {"paused": true}}));
-            ask(&mut world);
-            world.until_idle(0).await;
-            world.annotate("sister", TOKEN, "own-1");
-            world.until("the sister", |w| w.status("sister")["lastHandledReprovisionToken"] == "own-1").await;
-            world.until_idle(0).await;
-            let (status, sister) = (world.status("truck-1"), world.status("sister"));
-            let version = secret(&world)["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
-            let (_, rendered) =
-                world.provisioned("truck-1", status["assignedHub"].as_str().unwrap(), version);
-            let rendered = serde_json::to_value(rendered).unwrap()["secret"]["renderedHash"].clone();
-
-            world.pass(20 * MINUTE);
-            let mut lie = json!({"credential": sister["credential"],
-                "lastHandledIntegrationToken": sister["lastHandledIntegrationToken"],
-                "secret": {"renderedHash": rendered}});
-            if unsettles {
-                lie["conditions"] = json!([]);
-            }
-            world.api.apply("provisioneddevices", "truck-1", json!({"status": lie}));
-            if restart {
-                world.restart();
-            }
-            world.deliver();
-            if restart {
-                world.annotate("truck-1", LOOK, "1");
-            }
-            let told = |world: &World| {
-                let now = world.status("truck-1");
-                now["credential"] == status["credential"]
-                    && now["lastHandledIntegrationToken"] == status["lastHandledIntegrationToken"]
-            };
-            for _ in 0..3 {
-                world.until_idle(0).await;
-                world.pass(MINUTE);
-            }
-            world.until(&format!("what was so before, {what} {restart}"), told).await;
-
-            // And then it is done.
-            let (registered, key) = (world.registers(), secret(&world)["data"]["sharedAccessKey"].clone());
-            let mut spec = world.api.get("dpsintegrations", "factory").unwrap()["spec"].clone();
-            spec["rollout"]["paused"] = json!(false);
-            world.declare_integration(spec);
-            let done = |world: &World| {
-                let (now, written) = (world.status("truck-1"), secret(world));
-                now["credential"] == sister["credential"]
-                    && now["lastHandledIntegrationToken"] == sister["lastHandledIntegrationToken"]
-                    && now["secret"]["renderedHash"]
-                        == written["metadata"]["annotations"]["dps-operator.io/rendered-hash"]
-                    && (written["data"]["sharedAccessKey"] != key) == (what == "rotation")
-            };
-            world.until(&format!("what was asked for, {what} {restart}"), done).await;
-            assert_eq!(world.registers(), registered + 1);
+    let asked = [("token", ask_for_token as Ask), ("rotation", ask_for_rotation)];
+    let cases = [(false, false), (false, true), (true, false)];
+    for ((what, ask), (restart, unsettles)) in asked.into_iter().flat_map(|a| cases.map(|case| (a, case))) {
+        let (mut world, sister) = World::with_a_sister_that_is_done(ask).await;
+        let before = world.status("truck-1");
+        let mut lie = world.as_if_done(&sister);
+        if unsettles {
+            lie["conditions"] = json!([]);
         }
+
+        world.pass(20 * MINUTE);
+        world.api.apply("provisioneddevices", "truck-1", json!({"status": lie}));
+        if restart {
+            world.restart();
+            world.annotate("truck-1", LOOK, "1");
+        }
+        world.deliver();
+        for _ in 0..3 {
+            world.until_idle(0).await;
+            world.pass(MINUTE);
+        }
+        let case = format!("{what} {restart} {unsettles}");
+        world.until(&format!("what was so before, {case}"), |world| world.is_told_as(&before)).await;
+
+        // And then it is done.
+        let (registered, key) = (world.registers(), secret(&world)["data"]["sharedAccessKey"].clone());
+        let mut spec = world.api.get("dpsintegrations", "factory").unwrap()["spec"].clone();
+        spec["rollout"]["paused"] = json!(false);
+        world.declare_integration(spec);
+        let done = |world: &World| {
+            let changed = secret(world)["data"]["sharedAccessKey"] != key;
+            world.is_told_as(&sister) && world.is_written() && changed == (what == "rotation")
+        };
+        world.until(&format!("what was asked for, {case}"), done).await;
+        assert_eq!(world.registers(), registered + 1);
     }
 }
 
