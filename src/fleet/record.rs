@@ -29,6 +29,17 @@ pub struct Settled {
     pub secret_version: u64,
 }
 
+/// What a status says that something is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stated {
+    base: Hash,
+    /// Where the device is.
+    pub looked_up: Hash,
+    token: Option<Hash>,
+    credential: Option<CredentialId>,
+    settled: Option<Settled>,
+}
+
 /// One device.
 #[derive(Debug)]
 pub struct Record {
@@ -168,19 +179,10 @@ impl Record {
         self.registrations.is_known()
     }
 
-    /// Hash of what is made of its status, and of where that says the device is.
-    pub fn stated(&self) -> [Hash; 2] {
-        let text = |hash: Option<Hash>| hash.map(Hash::shown).unwrap_or_default();
-        let settled = self.settled;
-        let parts = [
-            text(Some(self.base)),
-            text(self.token),
-            text(settled.and_then(|settled| settled.registered)),
-            text(settled.and_then(|settled| settled.rendered)),
-            settled.map(|settled| settled.secret_version.to_string()).unwrap_or_default(),
-            self.credential.map(|used| used.to_string()).unwrap_or_default(),
-        ];
-        [Hash::of("stated", parts.each_ref().map(|part| part.as_bytes())), self.looked_up]
+    /// What of its status something is made of.
+    pub fn stated(&self) -> Stated {
+        let Self { base, looked_up, token, credential, settled, .. } = *self;
+        Stated { base, looked_up, token, credential, settled }
     }
 
     /// A look at its Secret, unless that was `read`, or a lookup may show that it is registered.

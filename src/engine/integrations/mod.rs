@@ -121,6 +121,13 @@ impl Integration {
         std::iter::once(in_use).chain(other).filter(is_proven).collect()
     }
 
+    /// Those of which DPS has said so since this process leads: no status says it.
+    fn accepted_here(&self) -> Vec<CredentialId> {
+        let Some(target) = self.target() else { return Vec::new() };
+        let both = std::iter::once(target.credentials.in_use()).chain(target.credentials.other());
+        both.filter(|id| self.acceptance.holds(&target.instance, *id)).collect()
+    }
+
     /// It could be used, but is suspended or in trouble: new devices have to wait.
     fn holds_up(&self) -> bool {
         self.health.trouble().is_some() || self.target().is_some_and(|target| target.suspended)

@@ -161,8 +161,8 @@ impl Registry {
     pub fn warnings(&mut self, sym: Sym) -> Option<(Arc<DpsIntegration>, Vec<EventNote>)> {
         let integration = self.integrations.get_mut(&sym)?;
         let object = integration.object.clone()?;
-        let proven = integration.proven();
-        let notes = integration.warnings.take_new(&object, &proven);
+        let accepted = integration.accepted_here();
+        let notes = integration.warnings.take_new(&object, &accepted);
         (!notes.is_empty()).then_some((object, notes))
     }
 
@@ -211,7 +211,7 @@ impl Registry {
         let counted = integration.reporting.counted_revision == Some(integration.revision);
         let paused_until = integration.health.paused_until();
         let own_pause = paused_until.and_then(|until| until.checked_duration_since(now.mono));
-        let warning = integration.warnings.shown(&integration.proven());
+        let warning = integration.warnings.shown(&integration.accepted_here());
         let mut view = View {
             credentials: match &integration.state {
                 State::Unread => return None,

@@ -10,18 +10,18 @@ use crate::engine::Engine;
 use crate::engine::devices::DueWork;
 use crate::fleet::DeviceId;
 use crate::fleet::hash::Hash;
-use crate::fleet::record::{Record, Settled};
+use crate::fleet::record::{Record, Settled, Stated};
 
 impl Engine {
     /// The status of a device says something else of the same generation than before, and we had nothing to
     /// write. Where it says that the device is elsewhere, DPS is asked; all else the Secret tells.
-    pub(super) fn doubt_edited_status(&mut self, id: DeviceId, generation: i64, before: [Hash; 2]) {
+    pub(super) fn doubt_edited_status(&mut self, id: DeviceId, generation: i64, before: Stated) {
         let Some(record) = self.fleet.get(id).filter(|record| record.generation == generation) else {
             return;
         };
         let stated = record.stated();
         if stated != before {
-            let is_elsewhere = stated[1] != before[1];
+            let is_elsewhere = stated.looked_up != before.looked_up;
             self.active.due(id, if is_elsewhere { DueWork::Edited } else { DueWork::Compare });
         }
     }

@@ -1,5 +1,6 @@
 //! How an integration fares, together with the permits that its gate limits.
 
+mod outages;
 mod trials;
 
 use std::time::Duration;
@@ -289,39 +290,6 @@ fn what_a_user_asks_for_is_tried_at_once_unless_dps_has_asked_to_wait() {
 }
 
 #[test]
-fn an_instance_that_does_not_answer_is_probed_by_one_device_with_growing_waits() {
-    let (mut queue, now) = Driven::new(600, true, 100);
-    let grants = queue.run(now, now + MINUTE, Outcome::Unreachable);
-    assert_eq!(seconds(&grants, now), [0, 5, 15, 35]);
-    let later = now + MINUTE * 2;
-    let permit = queue.permits.poll(later).unwrap();
-    queue.finished(permit, Outcome::Accepted, later);
-    assert_eq!(queue.narrow(), None);
-}
-
-#[test]
-fn any_answer_shows_that_an_instance_is_there_again() {
-    let (mut queue, now) = Driven::new(600, true, 100);
-    let permit = queue.permits.poll(now).unwrap();
-    queue.finished(permit, Outcome::Unreachable, now);
-    let later = now + MINUTE;
-    let permit = queue.permits.poll(later).unwrap();
-    queue.finished(permit, Outcome::Unknown, later);
-    assert_eq!(queue.narrow(), Some(Narrow::Down(1)));
-    let permit = queue.permits.poll(later).unwrap();
-    queue.finished(permit, Outcome::Answered, later);
-    assert_eq!(queue.narrow(), None);
-}
-
-#[test]
-fn calls_that_fail_together_count_as_one_outage() {
-    let (mut queue, now) = Driven::new(60_000, true, 100);
-    let permits: Vec<_> = (0..100).map(|_| queue.permits.poll(now).unwrap()).collect();
-    permits.into_iter().for_each(|permit| queue.finished(permit, Outcome::Unreachable, now));
-    assert_eq!(queue.narrow(), Some(Narrow::Down(1)));
-}
-
-#[test]
 fn one_device_that_is_refused_again_and_again_does_not_condemn_an_accepted_key() {
     let (mut queue, now) = Driven::new(60_000, true, 1);
     for minute in 0..5 {
@@ -343,16 +311,6 @@ fn two_devices_that_are_refused_in_turn_do_not_condemn_an_accepted_key_either() 
         queue.finished(permit, Outcome::Refused, at);
     }
     assert_eq!(queue.narrow(), Some(Narrow::Refused(2)));
-}
-
-#[test]
-fn a_single_server_error_does_not_slow_the_others_down_and_three_in_a_row_do() {
-    let (mut queue, now) = Driven::new(600, true, 10);
-    for expected in [None, None, Some(Narrow::Down(1))] {
-        let permit = queue.permits.poll(now).unwrap();
-        queue.finished(permit, Outcome::ServerError, now);
-        assert_eq!(queue.narrow(), expected);
-    }
 }
 
 #[test]
@@ -395,22 +353,4 @@ fn trouble_is_said_once_and_ends_with_the_first_success() {
     assert_eq!(answered(Outcome::Accepted), (true, true, None));
     assert_eq!(answered(Outcome::Unreachable), (true, true, Some(Reason::EndpointUnreachable)));
     assert_eq!(answered(Outcome::Answered), (true, true, None), "any answer shows that it is there");
-}
-
-#[test]
-fn what_keeps_dps_from_being_reached_is_said_anew_when_a_later_call_finds_something_else() {
-    let (mut health, now) = (Health::default(), Instant::now());
-    health.configured(one(), known(true));
-    let mut unreachable = |after: u32, why: Unreachable| {
-        let error = DpsError::Unreachable(why);
-        let (device, issuer) = (device(1), issuer(1));
-        let answer = Answer { device, issuer, error: Some(&error), throttled: false, newcomers: false };
-        let change = health.answered(&answer, now + MINUTE * after);
-        let says = health.trouble().is_some_and(|trouble| trouble.message.contains(why.as_str()));
-        (change.report, change.wake_waiting, says)
-    };
-    assert_eq!(unreachable(0, Unreachable::Dns), (true, true, true));
-    assert_eq!(unreachable(0, Unreachable::Timeout), (false, false, false), "it was under way");
-    assert_eq!(unreachable(1, Unreachable::Dns), (false, false, true));
-    assert_eq!(unreachable(2, Unreachable::ProxyLogin), (true, false, true));
 }

@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::{
-    FACTORY, MINUTE, Situation, admitted, and, both_keys, certificate, closed_until, config_map, key_id,
-    keys, object, present, reason, with_bundle, with_payload,
+    FACTORY, MINUTE, Situation, admitted, and, both_keys, certificate, closed_until, config_map, key, key_id,
+    keys, object, present, reason, secret, with_bundle, with_payload,
 };
 use crate::api::attestation::KeySlot::{Primary, Secondary};
 use crate::api::conditions::Reason;
@@ -131,4 +131,27 @@ fn a_replica_that_takes_over_knows_only_what_the_status_says() {
     assert_eq!(change, admitted(Gate::NEWCOMER));
     assert!(situation.target().revision == 2 && situation.target().as_recorded);
     assert!(situation.is_due() && situation.serves("other"));
+}
+
+#[test]
+fn one_key_in_both_slots_is_not_told_because_a_status_calls_it_accepted() {
+    let spec = json!({"attestation": {"symmetricKey": {
+        "primaryKeyRef": {"name": "keys", "key": "primaryKey"},
+        "secondaryKeyRef": {"name": "more", "key": "secondaryKey"},
+    }}});
+    let show = |situation: &mut Situation| {
+        situation.show(&secret("keys"), present(&[("primaryKey", &key(1))]));
+        situation.show(&secret("more"), present(&[("secondaryKey", &key(1))]));
+    };
+    let mut before = Situation::new();
+    before.declare(spec);
+    show(&mut before);
+    before.accept();
+    before.write();
+    let mut situation = Situation::new();
+    situation.observe(before.object());
+    show(&mut situation);
+    assert!(situation.registry.warnings(situation.factory).is_none());
+    situation.accept();
+    assert!(situation.registry.warnings(situation.factory).is_some());
 }
