@@ -1,17 +1,13 @@
 //! Whether the API server answers, known to all: after an outage everybody who waits is called as soon
 //! as one request has got through.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Response;
 use http::header::RETRY_AFTER;
-use http::{Request, Response};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tower::{Layer, Service};
 
 /// The longest that a server may ask to wait.
 pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -92,44 +88,6 @@ impl Answers {
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<S> Layer<S> for Answers {
-    type Service = Noted<S>;
-
-    fn layer(&self, inner: S) -> Noted<S> {
-        Noted { inner, answers: self.clone() }
-    }
-}
-
-/// A client whose answers are noted.
-#[derive(Clone, Debug)]
-pub struct Noted<S> {
-    inner: S,
-    answers: Answers,
-}
-
-impl<S, A, B> Service<Request<A>> for Noted<S>
-where
-    S: Service<Request<A>, Response = Response<B>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<B>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<A>) -> Self::Future {
-        let (answers, answer) = (self.answers.clone(), self.inner.call(request));
-        Box::pin(async move {
-            let answer = answer.await;
-            answers.take_in(answer.as_ref().ok());
-            answer
-        })
     }
 }
 

@@ -10,9 +10,9 @@ use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, Kubeco
 
 use super::answers::Answers;
 use super::deadline::{ANSWER, Deadline};
+use super::note::Note;
 use super::tenure::Tenure;
 use crate::telemetry::Telemetry;
-use crate::telemetry::api_requests::CountRequests;
 
 /// Azure's balancer drops idle flows after 240 s without a reset; a watch ends before that.
 pub(super) const WATCH_TIMEOUT: Duration = Duration::from_secs(200);
@@ -92,9 +92,9 @@ fn set_up(mut config: Config, tenure: Tenure, telemetry: Arc<Telemetry>) -> Resu
     // Every retry is ours: decided per object, counted, and never hidden inside a call.
     config.default_retry = false;
     let (address, answers) = (Arc::from(config.cluster_url.to_string()), Answers::new());
-    let client =
-        ClientBuilder::try_from(config).map_err(Box::new)?.with_layer(&tenure).with_layer(&Deadline(ANSWER));
-    let client = client.with_layer(&answers).with_layer(&CountRequests(telemetry.clone())).build();
+    let note = Note { answers: answers.clone(), telemetry: telemetry.clone() };
+    let client = ClientBuilder::try_from(config).map_err(Box::new)?;
+    let client = client.with_layer(&tenure).with_layer(&Deadline(ANSWER)).with_layer(&note).build();
     Ok(ApiServer { client, address, answers, telemetry, tenure })
 }
 

@@ -8,6 +8,7 @@ pub mod error;
 pub mod events;
 mod guard;
 pub mod lease;
+mod note;
 pub mod refs;
 pub mod tenure;
 #[cfg(test)]

@@ -1,12 +1,6 @@
-//! Counts requests to the API server where they leave the process.
+//! Requests to the API server, as metrics name them.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use http::{Method, Request, Response};
-use tower::{Layer, Service};
+use http::{Method, Uri};
 
 use super::Telemetry;
 
@@ -36,48 +30,24 @@ pub(super) const WRITES: [(&str, &str); 7] = [
 /// What may come of a request.
 pub(super) const OUTCOMES: [&str; 5] = ["success", "not_found", "conflict", "refused", "unavailable"];
 
-/// Wraps the Kubernetes client.
-#[derive(Clone, Debug)]
-pub struct CountRequests(pub Arc<Telemetry>);
+/// A request to the API server that has no answer yet.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiRequest {
+    verb: &'static str,
+    resource: &'static str,
+}
 
-impl<S> Layer<S> for CountRequests {
-    type Service = Counted<S>;
-
-    fn layer(&self, inner: S) -> Counted<S> {
-        Counted { inner, telemetry: self.0.clone() }
+impl ApiRequest {
+    pub fn of(method: &Method, uri: &Uri) -> Self {
+        let (verb, resource) = what(method, uri.path(), uri.query());
+        Self { verb, resource }
     }
 }
 
-/// A client whose requests are counted.
-#[derive(Clone, Debug)]
-pub struct Counted<S> {
-    inner: S,
-    telemetry: Arc<Telemetry>,
-}
-
-impl<S, A, B> Service<Request<A>> for Counted<S>
-where
-    S: Service<Request<A>, Response = Response<B>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<B>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<A>) -> Self::Future {
-        let telemetry = self.telemetry.clone();
-        let (verb, resource) = what(request.method(), request.uri().path(), request.uri().query());
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answer.await;
-            let status = answer.as_ref().ok().map(|response| response.status().as_u16());
-            telemetry.metrics.count_api_request(verb, resource, outcome(status));
-            answer
-        })
+impl Telemetry {
+    /// Counts a request that was answered with this status, or was not answered.
+    pub fn api_request_ended(&self, request: ApiRequest, status: Option<u16>) {
+        self.metrics.count_api_request(request.verb, request.resource, outcome(status));
     }
 }
 

@@ -21,6 +21,7 @@ use tower::{BoxError, Layer};
 use crate::kube_io::answers::Answers;
 use crate::kube_io::client::ApiServer;
 use crate::kube_io::deadline::{ANSWER, Deadline};
+use crate::kube_io::note::Note;
 use crate::telemetry::Telemetry;
 
 /// How often a real API server sends bookmarks.
@@ -125,7 +126,8 @@ impl Scripted {
             async move { scripted.answer(request.map(drop)).await }
         });
         let answers = Answers::new();
-        let service = answers.layer(Deadline(ANSWER).layer(service));
+        let note = Note { answers: answers.clone(), telemetry: telemetry.clone() };
+        let service = note.layer(Deadline(ANSWER).layer(service));
         let server = ApiServer::of(Client::new(service, "fleet"), telemetry);
         ApiServer { answers, ..server }
     }
