@@ -2,7 +2,8 @@
 
 `Node` stands in for the kubelet, the Deployment controller and the Services: for each Deployment of the
 release it starts the program that its image has, as a plain process with the Deployment's arguments and
-the rights of its ServiceAccount, and then reports the Deployment ready. `Azure` is the DPS simulator
+the rights of its ServiceAccount, and then reports the Deployment ready. It has those images only that
+the page has brought into the cluster. `Azure` is the DPS simulator
 under Azure's name. Both are reached by the operator through a proxy, which is this cluster's DNS.
 """
 
@@ -98,9 +99,9 @@ class Azure(contextlib.ExitStack):
 
 
 class Node(threading.Thread):
-    def __init__(self, cluster, proxy, ca):
+    def __init__(self, cluster, proxy, ca, images):
         super().__init__(daemon=True)
-        self.cluster, self.proxy, self.ca = cluster, proxy, ca
+        self.cluster, self.proxy, self.ca, self.images = cluster, proxy, ca, images
         self.running, self.failure, self.ended = {}, None, threading.Event()
         self.start()
 
@@ -139,6 +140,9 @@ class Node(threading.Thread):
 
     def begin(self, name, deployment):
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        there = self.images.read_text().splitlines() if self.images.exists() else []
+        if container["image"] not in there:
+            raise Failed(f"ImagePullBackOff: {container['image']} is not among {there}")
         begin = self.begin_simulator if name.endswith("-simulator") else self.begin_operator
         with contextlib.ExitStack() as stack:
             begin(stack, Path(stack.enter_context(tempfile.TemporaryDirectory())), name, container)
