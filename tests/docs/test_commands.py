@@ -20,7 +20,10 @@ from tools import Cluster
 
 FIRST = ("README.md", "docs/quickstart.md", "docs/azure.md")
 # Pages of which some sections are run.
-PARTLY = {"docs/install.md": {"before-there-is-a-release", "install", "first-devices", "uninstall-and-what-stays"}}
+PARTLY = {
+    "docs/install.md": {"before-there-is-a-release", "install", "first-devices", "uninstall-and-what-stays"},
+    "docs/rotation.md": {"step-by-step"},
+}
 # Blocks that are not run, and why.
 NOT_RUN = {
     "README.md#try-it/1": "the demo has a section of its own in .ci/run",
@@ -121,9 +124,9 @@ class Stage(unittest.TestCase):
         return said
 
     def run_block(self, block):
+        """Runs it and returns what it says."""
         if block.language != "console":
-            self.succeeds(block.text, TYPED.get(block.name, ""))
-            return
+            return self.succeeds(block.text, TYPED.get(block.name, ""))
         for command, expected in commands(block):
             last = []
 
@@ -133,17 +136,18 @@ class Stage(unittest.TestCase):
 
             if not until(as_shown):
                 self.fail(f"{block.name}\n{command}\nshould print\n" + "\n".join(expected) + f"\nand prints\n{last[1]}")
+        return None
 
     def play(self, page, sections=None):
-        """Runs the page's blocks in order, or those of some sections."""
-        count = 0
+        """Runs the page's blocks in order, or those of some sections; what each has said."""
+        said = {}
         for block in runnable(page):
             if block.name not in NOT_RUN and (sections is None or section_of(block) in sections):
                 if self.node.failure:
                     raise self.node.failure
-                self.run_block(block)
-                count += 1
-        self.assertGreater(count, 0)
+                said[block] = self.run_block(block)
+        self.assertGreater(len(said), 0)
+        return said
 
 
 class Readme(Stage):
@@ -226,6 +230,23 @@ class Migration(Stage):
             f"kubectl get pdev -n former -o jsonpath='{columns}' > \"$AZ_REGISTRATIONS\"\n"
             "kubectl delete namespace former"
         )
+
+
+class Rotation(Stage):
+    def test_the_steps_move_every_device_to_the_other_key_and_end_by_themselves(self):
+        self.play("README.md", {"install-it"})
+        self.succeeds(
+            "kubectl create namespace fleet\nkubectl apply --server-side -n fleet \\\n"
+            "  -f examples/group-key.yaml -f examples/integration.yaml -f examples/devices.yaml\n"
+            "kubectl wait -n fleet --for=condition=Ready pdev --all --timeout=2m"
+        )
+        before = self.azure.registered()
+
+        said = self.play("docs/rotation.md", {"step-by-step"})
+
+        self.assertEqual(self.azure.registered(), before + 10, "each moves once, and is registered once more")
+        (check,) = [block for block in said if '=="Primary"' in block.text]
+        self.assertEqual(said[check], "", "no device is left")
 
 
 class Blocks(unittest.TestCase):
