@@ -300,6 +300,13 @@ class Rendering(unittest.TestCase):
         self.assertIn("crds.keep is false", notes("--set", "crds.keep=false"))
         self.assertIn("the CRDs are not there", notes("--set", "crds.enabled=false"))
 
+    def test_the_notes_go_on_in_a_namespace_that_the_operator_watches(self):
+        self.assertIn("kubectl create namespace fleet\n", notes())
+        confined = notes("--values", CHART / "ci" / "namespaced.yaml")
+        self.assertNotIn("kubectl create namespace", confined, "it has to be there already")
+        self.assertIn("kubectl create secret generic factory-group-key -n team-a ", confined)
+        self.assertIn("kubectl get dpsi,pdev -n team-a ", confined)
+
 
 if __name__ == "__main__":
     unittest.main()
