@@ -8,6 +8,8 @@ SHELL := bash
 
 # Devices in the benchmark: make bench-smoke N=5000
 N ?= 1000
+# Most tests of the operator wait for something most of the time.
+TEST_THREADS := $(or $(RUST_TEST_THREADS),$(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN)))))
 CACHE := $(or $(DPS_DEV_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dps-operator)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What dev/generate writes; a folder has nothing else in it.
@@ -29,9 +31,15 @@ e2e: need-cargo ## Install the chart on a real node, upgrade it, kill it, remove
 test: need-cluster need-node need-python ## Run all tests: the workspace's, then other people's clients against the simulator and what is in Secrets
 	dev/build-control-plane
 	for tool in helm kstatus argocd-lua; do dev/build-tool $$tool; done
-	cargo test --workspace --no-fail-fast
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --no-fail-fast
 	simulator/tests/node/run.sh $(TARGET)/debug/dps-simulator
 	tests/formats/run.sh $(TARGET)/tmp/formats.json
+
+# make test runs a part of them, with faults that last seconds.
+.PHONY: faults
+faults: need-cluster ## Run all fault tests, with faults that last as long as they may: make faults ONLY=flows::a_new_device
+	dev/build-control-plane
+	DPS_FAULTS=all RUST_TEST_THREADS=$(TEST_THREADS) cargo test --test operator -- --nocapture under_fire::$(ONLY)
 
 # Some of them try random values; the few of this run find what is plainly wrong, `make test` tries them all.
 .PHONY: unit

@@ -111,6 +111,12 @@ impl ControlPlane {
         &self.plan.certificates.ca_pem
     }
 
+    /// The files with the API server's certificate and key, for a proxy before it.
+    pub fn server_certificate(&self) -> (&Path, &Path) {
+        let identity = &self.plan.certificates.server;
+        (&identity.certificate, &identity.key)
+    }
+
     /// kubectl, to be run as the administrator.
     pub fn kubectl(&self) -> Command {
         self.kubectl.command()
@@ -139,9 +145,19 @@ impl ControlPlane {
 
     /// A kubeconfig with such a token: its user may do what a Pod of that ServiceAccount may do.
     pub fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf, Error> {
+        self.service_account_kubeconfig_at(namespace, name, &self.url)
+    }
+
+    /// The same, for a proxy before the API server that has its certificate.
+    pub fn service_account_kubeconfig_at(
+        &self,
+        namespace: &str,
+        name: &str,
+        server: &str,
+    ) -> Result<PathBuf, Error> {
         let token = self.service_account_token(namespace, name)?;
-        let user = format!("{namespace}-{name}");
-        self.write_kubeconfig(&user, &self.url, &Credentials::Token(&token))
+        let port = server.rsplit(':').next().unwrap_or_default();
+        self.write_kubeconfig(&format!("{namespace}-{name}-{port}"), server, &Credentials::Token(&token))
     }
 
     /// The API server's audit log, with all requests at level Metadata.

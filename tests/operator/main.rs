@@ -19,4 +19,5 @@ mod program;
 mod reprovisioning;
 mod secrets;
 mod status;
+mod under_fire;
 mod world;

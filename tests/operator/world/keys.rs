@@ -13,7 +13,8 @@ pub const NEWEST_KEY: &str = "n67CMAr1lPYY3VluJpnuzp4RawatDl/vwEVHX/E1uURvfzfAL/
 /// A key that a group gets in place of its first.
 pub const NEW_KEY: &str = super::WRONG_KEY;
 
-const ALL: [&str; 4] = [PRIMARY_KEY, SECONDARY_KEY, NEW_KEY, NEWEST_KEY];
+/// All that tests use.
+pub const GROUP_KEYS: [&str; 4] = [PRIMARY_KEY, SECONDARY_KEY, NEW_KEY, NEWEST_KEY];
 
 /// By what status and annotations name a group key.
 pub fn fingerprint(group_key: &str) -> String {
@@ -26,7 +27,9 @@ pub fn made_from(secret: &Value) -> &'static str {
     let (values, name) = (data(secret), &secret["metadata"]["name"]);
     let key = &values["sharedAccessKey"];
     let is_maker = |group_key: &&str| base64(&device_key(group_key, &values["registrationId"])) == *key;
-    let Some(maker) = ALL.into_iter().find(is_maker) else { panic!("{name} was made from no group key") };
+    let Some(maker) = GROUP_KEYS.into_iter().find(is_maker) else {
+        panic!("{name} was made from no group key")
+    };
     let (hub, device) = (&values["iotHubHostname"], &values["deviceId"]);
     let whole = format!("HostName={hub};DeviceId={device};SharedAccessKey={key}");
     assert_eq!(values["connectionString"], whole, "{name} is mixed");

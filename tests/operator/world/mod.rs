@@ -8,6 +8,8 @@ pub mod keys;
 pub mod manifests;
 pub mod objects;
 pub mod operator;
+mod oracle;
+pub mod proxy;
 pub mod records;
 pub mod requests;
 pub mod scanner;
@@ -25,6 +27,8 @@ use kube::Client;
 use serde_json::{Value, json};
 
 pub use self::objects::{Kind, condition};
+use self::oracle::Watching;
+use self::proxy::Proxies;
 pub use self::records::Mark;
 pub use self::setup::{Setup, simulator};
 
@@ -71,6 +75,12 @@ pub struct World {
     pub dps_proxy: Option<String>,
     /// Operators elect a leader by the Lease that is named after the namespace.
     pub leader_elect: bool,
+    /// Between the operator that was started last and what it talks to.
+    proxies: Option<Proxies>,
+    /// What the invariants are judged by at the end.
+    oracle: Watching,
+    /// How often an operator was started.
+    starts: usize,
     log: PathBuf,
     audit_start: u64,
 }
@@ -123,7 +133,7 @@ impl World {
         let log = control_plane.logs_dir().join(format!("operator-{namespace}.log"));
         let client = control_plane::client(control_plane.admin_kubeconfig()).await;
         let audit_start = std::fs::metadata(control_plane.audit_log()).map_or(0, |log| log.len());
-        let world = Self {
+        let mut world = Self {
             namespace,
             client,
             dps: running.control(),
@@ -139,9 +149,16 @@ impl World {
             registrations_per_minute: UNLIMITED,
             dps_proxy: None,
             leader_elect: false,
+            proxies: None,
+            oracle: Watching::nothing(),
+            starts: 0,
             log,
             audit_start,
         };
+        if setup.proxied {
+            world.proxies = Some(world.new_proxies().await);
+        }
+        world.oracle.add(&world.client, &world.namespace);
         world.create_namespace().await;
         world
     }
@@ -162,6 +179,7 @@ impl World {
         let namespace = control_plane::fresh_namespace();
         self.create(Kind::Namespace, json!({"metadata": {"name": namespace, "labels": labels}})).await;
         self.further_namespaces.push(namespace.clone());
+        self.oracle.add(&self.client, &namespace);
         let account = self.namespace.clone();
         if !self.cluster_wide {
             self.switch_to(&namespace);
@@ -194,7 +212,8 @@ impl World {
     /// Puts the present simulator's CA where integrations look for it.
     pub async fn publish_ca(&self) {
         let running = self.running.as_ref().expect("the simulator runs");
-        let ca = json!({"metadata": {"name": "simulator-ca"}, "data": {"ca.crt": running.ca_pem()}});
+        let pem = if self.proxies.is_some() { self.control_plane.ca_pem() } else { running.ca_pem() };
+        let ca = json!({"metadata": {"name": "simulator-ca"}, "data": {"ca.crt": pem}});
         self.create(Kind::ConfigMap, ca).await;
     }
 
@@ -257,9 +276,21 @@ impl World {
         names
     }
 
-    /// Host and port of the simulator, as integrations name it.
+    /// Host and port of the simulator, or of the proxy before it, as integrations name it.
     pub fn host(&self) -> String {
-        format!("localhost:{}", self.port)
+        let port = self.proxies.as_ref().map_or(self.port, |proxies| proxies.dps.port());
+        format!("localhost:{port}")
+    }
+
+    /// Ways from an operator to the API server and to the simulator.
+    async fn new_proxies(&self) -> Proxies {
+        let running = self.running.as_ref().expect("the simulator runs");
+        Proxies::start(&self.control_plane, (running.url(), running.ca_pem())).await
+    }
+
+    /// What is between the operator and what it talks to.
+    pub fn proxies(&self) -> &Proxies {
+        self.proxies.as_ref().expect("this world has proxies")
     }
 
     pub fn port(&self) -> u16 {

@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn resource(self) -> ApiResource {
+    pub fn resource(self) -> ApiResource {
         let (group, version, kind, plural) = match self {
             Self::Device => ("dps-operator.io", "v1alpha1", "ProvisionedDevice", "provisioneddevices"),
             Self::Integration => ("dps-operator.io", "v1alpha1", "DpsIntegration", "dpsintegrations"),

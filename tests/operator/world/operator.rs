@@ -102,6 +102,7 @@ impl World {
     pub async fn start_operator(&mut self) {
         assert!(self.operator.is_none(), "the operator runs already");
         self.operator = Some(self.spawn_operator(&self.log.clone(), &[]));
+        self.starts += 1;
     }
 
     /// Another one with the same rights, which ends with the value that is returned.
@@ -143,10 +144,17 @@ impl World {
             if self.leader_elect {
                 self.control_plane.apply(&lease_rights(&self.namespace).to_string())?;
             }
-            let kubeconfig = self.control_plane.service_account_kubeconfig(ACCOUNTS, &self.namespace)?;
+            let kubeconfig = match &self.proxies {
+                Some(proxies) => proxies.kubeconfig(&self.control_plane, ACCOUNTS, &self.namespace),
+                None => self.control_plane.service_account_kubeconfig(ACCOUNTS, &self.namespace)?,
+            };
             Ok(Guarded::spawn(command.env("KUBECONFIG", kubeconfig), log)?)
         });
-        started.expect("the operator starts")
+        let started = started.expect("the operator starts");
+        if let Some(proxies) = &self.proxies {
+            proxies.process.is(started.pid());
+        }
+        started
     }
 
     /// SIGTERM; waits for its end.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{GROUP, HUBS, OTHER_HUB, OTHER_SCOPE, PRIMARY_KEY, SCOPE, SECONDARY_KEY, control_plane};
 
+#[derive(Clone)]
 pub struct Setup {
     pub simulator: Config,
     /// What the operator logs.
@@ -18,6 +19,8 @@ pub struct Setup {
     pub namespace: Option<String>,
     /// The operator watches all namespaces; only with a control plane of its own.
     pub cluster_wide: bool,
+    /// Every request of the operator goes through a proxy.
+    pub proxied: bool,
 }
 
 impl Default for Setup {
@@ -28,6 +31,7 @@ impl Default for Setup {
             control_plane: None,
             namespace: None,
             cluster_wide: false,
+            proxied: false,
         }
     }
 }

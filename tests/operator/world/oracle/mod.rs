@@ -1,0 +1,121 @@
+//! Invariants that hold in every world at every moment, judged at its end from what others have seen.
+
+mod managed;
+mod planted;
+mod process;
+mod requests;
+mod secrets;
+mod statuses;
+mod story;
+mod watching;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use kube::api::ListParams;
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+use self::story::{Breach, Process, Story};
+pub use self::watching::Watching;
+use super::keys::GROUP_KEYS;
+use super::objects::{revision, value};
+use super::scanner::Scanner;
+use super::waiting::until;
+use super::{Kind, PATIENCE, POLL, World};
+
+/// So much of a log is searched for secrets: what is said at first, and what is said last.
+const SEARCHED: usize = 512 * 1024;
+
+/// Every invariant that did not hold.
+pub fn breaches(story: &Story) -> Vec<Breach> {
+    let checks: [fn(&Story) -> Vec<Breach>; 9] = [
+        requests::only_device_calls,
+        requests::registrations_are_bounded,
+        requests::only_its_writes,
+        requests::writes_are_bounded,
+        secrets::are_whole,
+        secrets::are_ours,
+        statuses::go_forward,
+        statuses::ready_means_a_secret,
+        process::is_bounded,
+    ];
+    let mut found: Vec<Breach> = checks.iter().flat_map(|check| check(story)).collect();
+    let mut scanner = Scanner::default();
+    GROUP_KEYS.iter().for_each(|key| scanner.seek_base64(key));
+    found.extend(process::shows_nothing_secret(story, &scanner));
+    found
+}
+
+impl World {
+    /// What has happened until now.
+    async fn story(&self) -> Story {
+        self.wait_seen().await;
+        let (states, gaps) = {
+            let seen = self.oracle.seen();
+            (seen.states.clone(), seen.gaps > 0)
+        };
+        Story {
+            states,
+            gaps,
+            events: self.list(Kind::Event).await,
+            ledger: self.ledger(),
+            requests: self.stages().into_iter().filter(|event| event.stage == "ResponseComplete").collect(),
+            log: ends_of(&self.operator_log()),
+            starts: self.starts,
+            process: self.operator.as_ref().and_then(|operator| process_of(operator.pid())),
+        }
+    }
+
+    /// Every state up to now in which objects of this kind were.
+    pub async fn states(&self, kind: Kind) -> Vec<Value> {
+        self.wait_seen().await;
+        let seen = self.oracle.seen();
+        assert_eq!(seen.gaps, 0, "a watch began anew: what was between is not known");
+        let of_kind = seen.states.iter().filter(|state| state.kind == kind && !state.deleted);
+        of_kind.map(|state| state.object.clone()).collect()
+    }
+
+    /// The watches have shown the present state of every object.
+    async fn wait_seen(&self) {
+        for kind in watching::KINDS {
+            // A payload can be nested too deeply for every client of this kind.
+            let Ok(latest) = self.api(kind).list(&ListParams::default()).await else { continue };
+            let latest: Vec<Value> = latest.items.into_iter().map(value).collect();
+            let seen = until(PATIENCE, POLL / 4, async || {
+                let seen: BTreeSet<_> =
+                    self.oracle.seen().states.iter().map(|state| revision(&state.object)).collect();
+                if latest.iter().all(|object| seen.contains(&revision(object))) { Ok(()) } else { Err(()) }
+            });
+            seen.await.unwrap_or_else(|()| panic!("the watch of {kind:?} lags behind"));
+        }
+    }
+}
+
+impl Drop for World {
+    /// Judges what has happened, unless the test has failed already.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let story = tokio::task::block_in_place(|| Handle::current().block_on(self.story()));
+        let found = breaches(&story);
+        assert!(found.is_empty(), "invariants did not hold: {found:#?}");
+    }
+}
+
+fn process_of(pid: u32) -> Option<Process> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let peak_kib = peak.split_whitespace().next()?.parse().ok()?;
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
+    Some(Process { peak_kib, descriptors })
+}
+
+fn ends_of(log: &str) -> String {
+    if log.len() <= 2 * SEARCHED {
+        return log.to_owned();
+    }
+    let (head, tail) = (log.floor_char_boundary(SEARCHED), log.ceil_char_boundary(log.len() - SEARCHED));
+    format!("{}\n{}", &log[..head], &log[tail..])
+}

@@ -1,0 +1,182 @@
+//! The oracle sees: each of these defects is planted in the story of a run in which nothing was wrong.
+
+use dps_dev::audit;
+use dps_simulator::OperationKind;
+use serde_json::{Value, json};
+
+use super::breaches;
+use super::story::{Process, Story};
+use crate::world::keys::{NEW_KEY, fingerprint};
+use crate::world::scanner::{base64, bytes_of, device_key};
+use crate::world::{HUBS, INTEGRATION, Kind, OTHER_HUB, PRIMARY_KEY, SECONDARY_KEY, World, condition};
+
+type Plant = fn(&mut Story);
+
+/// What is planted, and the invariant that it breaks.
+const DEFECTS: [(&str, &str, Plant); 33] = [
+    ("another group key", WHOLE, |story| data(story, "sharedAccessKey", &key_of(SECONDARY_KEY))),
+    ("another key in the connection string", WHOLE, |story| {
+        let text = format!("HostName={};DeviceId=truck-1;SharedAccessKey={}", hub(story), key_of(NEW_KEY));
+        data(story, "connectionString", &text);
+    }),
+    ("another hub", WHOLE, |story| data(story, "iotHubHostname", OTHER_HUB)),
+    ("another hub in the connection string", WHOLE, |story| {
+        data(story, "connectionString", &format!("HostName={OTHER_HUB};DeviceId=truck-1"));
+    }),
+    ("another device id", WHOLE, |story| data(story, "deviceId", "truck-2")),
+    ("another registration id", WHOLE, |story| data(story, "registrationId", "truck-2")),
+    ("a part is missing", WHOLE, |story| {
+        secret(story)["data"].as_object_mut().unwrap().remove("deviceId");
+    }),
+    ("the name of another key", WHOLE, |story| {
+        secret(story)["metadata"]["annotations"]["dps-operator.io/credential-fingerprint"] =
+            json!(fingerprint(SECONDARY_KEY));
+    }),
+    ("a Secret of others is written", "only its own Secrets", |story| {
+        let metadata = &mut secret(story)["metadata"];
+        for marks in ["labels", "annotations", "ownerReferences"] {
+            metadata[marks].take();
+        }
+    }),
+    ("a reason of a device that nobody knows", DOCUMENTED, |story| {
+        ready(device(story))["reason"] = json!("Whatever");
+    }),
+    ("a reason of an integration that nobody knows", DOCUMENTED, |story| {
+        ready(last(story, Kind::Integration))["reason"] = json!("Whatever");
+    }),
+    ("a generation goes back", "observedGeneration goes forward", |story| {
+        device(story)["status"]["observedGeneration"] = json!(0);
+    }),
+    ("a generation of an integration goes back", "observedGeneration goes forward", |story| {
+        last(story, Kind::Integration)["status"]["observedGeneration"] = json!(0);
+    }),
+    ("a transition without one", "transition times change with the status only", |story| {
+        ready(device(story))["lastTransitionTime"] = json!("2020-01-01T00:00:00Z");
+    }),
+    ("Ready without a Secret", MATCHES, |story| story.states.retain(|state| state.kind != Kind::Secret)),
+    ("Ready with another hub than the Secret's", MATCHES, |story| {
+        device(story)["status"]["assignedHub"] = json!(OTHER_HUB);
+        changed(device(story));
+    }),
+    ("Ready with another key than the Secret's", MATCHES, |story| {
+        device(story)["status"]["credential"]["fingerprint"] = json!(fingerprint(NEW_KEY));
+        changed(device(story));
+    }),
+    ("Ready with another device id than the Secret's", MATCHES, |story| {
+        device(story)["status"]["deviceId"] = json!("truck-2");
+        changed(device(story));
+    }),
+    ("a state of the Secret that never was", MATCHES, |story| {
+        device(story)["status"]["secret"]["resourceVersion"] = json!("1");
+    }),
+    ("a deletion in DPS", "only device calls", |story| {
+        let mut entry = story.ledger[0].clone();
+        (entry.method, entry.operation) = ("DELETE".to_owned(), OperationKind::Other);
+        story.ledger.push(entry);
+    }),
+    ("registrations without a cause", "registrations are bounded", |story| {
+        let register = story.ledger.iter().find(|entry| entry.operation == OperationKind::Register);
+        let register = register.unwrap().clone();
+        story.ledger.extend(std::iter::repeat_n(register, 12));
+    }),
+    ("a Secret is deleted", ITS_WRITES, |story| asked(story, "delete", "secrets")),
+    ("a Secret is replaced", ITS_WRITES, |story| asked(story, "update", "secrets")),
+    ("a device is patched", ITS_WRITES, |story| asked(story, "patch", "provisioneddevices")),
+    ("a status is written for ever", "writes are bounded", |story| {
+        for _ in 0..61 {
+            asked(story, "update", "provisioneddevices/status");
+        }
+    }),
+    ("a panic", "no panic", |story| story.log.push_str("\nthread 'main' panicked at src/main.rs:1:1\n")),
+    ("a flood of lines", "bounded self", |story| {
+        story.log.push_str(&"\n2026 INFO dps_operator: again".repeat(2000));
+    }),
+    ("memory", "bounded self", |story| {
+        story.process = Some(Process { peak_kib: 300 * 1024, descriptors: 10 });
+    }),
+    ("descriptors", "bounded self", |story| {
+        story.process = Some(Process { peak_kib: 1024, descriptors: 900 });
+    }),
+    ("a key in the log", SECRET, |story| story.log.push_str(PRIMARY_KEY)),
+    ("a piece of a key in the log", SECRET, |story| story.log.push_str(&PRIMARY_KEY[9..21])),
+    ("a key in hexadecimal in an event", SECRET, |story| {
+        let hex: String = bytes_of(PRIMARY_KEY).iter().map(|byte| format!("{byte:02x}")).collect();
+        story.events.push(json!({"note": hex}));
+    }),
+    ("a token in a message", SECRET, |story| {
+        ready(device(story))["message"] =
+            json!("SharedAccessSignature sr=0ne%2Fregistrations%2Ftruck-1&sig=x");
+    }),
+];
+
+const WHOLE: &str = "credentials are whole";
+const DOCUMENTED: &str = "reasons are documented";
+const MATCHES: &str = "Ready means a Secret that matches";
+const ITS_WRITES: &str = "only its own writes";
+const SECRET: &str = "nothing secret is shown";
+
+fn key_of(group_key: &str) -> String {
+    base64(&device_key(group_key, "truck-1"))
+}
+
+fn last(story: &mut Story, kind: Kind) -> &mut Value {
+    let of_kind = |state: &&mut super::watching::State| state.kind == kind && !state.deleted;
+    &mut story.states.iter_mut().rev().find(of_kind).expect("there is one").object
+}
+
+fn device(story: &mut Story) -> &mut Value {
+    last(story, Kind::Device)
+}
+
+/// The first state of the generated Secret.
+fn secret(story: &mut Story) -> &mut Value {
+    let generated = |state: &&mut super::watching::State| {
+        state.kind == Kind::Secret && state.object["metadata"]["name"] == "truck-1-hub"
+    };
+    &mut story.states.iter_mut().find(generated).expect("there is one").object
+}
+
+fn data(story: &mut Story, key: &str, value: &str) {
+    secret(story)["data"][key] = json!(base64(value.as_bytes()));
+}
+
+fn hub(story: &mut Story) -> String {
+    device(story)["status"]["assignedHub"].as_str().expect("it is assigned").to_owned()
+}
+
+fn ready(object: &mut Value) -> &mut Value {
+    let conditions = object["status"]["conditions"].as_array_mut().expect("it has a status");
+    conditions.iter_mut().find(|condition| condition["type"] == "Ready").expect("it has one")
+}
+
+/// What the status says is news.
+fn changed(device: &mut Value) {
+    ready(device)["message"] = json!("Assigned.");
+}
+
+fn asked(story: &mut Story, verb: &str, resource: &str) {
+    let request = audit::Request::new(verb, resource);
+    let event = audit::Event { request, ..story.requests[0].clone() };
+    story.requests.push(event);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_planted_defect_is_noticed() {
+    let world = World::start().await;
+    world.device("truck-1").await;
+    let device = world.wait_ready("truck-1").await;
+    let other = HUBS.into_iter().find(|hub| device["status"]["assignedHub"] != *hub).unwrap();
+    world.dps.move_device(crate::world::SCOPE, "truck-1", other).unwrap();
+    world.request_lookup(Kind::Device, "truck-1", "now").await;
+    world.wait(Kind::Device, "truck-1", "moved", |d| d["status"]["assignedHub"] == other).await;
+    world.wait(Kind::Integration, INTEGRATION, "available", |i| condition(i, "Ready").is_some()).await;
+    let story = world.story().await;
+    assert_eq!(breaches(&story), []);
+
+    for (defect, invariant, plant) in DEFECTS {
+        let mut planted = story.clone();
+        plant(&mut planted);
+        let found = breaches(&planted);
+        assert!(found.iter().any(|breach| breach.invariant == invariant), "{defect}: {found:?}");
+    }
+}

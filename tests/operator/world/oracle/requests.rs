@@ -1,0 +1,118 @@
+//! What the operator asks of DPS and of the API server.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dps_simulator::{OperationKind, Outcome};
+use jiff::Timestamp;
+
+use super::story::{Breach, Story};
+use crate::world::Kind;
+
+/// All that the operator may write, as the chart's rights say.
+const WRITES: [&str; 7] = [
+    "create secrets",
+    "patch secrets",
+    "update provisioneddevices/status",
+    "update dpsintegrations/status",
+    "create events",
+    "create leases",
+    "update leases",
+];
+const READS: [&str; 3] = ["get", "list", "watch"];
+/// Writes of a device's status in a minute: more is a loop.
+const MOST_WRITES: usize = 60;
+
+/// Nothing but what a device may ask ever leaves for DPS.
+pub fn only_device_calls(story: &Story) -> Vec<Breach> {
+    let method = |operation| match operation {
+        OperationKind::Register => "PUT",
+        OperationKind::Poll => "GET",
+        OperationKind::Lookup => "POST",
+        OperationKind::Other => "",
+    };
+    let others = story.ledger.iter().filter(|entry| entry.method != method(entry.operation));
+    others.map(|entry| Breach::new("only device calls", format!("{} {}", entry.method, entry.path))).collect()
+}
+
+/// A device is registered once for each thing that may ask for it, and once for each start of the operator
+/// and each registration that came to nothing.
+pub fn registrations_are_bounded(story: &Story) -> Vec<Breach> {
+    let mut calls: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
+    for entry in &story.ledger {
+        let (Some(scope), Some(id)) = (&entry.id_scope, &entry.registration_id) else { continue };
+        let (registers, failures) = calls.entry((scope, id)).or_default();
+        *registers += usize::from(entry.operation == OperationKind::Register);
+        let good = [Outcome::Assigned, Outcome::Assigning, Outcome::Started].contains(&entry.outcome);
+        *failures += usize::from(!good || entry.fault.is_some());
+    }
+    let asked = asked(story);
+    let general = causes_for_all(story);
+    let breach = |((scope, id), (registers, failures)): ((&str, &str), (usize, usize))| {
+        let own = asked.get(id).copied().unwrap_or_default();
+        let most = own + general + story.starts + failures;
+        (registers > most).then(|| {
+            let what = format!("{scope}/{id}: {registers} registrations where {most} had a cause");
+            Breach::new("registrations are bounded", what)
+        })
+    };
+    calls.into_iter().filter_map(breach).collect()
+}
+
+/// Generations of devices and what their annotations asked for, by registration id.
+fn asked(story: &Story) -> BTreeMap<&str, usize> {
+    let mut causes: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for device in story.states(Kind::Device) {
+        let name = device["metadata"]["name"].as_str().unwrap_or_default();
+        let id = device["spec"]["registrationId"].as_str().unwrap_or(name);
+        let (metadata, causes) = (&device["metadata"], causes.entry(id).or_default());
+        causes.insert(format!("generation {}{}", metadata["uid"], metadata["generation"]));
+        for annotation in ["dps-operator.io/reprovision-requested-at", "reconcile.fluxcd.io/requestedAt"] {
+            causes.insert(format!("{annotation} {}", metadata["annotations"][annotation]));
+        }
+    }
+    causes.into_iter().map(|(id, causes)| (id, causes.len())).collect()
+}
+
+/// Generations and requests of integrations, versions of Secrets with keys.
+fn causes_for_all(story: &Story) -> usize {
+    let of = |object: &serde_json::Value| {
+        let metadata = &object["metadata"];
+        let token = &metadata["annotations"]["dps-operator.io/reprovision-requested-at"];
+        format!("{}{}{token}", metadata["uid"], metadata["generation"])
+    };
+    let integrations: BTreeSet<String> = story.states(Kind::Integration).map(of).collect();
+    let keys = story.states(Kind::Secret).filter(|secret| secret["metadata"]["labels"].is_null());
+    let keys: BTreeSet<String> =
+        keys.map(|secret| secret["metadata"]["resourceVersion"].to_string()).collect();
+    integrations.len() + keys.len()
+}
+
+/// Nothing is written but what the rights are for, and never is anything deleted.
+pub fn only_its_writes(story: &Story) -> Vec<Breach> {
+    let asked = story.requests.iter().filter(|event| !READS.contains(&event.request.verb.as_str()));
+    let asked: BTreeSet<String> = asked.map(|event| event.request.to_string()).collect();
+    let others = asked.into_iter().filter(|request| !WRITES.contains(&request.as_str()));
+    others.map(|request| Breach::new("only its own writes", request)).collect()
+}
+
+/// A status is not written again and again.
+pub fn writes_are_bounded(story: &Story) -> Vec<Breach> {
+    let mut times: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
+    for event in &story.requests {
+        if event.request.to_string() == "update provisioneddevices/status" {
+            let at = event.received.parse().expect("the time of a request");
+            times.entry(format!("{}/{}", event.namespace, event.name)).or_default().push(at);
+        }
+    }
+    let mut breaches = Vec::new();
+    for (name, mut times) in times {
+        times.sort();
+        let many = times
+            .windows(MOST_WRITES + 1)
+            .any(|times| times[MOST_WRITES].duration_since(times[0]).as_secs() < 60);
+        if many {
+            breaches.push(Breach::new("writes are bounded", name));
+        }
+    }
+    breaches
+}
