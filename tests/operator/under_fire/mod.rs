@@ -3,6 +3,7 @@
 mod api_server;
 mod enumerator;
 mod flows;
+mod leader;
 mod snapshot;
 
 use std::time::Duration;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dps_dev::{Error, Guarded, Signal};
 use serde_json::{Value, json};
 
+use super::proxy::Proxies;
 use super::waiting::until;
 use super::{POLL, World};
 
@@ -101,21 +102,22 @@ impl World {
     /// Starts it with the rights of its account.
     pub async fn start_operator(&mut self) {
         assert!(self.operator.is_none(), "the operator runs already");
-        self.operator = Some(self.spawn_operator(&self.log.clone(), &[]));
+        self.operator = Some(self.spawn_operator(&self.log, &[], self.proxies.as_ref()));
         self.starts += 1;
     }
 
-    /// Another one with the same rights, which ends with the value that is returned.
+    /// Another one with the same rights, which ends with the value that is returned. No proxy is between it
+    /// and the API server.
     pub async fn second_operator(&self) -> Guarded {
         self.second_operator_with(&[]).await
     }
 
     /// The same, with other values of these flags.
     pub async fn second_operator_with(&self, flags: &[(&str, &str)]) -> Guarded {
-        self.spawn_operator(&self.log.with_extension("second.log"), flags)
+        self.spawn_operator(&self.log.with_extension("second.log"), flags, None)
     }
 
-    fn spawn_operator(&self, log: &Path, other: &[(&str, &str)]) -> Guarded {
+    fn spawn_operator(&self, log: &Path, other: &[(&str, &str)], proxies: Option<&Proxies>) -> Guarded {
         let namespaces: Vec<&str> = if self.cluster_wide {
             Vec::new()
         } else {
@@ -144,14 +146,14 @@ impl World {
             if self.leader_elect {
                 self.control_plane.apply(&lease_rights(&self.namespace).to_string())?;
             }
-            let kubeconfig = match &self.proxies {
+            let kubeconfig = match proxies {
                 Some(proxies) => proxies.kubeconfig(&self.control_plane, ACCOUNTS, &self.namespace),
                 None => self.control_plane.service_account_kubeconfig(ACCOUNTS, &self.namespace)?,
             };
             Ok(Guarded::spawn(command.env("KUBECONFIG", kubeconfig), log)?)
         });
         let started = started.expect("the operator starts");
-        if let Some(proxies) = &self.proxies {
+        if let Some(proxies) = proxies {
             proxies.process.is(started.pid());
         }
         started

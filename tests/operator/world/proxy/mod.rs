@@ -8,6 +8,7 @@ mod rule;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use dps_dev::ControlPlane;
 use hyper::server::conn::http1;
@@ -35,6 +36,8 @@ pub struct Record {
     pub body: Value,
     /// Of the answer of whom it was for; none if it never got there, or has no answer yet.
     pub status: Option<u16>,
+    /// When it arrived.
+    pub at: Instant,
 }
 
 /// The requests of one operator in the order in which they arrived.
@@ -57,7 +60,7 @@ impl Records {
 
     fn begin(&self, call: Call, body: Value) -> usize {
         let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        records.push(Record { call, body, status: None });
+        records.push(Record { call, body, status: None, at: Instant::now() });
         records.len() - 1
     }
 
