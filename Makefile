@@ -37,9 +37,10 @@ test: need-cluster need-node need-python ## Run all tests: the workspace's, then
 
 # make test runs a part of them, with faults that last seconds.
 .PHONY: faults
-faults: need-cluster ## Run all fault tests, with faults that last as long as they may: make faults ONLY=flows::a_new_device
+faults: need-cluster need-python ## Run all fault tests, with faults that last as long as they may; one part: make faults ONLY="K5 R10"
 	dev/build-control-plane
-	DPS_FAULTS=all RUST_TEST_THREADS=$(TEST_THREADS) cargo test --test operator -- --nocapture under_fire::$(ONLY)
+	for tool in kstatus argocd-lua; do dev/build-tool $$tool; done
+	dev/faults $(ONLY)
 
 # Some of them try random values; the few of this run find what is plainly wrong, `make test` tries them all.
 .PHONY: unit

@@ -4,12 +4,15 @@ mod api_server;
 mod enumerator;
 mod flows;
 mod leader;
+mod objects;
+mod rows;
 mod snapshot;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::world::proxy::{Armed, Rule, Side, status};
 use crate::world::waiting::until;
 use crate::world::{INTEGRATION, Setup, World};
 
@@ -33,6 +36,12 @@ async fn fired_at() -> World {
     world.device("first").await;
     world.wait_ready("first").await;
     world
+}
+
+/// The next watches are refused as too old: everything is listed.
+fn expire_watches(world: &World) -> Vec<Armed> {
+    let expired = || status(410, "Expired", "too old resource version");
+    WATCHES.map(|watch| world.proxies().arm(Side::ApiServer, Rule::next(watch, expired()))).into()
 }
 
 impl World {

@@ -5,6 +5,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use dps_dev::{Error, Guarded, Signal};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
 use super::proxy::Proxies;
@@ -183,6 +184,14 @@ impl World {
         let mut operator = self.operator.take().expect("the operator runs");
         tokio::task::block_in_place(|| operator.signal(Signal::Terminate)).expect("it can be signalled");
         operator
+    }
+
+    /// From now on it may have so many descriptors open.
+    pub fn limit_descriptors(&self, most: u64) {
+        let operator = self.operator.as_ref().expect("the operator runs");
+        let pid = i32::try_from(operator.pid()).ok().and_then(Pid::from_raw);
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        prlimit(pid, Resource::Nofile, limit).expect("its limits can be set");
     }
 
     /// SIGKILL.

@@ -51,6 +51,11 @@ pub async fn answer(request: Request<Incoming>, shared: Shared) -> Result<Respon
             sleep(time).await;
             forward.go().await.map(|answer| answer.pass(Tail::None))
         }
+        Some(Action::Late(time)) => {
+            let answer = forward.whole().await;
+            sleep(time).await;
+            answer
+        }
         Some(Action::Refuse) => Err(Broken),
         Some(Action::Answer { status, headers, body }) => Ok(made(status, &headers, body)),
         Some(Action::Lose) => {

@@ -25,6 +25,8 @@ pub enum Moment {
 pub enum Action {
     /// It is forwarded after a while.
     Delay(Duration),
+    /// It is carried out, and answered after a while.
+    Late(Duration),
     /// The connection is closed.
     Refuse,
     /// It is answered so, and not forwarded.
