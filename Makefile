@@ -42,6 +42,12 @@ faults: need-cluster need-python ## Run all fault tests, with faults that last a
 	for tool in kstatus argocd-lua; do dev/build-tool $$tool; done
 	dev/faults $(ONLY)
 
+.PHONY: soak
+soak: need-cluster ## Edit a fleet and let everything go wrong at once: make soak MINUTES=30 SEED=7 DEVICES=500
+	dev/build-control-plane
+	MINUTES=$(or $(MINUTES),10) $(if $(SEED),SEED=$(SEED)) $(if $(DEVICES),DEVICES=$(DEVICES)) \
+	    cargo test --test operator -- --nocapture under_fire::soak
+
 # Some of them try random values; the few of this run find what is plainly wrong, `make test` tries them all.
 .PHONY: unit
 unit: need-cargo ## Run the unit tests: seconds, and nothing but cargo

@@ -18,12 +18,13 @@ use crate::api::names::FIELD_MANAGER;
 use crate::api::version;
 use crate::schedule::Share;
 
-/// Writes in flight. More only adds latency: the API server is saturated near this number.
-const SLOTS: usize = 16;
+/// Writes in flight, of devices and integrations. The engine starts no more for devices, and leaves room to
+/// every namespace.
+const SLOTS: usize = 40;
 /// Slots that work of a whole fleet may hold: the others keep a new device from waiting behind it.
 const FLEET_SLOTS: usize = SLOTS / 2;
 /// Reads of single objects in flight.
-const READ_SLOTS: usize = 16;
+const READ_SLOTS: usize = 40;
 
 /// All writes of the operator go through here, and the reads that they need.
 #[derive(Clone)]

@@ -8,6 +8,7 @@ pub mod pace;
 pub mod permits;
 pub mod ready;
 pub mod retry;
+pub mod room;
 pub mod rota;
 pub mod turns;
 pub mod writes;

@@ -35,7 +35,7 @@ impl Paced {
     /// The next device that may go now. One that is no longer `wanted` is dropped and costs nothing.
     pub fn next(&mut self, now: Instant, wanted: impl Fn(Waiter) -> bool) -> Option<Waiter> {
         while self.next_at(now).is_some_and(|at| at <= now) {
-            let id = self.waiting.pop()?;
+            let id = self.waiting.pop(|_| true)?;
             if wanted(id) {
                 self.next = self.next.map(|next| next + self.interval);
                 return Some(id);

@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
-use super::Waiter;
+use super::room::Room;
 use super::turns::{Party, Turns};
+use super::{Share, Waiter};
 
 /// After so many that are gone on with one is begun: a fleet of which DPS has answered faster than the API
 /// server takes it does not keep all others waiting.
@@ -33,6 +34,8 @@ pub struct ReadyQueue {
     queued: HashMap<Waiter, Urgency>,
     begun_in_a_row: u32,
     urgent_in_a_row: u32,
+    /// There was none in the lines for whom there was room when it was of this version.
+    stuck_at: Option<u64>,
     due: BTreeSet<(Instant, Waiter)>,
     due_at: HashMap<Waiter, Instant>,
 }
@@ -43,15 +46,6 @@ enum Urgency {
     Answered,
     Now,
     Later,
-}
-
-/// For which devices there is room, since each may start something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    ForAll,
-    /// Not for what concerns a whole fleet.
-    ForUrgent,
-    None,
 }
 
 impl ReadyQueue {
@@ -111,7 +105,12 @@ impl ReadyQueue {
 
     /// The next device to reconcile for which there is room; `party`: whose it is. The time that was set
     /// for it is forgotten: the reconciliation sets another one.
-    pub fn next(&mut self, now: Instant, room: Room, party: impl Fn(Waiter) -> Party) -> Option<Waiter> {
+    pub fn next(
+        &mut self,
+        now: Instant,
+        room: &impl Room,
+        party: impl Fn(Waiter) -> Party,
+    ) -> Option<Waiter> {
         while let Some((at, id)) = self.due.first().copied()
             && at <= now
         {
@@ -122,22 +121,25 @@ impl ReadyQueue {
         let mut woken = std::mem::take(&mut self.woken);
         woken.drain(..).for_each(|(id, urgency)| self.line(urgency).push(party(id), id));
         self.woken = woken;
-        let id = self.pop(room)?;
-        self.forget_due(id);
-        Some(id)
+        let next = self.pop(room);
+        self.stuck_at = if next.is_none() { Some(room.version()) } else { None };
+        self.forget_due(next?);
+        next
     }
 
-    fn pop(&mut self, room: Room) -> Option<Waiter> {
+    fn pop(&mut self, room: &impl Room) -> Option<Waiter> {
+        if room.is_over() {
+            return None;
+        }
         let begun = &[Urgency::Begun, Urgency::Answered][..];
-        let others = match room {
-            Room::None => return None,
-            Room::ForUrgent => &[Urgency::Now][..],
-            Room::ForAll if self.urgent_in_a_row < URGENT_IN_A_ROW => &[Urgency::Now, Urgency::Later][..],
-            Room::ForAll => &[Urgency::Later, Urgency::Now][..],
+        let others = if self.urgent_in_a_row < URGENT_IN_A_ROW {
+            &[Urgency::Now, Urgency::Later][..]
+        } else {
+            &[Urgency::Later, Urgency::Now][..]
         };
         let (first, then) =
             if self.begun_in_a_row < BEGUN_IN_A_ROW { (begun, others) } else { (others, begun) };
-        first.iter().chain(then).find_map(|urgency| self.pop_from(*urgency))
+        first.iter().chain(then).find_map(|urgency| self.pop_from(*urgency, room))
     }
 
     fn line(&mut self, urgency: Urgency) -> &mut Turns {
@@ -149,9 +151,10 @@ impl ReadyQueue {
         }
     }
 
-    fn pop_from(&mut self, urgency: Urgency) -> Option<Waiter> {
+    fn pop_from(&mut self, urgency: Urgency, room: &impl Room) -> Option<Waiter> {
+        let share = if urgency == Urgency::Later { Share::Fleet } else { Share::Device };
         loop {
-            let id = self.line(urgency).pop()?;
+            let id = self.line(urgency).pop(|namespace| room.admits(share, namespace))?;
             if self.queued.get(&id) == Some(&urgency) {
                 self.queued.remove(&id);
                 match urgency {
@@ -180,15 +183,8 @@ impl ReadyQueue {
     }
 
     /// True if `next` may have a device to give with this room.
-    pub fn has_ready_for(&self, room: Room) -> bool {
-        match room {
-            Room::None => false,
-            Room::ForUrgent => {
-                let Self { begun, answered, urgent, woken, .. } = self;
-                ![begun, answered, urgent].into_iter().all(Turns::is_empty) || !woken.is_empty()
-            }
-            Room::ForAll => self.has_ready(),
-        }
+    pub fn has_ready_for(&self, room: &impl Room) -> bool {
+        self.has_ready() && (!self.woken.is_empty() || self.stuck_at != Some(room.version()))
     }
 
     /// When the next device is due.
@@ -208,11 +204,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::schedule::room::Everywhere;
 
     impl ReadyQueue {
         /// The next one, all being of one party.
         fn any(&mut self, now: Instant) -> Option<Waiter> {
-            self.next(now, Room::ForAll, |_| Party::default())
+            self.next(now, &Everywhere, |_| Party::default())
         }
     }
 
@@ -308,11 +305,11 @@ mod tests {
         (0..10).for_each(|id| queue.go_on(id));
         queue.wake(20);
         queue.wake_later(30);
-        let mut next = || queue.next(now, Room::ForAll, party);
+        let mut next = || queue.next(now, &Everywhere, party);
         let order: Vec<_> = (0..7).filter_map(|_| next()).collect();
         assert_eq!(order, [0, 1, 2, 3, 20, 4, 5]);
         queue.go_on(20);
-        let mut next = || queue.next(now, Room::ForAll, party);
+        let mut next = || queue.next(now, &Everywhere, party);
         let order: Vec<_> = (0..4).filter_map(|_| next()).collect();
         assert_eq!(order, [6, 20, 30, 7], "each party in its turn");
     }
@@ -322,7 +319,7 @@ mod tests {
         let (mut queue, now) = (ReadyQueue::default(), Instant::now());
         (0..10).for_each(|id| queue.wake(id));
         queue.wake(20);
-        let first: Vec<_> = (0..3).filter_map(|_| queue.next(now, Room::ForAll, party)).collect();
+        let first: Vec<_> = (0..3).filter_map(|_| queue.next(now, &Everywhere, party)).collect();
         assert_eq!(first, [0, 20, 1]);
     }
 
@@ -331,8 +328,25 @@ mod tests {
         let (mut queue, now) = (ReadyQueue::default(), Instant::now());
         (0..10).for_each(|id| queue.wake(id));
         (20..30).for_each(|id| queue.wake_later(id));
-        let order: Vec<_> = (0..10).filter_map(|_| queue.next(now, Room::ForAll, party)).collect();
+        let order: Vec<_> = (0..10).filter_map(|_| queue.next(now, &Everywhere, party)).collect();
         assert_eq!(order, [0, 1, 2, 3, 20, 4, 5, 6, 7, 21]);
+    }
+
+    /// Room for single devices, and for these namespaces.
+    struct Only(&'static [u32], u64);
+
+    impl Room for Only {
+        fn is_over(&self) -> bool {
+            self.0.is_empty()
+        }
+
+        fn admits(&self, share: Share, namespace: u32) -> bool {
+            share == Share::Device && self.0.contains(&namespace)
+        }
+
+        fn version(&self) -> u64 {
+            self.1
+        }
     }
 
     #[test]
@@ -340,9 +354,30 @@ mod tests {
         let (mut queue, now) = (ReadyQueue::default(), Instant::now());
         queue.wake_later(1);
         queue.wake(2);
-        let next = |queue: &mut ReadyQueue, room| queue.next(now, room, party);
-        assert_eq!(next(&mut queue, Room::None), None);
-        assert_eq!([next(&mut queue, Room::ForUrgent), next(&mut queue, Room::ForUrgent)], [Some(2), None]);
-        assert_eq!(next(&mut queue, Room::ForAll), Some(1));
+        let (none, urgent) = (Only(&[], 0), Only(&[0], 1));
+        assert_eq!(queue.next(now, &none, party), None);
+        assert!(!queue.has_ready_for(&none), "it would be asked for ever");
+        assert!(queue.has_ready_for(&urgent));
+        assert_eq!([queue.next(now, &urgent, party), queue.next(now, &urgent, party)], [Some(2), None]);
+        assert!(!queue.has_ready_for(&urgent));
+        queue.wake(3);
+        assert!(queue.has_ready_for(&urgent));
+        assert_eq!(queue.next(now, &Everywhere, party), Some(3));
+        assert_eq!(queue.next(now, &Everywhere, party), Some(1));
+        assert!(!queue.has_ready_for(&Everywhere));
+    }
+
+    #[test]
+    fn a_namespace_without_room_holds_up_no_other() {
+        let (mut queue, now) = (ReadyQueue::default(), Instant::now());
+        let by_namespace = |id: Waiter| Party { namespace: id / 10, integration: 1 };
+        (0..20).for_each(|id| queue.wake(id));
+        queue.go_on(5);
+        let room = Only(&[1], 0);
+        let given: Vec<_> = std::iter::from_fn(|| queue.next(now, &room, by_namespace)).collect();
+        assert_eq!(given, (10..20).collect::<Vec<_>>());
+        assert!(queue.has_ready() && !queue.has_ready_for(&room));
+        assert!(queue.has_ready_for(&Only(&[0], 1)));
+        assert_eq!(queue.next(now, &Only(&[0], 1), by_namespace), Some(5));
     }
 }

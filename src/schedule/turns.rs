@@ -31,21 +31,18 @@ impl Turns {
         line.push_back(id);
     }
 
-    /// The first of the party whose turn it is.
-    pub fn pop(&mut self) -> Option<Waiter> {
-        self.rota.turn(
-            |_| true,
-            |namespace, integration| {
-                let party = Party { namespace, integration };
-                let Some(line) = self.lines.get_mut(&party) else { return (None, false) };
-                let next = line.pop_front();
-                let stays = !line.is_empty();
-                if !stays {
-                    self.lines.remove(&party);
-                }
-                (next, stays)
-            },
-        )
+    /// The first of the party whose turn it is, in a namespace that may have one.
+    pub fn pop(&mut self, may: impl Fn(u32) -> bool) -> Option<Waiter> {
+        self.rota.turn(may, |namespace, integration| {
+            let party = Party { namespace, integration };
+            let Some(line) = self.lines.get_mut(&party) else { return (None, false) };
+            let next = line.pop_front();
+            let stays = !line.is_empty();
+            if !stays {
+                self.lines.remove(&party);
+            }
+            (next, stays)
+        })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -66,10 +63,10 @@ mod tests {
         turns.push(party(3), 3000);
         turns.push(party(2), 2001);
 
-        let first: Vec<_> = (0..7).filter_map(|_| turns.pop()).collect();
+        let first: Vec<_> = (0..7).filter_map(|_| turns.pop(|_| true)).collect();
 
         assert_eq!(first, [0, 2000, 3000, 1, 2001, 2, 3]);
-        assert_eq!(std::iter::from_fn(|| turns.pop()).count(), 996);
+        assert_eq!(std::iter::from_fn(|| turns.pop(|_| true)).count(), 996);
         assert!(turns.is_empty() && turns.lines.is_empty(), "nothing is kept of a line that is over");
     }
 
@@ -80,7 +77,7 @@ mod tests {
         turns.push(Party { namespace: 2, integration: 1 }, 2000);
         turns.push(Party { namespace: 2, integration: 1 }, 2001);
 
-        let first: Vec<_> = (0..5).filter_map(|_| turns.pop()).collect();
+        let first: Vec<_> = (0..5).filter_map(|_| turns.pop(|_| true)).collect();
 
         assert_eq!(first, [0, 2000, 1, 2001, 2]);
     }

@@ -5,8 +5,7 @@ use tokio::task::AbortHandle;
 use super::Active;
 use super::room::Load;
 use crate::fleet::DeviceId;
-use crate::schedule::Share;
-use crate::schedule::ready::Room;
+use crate::schedule::room::Room;
 
 impl Active {
     /// Effects that have not ended, but for lookups of settled devices.
@@ -15,8 +14,8 @@ impl Active {
     }
 
     /// For which devices there is room.
-    pub fn room(&self) -> Room {
-        self.loads.room()
+    pub fn room(&self) -> &impl Room {
+        &self.loads
     }
 
     /// Effects that have not ended.
@@ -67,17 +66,17 @@ impl Active {
     }
 
     /// True if the device's object may be read now; otherwise it is being read.
-    pub fn begin_read(&mut self, id: DeviceId, share: Share) -> bool {
-        let begins = self.reads.begin(id, share);
+    pub fn begin_read(&mut self, id: DeviceId, load: Load) -> bool {
+        let begins = self.reads.begin(id, load);
         if begins {
-            self.loads.add(Load::Request(share));
+            self.loads.add(load);
         }
         begins
     }
 
     pub fn read_ended(&mut self, id: DeviceId) {
-        if let Some(share) = self.reads.ended(id) {
-            self.loads.remove(Load::Request(share));
+        if let Some(load) = self.reads.ended(id) {
+            self.loads.remove(load);
         }
     }
 

@@ -2,21 +2,21 @@
 
 use std::collections::HashMap;
 
+use super::room::Load;
 use crate::fleet::DeviceId;
-use crate::schedule::Share;
 
-/// Devices that are being read, and whose work that is.
+/// Devices that are being read, and what that takes up.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Reads(HashMap<DeviceId, Share>);
+pub(in crate::engine) struct Reads(HashMap<DeviceId, Load>);
 
 impl Reads {
     /// True if the device may be read now; otherwise it is being read.
-    pub fn begin(&mut self, id: DeviceId, share: Share) -> bool {
-        self.0.insert(id, share).is_none()
+    pub fn begin(&mut self, id: DeviceId, load: Load) -> bool {
+        self.0.insert(id, load).is_none()
     }
 
-    /// A read has ended; returns whose work it was.
-    pub fn ended(&mut self, id: DeviceId) -> Option<Share> {
+    /// A read has ended; returns what it took up.
+    pub fn ended(&mut self, id: DeviceId) -> Option<Load> {
         self.0.remove(&id)
     }
 

@@ -22,7 +22,7 @@ use crate::fleet::counts::{self, Counted, Counts};
 use crate::fleet::intern::{Interner, Sym};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Stored;
-use crate::schedule::ready::Room;
+use crate::schedule::room::Everywhere;
 use crate::schedule::turns::Party;
 use crate::telemetry::metrics::{IntegrationGauges, RotationGauges, Unserved};
 
@@ -145,7 +145,7 @@ impl Registry {
     /// Integrations whose status has to be rendered.
     pub fn due(&mut self, now: Instant) -> Vec<Sym> {
         let mut due = Vec::new();
-        while let Some(index) = self.reports.next(now, Room::ForAll, |_| Party::default()) {
+        while let Some(index) = self.reports.next(now, &Everywhere, |_| Party::default()) {
             let Some(sym) = Sym::at(index) else { continue };
             let Some(found) = self.integrations.get_mut(&sym) else { continue };
             match found.reporting.due_at(now) {

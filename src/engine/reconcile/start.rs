@@ -23,7 +23,7 @@ use crate::controller::device::status;
 use crate::controller::events;
 use crate::dps::ids::RegistrationId;
 use crate::engine::devices::{Freshness, Load};
-use crate::engine::{Engine, Message};
+use crate::engine::{Engine, Message, party};
 use crate::fleet::intern::Sym;
 use crate::fleet::{DeviceId, SecretSeen};
 use crate::schedule::Share;
@@ -68,7 +68,8 @@ impl Engine {
     /// Starts a request to the API server.
     fn start_request(&mut self, id: DeviceId, effect: impl Future<Output = Outcome> + Send + 'static) {
         let share = self.active.work(id).map_or(Share::Device, |work| work.share);
-        self.start(id, Load::Request(share), effect);
+        let namespace = party(&self.fleet, id).namespace;
+        self.start(id, Load::Request(share, namespace), effect);
     }
 
     /// The device's integration, if it admits the device and can be used. Nothing is asked of DPS and
@@ -89,7 +90,7 @@ impl Engine {
     /// Reads an object that is not kept, or whose copy is out of date.
     pub(super) fn start_device_read(&mut self, id: DeviceId) {
         let Some(record) = self.fleet.get(id) else { return };
-        if !self.active.begin_read(id, share_of(record)) {
+        if !self.active.begin_read(id, Load::Request(share_of(record), record.namespace.index())) {
             return;
         }
         let (namespace, name) = (self.fleet.names.text(record.namespace).to_owned(), record.name.to_string());

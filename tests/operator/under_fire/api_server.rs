@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{WATCHES, fired_at, seconds};
 use crate::world::objects::{ready_reason, uid};
 use crate::world::proxy::{Action, Rule, Side, status, status_body};
-use crate::world::{Kind, World};
+use crate::world::{INTEGRATION, Kind, Setup, World};
 
 const STATUS: &str = "update provisioneddevices/status";
 
@@ -217,19 +217,41 @@ async fn a_spell_without_any_rights_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_never_come_are_given_up_and_hold_up_others_no_longer_than_that() {
-    let world = fired_at().await;
-    let stalled = Rule::all("create secrets", Action::Stall { after: 0 }).of("stuck").times(20);
+async fn answers_that_never_come_in_one_namespace_hold_up_no_other() {
+    const STUCK: usize = 60;
+    let mut world = World::without_operator(Setup { proxied: true, ..Setup::default() }).await;
+    let (stuck, other) = (world.namespace.clone(), world.add_namespace(json!({})).await);
+    world.start_operator().await;
+    for namespace in [&other, &stuck] {
+        world.switch_to(namespace);
+        if *namespace == other {
+            world.publish_ca().await;
+        }
+        world.integration(INTEGRATION).await;
+        let first = format!("first-of-{namespace}");
+        world.device(&first).await;
+        world.wait_ready(&first).await;
+    }
+    let stalled = Rule::all("create secrets", Action::Stall { after: 0 }).of("stuck");
     let mut armed = world.proxies().arm(Side::ApiServer, stalled);
-    for number in 1..=20 {
+    for number in 1..=STUCK {
         world.device(&format!("stuck-{number}")).await;
     }
     tokio::time::timeout(world.patience, armed.hit(16)).await.expect("many are stalled");
+    world.switch_to(&other);
 
-    world.device("truck-1").await;
+    for number in 1..=5 {
+        world.device(&format!("truck-{number}")).await;
+        world.wait_ready(&format!("truck-{number}")).await;
+    }
 
-    world.wait_ready("truck-1").await;
-    all_registered_once(&world, 21).await;
+    world.switch_to(&stuck);
+    let waits = ready_reason(&world.get(Kind::Device, "stuck-1").await).is_empty();
+    assert!(waits, "no answer was given up meanwhile");
+    drop(armed);
+    world.patience = Duration::from_secs(120);
+    world.wait_all_ready(1 + STUCK).await;
+    assert_eq!(world.registers(), 2 + STUCK + 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,11 +2,13 @@
 
 mod api_server;
 mod enumerator;
+mod fields;
 mod flows;
 mod leader;
 mod objects;
 mod rows;
 mod snapshot;
+mod soak;
 
 use std::time::Duration;
 
@@ -64,7 +66,7 @@ impl World {
         let late: Vec<String> = effects()
             .split_off(before)
             .iter()
-            .map(|record| format!("{} {}", record.call, record.call.name))
+            .map(|record| format!("{} {} {}", record.call, record.call.name, record.body["status"]))
             .collect();
         assert_eq!(late, [""; 0], "after everything had come to rest");
     }

@@ -85,13 +85,13 @@ async fn objects_as_large_as_the_api_server_admits_are_read_and_written() {
     large["metadata"]["annotations"] = json!({"example.com/note": note});
     world.create(Kind::Device, large).await;
     world.wait_ready("large").await;
-    let owner = world.create(Kind::ConfigMap, json!({"metadata": {"name": "owner"}})).await;
     let secret = world.get(Kind::Secret, "large-hub").await;
-    let others = (0..500).map(|number| {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": format!("owner-{number}"), "uid": uid(&owner)})
-    });
-    let ours = secret["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
-    let owners: Vec<Value> = ours.into_iter().chain(others).collect();
+    let mut owners = secret["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+    for number in 0..100 {
+        let name = format!("owner-{number}");
+        let owner = world.create(Kind::ConfigMap, json!({"metadata": {"name": name}})).await;
+        owners.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid(&owner)}));
+    }
     let extra = json!({
         "metadata": {"ownerReferences": owners, "annotations": {"example.com/note": note}},
         "data": {"extra": "QUFB".repeat(150_000)},
@@ -104,6 +104,7 @@ async fn objects_as_large_as_the_api_server_admits_are_read_and_written() {
     world.come_to_rest().await;
     let after = world.get(Kind::Secret, "large-hub").await;
     assert_eq!(data(&after)["extra"].len(), 450_000);
+    assert_eq!(after["metadata"]["ownerReferences"].as_array().map(Vec::len), Some(101));
     assert_eq!(after["metadata"]["annotations"]["example.com/note"], note);
     assert_eq!(world.registers_of("large"), 2);
 }

@@ -47,6 +47,10 @@ fn is_named_after(object: &Value, device: &str) -> bool {
 /// What is in the Secret, as far as devices can be compared.
 fn content(world: &World, device: &Value, secret: &Value) -> Value {
     let values = data(secret);
+    let usual = ["registrationId", "sharedAccessKey", "connectionString", "iotHubHostname", "deviceId"];
+    if !usual.iter().all(|key| values.contains_key(*key)) {
+        return json!("under other names");
+    }
     let is = |key: &str, field: &str| device["status"][field] == json!(values.get(key));
     let id = text(&secret["metadata"]["annotations"]["dps-operator.io/registration"]);
     let (scope, id) = id.split_once('/').expect("id scope and registration id");
