@@ -15,23 +15,27 @@ use super::attestation::DeviceCredential;
 use super::ca_bundle::{BundleError, CaBundle};
 use super::call::Call;
 use super::clock_offset::ClockOffset;
-use super::error::{DpsError, Invalid, Unreachable};
+use super::error::{Detail, DpsError, Invalid, Unreachable};
 use super::host::Endpoint;
 use super::ids::{IdScope, RegistrationId, escape};
 use super::observe::{self, Observer};
+use super::operation::{Delayed, OpenOperation, Progress, Registrant};
 use super::patience::Patience;
 use super::proxy::{self, Proxy};
 use super::refusal::success;
 use super::retry_after;
 use super::tls::TlsFailure;
 use super::wire::{API_VERSION, DeviceRegistration, Operation, RegistrationState};
-use crate::clock;
+use crate::clock::{self, Now};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// DPS admits 5 polls in 10 s for a device.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// A longer wait that DPS asks for is not slept through here: a call holds its permit and a slot, and a
+/// single request may hold them for as long.
+const LONGEST_SLEEP: Duration = REQUEST_TIMEOUT;
 /// Polls in a row that may fail before the operation is given up.
 const POLL_FAILURES: u32 = 3;
 const BODY_MAX: usize = 256 * 1024;
@@ -71,6 +75,32 @@ pub struct Identity<'a> {
     pub scope: &'a IdScope,
     pub id: &'a RegistrationId,
     pub credential: &'a DeviceCredential,
+}
+
+impl Identity<'_> {
+    fn registrant(self) -> Registrant {
+        let Self { clock: _, endpoint, scope, id, credential } = self;
+        Registrant {
+            endpoint: endpoint.clone(),
+            scope: scope.clone(),
+            registration_id: id.clone(),
+            credential: credential.issuer,
+        }
+    }
+}
+
+/// How long an operation that goes on is left alone: as long as DPS asked, and no less than this.
+struct Wait {
+    asked: Option<Duration>,
+    least: Duration,
+    /// Of the poll before, if that failed.
+    error: Option<DpsError>,
+}
+
+/// What one poll shows.
+enum Polled {
+    Assigned(Assignment),
+    GoesOn(Wait),
 }
 
 impl DpsClient {
@@ -117,8 +147,8 @@ impl DpsClient {
         Self { operation_timeout, ..self }
     }
 
-    /// Registers the device and follows the operation to its end, for five minutes and the waits that
-    /// DPS asks for, at most an hour. `accepted` is called as soon as DPS has taken the request, and so the key, however the operation ends.
+    /// Registers the device and follows the operation to its end, or until DPS asks for a long wait.
+    /// `accepted` is called as soon as DPS has taken the request, and so the key, however the operation ends.
     ///
     /// # Errors
     /// Every way in which this does not end with an assignment.
@@ -127,40 +157,88 @@ impl DpsClient {
         identity: Identity<'_>,
         payload: Option<&Map<String, Value>>,
         accepted: impl FnOnce(),
-    ) -> Result<Assignment, DpsError> {
-        let mut patience = Patience::new(Instant::now(), self.operation_timeout);
+    ) -> Result<Progress, DpsError> {
+        let patience = Patience::new(Instant::now(), self.operation_timeout);
         let call = Call::Register { payload: payload.is_some() };
         let url = format!("{}/register", registration_url(identity));
         let (answer, mut operation) =
             self.call::<Operation>(identity, call, &url, &body(identity.id, payload)).await?;
         accepted();
-        let mut asked = retry_after::parse(&answer.headers, answer.at.wall);
+        let id = operation.id();
+        if let Some(ended) = self.reader(identity, answer.status).operation(operation) {
+            return ended.map(Progress::Assigned);
+        }
+        let id = id.ok_or(DpsError::InvalidResponse(Invalid::NoOperationId))?;
+        let asked = retry_after::parse(&answer.headers, answer.at.wall);
         // However short a Retry-After is, polls after the first one keep their distance.
-        let mut wait = if asked.is_some() { Duration::ZERO } else { POLL_INTERVAL };
-        let mut status = answer.status;
-        let mut operation_id = operation.id();
-        let mut failures = 0;
+        let least = if asked.is_some() { Duration::ZERO } else { POLL_INTERVAL };
+        let registrant = identity.registrant();
+        let open = OpenOperation { id, registrant, patience, failures: 0, ask_at: answer.at };
+        self.follow(identity, open, Some(Wait { asked, least, error: None })).await
+    }
+
+    /// Asks how an operation has ended for which DPS had asked for a long wait, and follows it further.
+    ///
+    /// # Errors
+    /// As for `register`. `Forgotten` for an operation of another device, instance or credential, for
+    /// which DPS is not asked.
+    pub async fn resume(
+        &self,
+        identity: Identity<'_>,
+        operation: OpenOperation,
+    ) -> Result<Progress, DpsError> {
+        if !operation.is_of(&identity.registrant()) {
+            return Err(DpsError::Forgotten(Detail::default()));
+        }
+        self.follow(identity, operation, None).await
+    }
+
+    /// Polls the operation, at first after this wait.
+    async fn follow(
+        &self,
+        identity: Identity<'_>,
+        mut open: OpenOperation,
+        first: Option<Wait>,
+    ) -> Result<Progress, DpsError> {
+        let mut wait = first;
         loop {
-            if let Some(ended) = self.reader(identity, status).operation(operation) {
-                return ended;
-            }
-            let id = operation_id.as_ref().ok_or(DpsError::InvalidResponse(Invalid::NoOperationId))?;
-            let url = format!("{}/operations/{}", registration_url(identity), escape(id.as_str()));
-            sleep_until(patience.next(Instant::now(), asked, wait).ok_or(DpsError::Deadline)?).await;
-            match self.call::<Operation>(identity, Call::Poll, &url, &[]).await {
-                Ok((answer, polled)) => {
-                    (failures, wait) = (0, POLL_INTERVAL);
-                    asked = retry_after::parse(&answer.headers, answer.at.wall);
-                    (status, operation) = (answer.status, polled);
+            if let Some(Wait { asked, least, error }) = wait {
+                let now = clock::now();
+                let at = open.patience.next(now.mono, asked, least).ok_or(DpsError::Deadline)?;
+                let left = at.saturating_duration_since(now.mono);
+                if left > LONGEST_SLEEP {
+                    let wall = now.wall.checked_add(left).unwrap_or(now.wall);
+                    let operation = OpenOperation { ask_at: Now { wall, mono: at }, ..open };
+                    return Ok(Progress::Delayed(Box::new(Delayed { operation, error })));
                 }
-                Err(error) => {
-                    failures += 1;
-                    (asked, wait) = (error.retry_after(), POLL_INTERVAL * failures);
-                    give_up_poll(error, failures)?;
-                    operation = Operation::default();
-                }
+                sleep_until(at).await;
             }
-            operation_id = operation.id().or(operation_id);
+            wait = match self.poll(identity, &mut open).await? {
+                Polled::Assigned(assignment) => return Ok(Progress::Assigned(assignment)),
+                Polled::GoesOn(next) => Some(next),
+            };
+        }
+    }
+
+    async fn poll(&self, identity: Identity<'_>, open: &mut OpenOperation) -> Result<Polled, DpsError> {
+        let url = format!("{}/operations/{}", registration_url(identity), escape(open.id.as_str()));
+        let (answer, mut operation) = match self.call::<Operation>(identity, Call::Poll, &url, &[]).await {
+            Ok(polled) => polled,
+            Err(error) => {
+                open.failures += 1;
+                let (asked, least) = (error.retry_after(), POLL_INTERVAL * open.failures);
+                let error = Some(give_up_poll(error, open.failures)?);
+                return Ok(Polled::GoesOn(Wait { asked, least, error }));
+            }
+        };
+        open.failures = 0;
+        if let Some(id) = operation.id() {
+            open.id = id;
+        }
+        let asked = retry_after::parse(&answer.headers, answer.at.wall);
+        match self.reader(identity, answer.status).operation(operation) {
+            Some(ended) => ended.map(Polled::Assigned),
+            None => Ok(Polled::GoesOn(Wait { asked, least: POLL_INTERVAL, error: None })),
         }
     }
 
@@ -278,8 +356,9 @@ fn unreachable_kind(error: &reqwest::Error) -> Unreachable {
     if error.is_connect() { Unreachable::Connect } else { Unreachable::Broken }
 }
 
-/// The operation may have succeeded although a poll failed, so what may pass is tried again a few times.
-fn give_up_poll(error: DpsError, failures: u32) -> Result<(), DpsError> {
+/// The operation may have succeeded although a poll failed, so what may pass is tried again a few times:
+/// such an error is returned as no failure.
+fn give_up_poll(error: DpsError, failures: u32) -> Result<DpsError, DpsError> {
     let may_pass = matches!(
         error,
         DpsError::Unreachable(_)
@@ -288,5 +367,5 @@ fn give_up_poll(error: DpsError, failures: u32) -> Result<(), DpsError> {
             | DpsError::Conflict(_)
             | DpsError::ClockOff
     );
-    if may_pass && failures <= POLL_FAILURES { Ok(()) } else { Err(error) }
+    if may_pass && failures <= POLL_FAILURES { Ok(error) } else { Err(error) }
 }

@@ -20,11 +20,12 @@ use super::error::{DpsError, Invalid};
 use super::host::{AllowedHosts, Endpoint};
 use super::ids::{IdScope, RegistrationId};
 use super::observe::Unobserved;
+use super::operation::Progress;
 use super::scrub::Shown;
 
-const KEY: &str = "Y29tcG9uZW50LXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDE=";
-const OTHER_KEY: &str = "Y29tcG9uZW50LXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDI=";
-const SCOPE: &str = "0neTEST";
+pub(super) const KEY: &str = "Y29tcG9uZW50LXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDE=";
+pub(super) const OTHER_KEY: &str = "Y29tcG9uZW50LXRlc3Qta2V5LW9mLW5vLWdyb3VwLTAwMDI=";
+pub(super) const SCOPE: &str = "0neTEST";
 
 pub(super) async fn simulator() -> Running {
     simulator_with(Tls::default()).await
@@ -98,7 +99,10 @@ impl Device {
             id: &id,
             credential: &credential,
         };
-        client.register(identity, self.payload.as_object(), || {}).await
+        match client.register(identity, self.payload.as_object(), || {}).await? {
+            Progress::Assigned(assignment) => Ok(assignment),
+            Progress::Delayed(delayed) => panic!("{delayed:?}"),
+        }
     }
 
     async fn lookup(&self, dps: &Running) -> Result<Assignment, DpsError> {

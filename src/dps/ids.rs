@@ -73,7 +73,7 @@ impl IdScope {
 }
 
 /// The id by which DPS can be asked how a registration goes on. Opaque, but one segment of a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct OperationId(Box<str>);
 
 impl OperationId {
@@ -140,6 +140,13 @@ pub(crate) fn is_device_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(allowed)
 }
 
+/// Whoever has it can ask how the registration ended: it is not for logs.
+impl fmt::Debug for OperationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OperationId")
+    }
+}
+
 impl fmt::Display for RegistrationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -190,6 +197,11 @@ mod tests {
         for bad in ["", " ", "\t", ".", "..", "a\nb", "a\u{0}", &"a".repeat(60_000)] {
             assert_eq!(OperationId::parse(bad), None, "{:?}", &bad[..bad.len().min(9)]);
         }
+    }
+
+    #[test]
+    fn an_operation_id_is_not_shown() {
+        assert_eq!(format!("{:?}", OperationId::parse("4.12345678").unwrap()), "OperationId");
     }
 
     #[test]

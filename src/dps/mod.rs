@@ -11,6 +11,7 @@ pub mod error;
 pub mod host;
 pub mod ids;
 pub mod observe;
+pub mod operation;
 mod patience;
 pub mod proxy;
 mod refusal;
@@ -23,3 +24,5 @@ mod wire;
 mod client_tests;
 #[cfg(test)]
 mod connection_tests;
+#[cfg(test)]
+mod operation_tests;

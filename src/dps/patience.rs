@@ -9,7 +9,7 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// An operation is given up that has not ended in its time. Waits that DPS asks for do not count, but
 /// for the first part of each, so that short ones do not add up to for ever.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Patience {
     counted: Duration,
     give_up: Instant,
@@ -79,5 +79,24 @@ mod tests {
         assert_eq!(first, begun + 20 * MINUTE);
         assert_eq!(patience.next(first, None, POLL), Some(first + POLL));
         assert_eq!(patience.next(first + 5 * MINUTE, None, POLL), None);
+    }
+
+    #[test]
+    fn one_that_is_asked_for_before_its_time_or_long_after_it_has_no_more_than_its_hour() {
+        let begun = Instant::now();
+        let mut patience = Patience::new(begun, 5 * MINUTE);
+        for minute in 0..50 {
+            let now = begun + minute * MINUTE;
+            let last = begun + 60 * MINUTE;
+            assert_eq!(
+                patience.next(now, Some(20 * MINUTE), POLL),
+                Some((now + 20 * MINUTE).min(last)),
+                "{minute}"
+            );
+        }
+        assert_eq!(patience.next(begun + 60 * MINUTE, Some(20 * MINUTE), POLL), None);
+        let mut late = Patience::new(begun, 5 * MINUTE);
+        late.next(begun, Some(20 * MINUTE), POLL).unwrap();
+        assert_eq!(late.next(begun + 30 * MINUTE, None, POLL), None);
     }
 }

@@ -89,6 +89,7 @@ pub const PURE: &[&str] = &[
     "dps/error.rs",
     "dps/host.rs",
     "dps/ids.rs",
+    "dps/operation.rs",
     "dps/patience.rs",
     "dps/proxy.rs",
     "dps/refusal.rs",

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::decide::registered_hash;
 use super::facts::{Located, Registered, ServedRequests, WrittenSecret};
+use super::open_registration::{OpenRegistration, RegisteredTerms};
 use super::registered::Made;
 use super::secret::{self, Desired, Judgement, Known, Material};
 use super::settings::Settings;
@@ -23,6 +24,7 @@ use crate::dps::client::Identity;
 use crate::dps::connections::Connection;
 use crate::dps::error::{Detail, DpsError};
 use crate::dps::ids::RegistrationId;
+use crate::dps::operation::{Delayed, Progress};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Writer;
 
@@ -67,22 +69,72 @@ pub struct UsableIntegration {
     pub connection: Connection,
 }
 
-/// Registers the device with the credential in use and follows the operation to its end;
-/// `accepted` is called as soon as DPS has taken the request.
+/// How far a registration has come.
+#[derive(Debug)]
+pub enum Registration {
+    Ended(Registered),
+    /// DPS wants to be asked later how it has ended. `error`: of the last poll, if that failed.
+    Open {
+        open: Box<OpenRegistration>,
+        error: Option<DpsError>,
+    },
+}
+
+/// Registers the device with the credential in use and follows the operation to its end, or until DPS
+/// asks for a long wait; `accepted` is called as soon as DPS has taken the request. `served`: requests
+/// of users that it serves.
 ///
 /// # Errors
 /// What DPS says instead of an assignment.
 pub async fn register(
     device: &ProvisionedDevice,
     integration: &UsableIntegration,
+    served: ServedRequests,
     accepted: impl FnOnce(),
-) -> Result<Registered, DpsError> {
+) -> Result<Registration, DpsError> {
     let target = &*integration.target;
     let settings = settings(device, target)?;
     let credential = target.credentials.for_device(&settings.registration_id);
     let identity = identity(integration, &settings.registration_id, &credential);
-    let assignment = integration.connection.client.register(identity, settings.payload, accepted).await?;
-    Ok(registered(&settings, target, assignment, Some(clock::now().wall)))
+    let progress = integration.connection.client.register(identity, settings.payload, accepted).await?;
+    let terms = terms(&settings, target);
+    Ok(registration(progress, &settings.registration_id, target, terms, served))
+}
+
+/// Asks how a registration has ended for which DPS had asked for a long wait.
+///
+/// # Errors
+/// As `register`.
+pub async fn resume(
+    open: &OpenRegistration,
+    integration: &UsableIntegration,
+    served: ServedRequests,
+) -> Result<Registration, DpsError> {
+    let OpenRegistration { operation, terms, served: _ } = open;
+    let (id, target) = (operation.registration_id(), &*integration.target);
+    let credential = target.credentials.for_device(id);
+    let identity = identity(integration, id, &credential);
+    let progress = integration.connection.client.resume(identity, operation.clone()).await?;
+    Ok(registration(progress, id, target, *terms, served))
+}
+
+fn registration(
+    progress: Progress,
+    id: &RegistrationId,
+    target: &Target,
+    terms: RegisteredTerms,
+    served: ServedRequests,
+) -> Registration {
+    match progress {
+        Progress::Assigned(assignment) => {
+            let time = Some(clock::now().wall);
+            Registration::Ended(registered(id, target, terms, assignment, time))
+        }
+        Progress::Delayed(delayed) => {
+            let Delayed { operation, error } = *delayed;
+            Registration::Open { open: Box::new(OpenRegistration { operation, terms, served }), error }
+        }
+    }
 }
 
 /// Takes an existing registration over as it is.
@@ -100,7 +152,9 @@ pub async fn adopt(
         DpsError::Disabled(detail) => DpsError::NotAssigned(detail),
         error => error,
     })?;
-    Ok(registered(&settings, &integration.target, located.assignment, None))
+    let target = &*integration.target;
+    let terms = terms(&settings, target);
+    Ok(registered(&settings.registration_id, target, terms, located.assignment, None))
 }
 
 /// Asks where a registered device is now.
@@ -138,20 +192,20 @@ fn identity<'a>(
     Identity { clock: &integration.connection.clock, endpoint, scope, id, credential }
 }
 
+fn terms(settings: &Settings<'_>, target: &Target) -> RegisteredTerms {
+    RegisteredTerms { slot: target.credentials.shown().slot, hash: registered_hash(settings, target) }
+}
+
 fn registered(
-    settings: &Settings<'_>,
+    id: &RegistrationId,
     target: &Target,
+    terms: RegisteredTerms,
     assignment: Assignment,
     time: Option<Timestamp>,
 ) -> Registered {
-    let made = Made {
-        scope: target.scope(),
-        registration_id: settings.registration_id.as_str(),
-        credential: target.credentials.in_use(),
-        slot: target.credentials.shown().slot,
-        hash: registered_hash(settings, target),
-        time,
-    };
+    let RegisteredTerms { slot, hash } = terms;
+    let (scope, credential) = (target.scope(), target.credentials.in_use());
+    let made = Made { scope, registration_id: id.as_str(), credential, slot, hash, time };
     Registered::new(assignment, made)
 }
 

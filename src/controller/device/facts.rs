@@ -2,17 +2,18 @@
 //! just done and is not written down yet.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 pub use super::failed::{FailedWork, Failure, NewFailure};
+use super::open_registration::OpenRegistration;
 pub use super::registered::{Located, Registered, ReturnedPayload};
 pub use super::served::ServedRequests;
 use crate::api::device::ProvisionedDeviceStatus;
 use crate::api::version;
 use crate::dps::ids::HubHostname;
-use crate::fleet::credential;
 use crate::fleet::hash::Hash;
 
 /// The Secret as we wrote or last checked it.
@@ -75,6 +76,9 @@ pub struct Facts {
     pub previous_hub: Option<String>,
     pub secret: Option<WrittenSecret>,
     pub failure: Option<Failure>,
+    /// A registration that DPS has accepted and not ended: it comes to its end before anything else is
+    /// asked of DPS.
+    pub open: Option<Arc<OpenRegistration>>,
     pub trigger: Option<Trigger>,
     pub served: ServedRequests,
     /// DPS itself has said where the device is since the operator knows of it: no Secret knows better.
@@ -126,7 +130,7 @@ impl Facts {
             last_handled_integration_token,
             last_handled_reconcile_at,
         } = status;
-        let registered = registered(status);
+        let registered = Registered::stated(status);
         let served = ServedRequests {
             token: last_handled_reprovision_token.clone(),
             integration_token: last_handled_integration_token.clone(),
@@ -144,6 +148,7 @@ impl Facts {
                 binding: binding.is_some(),
             }),
             failure: Failure::recorded(status, generation, seed, now),
+            open: None,
             trigger: None,
             fresh: false,
             doubt: None,
@@ -296,9 +301,17 @@ impl Facts {
         let before = self.registered.replace(registered);
         self.outdate_secret(before.as_ref());
         self.failure = None;
+        self.open = None;
         self.trigger = None;
         self.served = served;
         self.fresh = true;
+    }
+
+    /// Takes in that DPS has accepted a registration and wants to be asked later how it has ended. How often
+    /// it failed before counts until then.
+    pub fn registering(&mut self, open: OpenRegistration) {
+        self.served.reconcile_at.clone_from(&open.served.reconcile_at);
+        self.open = Some(Arc::new(open));
     }
 
     /// What is known once DPS has found a device of which a Secret without a seal speaks; `None` if the
@@ -360,31 +373,13 @@ impl Facts {
 
     /// Takes in a failure: counts it and says until when to wait.
     pub fn fail(&mut self, failure: NewFailure, seed: u64, now: Instant) {
+        if failure.work == FailedWork::Registration {
+            self.open = None;
+        }
         self.failure = Some(Failure::after(self.failure.take(), failure, seed, now));
     }
 }
 
 fn recorded(registered: Option<&Registered>, served: &ServedRequests) -> Hash {
     registered.map_or_else(|| Hash::of("record", []), |registered| registered.record(served))
-}
-
-fn registered(status: &ProvisionedDeviceStatus) -> Option<Registered> {
-    let registered = Registered {
-        scope: status.id_scope.clone()?,
-        registration_id: status.registration_id.clone()?,
-        hub: status.assigned_hub.clone()?,
-        device_id: status.device_id.clone()?,
-        assignment: status.assignment.clone().unwrap_or_default(),
-        enrollment_group: status.enrollment_group_id.clone(),
-        credential: status.credential.as_ref().and_then(credential::read),
-        slot: status.credential.as_ref().and_then(|credential| credential.slot),
-        hash: status.registered_hash.as_deref().and_then(Hash::parse),
-        returned_payload: status
-            .returned_payload_hash
-            .as_deref()
-            .and_then(Hash::parse)
-            .map(|hash| ReturnedPayload { hash, json: None }),
-        time: status.last_registration_time.as_ref().map(|time| time.0),
-    };
-    registered.plausible()
 }

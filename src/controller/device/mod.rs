@@ -5,6 +5,7 @@ pub mod decide;
 pub mod facts;
 mod failed;
 pub mod formats;
+pub mod open_registration;
 pub mod registered;
 pub mod secret;
 pub mod served;

@@ -7,11 +7,12 @@ use serde_json::{Map, Value};
 
 use super::served::ServedRequests;
 use crate::api::attestation::KeySlot;
-use crate::api::device::AssignmentStatus;
+use crate::api::device::{AssignmentStatus, ProvisionedDeviceStatus};
 use crate::dps::answer::Assignment;
 use crate::dps::attestation::CredentialId;
 use crate::dps::ids::{HubHostname, IdScope, RegistrationId, is_device_id};
 use crate::dps::scrub::Shown;
+use crate::fleet::credential;
 use crate::fleet::hash::{self, Hash};
 
 /// A registration that DPS has accepted.
@@ -53,6 +54,28 @@ pub struct ReturnedPayload {
 }
 
 impl Registered {
+    /// What a status says of it.
+    pub(super) fn stated(status: &ProvisionedDeviceStatus) -> Option<Self> {
+        let registered = Self {
+            scope: status.id_scope.clone()?,
+            registration_id: status.registration_id.clone()?,
+            hub: status.assigned_hub.clone()?,
+            device_id: status.device_id.clone()?,
+            assignment: status.assignment.clone().unwrap_or_default(),
+            enrollment_group: status.enrollment_group_id.clone(),
+            credential: status.credential.as_ref().and_then(credential::read),
+            slot: status.credential.as_ref().and_then(|credential| credential.slot),
+            hash: status.registered_hash.as_deref().and_then(Hash::parse),
+            returned_payload: status
+                .returned_payload_hash
+                .as_deref()
+                .and_then(Hash::parse)
+                .map(|hash| ReturnedPayload { hash, json: None }),
+            time: status.last_registration_time.as_ref().map(|time| time.0),
+        };
+        registered.plausible()
+    }
+
     /// Status and annotations can be edited by others: only what could have come from us is used.
     pub fn plausible(self) -> Option<Self> {
         let id_ok = RegistrationId::parse(&self.registration_id).is_ok();

@@ -2,6 +2,8 @@
 //! become known of it take. A fleet that is declared at once waits for hours, and one that is suspended or whose
 //! integration cannot be used for as long as that lasts.
 
+use std::sync::Arc;
+
 use super::entry::Timers;
 use super::packed::{Packed, Packer};
 use super::work::{Freshness, Work};
@@ -10,12 +12,14 @@ use crate::api::device::{LastError, ProvisionedDevice};
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::clock::Now;
 use crate::controller::device::facts::{Facts, Failure, Trust};
+use crate::controller::device::open_registration::OpenRegistration;
 use crate::schedule::Share;
 
 /// Such a device.
 pub(super) struct Dormant {
     object: Packed,
     failure: Option<Box<Failed>>,
+    pub(super) open: Option<Arc<OpenRegistration>>,
     /// Its Secret has been read.
     secret_read: bool,
     /// DPS itself has said where it is.
@@ -49,6 +53,7 @@ impl Dormant {
         let dormant = Self {
             object: packer.pack(&serde_json::to_vec(&device).ok()?),
             failure: work.facts.failure.clone().map(|failure| Box::new(Failed::of(failure, &device))),
+            open: work.facts.open.clone(),
             // What was found in it and raises doubts is found once more.
             secret_read: work.secret_read && work.found.is_none() && work.facts.doubt.is_none(),
             fresh: work.facts.fresh,
@@ -70,6 +75,7 @@ impl Dormant {
         let mut work = Work::new(device, hub_suffixes, now);
         work.unreported = failure.is_some();
         work.facts.failure = failure;
+        work.facts.open.clone_from(&self.open);
         work.facts.fresh = self.fresh;
         Some(Work { secret_read: self.secret_read, share: self.share, ..work })
     }
@@ -78,8 +84,18 @@ impl Dormant {
 /// True if nothing is lost. What a returned payload said is read from the Secret again.
 fn comes_to_the_same(back: &Facts, facts: &Facts) -> bool {
     // Every field: one that is left out here is forgotten by the device that wakes.
-    let Facts { registered, previous_hub, secret, failure: _, trigger, served, fresh: _, doubt: _, trust: _ } =
-        facts;
+    let Facts {
+        registered,
+        previous_hub,
+        secret,
+        failure: _,
+        open,
+        trigger,
+        served,
+        fresh: _,
+        doubt: _,
+        trust: _,
+    } = facts;
     let mut registered = registered.clone();
     if secret.is_some()
         && let Some(payload) = registered.as_mut().and_then(|registered| registered.returned_payload.as_mut())
@@ -89,6 +105,7 @@ fn comes_to_the_same(back: &Facts, facts: &Facts) -> bool {
     back.registered == registered
         && back.previous_hub == *previous_hub
         && back.secret == *secret
+        && back.open == *open
         && back.trigger == *trigger
         && back.served == *served
 }

@@ -148,10 +148,12 @@ impl Active {
 
     /// Takes in an object as the watch shows it; `settled`: unless it has work, it needs none.
     pub fn observed(&mut self, id: DeviceId, device: ProvisionedDevice, settled: bool, now: Now) {
-        if let Some(dormant) = self.dormant.remove(&id)
-            && !dormant.timers.is_empty()
-        {
-            self.entry(id).timers = dormant.timers;
+        let mut open = None;
+        if let Some(dormant) = self.dormant.remove(&id) {
+            if !dormant.timers.is_empty() {
+                self.entry(id).timers = dormant.timers;
+            }
+            open = dormant.open;
         }
         let suffixes = self.hub_suffixes.clone();
         if self.work(id).is_some_and(|work| asks_for_more(&work.device, &device)) {
@@ -172,9 +174,11 @@ impl Active {
                 work.device = Arc::new(device);
                 work.freshness = Freshness::Current;
             }
-            None if settled => {}
+            None if settled && open.is_none() => {}
             None => {
-                self.begin(id, Work::new(device, &suffixes, now));
+                let mut work = Work::new(device, &suffixes, now);
+                work.facts.open = open;
+                self.begin(id, work);
                 self.sleep_in_a_crowd(id, now);
             }
         }
@@ -247,6 +251,12 @@ impl Active {
         {
             self.begin(id, work);
         }
+    }
+
+    /// A registration of the device goes on that DPS has accepted, and waits to be asked for.
+    pub fn is_registering(&self, id: DeviceId) -> bool {
+        let awake = self.work(id).and_then(|work| work.facts.open.as_ref());
+        awake.or_else(|| self.dormant.get(&id)?.open.as_ref()).is_some()
     }
 
     /// The device's Secret is not what it was when it was last read.

@@ -81,9 +81,11 @@ impl Work {
     pub fn replace_revived(&mut self, device: ProvisionedDevice, hub_suffixes: &[String], now: Now) {
         let fresh = Self::new(device, hub_suffixes, now);
         let (failure, trigger) = (self.facts.failure.take(), self.facts.trigger);
+        let open = self.facts.open.take();
         self.device = fresh.device;
         self.facts = fresh.facts;
         self.facts.failure = failure.or(self.facts.failure.take());
+        self.facts.open = open;
         self.facts.trigger = trigger;
         self.freshness = Freshness::Current;
     }

@@ -32,9 +32,9 @@ enum Standing {
 
 impl Engine {
     pub(super) fn called(&mut self, id: DeviceId, called: Called, now: Now) {
-        let Called { question, generation, served, call, result } = called;
-        let result = result.map_err(|error| self.of_first_lookup(id, call, question.revision, error));
-        let standing = self.dps_answered(id, question, result.as_ref().err(), now);
+        let called = self.of_first_lookup(id, called);
+        let standing = self.dps_answered(id, called.question, called.error(), now);
+        let Called { question, generation, served, call: _, result } = called;
         let usable = self.usable_of(id).filter(|usable| usable.target.revision == question.revision);
         let inherited = usable.map(|usable| usable.target.inherited.clone());
         let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work_mut(id)) else { return };
@@ -50,6 +50,8 @@ impl Engine {
                 }
                 work.facts.register(registered, served);
             }
+            // It says itself under what it was accepted.
+            (Ok(DpsResult::Open { open, error: _ }), _) => work.facts.registering(*open),
             (Ok(DpsResult::Found(located)), _) => work.facts.look_up(located, served.reconcile_at),
             (Err(_), Standing::Past) => {}
             (Err(DpsError::NotAssigned(_)), Standing::Present) => {
@@ -76,17 +78,19 @@ impl Engine {
 
     /// DPS may say of a device that it does not know what it says of a wrong key. If it has accepted the
     /// key for others, it is the device: then a registration shows.
-    fn of_first_lookup(&self, id: DeviceId, call: Call, revision: u64, error: DpsError) -> DpsError {
-        match error {
-            DpsError::Unauthorized(refusal)
-                if call == Call::Adopt
+    fn of_first_lookup(&self, id: DeviceId, called: Called) -> Called {
+        let revision = called.question.revision;
+        let result = match called.result {
+            Err(DpsError::Unauthorized(refusal))
+                if called.call == Call::Adopt
                     && refusal.concerns_credential()
                     && self.has_accepted(id, revision, refusal.issuer) =>
             {
-                DpsError::NotAssigned(refusal.detail)
+                Err(DpsError::NotAssigned(refusal.detail))
             }
-            error => error,
-        }
+            result => result,
+        };
+        Called { result, ..called }
     }
 
     /// DPS has accepted this credential for other devices of the integration.

@@ -1,7 +1,10 @@
 //! Everything that a decision depends on, from memory.
 
+use std::sync::Arc;
+
 use crate::clock::Now;
 use crate::controller::device::decide::{Delay, IdStanding, IntegrationState, SecretState, Snapshot};
+use crate::controller::device::open_registration::OpenRegistration;
 use crate::engine::Engine;
 use crate::engine::devices::DueWork;
 use crate::engine::integrations::is_of_namespace;
@@ -33,6 +36,15 @@ impl Engine {
         })
     }
 
+    /// A registration that goes on is forgotten if it was accepted elsewhere or with another credential than
+    /// those that the device has now.
+    pub(super) fn drop_outdated_registration(&mut self, id: DeviceId) {
+        let Some(target) = self.usable_of(id).map(|usable| usable.target.clone()) else { return };
+        let Some(work) = self.active.work_mut(id) else { return };
+        let is_of = |open: &Arc<OpenRegistration>| open.is_of(&work.device, &target);
+        work.facts.open = work.facts.open.take().filter(is_of);
+    }
+
     fn delay(&self, id: DeviceId) -> Delay {
         if self.is_held_up(id) && self.active.grace(id).is_over() {
             Delay::HeldUp
@@ -57,7 +69,7 @@ impl Engine {
         let busy = self.active.work(id).is_some_and(|work| work.task.is_some() || work.unreported);
         // What a check has come to needs the object.
         let has_news = self.active.due_work(id).is_some_and(|drift| !matches!(drift, DueWork::Check));
-        if busy || has_news {
+        if busy || has_news || self.active.is_registering(id) {
             return Need::Fetch;
         }
         match self.integration_of(id) {

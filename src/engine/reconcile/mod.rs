@@ -114,6 +114,7 @@ impl Engine {
     fn decide_and_start(&mut self, id: DeviceId, now: Now) {
         self.active.answer_taken(id);
         self.active.absorb_due(id);
+        self.drop_outdated_registration(id);
         let Some(snapshot) = self.gather(id, now) else { return };
         let decision = decide(&snapshot);
         self.carry_out(id, decision, now);

@@ -3,9 +3,10 @@
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
-use crate::controller::device::act::{SecretDone, SecretTrouble};
+use crate::controller::device::act::{Registration, SecretDone, SecretTrouble};
 use crate::controller::device::decide::Call;
 use crate::controller::device::facts::{Located, Registered, ServedRequests};
+use crate::controller::device::open_registration::OpenRegistration;
 use crate::controller::events::EventNote;
 use crate::dps::attestation::CredentialId;
 use crate::dps::error::DpsError;
@@ -49,8 +50,20 @@ pub(in crate::engine) struct Began {
 pub(in crate::engine) enum DpsResult {
     /// It was registered, or found for the first time.
     Registered(Registered),
+    /// DPS has accepted it and wants to be asked later how that ended. `error`: of the last poll, if that
+    /// failed.
+    Open { open: Box<OpenRegistration>, error: Option<DpsError> },
     /// Where a registered device is now.
     Found(Located),
+}
+
+impl From<Registration> for DpsResult {
+    fn from(registration: Registration) -> Self {
+        match registration {
+            Registration::Ended(registered) => Self::Registered(registered),
+            Registration::Open { open, error } => Self::Open { open, error },
+        }
+    }
 }
 
 /// A call that has ended.
@@ -62,6 +75,17 @@ pub(in crate::engine) struct Called {
     pub served: ServedRequests,
     pub call: Call,
     pub result: Result<DpsResult, DpsError>,
+}
+
+impl Called {
+    /// What DPS answered last, if that was no success.
+    pub fn error(&self) -> Option<&DpsError> {
+        match &self.result {
+            Ok(DpsResult::Open { error, .. }) => error.as_ref(),
+            Ok(DpsResult::Registered(_) | DpsResult::Found(_)) => None,
+            Err(error) => Some(error),
+        }
+    }
 }
 
 /// A drift check that has ended.

@@ -109,6 +109,11 @@ impl Engine {
         };
         let device = work.device.clone();
         let served = ServedRequests::now(&device, usable.target.token.as_ref(), &work.facts.served);
+        let open = work.facts.open.clone().filter(|_| call == Call::Poll);
+        let served = match &open {
+            Some(open) => open.serves(served),
+            None => served,
+        };
         let question = question(permit, &usable);
         let generation = device.metadata.generation.unwrap_or(0);
         debug!(namespace = device.metadata.namespace, device = device.metadata.name, ?call, "calling DPS");
@@ -121,10 +126,15 @@ impl Engine {
                     deliver(sender, Message::Outcome(Done { id, uid, effect }));
                 }
             };
-            let result = match call {
-                Call::Register => act::register(&device, &usable, accepted).await.map(DpsResult::Registered),
-                Call::Adopt => act::adopt(&device, &usable).await.map(DpsResult::Registered),
-                Call::Lookup => act::find(&device, &usable).await.map(DpsResult::Found),
+            let result = match (call, open) {
+                (Call::Poll, Some(open)) => {
+                    act::resume(&open, &usable, served.clone()).await.map(DpsResult::from)
+                }
+                (Call::Register | Call::Poll, _) => {
+                    act::register(&device, &usable, served.clone(), accepted).await.map(DpsResult::from)
+                }
+                (Call::Adopt, _) => act::adopt(&device, &usable).await.map(DpsResult::Registered),
+                (Call::Lookup, _) => act::find(&device, &usable).await.map(DpsResult::Found),
             };
             Outcome::Called(Box::new(Called { question, generation, served, call, result }))
         });

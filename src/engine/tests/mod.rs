@@ -4,6 +4,7 @@
 mod answers;
 mod api;
 mod claims;
+mod delayed;
 mod dps_words;
 mod edits;
 mod endings;

@@ -2,17 +2,29 @@
 
 use super::{Call, Decision, Delay, Step, Subject, Verdict, not_ready, registered_hash};
 use crate::api::conditions::Reason;
-use crate::controller::device::facts::{FailedWork, Trigger, Trust};
+use crate::controller::device::facts::{Facts, FailedWork, Trigger, Trust};
+use crate::controller::device::open_registration::OpenRegistration;
 use crate::schedule::permits::Lane;
 
 const QUEUED: &str = "The device waits for its turn: DPS admits only so many registrations a minute.";
+
+/// No message changes by itself: the time is that of the one wait.
+fn registering(open: &OpenRegistration) -> String {
+    let at = open.operation.ask_at().wall.strftime("%H:%M:%S");
+    format!(
+        "DPS has accepted the registration and is still assigning the device; it asks to be asked again at {at} UTC, and is asked then."
+    )
+}
 
 impl Subject<'_> {
     pub(super) fn call_due(&self) -> Option<Decision> {
         let (call, lane) = self.why()?;
         let stranded = self.stranded();
-        let backing_off = self.backing_off(FailedWork::Registration);
-        let held = self.snapshot.device.spec.suspend || self.target.suspended || backing_off.is_some();
+        let waiting = match &self.snapshot.facts.open {
+            Some(open) => self.until_asked_for(open, lane),
+            None => self.backing_off(FailedWork::Registration),
+        };
+        let held = self.snapshot.device.spec.suspend || self.target.suspended || waiting.is_some();
         let behind_the_fleet = lane >= Lane::Fleet && !self.is_observed();
         // What a user asks of the Secret does not wait for DPS, unless both belong together; and a new
         // device is not done without one.
@@ -30,7 +42,7 @@ impl Subject<'_> {
         if self.target.suspended {
             return Some(Decision { verdict: self.held_up(), ..Decision::rest() });
         }
-        if let Some(waiting) = backing_off {
+        if let Some(waiting) = waiting {
             return Some(match stranded {
                 Some(stranded) => Decision { wake: waiting.wake, ..stranded },
                 None => waiting,
@@ -52,8 +64,17 @@ impl Subject<'_> {
         Some(Decision { verdict: self.held_up().or(queued), ..step })
     }
 
-    /// Which call is needed and how urgent it is; `None` when none is.
+    /// Which call is needed and how urgent it is; `None` when none is. A registration that DPS has accepted
+    /// comes to its end first, also when it is of no use any more.
     fn why(&self) -> Option<(Call, Lane)> {
+        let wanted = self.wanted_call();
+        if self.snapshot.facts.open.is_none() {
+            return wanted;
+        }
+        Some((Call::Poll, wanted.map_or(Lane::Changed, |(_, lane)| lane)))
+    }
+
+    fn wanted_call(&self) -> Option<(Call, Lane)> {
         if self.registered().is_none() {
             return Some((self.first_call(), Lane::New));
         }
@@ -82,6 +103,23 @@ impl Subject<'_> {
             return Some((Call::Lookup, Lane::Changed));
         }
         (self.snapshot.facts.trigger == Some(Trigger::DriftCheck)).then_some((Call::Lookup, Lane::Fleet))
+    }
+
+    /// DPS wants to be asked at a later time. Whoever asks to look again has it asked now. A provisioned
+    /// device stays as it is, and says what is known of it if others may be hours ahead of it.
+    fn until_asked_for(&self, open: &OpenRegistration, lane: Lane) -> Option<Decision> {
+        let at = open.operation.ask_at();
+        if at.mono <= self.snapshot.now || self.asked_to_look() {
+            return None;
+        }
+        let verdict = if !self.snapshot.facts.provisioned() {
+            Some(Verdict { reason: Reason::Registering, message: registering(open) })
+        } else if lane >= Lane::Fleet && !self.is_observed() {
+            self.settled().verdict
+        } else {
+            None
+        };
+        Some(Decision { step: Step::Nothing, verdict, wake: Some(at.mono) })
     }
 
     fn first_call(&self) -> Call {
@@ -195,7 +233,8 @@ impl Subject<'_> {
 
     /// A device that failed goes on saying why until it is tried again.
     fn failed(&self) -> Option<Verdict> {
-        let failure = self.snapshot.facts.failure.as_ref().filter(|f| f.work == FailedWork::Registration)?;
+        let Facts { failure, open, .. } = self.snapshot.facts;
+        let failure = failure.as_ref().filter(|f| f.work == FailedWork::Registration && open.is_none())?;
         self.verdict_of(failure)
     }
 

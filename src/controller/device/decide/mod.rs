@@ -109,6 +109,8 @@ pub struct Contested {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Register,
+    /// Ask how the registration that DPS has accepted has ended.
+    Poll,
     /// Take over the registration that there is, without moving anything.
     Adopt,
     /// Ask where a registered device is, without moving anything.

@@ -5,6 +5,7 @@ mod effective;
 mod facts;
 mod first_secret;
 mod formats;
+mod open_registrations;
 mod revived;
 mod secrets;
 mod statuses;

@@ -1,9 +1,17 @@
 //! What is kept of a device while it has work, sleeps or has settled.
 
-use super::{PARTY, Situation, device, in_flight, registered};
-use crate::controller::device::facts::Trigger;
+use std::sync::Arc;
+
+use super::{MINUTE, PARTY, Situation, after, device, in_flight, registered};
+use crate::controller::device::facts::{ServedRequests, Trigger};
+use crate::controller::device::open_registration::{OpenRegistration, RegisteredTerms};
+use crate::dps::attestation::{CredentialId, CredentialKind};
+use crate::dps::host::AllowedHosts;
+use crate::dps::ids::{IdScope, RegistrationId};
+use crate::dps::operation::{OpenOperation, Registrant};
 use crate::engine::devices::{CROWD, DueWork, Freshness, Load};
 use crate::fleet::DeviceId;
+use crate::fleet::hash::Hash;
 use crate::schedule::Share;
 
 #[tokio::test]
@@ -223,4 +231,62 @@ fn a_standby_keeps_the_newest_object_of_a_device_that_will_need_work_as_text() {
     situation.active.stand_by(0, registered(0), true, now);
     situation.active.wake(0, now);
     assert!(situation.active.work(0).is_none(), "it is settled by now");
+}
+
+impl Situation {
+    /// DPS has accepted the device's registration and wants to be asked later how that ended.
+    fn registering(&mut self, id: DeviceId) -> Arc<OpenRegistration> {
+        let registrant = Registrant {
+            endpoint: AllowedHosts::parse(["x.example"]).unwrap().check("x.example").unwrap(),
+            scope: IdScope::parse("0ne1").unwrap(),
+            registration_id: RegistrationId::parse(&format!("truck-{id}")).unwrap(),
+            credential: CredentialId::parse(CredentialKind::GroupKey, "0000000000000001").unwrap(),
+        };
+        let operation = OpenOperation::of(registrant, self.now, after(self.now, MINUTE));
+        let terms = RegisteredTerms { slot: None, hash: Hash::of("test", []) };
+        let facts = &mut self.active.work_mut(id).unwrap().facts;
+        facts.registering(OpenRegistration { operation, terms, served: ServedRequests::default() });
+        facts.open.clone().unwrap()
+    }
+
+    fn open(&self, id: DeviceId) -> Option<&Arc<OpenRegistration>> {
+        self.active.work(id)?.facts.open.as_ref()
+    }
+}
+
+#[test]
+fn a_registration_that_goes_on_outlives_sleep_and_what_the_watch_shows_meanwhile() {
+    let crowd = DeviceId::try_from(CROWD).unwrap();
+    let mut situation = Situation::with_devices(crowd + 2);
+    let now = situation.now;
+    (crowd..crowd + 2).for_each(|id| situation.active.wake(id, now));
+    let (new, settled) = (0, 1);
+    let open = [new, settled].map(|id| situation.registering(id));
+    [new, settled].into_iter().for_each(|id| situation.active.sleep_in_a_crowd(id, now));
+    for id in [new, settled] {
+        assert!(situation.active.work(id).is_none() && situation.active.is_registering(id));
+    }
+
+    situation.observe(new, device(new, 2));
+    situation.active.observed(settled, registered(settled), true, now);
+
+    // In a crowd both sleep again.
+    [new, settled].into_iter().for_each(|id| situation.active.wake(id, now));
+    for (id, open) in [new, settled].into_iter().zip(open) {
+        assert_eq!(situation.open(id), Some(&open));
+        assert!(situation.active.is_registering(id));
+    }
+    situation.active.settle(new);
+    assert!(!situation.active.is_registering(new));
+}
+
+#[test]
+fn nor_is_it_lost_when_the_object_of_a_revived_device_comes() {
+    let mut situation = Situation::new();
+    situation.active.revived(0, device(0, 1), situation.now);
+    let open = situation.registering(0);
+
+    situation.observe(0, registered(0));
+
+    assert_eq!(situation.open(0), Some(&open));
 }
