@@ -72,7 +72,7 @@ pub struct UsableIntegration {
 /// How far a registration has come.
 #[derive(Debug)]
 pub enum Registration {
-    Ended(Registered),
+    Ended(Box<Registered>),
     /// DPS wants to be asked later how it has ended. `error`: of the last poll, if that failed.
     Open {
         open: Box<OpenRegistration>,
@@ -128,7 +128,7 @@ fn registration(
     match progress {
         Progress::Assigned(assignment) => {
             let time = Some(clock::now().wall);
-            Registration::Ended(registered(id, target, terms, assignment, time))
+            Registration::Ended(Box::new(registered(id, target, terms, assignment, time)))
         }
         Progress::Delayed(delayed) => {
             let Delayed { operation, error } = *delayed;

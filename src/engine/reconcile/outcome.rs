@@ -60,7 +60,7 @@ pub(in crate::engine) enum DpsResult {
 impl From<Registration> for DpsResult {
     fn from(registration: Registration) -> Self {
         match registration {
-            Registration::Ended(registered) => Self::Registered(registered),
+            Registration::Ended(registered) => Self::Registered(*registered),
             Registration::Open { open, error } => Self::Open { open, error },
         }
     }

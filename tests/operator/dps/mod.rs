@@ -2,6 +2,7 @@
 
 mod answers;
 mod drift_checks;
+mod long_waits;
 mod outages;
 mod proxy;
 mod queue;

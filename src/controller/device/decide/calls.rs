@@ -114,7 +114,7 @@ impl Subject<'_> {
         }
         let verdict = if !self.snapshot.facts.provisioned() {
             Some(Verdict { reason: Reason::Registering, message: registering(open) })
-        } else if lane >= Lane::Fleet && !self.is_observed() {
+        } else if lane >= Lane::Fleet && !self.is_observed() && self.snapshot.facts.failure.is_none() {
             self.settled().verdict
         } else {
             None

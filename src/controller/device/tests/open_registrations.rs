@@ -192,6 +192,11 @@ fn what_is_known_of_a_device_that_a_rollout_has_come_to_is_said_of_its_latest_ed
     let mut situation = rotated(Situation::settled_device().observed()).registering(LONG);
     situation.device.metadata.generation = Some(2);
     assert_eq!(outcome(&situation.decide()), waits(Some(Reason::Provisioned)));
+    let mut failed = situation.facts.clone();
+    failed.fail(failure(FailedWork::Registration, Reason::Disabled), 0, NOW.mono);
+    failed.open = situation.facts.open.clone();
+    let failed = Situation { facts: failed, ..rotated(Situation::settled_device()) };
+    assert_eq!(outcome(&failed.decide()), waits(None), "DPS has not come to an end");
     situation.facts.trigger = Some(Trigger::Periodic);
     situation.device.metadata.generation = Some(1);
     assert_eq!(outcome(&situation.decide()), waits(None));
