@@ -76,6 +76,13 @@ impl Control {
         })
     }
 
+    /// Counts requests of others against the quota of registrations, as far as it admits them; returns how
+    /// many those are.
+    pub fn spend_quota(&self, id_scope: &str, requests: u32) -> Result<u32, ControlError> {
+        let (limit, now) = (self.settings().quotas.registrations_per_minute, self.shared.clock.now().steady);
+        self.in_scope(id_scope, |scope| Ok(scope.spend(requests, limit, now)))
+    }
+
     /// Replaces a group's keys, given in base64. Hubs accept a device's new key only after it has
     /// registered again.
     pub fn set_group_keys(

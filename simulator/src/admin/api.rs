@@ -74,6 +74,12 @@ struct Hubs {
     hubs: Vec<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Requests {
+    requests: u32,
+}
+
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct OutageBody {
@@ -166,6 +172,10 @@ fn answer_in_scope(call: &Call<'_>, id_scope: &str, rest: &[&str]) -> Answered {
     match (call.method.as_str(), rest) {
         ("PUT", ["hubs"]) => control.set_linked_hubs(id_scope, &read::<Hubs>(body)?.hubs)?,
         ("DELETE", ["quota-counters"]) => control.reset_quota_counters(id_scope)?,
+        ("POST", ["quota-counters"]) => {
+            let admitted = control.spend_quota(id_scope, read::<Requests>(body)?.requests)?;
+            return reply(&json!({"admitted": admitted}));
+        }
         ("PUT", ["groups", group, "keys"]) => {
             let Keys { primary_key, secondary_key } = read(body)?;
             control.replace_group_keys(id_scope, group, primary_key, secondary_key)?;

@@ -107,6 +107,12 @@ impl Scope {
         self.polling.clear();
     }
 
+    /// Counts requests of others until the quota is used up; returns how many it admitted.
+    pub fn spend(&mut self, requests: u32, limit: Option<u32>, now: Duration) -> u32 {
+        let admitted = (0..requests).take_while(|_| self.registering.admit(limit, now).is_ok());
+        u32::try_from(admitted.count()).unwrap_or(requests)
+    }
+
     pub fn group(&mut self, id: &str) -> Option<&mut Group> {
         self.groups.iter_mut().find(|group| *group.id == *id && !group.deleted)
     }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -37,14 +37,32 @@ pub(crate) enum Delivery {
         bytes_per_second: NonZeroU32,
         from: SlowFrom,
     },
-    /// This byte, so many times, instead of the body.
+    /// So many bytes instead of the body.
     Fill {
         bytes: u64,
-        byte: u8,
+        of: Filler,
     },
     /// White space without an end instead of the body.
     Endless,
     Reset,
+}
+
+/// What an answer of any size consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Filler {
+    pub begin: &'static [u8],
+    /// What follows, again and again.
+    pub pattern: &'static [u8],
+}
+
+impl Filler {
+    const SPACE: Self = Self { begin: b"", pattern: b" " };
+    const NESTING: Self = Self { begin: b"", pattern: b"[" };
+    /// One block of fixed Huffman codes: a blank, then "the last byte 258 times more", which takes 13 bits.
+    const GZIP: Self = Self {
+        begin: b"\x1f\x8b\x08\0\0\0\0\0\0\xff\x53",
+        pattern: b"\x18\x05\xa3\x60\x14\x8c\x82\x51\x30\x0a\x46\xc1\x28",
+    };
 }
 
 /// What a faulty answer depends on besides the fault.
@@ -120,6 +138,11 @@ fn replacement(action: &FaultAction, now: Timestamp, ids: &Ids) -> Option<Respon
             set(response.headers_mut(), HeaderName::from_static("x-filler"), Some(&filler));
             response
         }
+        FaultAction::Huge { of: HugeOf::Gzip, .. } => {
+            let mut response = ok(JSON, "");
+            set(response.headers_mut(), CONTENT_ENCODING, Some("gzip"));
+            response
+        }
         FaultAction::Huge { .. } | FaultAction::Endless => ok(JSON, ""),
         _ => return None,
     })
@@ -127,8 +150,11 @@ fn replacement(action: &FaultAction, now: Timestamp, ids: &Ids) -> Option<Respon
 
 fn delivery(action: &FaultAction) -> Delivery {
     match action {
-        FaultAction::Huge { bytes, of: HugeOf::Space } => Delivery::Fill { bytes: *bytes, byte: b' ' },
-        FaultAction::Huge { bytes, of: HugeOf::Nesting } => Delivery::Fill { bytes: *bytes, byte: b'[' },
+        FaultAction::Huge { bytes, of: HugeOf::Space } => Delivery::Fill { bytes: *bytes, of: Filler::SPACE },
+        FaultAction::Huge { bytes, of: HugeOf::Nesting } => {
+            Delivery::Fill { bytes: *bytes, of: Filler::NESTING }
+        }
+        FaultAction::Huge { bytes, of: HugeOf::Gzip } => Delivery::Fill { bytes: *bytes, of: Filler::GZIP },
         FaultAction::Endless => Delivery::Endless,
         FaultAction::Reset => Delivery::Reset,
         FaultAction::Delay { time } => Delivery::Late(*time),

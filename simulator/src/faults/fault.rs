@@ -144,6 +144,8 @@ pub enum HugeOf {
     Nesting,
     /// One header.
     Header,
+    /// Compressed white space, which would be 158 times as much.
+    Gzip,
 }
 
 /// Why a fault is not valid.
@@ -185,6 +187,12 @@ impl Fault {
     /// Hits this number of requests; 0 is taken as 1.
     pub fn times(mut self, times: u32) -> Self {
         self.times = Some(NonZeroU32::new(times).unwrap_or(NonZeroU32::MIN));
+        self
+    }
+
+    /// Hits only every n-th request that fits; 0 is taken as 1.
+    pub fn every(mut self, every: u32) -> Self {
+        self.every = Some(NonZeroU32::new(every).unwrap_or(NonZeroU32::MIN));
         self
     }
 

@@ -7,5 +7,5 @@ mod registry;
 pub use fault::{Fault, FaultAction, FaultError, HugeOf, RawBody, SlowFrom};
 pub use registry::ActiveFault;
 
-pub(crate) use apply::{Context, Delivery, FaultyAnswer, apply};
+pub(crate) use apply::{Context, Delivery, FaultyAnswer, Filler, apply};
 pub(crate) use registry::{Faults, Hit};

@@ -90,8 +90,6 @@ fn fits(fault: &Fault, route: &Route) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use http::Method;
 
     use super::super::fault::FaultAction;
@@ -140,8 +138,7 @@ mod tests {
     #[test]
     fn a_fault_can_hit_every_third_request() {
         let mut faults = Faults::default();
-        let every = NonZeroU32::new(3);
-        faults.inject(Fault { every, ..Fault::global(FaultAction::Html) });
+        faults.inject(Fault::global(FaultAction::Html).every(3));
         let routes: Vec<Route> = (0..6).map(|_| register("a")).collect();
         assert_eq!(ids(&mut faults, &routes), [None, None, Some(1), None, None, Some(1)]);
     }

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
+use crate::faults::Filler;
+
 const CHUNK: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -27,9 +29,10 @@ pub(super) enum AnswerBody {
         pause: Duration,
         sleep: Option<Pin<Box<Sleep>>>,
     },
-    /// This number of bytes, in copies of a chunk.
+    /// This number of bytes, in copies of a chunk after the first one.
     Fill {
         left: u64,
+        next: Bytes,
         chunk: Bytes,
     },
     /// Copies of a chunk without an end.
@@ -48,8 +51,9 @@ impl AnswerBody {
         Self::Slow { rest, pause: pause(bytes_per_second), sleep: None }
     }
 
-    pub fn fill(left: u64, byte: u8) -> Self {
-        Self::Fill { left, chunk: vec![byte; CHUNK].into() }
+    pub fn fill(left: u64, Filler { begin, pattern }: Filler) -> Self {
+        let chunk = Bytes::from(pattern.repeat(CHUNK / pattern.len().max(1)));
+        Self::Fill { left, next: [begin, &chunk].concat().into(), chunk }
     }
 
     pub fn endless() -> Self {
@@ -97,10 +101,11 @@ impl Body for AnswerBody {
                 data(rest.split_to(1))
             }
             Self::Fill { left: 0, .. } => Poll::Ready(None),
-            Self::Fill { left, chunk } => {
-                let size = usize::try_from(*left).map_or(CHUNK, |left| left.min(CHUNK));
+            Self::Fill { left, next, chunk } => {
+                let piece = std::mem::replace(next, chunk.clone());
+                let size = usize::try_from(*left).map_or(piece.len(), |left| left.min(piece.len()));
                 *left -= size as u64;
-                data(chunk.slice(..size))
+                data(piece.slice(..size))
             }
             Self::Endless { chunk } => data(chunk.clone()),
         }

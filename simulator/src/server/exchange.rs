@@ -124,7 +124,7 @@ impl<'a> Exchange<'a> {
                 close(&mut response);
                 AnswerBody::Whole(Some(body))
             }
-            Delivery::Fill { bytes, byte } => AnswerBody::fill(bytes, byte),
+            Delivery::Fill { bytes, of } => AnswerBody::fill(bytes, of),
             Delivery::Endless => AnswerBody::endless(),
             Delivery::Reset => {
                 self.pacing.request_reset();

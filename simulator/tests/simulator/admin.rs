@@ -196,7 +196,10 @@ async fn groups_devices_hubs_and_records_are_changed_by_path() {
     let policy = json!({"updateHubAssignment": false});
     change(&simulator, Method::PUT, &format!("{group}/reprovision-policy"), policy).await;
     change(&simulator, Method::PUT, &format!("{scope}/hubs"), json!({"hubs": [HUB_A]})).await;
-    change(&simulator, Method::DELETE, &format!("{scope}/quota-counters"), Value::Null).await;
+    let counters = format!("{scope}/quota-counters");
+    let spent = call(&simulator, Method::POST, &counters, json!({"requests": 2})).await;
+    assert_eq!(spent, (StatusCode::OK, json!({"admitted": 2})));
+    change(&simulator, Method::DELETE, &counters, Value::Null).await;
 
     let shut = format!("{scope}/devices/dev/enabled");
     change(&simulator, Method::PUT, &shut, json!({"enabled": false})).await;

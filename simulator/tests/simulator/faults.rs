@@ -174,6 +174,19 @@ async fn an_answer_can_be_huge() {
     assert_eq!(device.register().await.header("x-filler").len(), 20_000);
 }
 
+/// What the bytes stand for was looked up once with zlib: 13,011 of them are 2,063,743 blanks.
+#[tokio::test]
+async fn a_gzip_bomb_begins_as_gzip_and_goes_on_with_copies_of_a_blank() {
+    let bomb = FaultAction::Huge { bytes: 200_000, of: HugeOf::Gzip };
+    let (_simulator, mut device) = with(Fault::global(bomb)).await;
+    let answer = device.register().await;
+    assert_eq!((answer.body.len(), answer.header("content-encoding")), (200_000, "gzip"));
+    let (begin, rest) = answer.body.split_at(11);
+    assert_eq!(begin, b"\x1f\x8b\x08\0\0\0\0\0\0\xff\x53");
+    let copies = b"\x18\x05\xa3\x60\x14\x8c\x82\x51\x30\x0a\x46\xc1\x28";
+    assert!(rest.chunks(copies.len()).all(|chunk| copies.starts_with(chunk)));
+}
+
 #[tokio::test]
 async fn an_endless_answer_is_as_long_as_the_client_reads() {
     let (_simulator, mut device) = with(Fault::global(FaultAction::Endless)).await;

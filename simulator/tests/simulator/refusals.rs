@@ -190,6 +190,18 @@ async fn registrations_and_lookups_share_a_quota_and_polls_do_not() {
 }
 
 #[tokio::test]
+async fn others_spend_what_is_left_of_a_quota() {
+    let simulator = device::start(quota(3)).await;
+    let mut device = Device::connect(&simulator, "dev").await;
+    assert_eq!(device.register().await.status, 202);
+
+    assert_eq!(simulator.spend_quota(SCOPE, 5).unwrap(), 2);
+
+    assert_eq!(device.lookup().await.status, 429);
+    assert!(simulator.spend_quota("0neOTHER", 1).is_err());
+}
+
+#[tokio::test]
 async fn throttling_comes_before_authentication() {
     let simulator = device::start(quota(1)).await;
     let mut device = Device::connect(&simulator, "dev").await;
