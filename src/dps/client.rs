@@ -1,5 +1,6 @@
 //! Register, poll and lookup: the three calls that a device may make, and no other.
 
+use std::error::Error;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ const LONGEST_SLEEP: Duration = REQUEST_TIMEOUT;
 const POLL_FAILURES: u32 = 3;
 const BODY_MAX: usize = 256 * 1024;
 const HEADERS_MAX: usize = 16 * 1024;
+const HEADERS_COUNT: usize = 64;
 
 /// A CA bundle or proxy that no client can be made from.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +119,7 @@ impl DpsClient {
         let mut builder = reqwest::Client::builder()
             .https_only(true)
             .http1_only()
-            .http1_max_headers(64)
+            .http1_max_headers(HEADERS_COUNT)
             .tls_version_min(Version::TLS_1_2)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -299,9 +301,7 @@ impl DpsClient {
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json; charset=utf-8").body(body.to_vec());
         }
-        let response =
-            request.send().await.map_err(|error| DpsError::Unreachable(unreachable_kind(&error)))?;
-        read(response).await
+        read(request.send().await.map_err(|error| no_answer(&error))?).await
     }
 }
 
@@ -328,9 +328,7 @@ async fn read(mut response: reqwest::Response) -> Result<HttpAnswer, DpsError> {
     }
     let status = response.status();
     let mut body = Vec::new();
-    while let Some(chunk) =
-        response.chunk().await.map_err(|error| DpsError::Unreachable(unreachable_kind(&error)))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|error| no_answer(&error))? {
         if body.len() + chunk.len() > BODY_MAX {
             return Err(DpsError::InvalidResponse(Invalid::TooLarge));
         }
@@ -339,7 +337,19 @@ async fn read(mut response: reqwest::Response) -> Result<HttpAnswer, DpsError> {
     Ok(HttpAnswer { status, headers, body, at: clock::now() })
 }
 
-/// reqwest's errors carry URLs and sources; only the kind goes on.
+/// Why there is no whole answer. reqwest's errors carry URLs and sources; only the kind goes on.
+fn no_answer(error: &reqwest::Error) -> DpsError {
+    // Reading ends before the limits of `read` where a head is far beyond them.
+    match http_error(error) {
+        Some(http) if http.is_parse_too_large() => DpsError::InvalidResponse(Invalid::TooLarge),
+        _ => DpsError::Unreachable(unreachable_kind(error)),
+    }
+}
+
+fn http_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a hyper::Error> {
+    error.downcast_ref().or_else(|| http_error(error.source()?))
+}
+
 fn unreachable_kind(error: &reqwest::Error) -> Unreachable {
     if let Some(refusal) = proxy::refusal(error) {
         return refusal;
@@ -352,6 +362,9 @@ fn unreachable_kind(error: &reqwest::Error) -> Unreachable {
     }
     if let Some(failure) = TlsFailure::of(error) {
         return Unreachable::Tls(failure);
+    }
+    if http_error(error).is_some_and(hyper::Error::is_parse) {
+        return Unreachable::NotHttp;
     }
     if error.is_connect() { Unreachable::Connect } else { Unreachable::Broken }
 }

@@ -297,6 +297,7 @@ async fn a_clock_that_is_off_costs_one_refusal_for_all_calls_to_an_instance() {
 #[tokio::test]
 async fn answers_that_cannot_be_accepted_are_not() {
     let state = |field: &str, value: &str| FaultAction::rewrite_state(field, json!(value));
+    let many = (0..70).map(|number| (format!("x-filler-{number}"), "a".to_owned())).collect();
     for (action, why) in [
         (FaultAction::Malformed, Invalid::NotJson),
         (FaultAction::Html, Invalid::NotJson),
@@ -308,6 +309,11 @@ async fn answers_that_cannot_be_accepted_are_not() {
         (FaultAction::Huge { bytes: 2 << 20, of: HugeOf::Space }, Invalid::TooLarge),
         (FaultAction::Endless, Invalid::TooLarge),
         (FaultAction::Huge { bytes: 20_000, of: HugeOf::Header }, Invalid::TooLarge),
+        (FaultAction::Huge { bytes: 1_000_000, of: HugeOf::Header }, Invalid::TooLarge),
+        (
+            FaultAction::Answer { status: 200, headers: many, body: RawBody::Text("{}".to_owned()) },
+            Invalid::TooLarge,
+        ),
     ] {
         let (result, _dps) = register_under(on_poll(action.clone())).await;
         assert_eq!(result, Err(DpsError::InvalidResponse(why)), "{action:?}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dps_simulator::Running;
 use dps_simulator::config::Tls;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::ca_bundle::CaBundle;
@@ -96,6 +97,27 @@ impl Ca {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
+    /// A server that answers everything with this over TLS.
+    async fn answers(&self, answer: &'static str) -> SocketAddr {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let chain = vec![params.signed_by(&key, &self.issuer).unwrap().der().clone()];
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let tls = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let Ok(mut connection) = tls.accept(connection).await else { continue };
+                let _ = connection.read(&mut [0; 4096]).await;
+                let _ = connection.write_all(answer.as_bytes()).await;
+                let _ = connection.shutdown().await;
+            }
+        });
+        address
+    }
+
     /// A simulator with a certificate for this name that is good from one year to another.
     async fn simulator(&self, name: &str, from: i32, until: i32) -> Running {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -139,6 +161,25 @@ async fn what_does_not_speak_tls_ends_the_call() {
     let address = answers("HTTP/1.1 400 Bad Request\r\n\r\n").await.to_string();
     let result = Device::default().register_at(endpoint_at(&address), &client(None).unwrap()).await;
     assert_eq!(result, refused(TlsFailure::Handshake));
+}
+
+#[tokio::test]
+async fn what_does_not_speak_http_ends_the_call_and_is_told_apart_from_an_answer_that_breaks_off() {
+    choose_tls();
+    let ca = Ca::new();
+    let trusting = client(Some(&ca.pem)).unwrap();
+    for (answer, kind) in [
+        ("SSH-2.0-OpenSSH_9.9\r\n", Unreachable::NotHttp),
+        ("220 mail.example ESMTP\r\n", Unreachable::NotHttp),
+        ("HTTP/1.1 200 OK\r\nA B: c\r\n\r\n", Unreachable::NotHttp),
+        ("HTTP/1.1 200 OK\r\nContent-Le", Unreachable::Broken),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", Unreachable::Broken),
+        ("", Unreachable::Broken),
+    ] {
+        let address = ca.answers(answer).await;
+        let result = Device::default().register_at(endpoint(address.port()), &trusting).await;
+        assert_eq!(result, Err(DpsError::Unreachable(kind)), "{answer}");
+    }
 }
 
 #[tokio::test]

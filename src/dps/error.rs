@@ -57,6 +57,8 @@ pub enum Unreachable {
     Timeout,
     /// The connection broke before a whole answer was there.
     Broken,
+    /// What answers does not speak HTTP.
+    NotHttp,
     /// The proxy cannot be connected to.
     Proxy,
     /// The proxy does not take the user and password that it was given, or wants some (407).
@@ -75,6 +77,7 @@ impl Unreachable {
             Self::Tls(failure) => failure.as_str(),
             Self::Timeout => "it did not answer in time",
             Self::Broken => "the connection broke before the answer was complete",
+            Self::NotHttp => "what answers there does not speak HTTP; check spec.hostname",
             Self::Proxy => "the proxy cannot be connected to; check --dps-proxy",
             Self::ProxyLogin => {
                 "the proxy refuses the operator (407); check the user and the password in --dps-proxy"
@@ -109,7 +112,9 @@ pub enum Invalid {
 impl Invalid {
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::TooLarge => "the answer is larger than 256 KiB, or its headers than 16 KiB",
+            Self::TooLarge => {
+                "the answer is larger than 256 KiB, or has more than 64 headers or 16 KiB of them"
+            }
             Self::NotJson => "the answer is not the JSON that DPS sends",
             Self::Redirect => "the answer is a redirect, which is never followed",
             Self::UnexpectedStatus => "the HTTP status is none that DPS uses here",
