@@ -1,11 +1,16 @@
 //! Every request of the operator may be lost, late or answered wrongly, and it may die at every one of them.
 
 mod api_server;
+mod dps_answers;
+mod dps_connections;
+mod dps_operations;
+mod dps_rates;
 mod enumerator;
 mod fields;
 mod flows;
 mod leader;
 mod objects;
+mod relay;
 mod rows;
 mod snapshot;
 mod soak;

@@ -73,6 +73,8 @@ pub struct World {
     /// Of operators that are started from now on.
     pub registrations_per_minute: u32,
     pub dps_proxy: Option<String>,
+    /// What else than the simulator operators may call.
+    pub further_hosts: Vec<String>,
     /// Operators elect a leader by the Lease that is named after the namespace.
     pub leader_elect: bool,
     /// Between the operator that was started last and what it talks to.
@@ -148,6 +150,7 @@ impl World {
             log_level: setup.log_level,
             registrations_per_minute: UNLIMITED,
             dps_proxy: None,
+            further_hosts: Vec::new(),
             leader_elect: false,
             proxies: None,
             oracle: Watching::nothing(),

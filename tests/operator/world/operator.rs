@@ -124,11 +124,12 @@ impl World {
         } else {
             [&self.namespace].into_iter().chain(&self.further_namespaces).map(String::as_str).collect()
         };
-        let (namespaces, host) = (namespaces.join(","), self.host());
+        let hosts: Vec<String> = [self.host()].into_iter().chain(self.further_hosts.clone()).collect();
+        let (namespaces, hosts) = (namespaces.join(","), hosts.join(","));
         let rate = self.registrations_per_minute.to_string();
         let usual = [
             ("--watch-namespaces", namespaces.as_str()),
-            ("--allowed-dps-hosts", &host),
+            ("--allowed-dps-hosts", &hosts),
             ("--registrations-per-minute", &rate),
         ];
         let mut command = Command::new(env!("CARGO_BIN_EXE_dps-operator"));

@@ -67,6 +67,12 @@ impl World {
         }
     }
 
+    /// The most memory that the operator has taken since its start, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        let operator = self.operator.as_ref().expect("the operator runs");
+        process_of(operator.pid()).expect("it can be looked at").peak_kib
+    }
+
     /// Every state up to now in which objects of this kind were.
     pub async fn states(&self, kind: Kind) -> Vec<Value> {
         self.wait_seen().await;
