@@ -145,7 +145,7 @@ async fn new_devices_are_registered_although_others_use_most_of_the_quota() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_fails_every_third_time_registers_all_and_is_hardly_spoken_of() {
-    let rounds = if is_thorough() { 12 } else { 2 };
+    let rounds = if is_thorough() { 5 } else { 2 };
     let mut world = fired_at().await;
     world.patience = Duration::from_secs(180);
     let fails = |action: &FaultAction| world.dps.inject(Fault::global(action.clone()).every(3)).unwrap();
@@ -167,7 +167,7 @@ async fn a_service_that_fails_every_third_time_registers_all_and_is_hardly_spoke
     assert_eq!(world.assert_secrets_accepted().await, 21);
     let needed = 20 + 21 * rounds;
     let made = world.registers() - registered;
-    assert!((needed..=2 * needed).contains(&made), "{made} registrations where {needed} were needed");
+    assert!((needed + 1..=2 * needed).contains(&made), "{made} registrations where {needed} were needed");
     let events = world.list(Kind::Event).await;
     assert!(events.len() <= 21 + 2 * rounds, "{} events", events.len());
     println!("{made} registrations for {needed}, {} events", events.len());
