@@ -40,7 +40,10 @@ pub fn message(error: &DpsError) -> String {
     let what = match error {
         DpsError::Unreachable(why) => format!("DPS cannot be reached: {}. It is tried again.", why.as_str()),
         DpsError::Throttled { .. } => "DPS throttles; the registration is tried again when it allows.".to_owned(),
-        DpsError::Server { .. } => "DPS answered with a server error; it is tried again.".to_owned(),
+        DpsError::Server { retry_after: None, .. } => {
+            "DPS answered with a server error; it is tried again.".to_owned()
+        }
+        DpsError::Server { retry_after: Some(_), .. } => "DPS answered with a server error and asks to wait; it is tried again after that time, at most an hour, and at once with another value of the annotation reconcile.fluxcd.io/requestedAt.".to_owned(),
         DpsError::Conflict(_) => "Another operation for this registration is going on; it is tried again.".to_owned(),
         DpsError::Forgotten(_) => {
             "DPS no longer knows the operation that it had begun for this registration; the device is registered again.".to_owned()
@@ -160,6 +163,8 @@ pub fn last_error(error: &DpsError, now: Timestamp) -> LastError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::dps::attestation::{CredentialId, CredentialKind};
     use crate::dps::error::{Invalid, Unreachable};
@@ -192,6 +197,7 @@ mod tests {
             DpsError::Unreachable(Unreachable::Dns),
             DpsError::Throttled { retry_after: None, detail: status(429) },
             DpsError::Server { retry_after: None, detail: status(500) },
+            DpsError::Server { retry_after: Some(Duration::from_secs(3600)), detail: status(503) },
             DpsError::Conflict(status(409)),
             DpsError::Forgotten(status(404)),
             DpsError::AllocationInterrupted(Detail::default()),

@@ -9,6 +9,9 @@ use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{LastError, ProvisionedDeviceStatus};
 use crate::schedule::retry;
 
+/// As long as a device that waits for its turn says nothing.
+const UNSAID: Duration = Duration::from_secs(5 * 60);
+
 /// Which kind of work failed; each has its own wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailedWork {
@@ -26,6 +29,8 @@ pub struct Failure {
     pub error: Option<LastError>,
     pub attempts: u32,
     pub not_before: Instant,
+    /// DPS asks for so long a wait that nobody should be left without a word.
+    pub lasts: bool,
     /// Of the device; a change is a reason to try at once.
     pub generation: i64,
     /// Of the integration; `None` when read back from status.
@@ -65,6 +70,7 @@ impl Failure {
             error,
             attempts,
             not_before: now + wait,
+            lasts: at_least.is_some_and(|asked| asked > UNSAID),
             generation,
             revision: Some(revision),
             token,
@@ -95,6 +101,8 @@ impl Failure {
             message,
             attempts,
             not_before: mono + wait.saturating_sub(waited),
+            // It has been said.
+            lasts: true,
             error: Some(error),
             generation: status.observed_generation.unwrap_or(generation),
             revision: None,

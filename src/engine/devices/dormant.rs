@@ -250,6 +250,7 @@ mod tests {
             error: None,
             attempts: 3,
             not_before: clock::now().mono,
+            lasts: true,
             generation: 2,
             revision: Some(7),
             token: Some("1".to_owned()),

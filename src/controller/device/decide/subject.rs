@@ -77,7 +77,7 @@ impl Subject<'_> {
     /// What the status says of a failure; nothing of what is likely to pass by itself.
     pub(super) fn verdict_of(&self, failure: &Failure) -> Option<Verdict> {
         let quiet = match failure.reason {
-            Reason::ServiceUnavailable => failure.attempts < QUIET_ATTEMPTS,
+            Reason::ServiceUnavailable => failure.attempts < QUIET_ATTEMPTS && !failure.lasts,
             Reason::Registering => self.snapshot.facts.provisioned(),
             _ => false,
         };

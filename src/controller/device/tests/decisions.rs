@@ -9,7 +9,9 @@ use crate::api::device::ProvisionedDeviceStatus;
 use crate::controller::device::decide::{
     Call, Contested, Decision, Delay, Grace, IdStanding, IntegrationState, SecretState, Step, Verdict,
 };
-use crate::controller::device::facts::{FailedWork, RecordedInSecret, ReturnedPayload, ServedRequests};
+use crate::controller::device::facts::{
+    FailedWork, NewFailure, RecordedInSecret, ReturnedPayload, ServedRequests,
+};
 use crate::controller::device::status::render;
 use crate::fleet::SecretSeen;
 use crate::schedule::permits::Lane;
@@ -396,6 +398,14 @@ fn a_failure_is_waited_out_and_spoken_of_unless_it_may_pass_in_a_moment() {
     for expected in [None, None, Some(Reason::ServiceUnavailable)] {
         situation.facts.fail(failure(FailedWork::Registration, Reason::ServiceUnavailable), 0, NOW.mono);
         assert_eq!((situation.decide().step, said(&situation.decide())), (Step::Nothing, expected));
+    }
+
+    for (seconds, expected) in [(60, None), (300, None), (301, Some(Reason::ServiceUnavailable))] {
+        let mut situation = Situation::new_device();
+        let asked = Some(Duration::from_secs(seconds));
+        let failure = failure(FailedWork::Registration, Reason::ServiceUnavailable);
+        situation.facts.fail(NewFailure { at_least: asked, ..failure }, 0, NOW.mono);
+        assert_eq!(said(&situation.decide()), expected, "{seconds}");
     }
 }
 
