@@ -9,7 +9,7 @@ SHELL := bash
 # Devices in the benchmark: make bench-smoke N=5000
 N ?= 1000
 # Most tests of the operator wait for something most of the time.
-TEST_THREADS := $(or $(RUST_TEST_THREADS),$(shell echo $$((4 * $$(getconf _NPROCESSORS_ONLN)))))
+TEST_THREADS := $(or $(RUST_TEST_THREADS),$(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN)))))
 CACHE := $(or $(DPS_DEV_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dps-operator)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What dev/generate writes; a folder has nothing else in it.
