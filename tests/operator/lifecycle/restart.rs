@@ -40,7 +40,8 @@ async fn a_failed_device_keeps_its_back_off_after_a_restart() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_at_any_moment_of_registrations_lead_to_the_same_result() {
-    const DEVICES: usize = 30;
+    // Each makes three requests, so that there are enough for all kills.
+    const DEVICES: usize = 60;
     /// After so many further requests to DPS.
     const KILLS: [u64; 5] = [1, 2, 9, 25, 60];
     let mut world = World::start().await;
