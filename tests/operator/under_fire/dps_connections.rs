@@ -2,6 +2,7 @@
 //! passes by itself.
 
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use dps_simulator::{Fault, FaultAction, OperationKind, Outage, SlowFrom};
 use serde_json::json;
@@ -163,6 +164,24 @@ async fn answers_that_come_byte_by_byte_are_given_up_and_hold_up_no_other_device
     world.wait_all_ready(14).await;
     world.wait_integration(INTEGRATION, "Available").await;
     assert_eq!(world.first_replica().metric("dps_operator_dps_operations_in_flight").await, Some(0.0));
+}
+
+/// A device whose own requests nothing answers cannot be told from an instance that is gone, but for the devices
+/// that get through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_never_gets_an_answer_does_not_make_others_wait_longer_each_time() {
+    let world = World::accepted().await;
+    world.dps.inject(Fault::device("bad", FaultAction::Reset)).unwrap();
+    world.device("bad").await;
+    wait_unanswered(&world, 3.0).await;
+    let declared = Instant::now();
+
+    world.device("truck-1").await;
+
+    world.wait_ready("truck-1").await;
+    // Counted by the times it would be 20 s.
+    assert!(declared.elapsed() < Duration::from_secs(15), "{:?}", declared.elapsed());
+    world.wait_integration(INTEGRATION, "Available").await;
 }
 
 /// Devices, and where DPS sends each of them; `other` may be called, but not because DPS says so.

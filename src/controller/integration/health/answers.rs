@@ -15,9 +15,9 @@ use crate::schedule::permits;
 impl Health {
     /// Takes in how a call ended.
     pub fn answered(&mut self, answer: &Answer<'_>, now: Instant) -> Change {
-        let (before, outages) = (self.in_short(), self.outages);
+        let (before, not_before) = (self.in_short(), self.not_before);
         let next = self.count(answer, now);
-        self.judge(answer, self.outages > outages);
+        self.judge(answer, self.not_before != not_before);
         let after = self.in_short();
         Change {
             accepted: accepts(answer.error),
@@ -47,12 +47,12 @@ impl Health {
         };
         if is_down {
             if !known {
-                self.down(now);
+                self.down(answer.device, now);
             }
             return Next::Nothing;
         }
         if !server_error || !known {
-            self.outages = 0;
+            self.down_for.clear();
         }
         match answer.error {
             Some(DpsError::Throttled { retry_after, .. }) if answer.newcomers => {
@@ -181,7 +181,7 @@ impl Health {
             Some(error @ DpsError::Throttled { .. }) => {
                 Unusable::new(Reason::Throttled, failure::message(error))
             }
-            Some(error) if self.outages > 0 => {
+            Some(error) if self.is_down() => {
                 Unusable::new(Reason::EndpointUnreachable, failure::message(error))
             }
             Some(error) => match Refused::of(error).filter(|refused| self.is_said(*refused)) {

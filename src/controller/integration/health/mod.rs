@@ -40,6 +40,8 @@ const REFUSED_CAP: Duration = Duration::from_secs(3600);
 const PRECEDENCE: Duration = Duration::from_secs(30);
 const DOWN_FIRST: Duration = Duration::from_secs(5);
 const DOWN_CAP: Duration = Duration::from_secs(600);
+/// As many make the longest wait.
+const DOWN_DEVICES: usize = 8;
 
 /// How a call that was made with a permit ended.
 #[derive(Clone, Copy, Debug)]
@@ -117,8 +119,8 @@ pub struct Health {
     asked_again: u32,
     /// 5xx answers in a row.
     server_errors: u32,
-    /// Times in a row that the instance was found down.
-    outages: u32,
+    /// Devices that found the instance down since it last answered.
+    down_for: Canaries,
     /// 429 answers in a row to calls that were paid as a newcomer's.
     throttles: u32,
     /// No call is made before this time,
@@ -161,7 +163,7 @@ impl Health {
         let trusted = self.accepted && self.proven && self.refusals == 0;
         let prefers = self.is_blocked() && !self.canaries.all().is_empty();
         Gate {
-            one_at_a_time: !trusted || self.outages > 0,
+            one_at_a_time: !trusted || self.is_down(),
             // Newcomers and refused credentials do not spend the rate of the scope.
             own_budget: !trusted,
             not_before: self.not_before,
@@ -296,15 +298,22 @@ impl Health {
         self.refusals_of_other = 0;
         self.closed = 0;
         self.server_errors = 0;
-        self.outages = 0;
+        self.down_for.clear();
         self.throttles = 0;
         self.not_before = None;
         self.precedence = None;
     }
 
-    fn down(&mut self, now: Instant) {
-        self.outages = self.outages.saturating_add(1);
-        self.not_before = Some(now + doubling(DOWN_FIRST, self.outages, DOWN_CAP));
+    fn is_down(&self) -> bool {
+        !self.down_for.all().is_empty()
+    }
+
+    /// A device has found the instance down. The wait grows with the devices that did, not with the times: it
+    /// may be something in one device's own requests, and others wait no longer for that.
+    fn down(&mut self, device: Canary, now: Instant) {
+        self.down_for.add(device, DOWN_DEVICES);
+        let devices = u32::try_from(self.down_for.all().len()).unwrap_or(u32::MAX);
+        self.not_before = Some(now + doubling(DOWN_FIRST, devices, DOWN_CAP));
     }
 
     /// The canaries may go on at once.

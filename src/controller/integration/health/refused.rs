@@ -64,14 +64,14 @@ fn speaks_of_scope(detail: &Detail) -> bool {
     detail.message.as_ref().is_some_and(|message| message.as_str().to_ascii_lowercase().contains("scope"))
 }
 
-/// A device that was refused. Its place in the index may be another's later, its uid never is.
+/// A device whose call showed something. Its place in the index may be another's later, its uid never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Canary {
     pub device: Waiter,
     pub uid: Uid,
 }
 
-/// The devices that were refused last, each once.
+/// The last devices to which something happened, each once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Canaries(Vec<Canary>);
 

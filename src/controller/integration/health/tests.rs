@@ -68,7 +68,7 @@ fn error(outcome: Outcome) -> Option<DpsError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Narrow {
     Refused(u32),
-    Down(u32),
+    Down(usize),
 }
 
 /// One integration and the permits of its scope.
@@ -130,7 +130,7 @@ impl Driven {
     }
 
     fn narrow(&self) -> Option<Narrow> {
-        match (self.health.outages, self.health.refusals) {
+        match (self.health.down_for.all().len(), self.health.refusals) {
             (0, 0) => None,
             (0, refusals) => Some(Narrow::Refused(refusals)),
             (outages, _) => Some(Narrow::Down(outages)),

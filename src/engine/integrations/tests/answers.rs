@@ -68,10 +68,10 @@ fn an_answer_to_a_call_for_an_earlier_target_changes_nothing() {
 #[test]
 fn an_instance_that_cannot_be_reached_is_called_after_growing_waits() {
     let mut situation = Situation::accepted(json!({}));
-    for wait in [5, 10, 20] {
+    for (device, wait) in [(1, 5), (2, 10), (3, 20)] {
         let again_at = situation.now + SECOND * wait;
 
-        let change = situation.answer(1, Some(&DpsError::Unreachable(Unreachable::Connect)));
+        let change = situation.answer(device, Some(&DpsError::Unreachable(Unreachable::Connect)));
 
         let gate = Gate { one_at_a_time: true, not_before: Some(again_at), ..Gate::OPEN };
         assert_eq!(change, Change { wake_waiting: wait == 5, ..gated(gate) });

@@ -1,6 +1,7 @@
 //! Instances that do not answer, and what is said of them.
 
 use super::*;
+use crate::controller::integration::health::DOWN_FIRST;
 
 #[test]
 fn an_instance_that_does_not_answer_is_probed_by_one_device_with_growing_waits() {
@@ -25,6 +26,33 @@ fn any_answer_shows_that_an_instance_is_there_again() {
     let permit = queue.permits.poll(later).unwrap();
     queue.finished(permit, Outcome::Answered, later);
     assert_eq!(queue.narrow(), None);
+}
+
+#[test]
+fn one_device_that_never_gets_an_answer_makes_no_other_wait_for_long() {
+    let (mut health, now) = (Health::default(), Instant::now());
+    health.configured(one(), known(true));
+    let error = DpsError::Unreachable(Unreachable::Broken);
+    let mut unreachable = |waiter: u32, at: Instant| {
+        let (device, issuer) = (device(waiter), issuer(1));
+        let answer = Answer { device, issuer, error: Some(&error), throttled: false, newcomers: false };
+        health.answered(&answer, at);
+        assert!(health.trouble().is_some() && health.gate().one_at_a_time);
+        health.gate().not_before.unwrap() - at
+    };
+    for hour in 0..20 {
+        assert_eq!(unreachable(1, now + MINUTE * 60 * hour), DOWN_FIRST);
+    }
+    // Two of a thousand may be such devices.
+    let later = now + MINUTE * 60 * 24;
+    for hour in 0..20 {
+        assert_eq!(unreachable(hour % 2, later + MINUTE * 60 * hour), DOWN_FIRST * 2);
+    }
+    // Each device finds it: it is the instance.
+    let later = later + MINUTE * 60 * 24;
+    let waits: Vec<_> = (2..12).map(|number| unreachable(number, later + MINUTE * 60 * number)).collect();
+    let seconds = [20, 40, 80, 160, 320, 600, 600, 600, 600, 600].map(Duration::from_secs);
+    assert_eq!(waits, seconds);
 }
 
 #[test]
