@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dps_dev::Signal;
 use serde_json::Value;
 
+use super::blows::{Blow, Case, Point};
 use super::is_thorough;
 use super::snapshot::{differences, snapshot};
-use crate::world::proxy::{Action, Moment, Record, Rule, Side};
+use crate::world::proxy::{Armed, Moment, Record, Rule};
 use crate::world::waiting::until;
 use crate::world::{INTEGRATION, POLL, Setup, World};
 
-/// How long a frozen process stands still.
-const FREEZE: Duration = Duration::from_secs(1);
+/// For so long watches show nothing in a stale case.
+const STALE: Duration = Duration::from_secs(2);
 
 /// Something that happens to a device.
 pub struct Flow<P, A, D> {
@@ -25,53 +25,6 @@ pub struct Flow<P, A, D> {
     pub act: A,
     /// Waits until what was asked for is done.
     pub done: D,
-}
-
-/// The n-th request of a kind that concerns the device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Point {
-    side: Side,
-    call: String,
-    nth: usize,
-    /// It did what it was to do.
-    succeeded: bool,
-}
-
-/// What happens at a point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Blow {
-    Kill(Moment),
-    /// It is asked to end, which it does in good order.
-    End(Moment),
-    Freeze(Moment),
-    /// It is carried out, and its answer lost.
-    Lose,
-}
-
-impl Blow {
-    const ALL: [Self; 10] = [
-        Self::Kill(Moment::Before),
-        Self::Kill(Moment::Forwarded),
-        Self::Kill(Moment::Answered),
-        Self::End(Moment::Before),
-        Self::End(Moment::Forwarded),
-        Self::End(Moment::Answered),
-        Self::Freeze(Moment::Before),
-        Self::Freeze(Moment::Forwarded),
-        Self::Freeze(Moment::Answered),
-        Self::Lose,
-    ];
-    /// Those that leave most room for mistakes.
-    const SMOKE: [Self; 2] = [Self::Kill(Moment::Forwarded), Self::Lose];
-
-    fn action(self) -> Action {
-        match self {
-            Self::Kill(moment) => Action::Kill(moment),
-            Self::End(moment) => Action::Signal(moment, Signal::Terminate),
-            Self::Freeze(moment) => Action::Freeze(moment, FREEZE),
-            Self::Lose => Action::Lose,
-        }
-    }
 }
 
 impl<P, A, D> Flow<P, A, D>
@@ -87,22 +40,22 @@ where
         world.device("first").await;
         world.wait_ready("first").await;
         let (points, end) = self.learn(&world).await;
-        let blows: &[Blow] = if is_thorough() { &Blow::ALL } else { &Blow::SMOKE };
-        let cases = points.iter().flat_map(|point| blows.iter().map(move |blow| (point, *blow)));
-        let cases: Vec<(usize, (&Point, Blow))> = cases.enumerate().collect();
-        for (number, (point, blow)) in &cases {
+        let cases: Vec<(usize, Case<'_>)> = Case::all(&points).into_iter().enumerate().collect();
+        for (number, case) in &cases {
             let device = name_of(*number);
-            self.strike(&mut world, &device, point, *blow).await;
-            (self.done)(&world, &device).await;
+            self.strike(&mut world, &device, case).await;
             let differs = until(world.patience, POLL, async || {
                 let found = differences(&snapshot(&world, &device).await, &end);
                 if found.is_empty() { Ok(()) } else { Err(found) }
             });
-            let case = format!("{}: {blow:?} at {point:?} ({device})", self.name);
+            let case = format!("{}: {case:?} ({device})", self.name);
             differs.await.unwrap_or_else(|found| panic!("{case}\n{found:#?}\n{}", world.operator_log_tail()));
         }
         self.assert_calls(&world, &points, &cases);
         world.assert_only_device_calls();
+        if is_thorough() {
+            world.come_to_rest().await;
+        }
         assert!(world.operator_runs());
         let kinds: BTreeSet<&str> = points.iter().map(|point| point.call.as_str()).collect();
         println!("{}: {} points ({kinds:?})", self.name, points.len());
@@ -123,33 +76,66 @@ where
         (points(world, before, device), end)
     }
 
-    /// Runs it with a blow at a point of it.
-    async fn strike(&self, world: &mut World, device: &str, point: &Point, blow: Blow) {
+    /// Runs it with a blow at a point of it, and perhaps another one later.
+    async fn strike(&self, world: &mut World, device: &str, case: &Case<'_>) {
         (self.prepare)(world, device).await;
         rest(world, device).await;
+        let (point, blow) = case.first;
         let rule = Rule::next(&point.call, blow.action()).of(device).skip(point.nth);
-        let mut armed = world.proxies().arm(point.side, rule);
+        let armed = world.proxies().arm(point.side, rule);
         let before = world.proxies().records.len();
         (self.act)(world, device).await;
-        let struck = tokio::time::timeout(world.patience, armed.hit(1)).await;
-        if struck.is_err() {
-            let came = requests(world, before, device);
-            panic!("{}: {blow:?} at {point:?} never came to {device}:\n{came:#?}", self.name);
+        let struck = self.hits(world, device, armed, point.is_certain()).await;
+        assert!(
+            struck || !point.is_certain(),
+            "{}: {case:?} never came to {device}:\n{:#?}",
+            self.name,
+            requests(world, before, device)
+        );
+        if case.is_stale {
+            world.proxies().api_server.watches.hold();
         }
-        if let Blow::Kill(_) | Blow::End(_) = blow {
+        if struck && blow.ends() {
             world.operator_ended().await;
             world.start_operator().await;
         }
+        if case.is_stale {
+            tokio::time::sleep(STALE).await;
+            world.proxies().api_server.watches.release();
+        }
+        if let Some((point, blow)) = case.then {
+            // After the first blow the flow may be done without another request of this kind.
+            let armed = world.proxies().arm(point.side, Rule::next(&point.call, blow.action()).of(device));
+            if self.hits(world, device, armed, false).await && blow.ends() {
+                world.operator_ended().await;
+                world.start_operator().await;
+            }
+        }
+        (self.done)(world, device).await;
+    }
+
+    /// Waits until it comes to this; where that is not certain, until the flow is done.
+    async fn hits(&self, world: &World, device: &str, mut armed: Armed, is_certain: bool) -> bool {
+        if is_certain {
+            let _ = tokio::time::timeout(world.patience, armed.hit(1)).await;
+        } else {
+            tokio::select! {
+                () = armed.hit(1) => {}
+                () = (self.done)(world, device) => {}
+            }
+        }
+        armed.disarm() > 0
     }
 
     /// A registration whose result was not written down yet was made once more at most, no other.
-    fn assert_calls(&self, world: &World, points: &[Point], cases: &[(usize, (&Point, Blow))]) {
+    fn assert_calls(&self, world: &World, points: &[Point], cases: &[(usize, Case<'_>)]) {
         let usual = world.registers_of(REFERENCE);
-        for (number, (point, blow)) in cases {
+        for (number, case) in cases {
             let device = name_of(*number);
-            let most = usual + usize::from(may_register_again(points, point, *blow));
+            let further = case.blows().filter(|(point, blow)| may_register_again(points, point, *blow));
+            let most = usual + further.count();
             let made = world.registers_of(&device);
-            assert!(made <= most, "{}: {blow:?} at {point:?} ({device}): {made} of {most}", self.name);
+            assert!(made <= most, "{}: {case:?} ({device}): {made} of {most}", self.name);
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::enumerator::Flow;
 use crate::world::keys::fingerprint;
 use crate::world::objects::{is_observed, is_ready, ready_reason};
-use crate::world::{HUBS, Kind, PRIMARY_KEY, SCOPE, SECONDARY_KEY, Setup, World, manifests};
+use crate::world::{HUBS, Kind, PRIMARY_KEY, SCOPE, SECONDARY_KEY, Setup, World, condition, manifests};
 
 async fn nothing(_: &World, _: &str) {}
 
@@ -267,4 +267,73 @@ async fn a_hub_that_changes_with_a_registration() {
     let act = change(json!({"payload": {"site": "gdansk"}}));
     let done = device_is("moved", |device| device["status"]["assignedHub"] == HUBS[1]);
     Flow { name: "hub move", setup: Setup::default(), prepare, act, done }.enumerate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawn_consent() {
+    let act = async |world: &World, device: &str| {
+        let others = json!({"spec": {"registrationIdPrefixes": ["others-"]}});
+        world.patch(Kind::Integration, &group_of(device), others).await;
+    };
+    let done = async |world: &World, device: &str| {
+        let refused = |object: &Value| {
+            condition(object, "Stalled").is_some_and(|stalled| stalled.reason == "ReferenceNotAllowed")
+        };
+        world.wait(Kind::Device, device, "refused", refused).await;
+    };
+    Flow { name: "consent", setup: Setup::default(), prepare: with_own_integration, act, done }
+        .enumerate()
+        .await;
+}
+
+/// An integration has the device's name, so that its status counts as the device's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_integration_and_its_first_device() {
+    let act = async |world: &World, device: &str| {
+        world.integration(device).await;
+        world.device_with(device, json!({"integrationRef": {"name": device}})).await;
+    };
+    let done = async |world: &World, device: &str| {
+        world.wait_ready(device).await;
+        world.wait_counters(device, |devices| devices["ready"] == 1).await;
+        world.wait_integration(device, "Available").await;
+    };
+    Flow { name: "integration", setup: Setup::default(), prepare: nothing, act, done }.enumerate().await;
+}
+
+fn twin_of(device: &str) -> String {
+    format!("{device}-twin")
+}
+
+/// Two devices that want the same thing: the second one has to wait.
+fn twins(spec: fn(&str) -> Value, waits: &'static str) -> impl AsyncFn(&World, &str) {
+    async move |world, device| {
+        world.device_with(device, spec(device)).await;
+        world.wait_ready(device).await;
+        world.device_with(&twin_of(device), spec(device)).await;
+        world.wait_reason(&twin_of(device), waits).await;
+    }
+}
+
+async fn delete(world: &World, device: &str) {
+    world.delete(Kind::Device, device).await;
+}
+
+async fn twin_is_ready(world: &World, device: &str) {
+    world.wait_ready(&twin_of(device)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_id_that_passes_to_another_device() {
+    let prepare = twins(|device| json!({"registrationId": device}), "DuplicateRegistrationId");
+    let (act, done) = (delete, twin_is_ready);
+    Flow { name: "registration id", setup: Setup::default(), prepare, act, done }.enumerate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_whose_name_passes_to_another_device() {
+    let named = |device: &str| json!({"secret": {"name": format!("{device}-shared")}});
+    let prepare = twins(named, "SecretConflict");
+    let (act, done) = (delete, twin_is_ready);
+    Flow { name: "Secret's name", setup: Setup::default(), prepare, act, done }.enumerate().await;
 }

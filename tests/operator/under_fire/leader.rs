@@ -8,14 +8,18 @@ use crate::world::operator::ACCOUNTS;
 use crate::world::proxy::{Action, Moment, Record, Rule, Side};
 use crate::world::{INTEGRATION, Setup, World};
 
-const LEADS: &str = "this replica leads now";
+pub const LEADS: &str = "this replica leads now";
 /// As long as others wait before they take a Lease that is not renewed.
-const LEASE: Duration = Duration::from_secs(30);
+pub const LEASE: Duration = Duration::from_secs(30);
 const RENEWAL: &str = "update leases";
 
 /// A leader behind a proxy, with an integration that DPS has accepted.
-async fn leader() -> World {
-    let mut world = World::without_operator(Setup { proxied: true, ..Setup::default() }).await;
+pub async fn leader() -> World {
+    lead(World::without_operator(Setup { proxied: true, ..Setup::default() }).await).await
+}
+
+/// The first operator in this world leads.
+pub async fn lead(mut world: World) -> World {
     world.leader_elect = true;
     world.patience = Duration::from_secs(180);
     world.start_operator().await;

@@ -1,6 +1,8 @@
 //! Every request of the operator may be lost, late or answered wrongly, and it may die at every one of them.
 
 mod api_server;
+mod blows;
+mod clocks;
 mod dps_answers;
 mod dps_connections;
 mod dps_operations;

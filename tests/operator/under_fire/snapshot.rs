@@ -1,4 +1,4 @@
-//! What is left of a device and its Secret when everything is taken out that may differ from device to
+//! What is left of a device, what is named after it, and its Secret when everything is taken out that may differ from device to
 //! device and from run to run.
 
 use std::collections::BTreeSet;
@@ -31,13 +31,16 @@ const VARIABLE: [&str; 12] = [
 /// Fails where a Secret contradicts itself.
 pub async fn snapshot(world: &World, device: &str) -> Value {
     let object = world.find(Kind::Device, device).await.unwrap_or_default();
+    let twin = world.find(Kind::Device, &format!("{device}-twin")).await;
+    let integration = world.find(Kind::Integration, device).await;
     let mut secrets = Vec::new();
     for secret in world.list(Kind::Secret).await {
         if is_named_after(&secret, device) && secret["metadata"]["labels"][MANAGED_BY] == "dps-operator" {
             secrets.push(json!({"object": secret, "content": content(world, &object, &secret)}));
         }
     }
-    general(json!({"device": object, "secrets": secrets}), device)
+    let all = json!({"device": object, "twin": twin, "integration": integration, "secrets": secrets});
+    general(all, device)
 }
 
 fn is_named_after(object: &Value, device: &str) -> bool {

@@ -1,6 +1,7 @@
 //! A test's world: a namespace of its own on the shared control plane, a simulator of its own, an
 //! operator of its own with the rights it ships with.
 
+pub mod clock;
 pub mod commands;
 pub mod control_plane;
 pub mod history;
@@ -18,6 +19,7 @@ pub mod waiting;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use dps_dev::{ControlPlane, Guarded};
@@ -26,6 +28,7 @@ use dps_simulator::{Config, Control, Running, Simulator};
 use kube::Client;
 use serde_json::{Value, json};
 
+use self::clock::Clock;
 pub use self::objects::{Kind, condition};
 use self::oracle::Watching;
 use self::proxy::Proxies;
@@ -77,12 +80,16 @@ pub struct World {
     pub further_hosts: Vec<String>,
     /// Operators elect a leader by the Lease that is named after the namespace.
     pub leader_elect: bool,
+    /// What operators that are started from now on go by, if it is not the machine's.
+    pub clock: Option<Clock>,
     /// Between the operator that was started last and what it talks to.
     proxies: Option<Proxies>,
     /// What the invariants are judged by at the end.
     oracle: Watching,
     /// How often an operator was started.
     starts: usize,
+    /// The rates of all operators that were started, added up.
+    most_a_minute: AtomicUsize,
     log: PathBuf,
     audit_start: u64,
 }
@@ -152,9 +159,11 @@ impl World {
             dps_proxy: None,
             further_hosts: Vec::new(),
             leader_elect: false,
+            clock: None,
             proxies: None,
             oracle: Watching::nothing(),
             starts: 0,
+            most_a_minute: AtomicUsize::new(0),
             log,
             audit_start,
         };

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dps_dev::{Error, Guarded, Signal};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
+use super::clock::Clock;
 use super::proxy::Proxies;
 use super::waiting::until;
 use super::{POLL, World};
@@ -126,6 +128,7 @@ impl World {
         };
         let hosts: Vec<String> = [self.host()].into_iter().chain(self.further_hosts.clone()).collect();
         let (namespaces, hosts) = (namespaces.join(","), hosts.join(","));
+        self.most_a_minute.fetch_add(self.registrations_per_minute as usize, Ordering::Relaxed);
         let rate = self.registrations_per_minute.to_string();
         let usual = [
             ("--watch-namespaces", namespaces.as_str()),
@@ -140,6 +143,9 @@ impl World {
         }
         if let Some(proxy) = &self.dps_proxy {
             command.args(["--dps-proxy", proxy]);
+        }
+        if let Some(clock) = &self.clock {
+            clock.give_to(&mut command);
         }
         if self.leader_elect {
             command.args(["--leader-elect", "--lease-name", &self.namespace, "--lease-namespace", ACCOUNTS]);
@@ -159,6 +165,11 @@ impl World {
             proxies.process.is(started.pid());
         }
         started
+    }
+
+    /// Operators that are started from now on go by a clock of their own.
+    pub fn set_up_clock(&mut self) {
+        self.clock = Some(Clock::new(&self.log));
     }
 
     /// SIGTERM; waits for its end.

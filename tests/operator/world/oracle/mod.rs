@@ -11,6 +11,7 @@ mod watching;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::atomic::Ordering;
 
 use kube::api::ListParams;
 use serde_json::Value;
@@ -20,18 +21,20 @@ use self::story::{Breach, Process, Story};
 pub use self::watching::Watching;
 use super::keys::GROUP_KEYS;
 use super::objects::{revision, value};
-use super::scanner::Scanner;
+use super::scanner::{Scanner, device_key};
 use super::waiting::until;
 use super::{Kind, PATIENCE, POLL, World};
 
-/// So much of a log is searched for secrets: what is said at first, and what is said last.
-const SEARCHED: usize = 512 * 1024;
+/// The keys of so many devices are sought.
+const DEVICES: usize = 24;
 
 /// Every invariant that did not hold.
 pub fn breaches(story: &Story) -> Vec<Breach> {
-    let checks: [fn(&Story) -> Vec<Breach>; 9] = [
+    let checks: [fn(&Story) -> Vec<Breach>; 11] = [
         requests::only_device_calls,
         requests::registrations_are_bounded,
+        requests::rates_are_kept,
+        requests::operations_do_not_overlap,
         requests::only_its_writes,
         requests::writes_are_bounded,
         secrets::are_whole,
@@ -41,10 +44,20 @@ pub fn breaches(story: &Story) -> Vec<Breach> {
         process::is_bounded,
     ];
     let mut found: Vec<Breach> = checks.iter().flat_map(|check| check(story)).collect();
-    let mut scanner = Scanner::default();
-    GROUP_KEYS.iter().for_each(|key| scanner.seek_base64(key));
-    found.extend(process::shows_nothing_secret(story, &scanner));
+    found.extend(process::shows_nothing_secret(story, &secrets_of(story)));
     found
+}
+
+/// The keys of the groups, and those of the first devices.
+fn secrets_of(story: &Story) -> Scanner {
+    let mut scanner = Scanner::default();
+    let ids: BTreeSet<&String> =
+        story.ledger.iter().filter_map(|entry| entry.registration_id.as_ref()).collect();
+    for key in GROUP_KEYS {
+        scanner.seek_base64(key);
+        ids.iter().take(DEVICES).for_each(|id| scanner.seek(&device_key(key, id)));
+    }
+    scanner
 }
 
 impl World {
@@ -61,9 +74,11 @@ impl World {
             events: self.list(Kind::Event).await,
             ledger: self.ledger(),
             requests: self.stages().into_iter().filter(|event| event.stage == "ResponseComplete").collect(),
-            log: ends_of(&self.operator_log()),
+            log: self.operator_log(),
             starts: self.starts,
+            most_a_minute: self.most_a_minute.load(Ordering::Relaxed),
             process: self.operator.as_ref().and_then(|operator| process_of(operator.pid())),
+            is_disturbed: self.proxies.is_some() || !self.further_hosts.is_empty(),
         }
     }
 
@@ -120,12 +135,4 @@ fn process_of(pid: u32) -> Option<Process> {
     let peak_kib = peak.split_whitespace().next()?.parse().ok()?;
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
     Some(Process { peak_kib, descriptors })
-}
-
-fn ends_of(log: &str) -> String {
-    if log.len() <= 2 * SEARCHED {
-        return log.to_owned();
-    }
-    let (head, tail) = (log.floor_char_boundary(SEARCHED), log.ceil_char_boundary(log.len() - SEARCHED));
-    format!("{}\n{}", &log[..head], &log[tail..])
 }

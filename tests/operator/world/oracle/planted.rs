@@ -13,7 +13,7 @@ use crate::world::{HUBS, INTEGRATION, Kind, OTHER_HUB, PRIMARY_KEY, SECONDARY_KE
 type Plant = fn(&mut Story);
 
 /// What is planted, and the invariant that it breaks.
-const DEFECTS: [(&str, &str, Plant); 33] = [
+const DEFECTS: [(&str, &str, Plant); 40] = [
     ("another group key", WHOLE, |story| data(story, "sharedAccessKey", &key_of(SECONDARY_KEY))),
     ("another key in the connection string", WHOLE, |story| {
         let text = format!("HostName={};DeviceId=truck-1;SharedAccessKey={}", hub(story), key_of(NEW_KEY));
@@ -79,6 +79,15 @@ const DEFECTS: [(&str, &str, Plant); 33] = [
         let register = register.unwrap().clone();
         story.ledger.extend(std::iter::repeat_n(register, 12));
     }),
+    ("more registrations in a minute than there may be", "rates are kept", |story| {
+        story.most_a_minute = 2;
+        let lookup = story.ledger.iter().find(|entry| entry.operation == OperationKind::Lookup);
+        let lookup = lookup.unwrap().clone();
+        story.ledger.extend([lookup.clone(), lookup]);
+    }),
+    ("an operation beside another one", "operations do not overlap", |story| {
+        story.ledger.last_mut().unwrap().status = Some(409);
+    }),
     ("a Secret is deleted", ITS_WRITES, |story| asked(story, "delete", "secrets")),
     ("a Secret is replaced", ITS_WRITES, |story| asked(story, "update", "secrets")),
     ("a device is patched", ITS_WRITES, |story| asked(story, "patch", "provisioneddevices")),
@@ -88,8 +97,16 @@ const DEFECTS: [(&str, &str, Plant); 33] = [
         }
     }),
     ("a panic", "no panic", |story| story.log.push_str("\nthread 'main' panicked at src/main.rs:1:1\n")),
+    ("a panic in the middle of a long log", "no panic", |story| {
+        let more = "\n2026 TRACE dps_operator: on and on".repeat(100_000);
+        story.log = format!("{more}\nthread 'main' panicked at src/main.rs:1:1\n{more}");
+    }),
     ("a flood of lines", "bounded self", |story| {
         story.log.push_str(&"\n2026 INFO dps_operator: again".repeat(2000));
+    }),
+    ("a flood in the middle of a long log", "bounded self", |story| {
+        let more = "\n2026 TRACE dps_operator: on and on".repeat(100_000);
+        story.log = [more.clone(), "\n2026 WARN dps_operator: again".repeat(2000), more].concat();
     }),
     ("memory", "bounded self", |story| {
         story.process = Some(Process { peak_kib: 300 * 1024, descriptors: 10 });
@@ -99,6 +116,11 @@ const DEFECTS: [(&str, &str, Plant); 33] = [
     }),
     ("a key in the log", SECRET, |story| story.log.push_str(PRIMARY_KEY)),
     ("a piece of a key in the log", SECRET, |story| story.log.push_str(&PRIMARY_KEY[9..21])),
+    ("the key of a device in the log", SECRET, |story| story.log.push_str(&key_of(PRIMARY_KEY))),
+    ("a piece of the key of a device in a status", SECRET, |story| {
+        ready(device(story))["message"] = json!(key_of(PRIMARY_KEY)[7..19]);
+    }),
+    ("the end of a token in the log", SECRET, |story| story.log.push_str("…truck-1&sig=x&se=1")),
     ("a key in hexadecimal in an event", SECRET, |story| {
         let hex: String = bytes_of(PRIMARY_KEY).iter().map(|byte| format!("{byte:02x}")).collect();
         story.events.push(json!({"note": hex}));

@@ -34,15 +34,20 @@ pub fn is_bounded(story: &Story) -> Vec<Breach> {
     breaches
 }
 
+/// So much of a log is searched for secrets: what is said at first, and what is said last.
+const SEARCHED: usize = 1024 * 1024;
+/// How a token begins, and what stands before its signature.
+const TOKEN: [&str; 3] = ["SharedAccessSignature sr=", "&sig=", "%26sig%3D"];
+
 /// Nothing secret is shown where others can read it.
 pub fn shows_nothing_secret(story: &Story, scanner: &Scanner) -> Vec<Breach> {
     let mut breaches = Vec::new();
     let mut look = |place: &str, text: &str| {
-        if scanner.find(text.as_bytes()).is_some() || text.contains("SharedAccessSignature sr=") {
+        if TOKEN.iter().any(|part| text.contains(part)) || scanner.find(text.as_bytes()).is_some() {
             breaches.push(Breach::new("nothing secret is shown", place));
         }
     };
-    look("the log", &story.log);
+    ends_of(&story.log).into_iter().for_each(|part| look("the log", part));
     for event in &story.events {
         look("an event", &event.to_string());
     }
@@ -52,4 +57,12 @@ pub fn shows_nothing_secret(story: &Story, scanner: &Scanner) -> Vec<Breach> {
         look("an object", &object.to_string());
     }
     breaches
+}
+
+fn ends_of(log: &str) -> Vec<&str> {
+    if log.len() <= 2 * SEARCHED {
+        return vec![log];
+    }
+    let (head, tail) = (log.floor_char_boundary(SEARCHED), log.ceil_char_boundary(log.len() - SEARCHED));
+    vec![&log[..head], &log[tail..]]
 }

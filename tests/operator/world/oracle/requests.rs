@@ -58,6 +58,43 @@ pub fn registrations_are_bounded(story: &Story) -> Vec<Breach> {
     calls.into_iter().filter_map(breach).collect()
 }
 
+/// In no minute is an id scope asked more often than it may be.
+pub fn rates_are_kept(story: &Story) -> Vec<Breach> {
+    let mut times: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
+    for entry in &story.ledger {
+        let counts = matches!(entry.operation, OperationKind::Register | OperationKind::Lookup);
+        if let Some(scope) = entry.id_scope.as_deref().filter(|_| counts) {
+            times.entry(scope).or_default().push(entry.time);
+        }
+    }
+    let most = story.most_a_minute;
+    let over = times.into_iter().filter(|(_, times)| are_more_in_a_minute(times, most));
+    over.map(|(scope, _)| Breach::new("rates are kept", format!("{scope}: more than {most} in a minute")))
+        .collect()
+}
+
+/// No operation is begun while DPS is known to have another one of the device: it says so by a conflict.
+pub fn operations_do_not_overlap(story: &Story) -> Vec<Breach> {
+    let mut excused: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let mut breaches = Vec::new();
+    for entry in &story.ledger {
+        let (Some(scope), Some(id)) = (&entry.id_scope, &entry.registration_id) else { continue };
+        let answered = entry.status.is_some() && entry.fault.is_none();
+        if !answered {
+            // The operator does not know what has become of it.
+            excused.insert((scope, id));
+        } else if entry.status == Some(409) && !excused.contains(&(scope, id)) {
+            breaches.push(Breach::new("operations do not overlap", format!("{scope}/{id}")));
+        }
+    }
+    // Nor does one that began after it, or that a proxy keeps from the answers.
+    if story.starts > 1 || story.is_disturbed { Vec::new() } else { breaches }
+}
+
+fn are_more_in_a_minute(times: &[Timestamp], most: usize) -> bool {
+    times.windows(most + 1).any(|times| times[most].duration_since(times[0]).as_secs() < 60)
+}
+
 /// Generations of devices and what their annotations asked for, by registration id.
 fn asked(story: &Story) -> BTreeMap<&str, usize> {
     let mut causes: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
@@ -107,10 +144,7 @@ pub fn writes_are_bounded(story: &Story) -> Vec<Breach> {
     let mut breaches = Vec::new();
     for (name, mut times) in times {
         times.sort();
-        let many = times
-            .windows(MOST_WRITES + 1)
-            .any(|times| times[MOST_WRITES].duration_since(times[0]).as_secs() < 60);
-        if many {
+        if are_more_in_a_minute(&times, MOST_WRITES) {
             breaches.push(Breach::new("writes are bounded", name));
         }
     }

@@ -30,7 +30,11 @@ pub struct Story {
     pub log: String,
     /// How often a process of the operator was started.
     pub starts: usize,
+    /// Registrations and lookups in a minute that all its processes together may make of an id scope.
+    pub most_a_minute: usize,
     pub process: Option<Process>,
+    /// A proxy may have kept answers from it.
+    pub is_disturbed: bool,
 }
 
 impl Story {

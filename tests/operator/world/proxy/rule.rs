@@ -192,12 +192,21 @@ impl Armed {
         // The sender is in the list until this is dropped.
         let _ = self.fired.wait_for(|hits| *hits >= times).await;
     }
+
+    /// Ends it; returns how many it has hit.
+    pub fn disarm(self) -> usize {
+        self.remove();
+        *self.fired.borrow()
+    }
+
+    fn remove(&self) {
+        self.rules.lock().retain(|live| !live.fired.subscribe().same_channel(&self.fired));
+    }
 }
 
 impl Drop for Armed {
     fn drop(&mut self) {
-        let mut rules = self.rules.lock();
-        rules.retain(|live| !live.fired.subscribe().same_channel(&self.fired));
+        self.remove();
     }
 }
 
