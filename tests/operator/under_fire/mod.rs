@@ -14,6 +14,7 @@ mod leader;
 mod objects;
 mod relay;
 mod rows;
+mod scale;
 mod snapshot;
 mod soak;
 
@@ -54,12 +55,14 @@ fn expire_watches(world: &World) -> Vec<Armed> {
 }
 
 impl World {
-    /// Waits until nothing is asked of DPS and nothing written for a moment; then nothing may be for a long
-    /// time.
+    /// Waits until nothing is asked of DPS and nothing written for a moment, but for the Lease; then nothing
+    /// may be for a long time.
     async fn come_to_rest(&self) {
         let effects = || {
             let records = self.proxies().records.all().into_iter();
-            records.filter(|record| record.call.is_effect()).collect::<Vec<_>>()
+            let lasting =
+                records.filter(|record| record.call.is_effect() && record.call.resource != "leases");
+            lasting.collect::<Vec<_>>()
         };
         // The counters of an integration follow within ten seconds.
         let rest = Duration::from_secs(11);

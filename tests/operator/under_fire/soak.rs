@@ -2,18 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use dps_dev::Signal;
+use dps_dev::{Guarded, Signal};
 use dps_simulator::{Fault, FaultAction, OperationKind, Outage};
 use serde_json::{Value, json};
 
 use crate::world::objects::{is_ready, text};
-use crate::world::proxy::{Action, Rule, Side, status};
+use crate::world::proxy::{Action, Proxies, Proxy, Rule, status};
 use crate::world::waiting::until;
 use crate::world::{HUBS, Kind, PRIMARY_KEY, SCOPE, SECONDARY_KEY, Setup, World, manifests};
 
 const INTEGRATIONS: [&str; 3] = ["factory", "mill", "port"];
 /// Between two things that happen.
 const PACE: Duration = Duration::from_millis(100);
+/// How far clocks are set, in seconds.
+const HOURS: i64 = 2 * 3600;
 
 /// SplitMix64: the same seed makes the same choices.
 struct Dice(u64);
@@ -36,21 +38,57 @@ fn number_of(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
-async fn set_up(devices: usize) -> World {
-    let world = World::with(Setup { proxied: true, log_level: "info", ..Setup::default() }).await;
-    for name in INTEGRATIONS {
-        let secret = format!("{name}-key");
-        let both = [("primaryKey", PRIMARY_KEY), ("secondaryKey", SECONDARY_KEY)];
-        world.create(Kind::Secret, manifests::secret(&secret, &both)).await;
-        let attestation = json!({"symmetricKey": {"secondaryKeyRef": {"name": secret}}});
-        world.integration_without_key(name, json!({"attestation": attestation})).await;
+/// A fleet and two replicas, each behind proxies of its own.
+struct Soak {
+    world: World,
+    second: Guarded,
+    /// Of the second.
+    proxies: Proxies,
+    dice: Dice,
+    devices: usize,
+}
+
+impl Soak {
+    async fn set_up(devices: usize, seed: u64) -> Self {
+        let setup = Setup { proxied: true, log_level: "info", ..Setup::default() };
+        let mut world = World::without_operator(setup).await;
+        world.leader_elect = true;
+        world.set_up_clock();
+        world.start_operator().await;
+        let proxies = world.new_proxies().await;
+        let second = world.second_operator_through(&proxies).await;
+        for name in INTEGRATIONS {
+            let secret = format!("{name}-key");
+            let both = [("primaryKey", PRIMARY_KEY), ("secondaryKey", SECONDARY_KEY)];
+            world.create(Kind::Secret, manifests::secret(&secret, &both)).await;
+            let attestation = json!({"symmetricKey": {"secondaryKeyRef": {"name": secret}}});
+            world.integration_without_key(name, json!({"attestation": attestation})).await;
+        }
+        for number in 0..devices {
+            let name = INTEGRATIONS[number % INTEGRATIONS.len()];
+            world.device_with(&device(number), json!({"integrationRef": {"name": name}})).await;
+        }
+        world.wait_all_ready(devices).await;
+        Self { world, second, proxies, dice: Dice(seed), devices }
     }
-    for number in 0..devices {
-        let name = INTEGRATIONS[number % INTEGRATIONS.len()];
-        world.device_with(&device(number), json!({"integrationRef": {"name": name}})).await;
+
+    /// One of the two replicas dies, or is asked to end, and another one takes its place.
+    async fn replace_a_replica(&mut self) {
+        if self.dice.roll(2) == 0 {
+            self.second = self.world.second_operator_through(&self.proxies).await;
+        } else if self.dice.roll(2) == 0 {
+            self.world.kill_operator().await;
+            self.world.start_operator().await;
+        } else {
+            self.world.restart_operator().await;
+        }
     }
-    world.wait_all_ready(devices).await;
-    world
+
+    /// Between one of the replicas and the API server.
+    fn api_server(&mut self) -> &Proxy {
+        let of_first = self.dice.roll(2) == 0;
+        if of_first { &self.world.proxies().api_server } else { &self.proxies.api_server }
+    }
 }
 
 fn device(number: usize) -> String {
@@ -58,7 +96,8 @@ fn device(number: usize) -> String {
 }
 
 /// What a user does to a device. What is not there just now is no error.
-async fn edit(world: &World, dice: &mut Dice, devices: usize, step: usize) {
+async fn edit(Soak { world, dice, devices, .. }: &mut Soak, step: usize) {
+    let devices = *devices;
     let name = device(dice.roll(devices));
     let patch = |spec: Value| json!({"spec": spec});
     let change = match dice.roll(12) {
@@ -97,70 +136,83 @@ async fn edit(world: &World, dice: &mut Dice, devices: usize, step: usize) {
 }
 
 /// Something goes wrong for a while.
-async fn trouble(world: &mut World, dice: &mut Dice) {
-    let calls = ["create secrets", "patch secrets", "update provisioneddevices/status", "get secrets"];
-    let time = Duration::from_millis(200 + 100 * dice.roll(30) as u64);
-    let once =
-        |action| Fault { times: 3.try_into().ok(), operations: Vec::new(), ..Fault::device("", action) };
-    match dice.roll(10) {
-        0 => {
-            world.kill_operator().await;
-            world.start_operator().await;
-        }
-        1 => world.restart_operator().await,
+async fn trouble(soak: &mut Soak) {
+    let time = Duration::from_millis(200 + 100 * soak.dice.roll(30) as u64);
+    match soak.dice.roll(10) {
+        0 | 1 => soak.replace_a_replica().await,
         2 => {
-            world.signal_operator(Signal::Stop).await;
+            soak.world.signal_operator(Signal::Stop).await;
             tokio::time::sleep(time).await;
-            world.signal_operator(Signal::Continue).await;
+            soak.world.signal_operator(Signal::Continue).await;
         }
-        3 => world.proxies().api_server.watches.cut(),
+        3 => soak.api_server().watches.cut(),
         4 => {
-            world.dps.set_outage(dice.of(&[Outage::Reset, Outage::Silent]));
+            soak.world.dps.set_outage(soak.dice.of(&[Outage::Reset, Outage::Silent]));
             tokio::time::sleep(time).await;
-            world.dps.set_outage(Outage::None);
+            soak.world.dps.set_outage(Outage::None);
         }
-        5 => {
-            let failing = FaultAction::Status {
-                status: dice.of(&[500, 503, 429]),
-                retry_after: None,
-                error_code: None,
-            };
-            let fault = Fault { registration_id: None, ..once(failing) };
-            world
-                .dps
-                .inject(fault.on(dice.of(&[OperationKind::Register, OperationKind::Poll])))
-                .expect("a fault");
-        }
+        5 => dps_fails(soak),
         6 => {
-            let slot = json!({"spec": {"attestation": {"symmetricKey": {"active": dice.of(&["Primary", "Secondary"])}}}});
-            world.patch(Kind::Integration, dice.of(&INTEGRATIONS), slot).await;
+            let slot = soak.dice.of(&["Primary", "Secondary"]);
+            let slot = json!({"spec": {"attestation": {"symmetricKey": {"active": slot}}}});
+            soak.world.patch(Kind::Integration, soak.dice.of(&INTEGRATIONS), slot).await;
         }
         7 => {
-            world.proxies().api_server.watches.hold();
+            let watches = soak.api_server().watches.clone();
+            watches.hold();
             tokio::time::sleep(time).await;
-            world.proxies().api_server.watches.release();
+            watches.release();
+        }
+        8 => {
+            let ahead = soak.dice.of(&[-HOURS, 0, HOURS]);
+            if soak.dice.roll(2) == 0 {
+                soak.world.dps.set_clock_ahead(ahead);
+            } else {
+                set_clock(&soak.world, ahead);
+            }
         }
         _ => {
-            let answers = [
-                Action::Lose,
-                Action::Refuse,
-                Action::Late(time),
-                Action::Stall { after: 0 },
-                status(500, "InternalError", "etcd is not there"),
-                status(409, "Conflict", "the object has been modified"),
-            ];
-            let rule = Rule::all(dice.of(&calls), dice.of(&answers)).times(5);
-            let armed = world.proxies().arm(Side::ApiServer, rule);
+            let rule = api_server_fails(&mut soak.dice, time);
+            let armed = soak.api_server().arm(rule);
             tokio::time::sleep(time).await;
             drop(armed);
         }
     }
 }
 
+/// Of both replicas.
+fn set_clock(world: &World, ahead: i64) {
+    world.clock.as_ref().expect("it has a clock").set_ahead(ahead);
+}
+
+/// The next three calls of a kind fail.
+fn dps_fails(Soak { world, dice, .. }: &mut Soak) {
+    let failing =
+        FaultAction::Status { status: dice.of(&[500, 503, 429]), retry_after: None, error_code: None };
+    let fault = Fault::global(failing).times(3).on(dice.of(&[OperationKind::Register, OperationKind::Poll]));
+    world.dps.inject(fault).expect("a fault");
+}
+
+/// Some requests of a kind fail.
+fn api_server_fails(dice: &mut Dice, time: Duration) -> Rule {
+    let calls = ["create secrets", "patch secrets", "update provisioneddevices/status", "get secrets"];
+    let answers = [
+        Action::Lose,
+        Action::Refuse,
+        Action::Late(time),
+        Action::Stall { after: 0 },
+        status(500, "InternalError", "etcd is not there"),
+        status(409, "Conflict", "the object has been modified"),
+    ];
+    Rule::all(dice.of(&calls), dice.of(&answers)).times(5)
+}
+
 /// After the last fault all that there is becomes Ready.
 async fn recover(world: &mut World) {
     world.dps.clear_faults();
     world.dps.set_outage(Outage::None);
+    world.dps.set_clock_ahead(0);
+    set_clock(world, 0);
     world.patience = Duration::from_secs(400);
     for object in world.list(Kind::Device).await {
         let resume = json!({"spec": {"suspend": false}});
@@ -186,18 +238,18 @@ async fn a_fleet_in_which_everything_happens_at_once_comes_to_rest() {
     let devices = usize::try_from(devices).expect("a number of devices");
     let time = if minutes == 0 { super::seconds(20, 300) } else { Duration::from_secs(60 * minutes) };
     println!("SEED={seed}: {devices} devices for {} s", time.as_secs());
-    let (mut world, mut dice, begun) = (set_up(devices).await, Dice(seed), Instant::now());
+    let (mut soak, begun) = (Soak::set_up(devices, seed).await, Instant::now());
 
     let mut steps = 0;
     while begun.elapsed() < time {
         steps += 1;
-        edit(&world, &mut dice, devices, steps).await;
-        if dice.roll(10) == 0 {
-            trouble(&mut world, &mut dice).await;
+        edit(&mut soak, steps).await;
+        if soak.dice.roll(10) == 0 {
+            trouble(&mut soak).await;
         }
         tokio::time::sleep(PACE).await;
     }
     println!("{steps} steps; now everything should come to rest");
 
-    recover(&mut world).await;
+    recover(&mut soak.world).await;
 }

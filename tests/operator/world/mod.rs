@@ -87,7 +87,7 @@ pub struct World {
     /// What the invariants are judged by at the end.
     oracle: Watching,
     /// How often an operator was started.
-    starts: usize,
+    starts: AtomicUsize,
     /// The rates of all operators that were started, added up.
     most_a_minute: AtomicUsize,
     log: PathBuf,
@@ -162,7 +162,7 @@ impl World {
             clock: None,
             proxies: None,
             oracle: Watching::nothing(),
-            starts: 0,
+            starts: AtomicUsize::new(0),
             most_a_minute: AtomicUsize::new(0),
             log,
             audit_start,
@@ -295,9 +295,11 @@ impl World {
     }
 
     /// Ways from an operator to the API server and to the simulator.
-    async fn new_proxies(&self) -> Proxies {
+    /// Where there are some already, requests are recorded among those of the first.
+    pub async fn new_proxies(&self) -> Proxies {
         let running = self.running.as_ref().expect("the simulator runs");
-        Proxies::start(&self.control_plane, (running.url(), running.ca_pem())).await
+        let records = self.proxies.as_ref().map(|first| first.records.clone()).unwrap_or_default();
+        Proxies::start(&self.control_plane, (running.url(), running.ca_pem()), records).await
     }
 
     /// What is between the operator and what it talks to.

@@ -106,7 +106,6 @@ impl World {
     pub async fn start_operator(&mut self) {
         assert!(self.operator.is_none(), "the operator runs already");
         self.operator = Some(self.spawn_operator(&self.log, &[], self.proxies.as_ref()));
-        self.starts += 1;
     }
 
     /// Another one with the same rights, which ends with the value that is returned. No proxy is between it
@@ -117,7 +116,16 @@ impl World {
 
     /// The same, with other values of these flags.
     pub async fn second_operator_with(&self, flags: &[(&str, &str)]) -> Guarded {
-        self.spawn_operator(&self.log.with_extension("second.log"), flags, None)
+        self.spawn_operator(&self.second_log(), flags, None)
+    }
+
+    /// The same, with proxies of its own.
+    pub async fn second_operator_through(&self, proxies: &Proxies) -> Guarded {
+        self.spawn_operator(&self.second_log(), &[], Some(proxies))
+    }
+
+    fn second_log(&self) -> PathBuf {
+        self.log.with_extension("second.log")
     }
 
     fn spawn_operator(&self, log: &Path, other: &[(&str, &str)], proxies: Option<&Proxies>) -> Guarded {
@@ -128,6 +136,7 @@ impl World {
         };
         let hosts: Vec<String> = [self.host()].into_iter().chain(self.further_hosts.clone()).collect();
         let (namespaces, hosts) = (namespaces.join(","), hosts.join(","));
+        self.starts.fetch_add(1, Ordering::Relaxed);
         self.most_a_minute.fetch_add(self.registrations_per_minute as usize, Ordering::Relaxed);
         let rate = self.registrations_per_minute.to_string();
         let usual = [
@@ -222,9 +231,14 @@ impl World {
         self.operator.as_mut().is_some_and(Guarded::is_running)
     }
 
-    /// Everything that all operators of this world have logged.
+    /// Everything that operators of this world have logged, other than second ones.
     pub fn operator_log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+        read(&self.log)
+    }
+
+    /// Everything that all operators of this world have logged.
+    pub fn all_logs(&self) -> String {
+        [self.operator_log(), read(&self.second_log())].concat()
     }
 
     pub fn operator_log_tail(&self) -> String {
@@ -234,4 +248,9 @@ impl World {
         let lines: Vec<&str> = log.lines().filter(own).collect();
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
+}
+
+/// Empty if there is no such file.
+fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
 }

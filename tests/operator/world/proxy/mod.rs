@@ -40,7 +40,7 @@ pub struct Record {
     pub at: Instant,
 }
 
-/// The requests of one operator in the order in which they arrived.
+/// Requests of operators in the order in which they arrived.
 #[derive(Clone, Debug, Default)]
 pub struct Records(Arc<Mutex<Vec<Record>>>);
 
@@ -172,9 +172,9 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// `dps`: address and CA of the simulator.
-    pub async fn start(control_plane: &ControlPlane, dps: (String, &str)) -> Self {
-        let (records, process) = (Records::default(), Process::default());
+    /// `dps`: address and CA of the simulator. `records`: where requests are recorded.
+    pub async fn start(control_plane: &ControlPlane, dps: (String, &str), records: Records) -> Self {
+        let process = Process::default();
         let shared = (&records, &process);
         let api_server = (Side::ApiServer, control_plane.url().to_owned(), control_plane.ca_pem());
         Self {
