@@ -69,17 +69,13 @@ async fn refusals_are_counted_and_the_integration_is_shown_as_not_ready() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_is_ready_only_once_it_has_read_all_objects_and_alive_all_the_time() {
     let mut world = World::without_operator(Setup::default()).await;
-    let role = world.get(Kind::RoleBinding, "operator").await;
     world.delete(Kind::RoleBinding, "operator").await;
     world.start_operator().await;
     let page = world.first_replica().page("/readyz").await;
     assert_eq!((page.status, page.text.as_str()), (503, "the cluster's objects have not all been read\n"));
     assert_eq!(world.first_replica().page("/livez").await.status, 200);
 
-    let binding = serde_json::json!({
-        "metadata": {"name": "operator"}, "roleRef": role["roleRef"], "subjects": role["subjects"],
-    });
-    world.create(Kind::RoleBinding, binding).await;
+    world.allow_operator().await;
 
     world.first_replica().wait_synced().await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{WATCHES, fired_at, seconds};
-use crate::world::objects::{ready_reason, uid};
+use crate::world::objects::{is_ready, ready_reason, text, uid};
 use crate::world::proxy::{Action, Rule, Side, status, status_body};
 use crate::world::{INTEGRATION, Kind, Setup, World};
 
@@ -216,13 +216,12 @@ async fn a_spell_without_any_rights_passes() {
     all_registered_once(&world, 3).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_never_come_in_one_namespace_hold_up_no_other() {
-    const STUCK: usize = 60;
+/// A world whose operator watches two namespaces, each with an integration that DPS has accepted.
+async fn two_namespaces() -> (World, String, String) {
     let mut world = World::without_operator(Setup { proxied: true, ..Setup::default() }).await;
-    let (stuck, other) = (world.namespace.clone(), world.add_namespace(json!({})).await);
+    let (own, other) = (world.namespace.clone(), world.add_namespace(json!({})).await);
     world.start_operator().await;
-    for namespace in [&other, &stuck] {
+    for namespace in [&other, &own] {
         world.switch_to(namespace);
         if *namespace == other {
             world.publish_ca().await;
@@ -232,6 +231,40 @@ async fn answers_that_never_come_in_one_namespace_hold_up_no_other() {
         world.device(&first).await;
         world.wait_ready(&first).await;
     }
+    (world, own, other)
+}
+
+/// Watches that are open already end now: they are asked for again, without rights.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_whose_rights_are_taken_away_for_a_while_stops_no_other() {
+    let (mut world, own, other) = two_namespaces().await;
+    world.switch_to(&other);
+    world.delete(Kind::RoleBinding, "operator").await;
+    world.proxies().api_server.watches.cut();
+    world.devices("denied", 3).await;
+
+    world.switch_to(&own);
+    for number in 1..=5 {
+        world.device(&format!("truck-{number}")).await;
+        world.wait_ready(&format!("truck-{number}")).await;
+    }
+
+    world.switch_to(&other);
+    let first = world.get(Kind::Device, &format!("first-of-{other}")).await;
+    assert!(is_ready(&first), "what was provisioned there stays");
+    for device in world.list(Kind::Device).await {
+        assert!(!text(&device["metadata"]["name"]).starts_with("denied") || !is_ready(&device));
+    }
+    world.allow_operator_of(&own).await;
+    world.patience = Duration::from_secs(180);
+    world.wait_all_ready(4).await;
+    assert_eq!(world.registers(), 2 + 5 + 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_never_come_in_one_namespace_hold_up_no_other() {
+    const STUCK: usize = 60;
+    let (mut world, stuck, other) = two_namespaces().await;
     let stalled = Rule::all("create secrets", Action::Stall { after: 0 }).of("stuck");
     let mut armed = world.proxies().arm(Side::ApiServer, stalled);
     for number in 1..=STUCK {

@@ -211,7 +211,8 @@ impl World {
         self.allow_operator_of(&self.namespace).await;
     }
 
-    async fn allow_operator_of(&self, account: &str) {
+    /// Gives its rights in the namespace to the operator with this account.
+    pub async fn allow_operator_of(&self, account: &str) {
         let account = json!({"kind": "ServiceAccount", "name": account, "namespace": operator::ACCOUNTS});
         let role = json!({
             "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "dps-operator",

@@ -7,6 +7,7 @@ mod requests;
 mod secrets;
 mod statuses;
 mod story;
+mod telling;
 mod watching;
 
 use std::collections::BTreeSet;
@@ -124,8 +125,9 @@ impl Drop for World {
         let story = tokio::task::block_in_place(|| {
             std::thread::scope(|scope| scope.spawn(|| runtime.block_on(world.story())).join())
         });
-        let found = breaches(&story.expect("what has happened can be found out"));
-        assert!(found.is_empty(), "invariants did not hold: {found:#?}");
+        let story = story.expect("what has happened can be found out");
+        let found = breaches(&story);
+        assert!(found.is_empty(), "invariants did not hold:\n{}", telling::tell(&story, &found));
     }
 }
 
