@@ -89,6 +89,18 @@ fn fields_are_kept_if_they_look_like_what_they_are() {
     assert!(others[0] != others[1] && others[0].as_str().len() < 20, "{others:?}");
 }
 
+#[test]
+fn an_etag_is_short_however_many_quotes_stand_around_its_guid() {
+    let guid = "b1dafdfd-d634-4bfe-9061-804d9ded6ce8";
+    for (quotes, kept) in [(0, true), (1, true), (2, false), (10_000, false)] {
+        let quotes = "\"".repeat(quotes);
+        let text = STANDARD.encode(format!("{quotes}{guid}{quotes}"));
+        let shown = Shown::etag(&text).unwrap();
+        assert_eq!(shown.as_str() == text, kept, "{}", quotes.len());
+        assert!(shown.as_str().len() <= FIELD_MAX);
+    }
+}
+
 /// A secret of this many bytes in each encoding that an echo may have.
 fn encodings(secret: &[u8]) -> Vec<String> {
     let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
