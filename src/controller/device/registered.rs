@@ -71,7 +71,7 @@ impl Registered {
                 .as_deref()
                 .and_then(Hash::parse)
                 .map(|hash| ReturnedPayload { hash, json: None }),
-            time: status.last_registration_time.as_ref().map(|time| time.0),
+            time: status.last_registration_time.as_ref().and_then(|time| whole_seconds(time.0)),
         };
         registered.plausible()
     }
@@ -139,8 +139,7 @@ impl Registered {
             slot,
             hash: Some(hash),
             returned_payload: assignment.payload.as_ref().map(ReturnedPayload::new),
-            // Whole seconds, as status shows it: what is read back has to equal what was written.
-            time: time.and_then(|time| Timestamp::from_second(time.as_second()).ok()),
+            time: time.and_then(whole_seconds),
         }
     }
 
@@ -178,6 +177,12 @@ impl Located {
     pub fn looked_up_hash(&self) -> Hash {
         looked_up_hash(&self.assignment)
     }
+}
+
+/// As status shows a time, also one that others have written there: what is read back has to equal what was
+/// written.
+fn whole_seconds(time: Timestamp) -> Option<Timestamp> {
+    Timestamp::from_second(time.as_second()).ok()
 }
 
 fn assignment_status(assignment: &Assignment) -> AssignmentStatus {

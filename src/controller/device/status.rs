@@ -158,7 +158,8 @@ fn concerns_secret(reason: Reason) -> bool {
 /// Secret has been renewed since: what the status says of them still holds.
 fn is_as_recorded(before: &ProvisionedDeviceStatus, facts: &Facts) -> bool {
     let registered_at = facts.registered.as_ref().and_then(|registered| registered.time).map(Time);
-    before.assigned_hub.is_some()
+    facts.provisioned()
+        && before.assigned_hub.is_some()
         && before.secret.is_some()
         && before.secret == secret(facts)
         && before.last_registration_time == registered_at

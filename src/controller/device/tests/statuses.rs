@@ -1,4 +1,5 @@
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{NOW, Situation, failure};
 use crate::api::conditions::{ConditionType, Reason, find, is_true};
@@ -110,6 +111,21 @@ fn what_stays_is_what_it_was() {
     assert_eq!(secret(&mended), ("True".to_owned(), "Written".to_owned()));
 }
 
+/// Its hub may not be allowed any more. A registration that was taken over has no time to tell it by.
+#[test]
+fn nothing_stays_of_a_registration_that_is_not_believed_any_more() {
+    let mut situation = Situation::settled_device();
+    situation.facts.registered.as_mut().unwrap().time = None;
+    situation.device.status = Some(status(&situation, Reason::Provisioned));
+    situation.facts.registered = None;
+
+    let first = status(&situation, Reason::ServiceUnavailable);
+
+    assert_eq!(shape(&first).0, "False");
+    situation.device.status = Some(first.clone());
+    assert!(is_equal(Some(&first), &status(&situation, Reason::ServiceUnavailable), None));
+}
+
 #[test]
 fn the_generation_moves_with_every_write_also_on_failure() {
     let mut situation = Situation::new_device();
@@ -125,6 +141,20 @@ fn what_was_written_is_read_back_as_it_was_known() {
     let written = status(&situation, Reason::Provisioned);
     assert!(is_true(&written.conditions, ConditionType::SecretReady));
     assert_eq!(Facts::from_status(&written, 1, 0, (NOW.wall, NOW.mono)), situation.facts);
+}
+
+/// Others write times as they like; ours has whole seconds.
+#[test]
+fn a_time_with_a_fraction_is_read_as_it_is_written() {
+    let situation = Situation::settled_device();
+    let mut status = status(&situation, Reason::Provisioned);
+    let time = Timestamp::from_millisecond(1_767_225_600_123).unwrap();
+    status.last_registration_time = Some(Time(time));
+    let read = |status: &ProvisionedDeviceStatus| {
+        Facts::from_status(status, 1, 0, (NOW.wall, NOW.mono)).registered.unwrap().time
+    };
+    let written = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+    assert_eq!(read(&status), read(&written));
 }
 
 #[test]
