@@ -59,7 +59,7 @@ impl Shown {
     pub(crate) fn etag(text: &str) -> Option<Self> {
         use base64::Engine as _;
         let decoded = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
-        // One pair of quotes: what stands in many is as long as somebody likes.
+        // One pair of quotes: what stands in many is as long as one likes.
         let is_quoted = std::str::from_utf8(&decoded).is_ok_and(|text| {
             is_guid(text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text))
         });
