@@ -1,5 +1,6 @@
 mod agenda;
 mod edits;
+mod misbehaving;
 mod model;
 mod newcomers;
 
