@@ -29,7 +29,7 @@ pub struct Failure {
     pub error: Option<LastError>,
     pub attempts: u32,
     pub not_before: Instant,
-    /// DPS asks for so long a wait that nobody should be left without a word.
+    /// DPS asks for so long a wait that the device should not be left without a word.
     pub lasts: bool,
     /// Of the device; a change is a reason to try at once.
     pub generation: i64,

@@ -4,8 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::blows::{Blow, Case, Point};
 use super::is_thorough;
 use super::snapshot::{differences, snapshot};
@@ -35,15 +33,23 @@ where
 {
     /// Runs it once for each of its side effects and each thing that can happen there.
     pub async fn enumerate(self) {
+        self.enumerate_and(async |_, _| {}).await;
+    }
+
+    /// The same, where ends can be compared only after this, which is not part of the flow.
+    pub async fn enumerate_and(self, settle: impl AsyncFn(&World, &str)) {
         let mut world = World::with(Setup { proxied: true, ..self.setup.clone() }).await;
         world.integration(INTEGRATION).await;
         world.device("first").await;
         world.wait_ready("first").await;
-        let (points, end) = self.learn(&world).await;
+        let points = self.learn(&world).await;
+        settle(&world, REFERENCE).await;
+        let end = snapshot(&world, REFERENCE).await;
         let cases: Vec<(usize, Case<'_>)> = Case::all(&points).into_iter().enumerate().collect();
         for (number, case) in &cases {
             let device = name_of(*number);
             self.strike(&mut world, &device, case).await;
+            settle(&world, &device).await;
             let differs = until(world.patience, POLL, async || {
                 let found = differences(&snapshot(&world, &device).await, &end);
                 if found.is_empty() { Ok(()) } else { Err(found) }
@@ -64,16 +70,15 @@ where
         println!("cases of {test}: {}", cases.len());
     }
 
-    /// Runs it undisturbed: its side effects, and its end.
-    async fn learn(&self, world: &World) -> (Vec<Point>, Value) {
+    /// Runs it undisturbed; returns its side effects.
+    async fn learn(&self, world: &World) -> Vec<Point> {
         let device = REFERENCE;
         (self.prepare)(world, device).await;
         rest(world, device).await;
         let before = world.proxies().records.len();
         (self.act)(world, device).await;
         (self.done)(world, device).await;
-        let end = snapshot(world, device).await;
-        (points(world, before, device), end)
+        points(world, before, device)
     }
 
     /// Runs it with a blow at a point of it, and perhaps another one later.

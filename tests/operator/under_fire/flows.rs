@@ -295,14 +295,19 @@ async fn a_new_integration_and_its_first_device() {
     };
     let done = async |world: &World, device: &str| {
         world.wait_ready(device).await;
-        // That DPS has accepted the key may have been known to the process that died only. It is known again
-        // when DPS answers the next time.
-        world.request_lookup(Kind::Device, device, "now").await;
-        world.wait_lookup_request(Kind::Device, device, "now").await;
         world.wait_counters(device, |devices| devices["ready"] == 1).await;
         world.wait_integration(device, "Available").await;
     };
-    Flow { name: "integration", setup: Setup::default(), prepare: nothing, act, done }.enumerate().await;
+    // That DPS has accepted the key may have been known to the process that died only. It is known again
+    // when DPS answers the next time.
+    let settle = async |world: &World, device: &str| {
+        world.request_lookup(Kind::Device, device, "now").await;
+        world.wait_lookup_request(Kind::Device, device, "now").await;
+        world.wait_integration(device, "Available").await;
+    };
+    Flow { name: "integration", setup: Setup::default(), prepare: nothing, act, done }
+        .enumerate_and(settle)
+        .await;
 }
 
 fn twin_of(device: &str) -> String {

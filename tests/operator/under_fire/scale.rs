@@ -114,7 +114,8 @@ async fn a_fleet_that_is_created_and_deleted_at_once_keeps_no_other_device_waiti
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_that_is_edited_back_and_forth_is_written_and_keeps_no_other_device_waiting() {
     let count = many(100, 2000);
-    let world = two_integrations(6000).await;
+    let mut world = two_integrations(6000).await;
+    world.patience *= 5;
     world.create_all(Kind::Device, (1..=count).map(|number| of_mill(number, json!({})))).await;
     world.wait_all_ready(2 + count).await;
     world.come_to_rest().await;
