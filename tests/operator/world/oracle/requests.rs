@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dps_simulator::{OperationKind, Outcome};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::story::{Breach, Story};
 use crate::world::Kind;
+use crate::world::objects::text;
 
 /// All that the operator may write, as the chart's rights say.
 const WRITES: [&str; 7] = [
@@ -75,6 +77,9 @@ pub fn rates_are_kept(story: &Story) -> Vec<Breach> {
 
 /// No operation is begun while DPS is known to have another one of the device: it says so by a conflict.
 pub fn operations_do_not_overlap(story: &Story) -> Vec<Breach> {
+    // Of a device that is gone, another one of the same id knows nothing.
+    let gone = story.states.iter().filter(|state| state.deleted && state.kind == Kind::Device);
+    let gone: BTreeSet<&str> = gone.map(|state| id_of(&state.object)).collect();
     let mut excused: BTreeSet<(&str, &str)> = BTreeSet::new();
     let mut breaches = Vec::new();
     for entry in &story.ledger {
@@ -83,12 +88,18 @@ pub fn operations_do_not_overlap(story: &Story) -> Vec<Breach> {
         if !answered {
             // The operator does not know what has become of it.
             excused.insert((scope, id));
-        } else if entry.status == Some(409) && !excused.contains(&(scope, id)) {
+        } else if entry.status == Some(409) && !excused.contains(&(scope, id)) && !gone.contains(id.as_str())
+        {
             breaches.push(Breach::new("operations do not overlap", format!("{scope}/{id}")));
         }
     }
     // Nor does one that began after it, or that a proxy keeps from the answers.
     if story.starts > 1 || story.is_disturbed { Vec::new() } else { breaches }
+}
+
+/// The registration id of a device.
+fn id_of(device: &Value) -> &str {
+    device["spec"]["registrationId"].as_str().unwrap_or_else(|| text(&device["metadata"]["name"]))
 }
 
 fn are_more_in_a_minute(times: &[Timestamp], most: usize) -> bool {
@@ -99,8 +110,7 @@ fn are_more_in_a_minute(times: &[Timestamp], most: usize) -> bool {
 fn asked(story: &Story) -> BTreeMap<&str, usize> {
     let mut causes: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for device in story.states(Kind::Device) {
-        let name = device["metadata"]["name"].as_str().unwrap_or_default();
-        let id = device["spec"]["registrationId"].as_str().unwrap_or(name);
+        let id = id_of(device);
         let (metadata, causes) = (&device["metadata"], causes.entry(id).or_default());
         causes.insert(format!("generation {}{}", metadata["uid"], metadata["generation"]));
         for annotation in ["dps-operator.io/reprovision-requested-at", "reconcile.fluxcd.io/requestedAt"] {
@@ -112,7 +122,7 @@ fn asked(story: &Story) -> BTreeMap<&str, usize> {
 
 /// Generations and requests of integrations, versions of Secrets with keys.
 fn causes_for_all(story: &Story) -> usize {
-    let of = |object: &serde_json::Value| {
+    let of = |object: &Value| {
         let metadata = &object["metadata"];
         let token = &metadata["annotations"]["dps-operator.io/reprovision-requested-at"];
         format!("{}{}{token}", metadata["uid"], metadata["generation"])
