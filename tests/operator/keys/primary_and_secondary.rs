@@ -11,7 +11,7 @@ use crate::world::{
 /// A world with provisioned devices whose integration knows both keys and uses the primary.
 async fn provisioned(devices: usize) -> World {
     let world = World::empty().await;
-    world.integration_with_both_keys(PRIMARY_KEY, SECONDARY_KEY).await;
+    world.integration_with_both_keys(INTEGRATION, PRIMARY_KEY, SECONDARY_KEY).await;
     world.devices("truck", devices).await;
     world.wait_all_ready(devices).await;
     wait_settled(&world, devices, "Primary", PRIMARY_KEY).await;
@@ -80,7 +80,7 @@ async fn the_secondary_key_is_used_while_dps_refuses_the_active_one_also_after_a
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn devices_whose_key_dps_still_accepts_move_after_those_whose_key_it_refuses() {
     let world = World::empty().await;
-    world.integration_with_both_keys(PRIMARY_KEY, SECONDARY_KEY).await;
+    world.integration_with_both_keys(INTEGRATION, PRIMARY_KEY, SECONDARY_KEY).await;
     let slot = |active: &str, rollout: Value| json!({"spec": {"attestation": {"symmetricKey": {"active": active}}, "rollout": rollout}});
     world.patch(Kind::Integration, INTEGRATION, slot("Secondary", json!({"paused": true}))).await;
     world.devices("on-secondary", 3).await;

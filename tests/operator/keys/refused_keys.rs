@@ -219,7 +219,7 @@ async fn two_wrong_keys_cost_at_most_six_refusals_in_the_first_minute() {
     // Slow enough for every change of the status to be written before the next.
     let late = FaultAction::Delay { time: Duration::from_millis(300) };
     let late = world.dps.inject(Fault::global(late)).unwrap();
-    world.integration_with_both_keys(WRONG_KEY, NEWEST_KEY).await;
+    world.integration_with_both_keys(INTEGRATION, WRONG_KEY, NEWEST_KEY).await;
     let integrations = world.history(Kind::Integration).await;
     world.devices("truck", DEVICES).await;
     world.wait_ledger("a refusal", |_| !refusals(&world).is_empty()).await;

@@ -173,14 +173,14 @@ async fn a_device_that_never_gets_an_answer_does_not_make_others_wait_longer_eac
     let world = World::accepted().await;
     world.dps.inject(Fault::device("bad", FaultAction::Reset)).unwrap();
     world.device("bad").await;
-    wait_unanswered(&world, 3.0).await;
+    wait_unanswered(&world, 4.0).await;
     let declared = Instant::now();
 
     world.device("truck-1").await;
 
     world.wait_ready("truck-1").await;
-    // Counted by the times it would be 20 s.
-    assert!(declared.elapsed() < Duration::from_secs(15), "{:?}", declared.elapsed());
+    // Counted by the times it would be 40 s; it is 5.
+    assert!(declared.elapsed() < Duration::from_secs(30), "{:?}", declared.elapsed());
     world.wait_integration(INTEGRATION, "Available").await;
 }
 

@@ -57,11 +57,8 @@ fn group_of(device: &str) -> String {
 
 /// An integration of its own for each device, whose Secret has both keys of the group.
 async fn with_own_integration(world: &World, device: &str) {
-    let (name, secret) = (group_of(device), format!("{}-key", group_of(device)));
-    let both = [("primaryKey", PRIMARY_KEY), ("secondaryKey", SECONDARY_KEY)];
-    world.create(Kind::Secret, manifests::secret(&secret, &both)).await;
-    let attestation = json!({"symmetricKey": {"secondaryKeyRef": {"name": secret}}});
-    world.integration_without_key(&name, json!({"attestation": attestation})).await;
+    let name = group_of(device);
+    world.integration_with_both_keys(&name, PRIMARY_KEY, SECONDARY_KEY).await;
     world.device_with(device, json!({"integrationRef": {"name": name}})).await;
     world.wait_ready(device).await;
 }

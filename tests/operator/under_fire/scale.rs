@@ -1,13 +1,15 @@
 //! Thousands of objects of one integration appear, change and go at once: what that costs others, counted in
 //! requests and memory and not in time.
 
+use dps_simulator::OperationKind;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::is_thorough;
 use crate::world::objects::is_ready;
+use crate::world::proxy::Record;
 use crate::world::waiting::until_true;
-use crate::world::{INTEGRATION, Kind, POLL, Setup, World, manifests};
+use crate::world::{INTEGRATION, Kind, Mark, POLL, Setup, World, manifests};
 
 /// Requests of a test that are under way at a time.
 const AT_ONCE: usize = 32;
@@ -58,16 +60,13 @@ impl World {
 
     /// Registrations of the fleet's devices.
     fn fleet_registers(&self) -> usize {
-        let of_fleet = |id: &String| id.starts_with("truck-");
-        self.ids_since(crate::world::Mark::default(), dps_simulator::OperationKind::Register)
-            .iter()
-            .filter(|id| of_fleet(id))
-            .count()
+        let ids = self.ids_since(Mark::default(), OperationKind::Register);
+        ids.iter().filter(|id| id.starts_with("truck-")).count()
     }
 
     /// More than before by no more than so much for each of them, beside what calls and lists take.
     fn assert_memory(&self, before: u64, count: usize, bytes_each: u64) {
-        const CALLS_AND_LISTS: u64 = 32 * 1024;
+        const CALLS_AND_LISTS: u64 = 24 * 1024;
         let (now, more) = (self.peak_kib(), bytes_each * count as u64 / 1024);
         let most = before + CALLS_AND_LISTS + more;
         println!("{count} objects: {before} KiB before, {now} KiB at most");
@@ -75,7 +74,7 @@ impl World {
     }
 }
 
-/// Both integrations are accepted; DPS may be asked 600 times a minute.
+/// Both integrations are accepted; DPS may be asked so often.
 async fn two_integrations(per_minute: u32) -> World {
     let mut world =
         World::without_operator(Setup { proxied: true, log_level: "info", ..Setup::default() }).await;
@@ -92,23 +91,23 @@ async fn two_integrations(per_minute: u32) -> World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_that_is_created_and_deleted_at_once_keeps_no_other_device_waiting() {
     let count = many(300, 10_000);
-    let world = two_integrations(600).await;
+    let world = two_integrations(120).await;
     let before = world.peak_kib();
     world.create_all(Kind::Device, (1..=count).map(|number| of_mill(number, json!({})))).await;
 
     world.innocent("during-creation").await;
 
     let registered = world.fleet_registers();
-    assert!(registered < count, "{registered} of {count} went before it");
+    assert!(registered < count / 2, "{registered} of {count} went before it");
     world.delete_fleet(count).await;
     let asked = world.fleet_registers();
     world.innocent("after-deletion").await;
     world.wait_counters(MILL, |devices| devices["total"] == 1).await;
     world.come_to_rest().await;
     let late = world.fleet_registers() - asked;
-    // What was known of a deletion when a call was made is up to the watch.
-    assert!(late <= 2 * AT_ONCE, "{late} devices were registered that were gone");
-    world.assert_memory(before, count, 6 * 1024);
+    // A watch shows a deletion a moment after it. Were they kept, it would be two a second.
+    assert!(late <= 16, "{late} devices were registered that were gone");
+    world.assert_memory(before, count, 3 * 1024);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,21 +122,24 @@ async fn a_fleet_that_is_edited_back_and_forth_is_written_and_keeps_no_other_dev
     let requests = world.proxies().records.len();
 
     let label = |value: Value| json!({"spec": {"secret": {"labels": {"line": value}}}});
-    world.patch_fleet(count, &label(json!("a"))).await;
-    world.innocent("during-edits").await;
-    world.patch_fleet(count, &label(json!("b"))).await;
-    world.patch_fleet(count, &label(Value::Null)).await;
+    let edits = async {
+        for value in [json!("a"), json!("b"), Value::Null] {
+            world.patch_fleet(count, &label(value)).await;
+        }
+    };
+    tokio::join!(edits, world.innocent("during-edits"));
 
     world.come_to_rest().await;
     assert_eq!(world.devices_asked_since(before), ["during-edits"]);
     let secrets = world.generated_secrets().await;
     assert!(secrets.iter().all(|secret| secret["metadata"]["labels"]["line"].is_null()));
     let records = world.proxies().records.since(requests);
-    let its = |record: &crate::world::proxy::Record| record.call.is_of("during-edits");
-    let from = records.iter().position(its).expect("it was asked for");
-    let to = from + records[from..].iter().rposition(its).unwrap_or_default();
-    let patched =
-        records[from..to].iter().filter(|record| record.call.to_string() == "patch secrets").count();
+    let its = |call: &str| {
+        let fits = |record: &Record| record.call.is_of("during-edits") && record.call.to_string() == call;
+        records.iter().position(fits).expect("it was made")
+    };
+    let meanwhile = &records[its("register")..its("update provisioneddevices/status")];
+    let patched = meanwhile.iter().filter(|record| record.call.to_string() == "patch secrets").count();
     println!("{patched} of {count} Secrets were written while one new device became Ready");
     assert!(patched <= 4 * AT_ONCE, "{patched} writes went before those of one new device");
     world.assert_memory(memory, count, 4 * 1024);
@@ -156,9 +158,7 @@ async fn forged_secrets_cost_next_to_nothing_and_are_left_alone() {
 
     world.innocent("beside-them").await;
 
-    let written = |record: &crate::world::proxy::Record| {
-        record.call.is_effect() && record.call.name.starts_with("forged-")
-    };
+    let written = |record: &Record| record.call.is_effect() && record.call.name.starts_with("forged-");
     assert!(!world.proxies().records.all().iter().any(written));
     world.assert_memory(before, count, 256);
 }
@@ -176,9 +176,9 @@ async fn a_thousand_integrations_cost_the_devices_of_one_nothing() {
     world.innocent("beside-them").await;
 
     world.wait_integration(&format!("site-{count}"), "Available").await;
-    assert_eq!(world.calls(dps_simulator::OperationKind::Lookup).total(), 0);
+    assert_eq!(world.calls(OperationKind::Lookup).total(), 0);
     assert_eq!(world.registers(), 3, "an integration without devices asks nothing");
-    world.assert_memory(before, count, 32 * 1024);
+    world.assert_memory(before, count, 40 * 1024);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -202,7 +202,7 @@ async fn thousands_of_devices_with_one_registration_id_are_one_device_at_dps() {
     let told = until_true(world.patience, POLL * 25, async || {
         fleet().await.all(|device| is_ready(&device) || device["status"]["conditions"].is_array())
     });
-    assert!(told.await, "each is told");
+    assert!(told.await, "each says why it waits");
     let ready: Vec<Value> = fleet().await.filter(is_ready).collect();
     assert_eq!(ready.len(), 1);
     assert_eq!(world.registers_of("truck-0"), 1);

@@ -1,5 +1,5 @@
-//! What is left of a device, what is named after it, and its Secret when everything is taken out that may differ from device to
-//! device and from run to run.
+//! What is left of a device, its Secret, and what is named after it, when everything is taken out that may
+//! differ from device to device and from run to run.
 
 use std::collections::BTreeSet;
 

@@ -58,11 +58,7 @@ impl Soak {
         let proxies = world.new_proxies().await;
         let second = world.second_operator_through(&proxies).await;
         for name in INTEGRATIONS {
-            let secret = format!("{name}-key");
-            let both = [("primaryKey", PRIMARY_KEY), ("secondaryKey", SECONDARY_KEY)];
-            world.create(Kind::Secret, manifests::secret(&secret, &both)).await;
-            let attestation = json!({"symmetricKey": {"secondaryKeyRef": {"name": secret}}});
-            world.integration_without_key(name, json!({"attestation": attestation})).await;
+            world.integration_with_both_keys(name, PRIMARY_KEY, SECONDARY_KEY).await;
         }
         for number in 0..devices {
             let name = INTEGRATIONS[number % INTEGRATIONS.len()];

@@ -246,12 +246,12 @@ impl World {
         self.create(Kind::Integration, manifests::integration(name, self.host(), spec)).await
     }
 
-    /// Creates a Secret with both keys and integration `factory` that uses the primary one first.
-    pub async fn integration_with_both_keys(&self, primary: &str, secondary: &str) -> Value {
-        let both = [(PRIMARY, primary), (SECONDARY, secondary)];
-        self.create(Kind::Secret, manifests::secret("factory-key", &both)).await;
-        let secondary = json!({"secondaryKeyRef": {"name": "factory-key"}});
-        self.integration_without_key(INTEGRATION, json!({"attestation": {"symmetricKey": secondary}})).await
+    /// Creates a Secret with both keys and an integration that uses the primary one first.
+    pub async fn integration_with_both_keys(&self, name: &str, primary: &str, secondary: &str) -> Value {
+        let (secret, both) = (format!("{name}-key"), [(PRIMARY, primary), (SECONDARY, secondary)]);
+        self.create(Kind::Secret, manifests::secret(&secret, &both)).await;
+        let secondary = json!({"secondaryKeyRef": {"name": secret}});
+        self.integration_without_key(name, json!({"attestation": {"symmetricKey": secondary}})).await
     }
 
     /// Creates a Secret with a group's primary key.

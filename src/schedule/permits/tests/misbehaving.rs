@@ -14,7 +14,7 @@ const INNOCENT: Tenant = 1;
 /// Ten strangers in one namespace, and one in another.
 const STRANGERS: std::ops::Range<Tenant> = 100..111;
 const IN_FLIGHT: u32 = 64;
-/// What a stranger may call in a minute, whatever it declares.
+/// Calls of a stranger in a minute, also after it was edited.
 const OF_A_STRANGER: usize = 6;
 
 fn group_of(stranger: Tenant) -> Group {
@@ -198,7 +198,7 @@ impl Model {
         assert!(late.is_none(), "a device still waits that should have had its turn");
     }
 
-    /// Every call ends, and whatever waits has its turn.
+    /// Every call ends, and all that wait have their turn.
     fn run_out(&mut self) {
         for _ in 0..100_000 {
             while let Some(permit) = self.held.pop() {
