@@ -70,6 +70,20 @@ pub enum Unreachable {
 }
 
 impl Unreachable {
+    /// The request may have come to whoever answers there.
+    fn may_have_arrived(self) -> bool {
+        match self {
+            Self::Timeout | Self::Broken | Self::NotHttp => true,
+            Self::Dns
+            | Self::Connect
+            | Self::Tls(_)
+            | Self::Proxy
+            | Self::ProxyLogin
+            | Self::ProxyRefusal
+            | Self::ProxyBroken => false,
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dns => "its name cannot be resolved",
@@ -184,6 +198,27 @@ impl DpsError {
             | Self::AllocationFailed(detail)
             | Self::AllocationInterrupted(detail) => Some(detail),
             Self::Unreachable(_) | Self::Deadline | Self::ClockOff | Self::InvalidResponse(_) => None,
+        }
+    }
+
+    /// True if a registration that ended like this may have taken effect, as far as the error alone tells.
+    pub fn may_have_taken_effect(&self) -> bool {
+        match self {
+            Self::Unreachable(why) => why.may_have_arrived(),
+            Self::Server { .. }
+            | Self::Conflict(_)
+            | Self::Forgotten(_)
+            | Self::Deadline
+            | Self::Disabled(_)
+            | Self::AllocationFailed(_)
+            | Self::AllocationInterrupted(_)
+            | Self::InvalidResponse(_) => true,
+            Self::Throttled { .. }
+            | Self::ClockOff
+            | Self::Unauthorized(_)
+            | Self::NotFound(_)
+            | Self::NotAssigned(_)
+            | Self::Rejected { .. } => false,
         }
     }
 

@@ -91,6 +91,7 @@ impl Engine {
     /// Drops work, timers and permit of a device that is gone or whose name another object has. Its
     /// record stays, and reads in flight: their results are dropped by uid.
     pub(super) fn drop_work(&mut self, id: DeviceId, now: Now) {
+        self.note_superseded(id, now);
         let held = self.active.remove(id);
         self.leave_line(id, held, now);
     }

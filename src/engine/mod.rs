@@ -17,6 +17,7 @@ mod publish;
 mod reconcile;
 mod reports;
 mod standby;
+mod superseded;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ use self::observe::Watches;
 use self::observe::sync::{Sync, WatchId, WatchedKind};
 use self::publish::{CountCalls, Publisher};
 use self::reconcile::outcome::Done;
+use self::superseded::Superseded;
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred};
@@ -114,6 +116,7 @@ struct Engine {
     active: Active,
     registry: Registry,
     endings: Endings,
+    superseded: Superseded,
     ready: ReadyQueue,
     permits: Permits,
     sync: Sync,
@@ -221,6 +224,7 @@ impl Engine {
             active: Active::new(config.allowed_hub_suffixes.clone()),
             registry: Registry::new(config.clone(), observer),
             endings: Endings::default(),
+            superseded: Superseded::default(),
             ready: ReadyQueue::default(),
             permits: Permits::new(config.registrations_per_minute, config.max_in_flight),
             sync: Sync::new(config.namespaces().len()),

@@ -49,6 +49,12 @@ pub fn registered(scope: &str, registration_id: &str, payload: Option<Hash>) -> 
     Hash::of("registered", [scope.as_bytes(), registration_id.as_bytes(), payload])
 }
 
+/// Where DPS keeps a registration. It may take letters in either case for the same.
+pub fn place(scope: &str, registration_id: &str) -> Hash {
+    let parts = [scope, registration_id].map(str::to_ascii_lowercase);
+    Hash::of("place", parts.iter().map(String::as_bytes))
+}
+
 /// What a Secret was rendered from: the device's own settings, its assignment (both in `base`), and
 /// what it inherits.
 pub fn rendered(base: Hash, inherited: Hash) -> Hash {

@@ -79,6 +79,9 @@ pub struct Facts {
     /// A registration that DPS has accepted and not ended: it comes to its end before anything else is
     /// asked of DPS.
     pub open: Option<Arc<OpenRegistration>>,
+    /// A registration was begun that may have taken effect, and no success has been seen since: DPS may hold
+    /// something else than what is known.
+    pub unresolved: bool,
     pub trigger: Option<Trigger>,
     pub served: ServedRequests,
     /// DPS itself has said where the device is since the operator knows of it: no Secret knows better.
@@ -149,6 +152,7 @@ impl Facts {
             }),
             failure: Failure::recorded(status, generation, seed, now),
             open: None,
+            unresolved: false,
             trigger: None,
             fresh: false,
             doubt: None,
@@ -302,6 +306,7 @@ impl Facts {
         self.outdate_secret(before.as_ref());
         self.failure = None;
         self.open = None;
+        self.unresolved = false;
         self.trigger = None;
         self.served = served;
         self.fresh = true;
@@ -362,6 +367,13 @@ impl Facts {
     pub fn not_found(&mut self) {
         self.trigger = Some(Trigger::NotFound);
         self.doubt = None;
+    }
+
+    /// The known registration, if DPS may hold another in its place of which no Secret speaks: the end of one
+    /// that was begun is not known, or not written.
+    pub fn superseded(&self) -> Option<&Registered> {
+        let unwritten = || self.secret.as_ref().is_none_or(|written| written.record != self.record());
+        self.registered.as_ref().filter(|_| self.unresolved || self.open.is_some() || unwritten())
     }
 
     fn moved_to(&mut self, hub: &str) {

@@ -102,6 +102,11 @@ impl Registered {
         }
     }
 
+    /// Where DPS keeps it.
+    pub fn place(&self) -> Hash {
+        hash::place(&self.scope, &self.registration_id)
+    }
+
     /// Hash of what the Secret records of it and of the requests that it served, beside its content.
     pub fn record(&self, served: &ServedRequests) -> Hash {
         let ServedRequests { token, integration_token, reconcile_at: _ } = served;

@@ -20,6 +20,7 @@ pub(super) struct Dormant {
     object: Packed,
     failure: Option<Box<Failed>>,
     pub(super) open: Option<Arc<OpenRegistration>>,
+    pub(super) unresolved: bool,
     /// Its Secret has been read.
     secret_read: bool,
     /// DPS itself has said where it is.
@@ -54,6 +55,7 @@ impl Dormant {
             object: packer.pack(&serde_json::to_vec(&device).ok()?),
             failure: work.facts.failure.clone().map(|failure| Box::new(Failed::of(failure, &device))),
             open: work.facts.open.clone(),
+            unresolved: work.facts.unresolved,
             // What was found in it and raises doubts is found once more.
             secret_read: work.secret_read && work.found.is_none() && work.facts.doubt.is_none(),
             fresh: work.facts.fresh,
@@ -76,6 +78,7 @@ impl Dormant {
         work.unreported = failure.is_some();
         work.facts.failure = failure;
         work.facts.open.clone_from(&self.open);
+        work.facts.unresolved = self.unresolved;
         work.facts.fresh = self.fresh;
         Some(Work { secret_read: self.secret_read, share: self.share, ..work })
     }
@@ -90,6 +93,7 @@ fn comes_to_the_same(back: &Facts, facts: &Facts) -> bool {
         secret,
         failure: _,
         open,
+        unresolved: _,
         trigger,
         served,
         fresh: _,

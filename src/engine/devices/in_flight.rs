@@ -43,7 +43,9 @@ impl Active {
 
     /// The effect that was in flight has ended.
     pub fn ended(&mut self, id: DeviceId) {
-        if let Some((_, load)) = self.work_mut(id).and_then(|work| work.task.take()) {
+        let Some(work) = self.work_mut(id) else { return };
+        work.registers = false;
+        if let Some((_, load)) = work.task.take() {
             self.loads.remove(load);
         }
     }

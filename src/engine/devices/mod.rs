@@ -32,9 +32,10 @@ pub(super) use self::writes::ContestedObjects;
 use crate::api::device::ProvisionedDevice;
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::clock::Now;
-use crate::controller::device::facts::Trigger;
+use crate::controller::device::facts::{Registered, Trigger};
 use crate::controller::device::settings::annotation;
 use crate::fleet::DeviceId;
+use crate::fleet::hash::Hash;
 use crate::schedule::Share;
 use crate::schedule::permits::Permit;
 
@@ -148,12 +149,12 @@ impl Active {
 
     /// Takes in an object as the watch shows it; `settled`: unless it has work, it needs none.
     pub fn observed(&mut self, id: DeviceId, device: ProvisionedDevice, settled: bool, now: Now) {
-        let mut open = None;
+        let (mut open, mut unresolved) = (None, false);
         if let Some(dormant) = self.dormant.remove(&id) {
             if !dormant.timers.is_empty() {
                 self.entry(id).timers = dormant.timers;
             }
-            open = dormant.open;
+            (open, unresolved) = (dormant.open, dormant.unresolved);
         }
         let suffixes = self.hub_suffixes.clone();
         if self.work(id).is_some_and(|work| asks_for_more(&work.device, &device)) {
@@ -174,10 +175,11 @@ impl Active {
                 work.device = Arc::new(device);
                 work.freshness = Freshness::Current;
             }
-            None if settled && open.is_none() => {}
+            None if settled && open.is_none() && !unresolved => {}
             None => {
                 let mut work = Work::new(device, &suffixes, now);
                 work.facts.open = open;
+                work.facts.unresolved = unresolved;
                 self.begin(id, work);
                 self.sleep_in_a_crowd(id, now);
             }
@@ -253,10 +255,27 @@ impl Active {
         }
     }
 
-    /// A registration of the device goes on that DPS has accepted, and waits to be asked for.
-    pub fn is_registering(&self, id: DeviceId) -> bool {
-        let awake = self.work(id).and_then(|work| work.facts.open.as_ref());
-        awake.or_else(|| self.dormant.get(&id)?.open.as_ref()).is_some()
+    /// A registration of the device was begun whose end is not known: DPS waits to be asked for it, or its
+    /// answer was lost.
+    pub fn has_begun_to_register(&self, id: DeviceId) -> bool {
+        let awake = self.work(id).map(|work| work.facts.open.is_some() || work.facts.unresolved);
+        let asleep =
+            || self.dormant.get(&id).is_some_and(|asleep| asleep.open.is_some() || asleep.unresolved);
+        awake.unwrap_or_else(asleep)
+    }
+
+    /// The device's registration, if DPS may hold another in its place of which no Secret speaks.
+    pub fn superseded(&self, id: DeviceId, now: Now) -> Option<Hash> {
+        let asleep;
+        let work = match self.work(id) {
+            Some(work) => work,
+            None => {
+                asleep = self.dormant.get(&id)?.restored(&self.hub_suffixes, now)?;
+                &asleep
+            }
+        };
+        let in_flight = work.facts.registered.as_ref().filter(|_| work.registers);
+        in_flight.or_else(|| work.facts.superseded()).map(Registered::place)
     }
 
     /// The device's Secret is not what it was when it was last read.

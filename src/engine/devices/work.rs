@@ -31,6 +31,8 @@ pub(in crate::engine) struct Work {
     pub facts: Facts,
     /// The effect in flight; at most one.
     pub task: Option<(AbortHandle, Load)>,
+    /// It is a registration.
+    pub registers: bool,
     /// DPS has answered, and nothing is written yet.
     pub answered: bool,
     /// The Secret has been read.
@@ -65,6 +67,7 @@ impl Work {
             device: Arc::new(device),
             freshness: Freshness::Current,
             task: None,
+            registers: false,
             answered: false,
             secret_read: false,
             found: None,
@@ -81,11 +84,12 @@ impl Work {
     pub fn replace_revived(&mut self, device: ProvisionedDevice, hub_suffixes: &[String], now: Now) {
         let fresh = Self::new(device, hub_suffixes, now);
         let (failure, trigger) = (self.facts.failure.take(), self.facts.trigger);
-        let open = self.facts.open.take();
+        let (open, unresolved) = (self.facts.open.take(), self.facts.unresolved);
         self.device = fresh.device;
         self.facts = fresh.facts;
         self.facts.failure = failure.or(self.facts.failure.take());
         self.facts.open = open;
+        self.facts.unresolved = unresolved;
         self.facts.trigger = trigger;
         self.freshness = Freshness::Current;
     }

@@ -34,7 +34,8 @@ impl Engine {
     pub(super) fn called(&mut self, id: DeviceId, called: Called, now: Now) {
         let called = self.of_first_lookup(id, called);
         let standing = self.dps_answered(id, called.question, called.error(), now);
-        let Called { question, generation, served, call: _, result } = called;
+        let unresolved = called.is_unresolved();
+        let Called { question, generation, served, call: _, accepted: _, result } = called;
         let usable = self.usable_of(id).filter(|usable| usable.target.revision == question.revision);
         let inherited = usable.map(|usable| usable.target.inherited.clone());
         let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work_mut(id)) else { return };
@@ -69,6 +70,7 @@ impl Engine {
                 work.facts.fail(failure, record.uid.seed(), now.mono);
             }
         }
+        work.facts.unresolved |= unresolved;
         if registers {
             self.set_registered(id, Registration::Known);
         }

@@ -37,12 +37,15 @@ impl Engine {
     }
 
     /// A registration that goes on is forgotten if it was accepted elsewhere or with another credential than
-    /// those that the device has now.
+    /// those that the device has now. What it has come to is not known then.
     pub(super) fn drop_outdated_registration(&mut self, id: DeviceId) {
         let Some(target) = self.usable_of(id).map(|usable| usable.target.clone()) else { return };
         let Some(work) = self.active.work_mut(id) else { return };
-        let is_of = |open: &Arc<OpenRegistration>| open.is_of(&work.device, &target);
-        work.facts.open = work.facts.open.take().filter(is_of);
+        let is_another = |open: &Arc<OpenRegistration>| !open.is_of(&work.device, &target);
+        if work.facts.open.as_ref().is_some_and(is_another) {
+            work.facts.open = None;
+            work.facts.unresolved = true;
+        }
     }
 
     fn delay(&self, id: DeviceId) -> Delay {
@@ -69,7 +72,7 @@ impl Engine {
         let busy = self.active.work(id).is_some_and(|work| work.task.is_some() || work.unreported);
         // What a check has come to needs the object.
         let has_news = self.active.due_work(id).is_some_and(|drift| !matches!(drift, DueWork::Check));
-        if busy || has_news || self.active.is_registering(id) {
+        if busy || has_news || self.active.has_begun_to_register(id) || self.is_superseded(record) {
             return Need::Fetch;
         }
         match self.integration_of(id) {

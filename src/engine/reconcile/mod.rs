@@ -115,6 +115,7 @@ impl Engine {
         self.active.answer_taken(id);
         self.active.absorb_due(id);
         self.drop_outdated_registration(id);
+        self.take_superseded(id);
         let Some(snapshot) = self.gather(id, now) else { return };
         let decision = decide(&snapshot);
         self.carry_out(id, decision, now);
@@ -169,6 +170,7 @@ impl Engine {
         let unknown =
             matches!(self.integration_of(id), IntegrationState::Missing(_) | IntegrationState::NotAllowed(_));
         self.fleet.status_agreed(id);
+        self.note_superseded_at_end(id, now);
         let held = if unknown { self.active.settle_keeping_grace(id) } else { self.active.settle(id) };
         self.leave_line(id, held, now);
         if unknown {

@@ -74,10 +74,22 @@ pub(in crate::engine) struct Called {
     /// What users had asked for when it began.
     pub served: ServedRequests,
     pub call: Call,
+    /// DPS had accepted the registration before it ended.
+    pub accepted: bool,
     pub result: Result<DpsResult, DpsError>,
 }
 
 impl Called {
+    /// A registration that may have taken effect, although DPS did not say so.
+    pub fn is_unresolved(&self) -> bool {
+        let registers = match self.call {
+            Call::Register | Call::Poll => true,
+            Call::Adopt | Call::Lookup => false,
+        };
+        let failed = |error: &DpsError| self.accepted || error.may_have_taken_effect();
+        registers && self.result.as_ref().err().is_some_and(failed)
+    }
+
     /// What DPS answered last, if that was no success.
     pub fn error(&self) -> Option<&DpsError> {
         match &self.result {

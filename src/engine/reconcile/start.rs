@@ -119,8 +119,11 @@ impl Engine {
         debug!(namespace = device.metadata.namespace, device = device.metadata.name, ?call, "calling DPS");
         let (sender, uid) = (self.context.sender.clone(), record.uid);
         let awaited = self.permits.is_awaited(&permit);
+        let begun = matches!(call, Call::Register | Call::Poll);
         self.start(id, Load::Call, async move {
-            let accepted = || {
+            let mut accepted = call == Call::Poll;
+            let take = || {
+                accepted = true;
                 if awaited {
                     let effect = Outcome::CredentialAccepted(question);
                     deliver(sender, Message::Outcome(Done { id, uid, effect }));
@@ -131,13 +134,16 @@ impl Engine {
                     act::resume(&open, &usable, served.clone()).await.map(DpsResult::from)
                 }
                 (Call::Register | Call::Poll, _) => {
-                    act::register(&device, &usable, served.clone(), accepted).await.map(DpsResult::from)
+                    act::register(&device, &usable, served.clone(), take).await.map(DpsResult::from)
                 }
                 (Call::Adopt, _) => act::adopt(&device, &usable).await.map(DpsResult::Registered),
                 (Call::Lookup, _) => act::find(&device, &usable).await.map(DpsResult::Found),
             };
-            Outcome::Called(Box::new(Called { question, generation, served, call, result }))
+            Outcome::Called(Box::new(Called { question, generation, served, call, accepted, result }))
         });
+        if let Some(work) = self.active.work_mut(id) {
+            work.registers = begun;
+        }
     }
 
     /// Looks a settled device up as soon as it has a permit. False if that cannot be done.

@@ -127,7 +127,7 @@ async fn a_late_lookup_says_nothing_of_another_registration() {
 
     let (question, result) = (world.question(), Ok(DpsResult::Found(located("hub-b.azure-devices.net"))));
     let served = ServedRequests { reconcile_at: Some("now".to_owned()), ..ServedRequests::default() };
-    let called = Called { question, generation: 2, served, call: Call::Lookup, result };
+    let called = Called { question, generation: 2, served, call: Call::Lookup, accepted: false, result };
     world.answer(Outcome::Called(Box::new(called)));
     world.until_idle(0).await;
 
@@ -148,7 +148,7 @@ async fn a_late_refusal_by_another_integration_is_not_the_devices() {
 
     let result = Err(DpsError::Disabled(Detail::default()));
     let served = ServedRequests::default();
-    let called = Called { question, generation: 1, served, call: Call::Register, result };
+    let called = Called { question, generation: 1, served, call: Call::Register, accepted: false, result };
     world.answer(Outcome::Called(Box::new(called)));
     world.until("the other registration", World::hangs).await;
     world.until_idle(1).await;

@@ -11,6 +11,7 @@ mod endings;
 mod first_secret;
 mod fleets;
 mod forged_claims;
+mod interrupted;
 mod prefixes;
 mod refusals;
 mod restored;

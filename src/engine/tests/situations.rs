@@ -115,6 +115,7 @@ async fn a_registration_without_an_end_is_reported_by_a_new_device() {
         generation: 1,
         served: ServedRequests::default(),
         call: Call::Register,
+        accepted: true,
         result: Err(DpsError::Deadline),
     };
     let effect = Outcome::Called(Box::new(called));

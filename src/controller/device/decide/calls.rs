@@ -86,6 +86,10 @@ impl Subject<'_> {
         if let Some(lane) = self.asked_to_register() {
             return Some((Call::Register, lane));
         }
+        if self.snapshot.facts.unresolved {
+            // What was begun is brought to an end, with what is wanted now, with every policy.
+            return Some((Call::Register, self.lane_of_change()));
+        }
         if self.is_doubted() {
             return Some((Call::Lookup, Lane::Changed));
         }

@@ -264,7 +264,7 @@ fn a_registration_that_goes_on_outlives_sleep_and_what_the_watch_shows_meanwhile
     let open = [new, settled].map(|id| situation.registering(id));
     [new, settled].into_iter().for_each(|id| situation.active.sleep_in_a_crowd(id, now));
     for id in [new, settled] {
-        assert!(situation.active.work(id).is_none() && situation.active.is_registering(id));
+        assert!(situation.active.work(id).is_none() && situation.active.has_begun_to_register(id));
     }
 
     situation.observe(new, device(new, 2));
@@ -274,10 +274,10 @@ fn a_registration_that_goes_on_outlives_sleep_and_what_the_watch_shows_meanwhile
     [new, settled].into_iter().for_each(|id| situation.active.wake(id, now));
     for (id, open) in [new, settled].into_iter().zip(open) {
         assert_eq!(situation.open(id), Some(&open));
-        assert!(situation.active.is_registering(id));
+        assert!(situation.active.has_begun_to_register(id));
     }
     situation.active.settle(new);
-    assert!(!situation.active.is_registering(new));
+    assert!(!situation.active.has_begun_to_register(new));
 }
 
 #[test]
@@ -289,4 +289,32 @@ fn nor_is_it_lost_when_the_object_of_a_revived_device_comes() {
     situation.observe(0, registered(0));
 
     assert_eq!(situation.open(0), Some(&open));
+}
+
+#[test]
+fn a_registration_whose_end_is_not_known_is_remembered_awake_asleep_and_when_the_object_comes() {
+    let crowd = DeviceId::try_from(CROWD).unwrap();
+    let mut situation = Situation::with_devices(crowd + 2);
+    let now = situation.now;
+    let (settled, revived) = (1, crowd + 2);
+    situation.active.remove(settled);
+    situation.observe(settled, registered(settled));
+    situation.active.wake(settled, now);
+    situation.active.work_mut(settled).unwrap().facts.unresolved = true;
+    situation.active.revived(revived, device(revived, 1), now);
+    situation.active.work_mut(revived).unwrap().facts.unresolved = true;
+
+    let known = |situation: &Situation, id| situation.active.has_begun_to_register(id);
+    assert!(known(&situation, settled) && situation.active.superseded(settled, now).is_some());
+    situation.active.observed(settled, registered(settled), true, now);
+    situation.active.observed(revived, registered(revived), true, now);
+    assert!(known(&situation, settled) && known(&situation, revived));
+
+    situation.active.sleep_in_a_crowd(settled, now);
+    assert!(situation.active.work(settled).is_none() && known(&situation, settled));
+    assert!(situation.active.superseded(settled, now).is_some());
+    situation.active.observed(settled, registered(settled), true, now);
+    assert!(known(&situation, settled));
+    situation.active.wake(settled, now);
+    assert!(situation.active.work(settled).unwrap().facts.unresolved);
 }
