@@ -14,7 +14,9 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // Before anything secret is read. Without them it works as well.
-    for done in [process::dump_no_core(), process::open_as_many_files_as_allowed()] {
+    let kernel =
+        [process::dump_no_core(), process::open_as_many_files_as_allowed(), process::use_no_huge_pages()];
+    for done in kernel {
         if let Err(error) = done {
             app::report(&error);
         }

@@ -28,3 +28,14 @@ pub fn open_as_many_files_as_allowed() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)
 }
+
+/// Asks for small pages only. The kernel of some systems gives every allocation pages of 2 MiB and fills them
+/// with zeros; most of them would never be used or given back.
+///
+/// # Errors
+/// When the kernel does not allow it; the process takes more memory then.
+pub fn use_no_huge_pages() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::thread::disable_transparent_huge_pages(true)?;
+    Ok(())
+}

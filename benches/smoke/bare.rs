@@ -1,13 +1,17 @@
-//! The lower bound: a loop that makes the same two writes per device, and nothing else.
+//! The lower bounds: loops that make the same two writes per device, and lists of the same objects.
 
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use dps_operator::api::device::ProvisionedDevice;
 use dps_operator::bench::Writer;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ListParams};
+use kube::Resource;
+use kube::api::{Api, ListParams, WatchParams};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::report::Outcome;
 use crate::setup::{self, Setup};
@@ -18,16 +22,73 @@ const WARM_UP: usize = 500;
 
 /// Writes devices that are not measured, because an API server is slower after its start.
 pub async fn warm_up(setup: &Setup) -> Outcome<()> {
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-    setup.control_plane.apply(&namespace.to_string())?;
+    create_namespace(setup)?;
     setup::create(&setup.client, NAMESPACE, 1_000_000, 1_000_000 + WARM_UP).await?;
     write_all(setup, WARM_UP).await.map(drop)
+}
+
+pub fn create_namespace(setup: &Setup) -> Outcome<()> {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+    setup.control_plane.apply(&namespace.to_string())?;
+    Ok(())
+}
+
+/// Creates a device and makes the two writes for it; returns the time that this takes.
+pub async fn one(setup: &Setup, name: &str) -> Outcome<Duration> {
+    let writer = Writer::new(setup.client.clone());
+    let begun = Instant::now();
+    let device = setup::create_one(&setup.client, NAMESPACE, name, "none").await?;
+    write(&writer, &device).await?;
+    Ok(begun.elapsed())
 }
 
 /// Returns the time that the loop takes for this many existing devices.
 pub async fn run(setup: &Setup, devices: usize) -> Outcome<Duration> {
     setup::create(&setup.client, NAMESPACE, 0, devices).await?;
     write_all(setup, devices).await
+}
+
+/// The same with others, while devices and Secrets are watched.
+pub async fn run_watched(setup: &Setup, devices: usize) -> Outcome<Duration> {
+    setup::create(&setup.client, NAMESPACE, devices, 2 * devices).await?;
+    let watches = [
+        drain(Api::<ProvisionedDevice>::namespaced(setup.client.clone(), NAMESPACE)).await?,
+        drain(Api::<Secret>::namespaced(setup.client.clone(), NAMESPACE)).await?,
+    ];
+    let taken = write_all(setup, devices).await;
+    watches.iter().for_each(JoinHandle::abort);
+    taken
+}
+
+/// Watches what changes from now on.
+async fn drain<K>(api: Api<K>) -> Outcome<JoinHandle<()>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let now = api.list_metadata(&ListParams::default().limit(1)).await?.metadata.resource_version;
+    let events = api.watch(&WatchParams::default(), &now.unwrap_or_default()).await?.boxed();
+    Ok(tokio::spawn(events.for_each(|_| std::future::ready(()))))
+}
+
+/// Lists what a fleet consists of, in pages of this size: devices, and metadata of Secrets.
+pub async fn list(setup: &Setup, page: u32) -> Outcome<Duration> {
+    let (devices, secrets) = (setup.devices(), setup.secrets());
+    let mut params = ListParams::default().limit(page);
+    let begun = Instant::now();
+    loop {
+        params.continue_token =
+            devices.list(&params).await?.metadata.continue_.filter(|next| !next.is_empty());
+        if params.continue_token.is_none() {
+            break;
+        }
+    }
+    loop {
+        params.continue_token =
+            secrets.list_metadata(&params).await?.metadata.continue_.filter(|next| !next.is_empty());
+        if params.continue_token.is_none() {
+            return Ok(begun.elapsed());
+        }
+    }
 }
 
 async fn write_all(setup: &Setup, devices: usize) -> Outcome<Duration> {

@@ -1,9 +1,12 @@
-//! The first measurement: what one run of the operator costs, beside a bare loop that makes the
-//! same two writes per device through the same client library.
+//! What one run of the operator costs, beside two floors: a bare loop that makes the same two writes per
+//! device through the same client library, and one whose objects are watched meanwhile, as any operator's are.
+//! Each round has a control plane of its own and measures all three one after the other.
 //!
 //! `make bench-smoke N=1000`, or `cargo bench --bench smoke -- --devices 1000 --grow-to 5000 --rotate-at 1200 --storms`.
 
 mod bare;
+mod figures;
+mod measure;
 mod neighbours;
 mod report;
 mod rotation;
@@ -11,11 +14,10 @@ mod setup;
 mod states;
 mod storms;
 
-use std::time::Duration;
-
 use clap::Parser;
 
-use self::report::{DpsCalls, Outcome, Requests, print_calls, print_requests, say, seconds};
+use self::measure::Measured;
+use self::report::{Outcome, say};
 use self::setup::Setup;
 
 #[derive(Debug, Parser)]
@@ -23,6 +25,9 @@ struct Args {
     /// Devices of the main measurement.
     #[arg(long, default_value_t = 1000)]
     devices: usize,
+    /// Rounds of it; the medians count.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
     /// Goes on to this many devices for the slope of resident memory; 0 leaves that out.
     #[arg(long, default_value_t = 0)]
     grow_to: usize,
@@ -38,6 +43,9 @@ struct Args {
     /// Of these without those in which one device after the other says so, 50 a second.
     #[arg(long, requires = "states")]
     quick: bool,
+    /// Of these without those that follow from this.
+    #[arg(long, requires = "states", value_enum, value_delimiter = ',')]
+    skip: Vec<states::Part>,
     /// Only how long new devices of another integration take while something happens to this many.
     #[arg(long, default_value_t = 0)]
     neighbours: usize,
@@ -54,117 +62,56 @@ fn main() -> Outcome<()> {
 }
 
 async fn run(args: &Args) -> Outcome<()> {
-    let n = args.devices;
-    say("starting control plane and simulator…")?;
-    let mut setup = Setup::start().await?;
     if args.states > 0 {
-        states::run(&mut setup, args.states, args.quick).await?;
+        let mut setup = start().await?;
+        states::run(&mut setup, args.states, args.quick, &args.skip).await?;
         return setup.stop_operator();
     }
     if args.neighbours > 0 {
+        let mut setup = start().await?;
         neighbours::run(&mut setup, args.neighbours).await?;
         return setup.stop_operator();
     }
-    let result = measure(&mut setup, n).await?;
-    let resident_kib = result.restart.resident_kib;
-    print(&result)?;
-    if args.rotate_at > 0 {
-        rotation::run(&mut setup, n + 2, args.rotate_at).await?;
-    }
-    if args.storms {
-        let late = if args.rotate_at > 0 { rotation::NEW + 1 } else { 0 };
-        storms::run(&mut setup, n + 2 + late).await?;
-    }
-    if args.grow_to > n {
-        grow(&mut setup, n, args.grow_to, resident_kib).await?;
-    }
+    let (mut setup, resident_kib) = rounds(args).await?;
+    more(args, &mut setup, resident_kib).await?;
     setup.stop_operator()
 }
 
-/// The main measurement.
-struct Measured {
-    devices: usize,
-    /// The time of the bare loop.
-    bare: Duration,
-    /// The time for the first device of an idle operator.
-    first: Duration,
-    idle_kib: u64,
-    /// The time for all devices, from the operator's start to the last Ready.
-    taken: Duration,
-    settled_kib: u64,
-    requests: Requests,
-    calls: DpsCalls,
-    restart: Restart,
+async fn start() -> Outcome<Setup> {
+    say("starting control plane and simulator…")?;
+    Setup::start().await
 }
 
-/// A restart with everything settled.
-struct Restart {
-    /// The time until a new device is Ready.
-    taken: Duration,
-    requests: Requests,
-    calls: DpsCalls,
-    resident_kib: u64,
+/// The main measurement. Returns what the last round has left, with the operator's memory then.
+async fn rounds(args: &Args) -> Outcome<(Setup, u64)> {
+    let mut measured: Vec<Measured> = Vec::new();
+    loop {
+        say(&format!("\nround {} of {}", measured.len() + 1, args.rounds))?;
+        let mut setup = start().await?;
+        measured.push(measure::run(&mut setup, args.devices).await?);
+        if measured.len() >= args.rounds as usize {
+            measure::print(&measured)?;
+            let resident_kib = measured.last().map_or(0, |last| last.restart.resident_kib);
+            return Ok((setup, resident_kib));
+        }
+        setup.stop_operator()?;
+    }
 }
 
-async fn measure(setup: &mut Setup, devices: usize) -> Outcome<Measured> {
-    bare::warm_up(setup).await?;
-    say(&format!("bare loop: {devices} devices, the same two writes each, 16 in flight…"))?;
-    let bare = bare::run(setup, devices).await?;
-
-    say("first device of an idle operator…")?;
-    setup.start_operator()?;
-    setup.await_extra_device().await?;
-    let first = setup.time_to_ready("first").await?;
-    let idle_kib = setup.resident_kib().await?;
-    setup.stop_operator()?;
-
-    say(&format!("operator: {devices} devices that are there before it starts…"))?;
-    setup.create_devices(0, devices).await?;
-    setup.reset_counts();
-    setup.start_operator()?;
-    let taken = setup.wait_ready(devices, devices + 2).await?;
-    let settled_kib = setup.resident_kib().await?;
-    let requests = setup.requests()?;
-    let calls = setup.dps_calls();
-    let restart = measure_restart(setup).await?;
-    Ok(Measured { devices, bare, first, idle_kib, taken, settled_kib, requests, calls, restart })
-}
-
-async fn measure_restart(setup: &mut Setup) -> Outcome<Restart> {
-    say("restart with everything settled…")?;
-    setup.stop_operator()?;
-    setup.reset_counts();
-    setup.start_operator()?;
-    Ok(Restart {
-        taken: setup.await_extra_device().await?,
-        requests: setup.requests()?,
-        calls: setup.dps_calls(),
-        resident_kib: setup.resident_kib().await?,
-    })
-}
-
-fn print(result: &Measured) -> Outcome<()> {
-    let Measured { devices, bare, first, idle_kib, taken, settled_kib, requests, calls, restart } = result;
-    say("\nresult")?;
-    say(&format!("  devices                        {devices}"))?;
-    say(&format!("  bare loop                      {}", seconds(*bare)))?;
-    say(&format!("  operator, start to last Ready  {}", seconds(*taken)))?;
-    say(&format!("  ratio                          {:.2}", taken.as_secs_f64() / bare.as_secs_f64()))?;
-    say(&format!("  first device, apply to Ready   {} ms (no think time)", first.as_millis()))?;
-    print_calls(calls, *devices)?;
-    say("  API server requests")?;
-    print_requests(requests, *devices)?;
-    say(&format!(
-        "  resident memory                {idle_kib} KiB idle, {settled_kib} KiB with {devices} settled, {} KiB after a restart",
-        restart.resident_kib
-    ))?;
-    say(&format!(
-        "  restart: DPS calls             {} (register and poll of the one device created after it)",
-        restart.calls.sum()
-    ))?;
-    say(&format!("  restart: ready to serve in     {}", seconds(restart.taken)))?;
-    say("  restart: API server requests")?;
-    print_requests(&restart.requests, *devices)
+/// What may follow on the last round's control plane.
+async fn more(args: &Args, setup: &mut Setup, resident_kib: u64) -> Outcome<()> {
+    let n = args.devices;
+    if args.rotate_at > 0 {
+        rotation::run(setup, n + 2, args.rotate_at).await?;
+    }
+    if args.storms {
+        let late = if args.rotate_at > 0 { rotation::NEW + 1 } else { 0 };
+        storms::run(setup, n + 2 + late).await?;
+    }
+    if args.grow_to > n {
+        grow(setup, n, args.grow_to, resident_kib).await?;
+    }
+    Ok(())
 }
 
 /// The slope of resident memory, measured after restarts: the memory for devices, without that for open

@@ -9,6 +9,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
+use crate::bare;
 use crate::report::{Outcome, say, seconds};
 use crate::setup::{FACTORY, ID_SCOPE, OTHER_KEY, Setup};
 use crate::states::patch_all;
@@ -22,12 +23,22 @@ const TOLD: usize = 1000;
 
 /// A fleet of `n` devices.
 pub async fn run(setup: &mut Setup, n: usize) -> Outcome<()> {
-    say(&format!("{n} devices are registered…"))?;
+    say(&format!("{n} devices are created…"))?;
     setup.create_devices(0, n).await?;
-    setup.start_operator()?;
-    setup.wait_written(n).await?;
+    bare::create_namespace(setup)?;
     let mut watched = Watched { setup, made: 0, begun: Instant::now() };
-    print_row(&["the fleet is", "taken", "new", "median", "longest", "peak KiB"].map(str::to_owned))?;
+    say(
+        "a new device of the other integration, from its creation to Ready; bare: the three writes of that by themselves",
+    )?;
+    print_row(
+        &["the fleet is", "taken", "new", "median", "longest", "bare", "longest", "peak KiB"]
+            .map(str::to_owned),
+    )?;
+    watched.begin();
+    watched.setup.start_operator()?;
+    // Not the one that waits for the operator to read everything.
+    watched.one_more(&mut Waits::default()).await?;
+    watched.until("registered for the first time", "update provisioneddevices/status", n).await?;
     watched.undisturbed().await?;
 
     let labels = json!({"spec": {"deviceDefaults": {"secret": {"labels": {"bench": "rewritten"}}}}});
@@ -76,9 +87,9 @@ struct Watched<'a> {
 impl Watched<'_> {
     async fn undisturbed(&mut self) -> Outcome<()> {
         self.begin();
-        let mut waits = Vec::new();
-        while waits.len() < UNDISTURBED {
-            waits.push(self.one_more().await?);
+        let mut waits = Waits::default();
+        while waits.new.len() < UNDISTURBED {
+            self.one_more(&mut waits).await?;
         }
         self.print("left alone", waits)
     }
@@ -92,35 +103,51 @@ impl Watched<'_> {
     async fn until(&mut self, what: &str, request: &str, times: usize) -> Outcome<()> {
         let (verb, resource) = request.split_once(' ').ok_or("a request is a verb and a resource")?;
         let request = Request::new(verb, resource);
-        let (mut waits, mut seen) = (Vec::new(), 0);
+        let (mut waits, mut seen) = (Waits::default(), 0);
         while seen < times {
-            waits.push(self.one_more().await?);
+            self.one_more(&mut waits).await?;
             seen += self.setup.news(&request)?;
         }
         self.print(what, waits)
     }
 
-    async fn one_more(&mut self) -> Outcome<Duration> {
+    /// Of one and the other in turn: what the API server takes just now is in both.
+    async fn one_more(&mut self, waits: &mut Waits) -> Outcome<()> {
         self.made += 1;
-        let wait = self.setup.time_to_ready_of_other(&format!("neighbour-{}", self.made)).await?;
+        let name = format!("neighbour-{}", self.made);
+        waits.new.push(self.setup.time_to_ready_of_other(&name).await?);
+        waits.bare.push(bare::one(self.setup, &name).await?);
         tokio::time::sleep(PAUSE).await;
-        Ok(wait)
+        Ok(())
     }
 
-    fn print(&self, what: &str, mut waits: Vec<Duration>) -> Outcome<()> {
-        waits.sort_unstable();
+    fn print(&self, what: &str, waits: Waits) -> Outcome<()> {
+        let Waits { mut new, mut bare } = waits;
+        new.sort_unstable();
+        bare.sort_unstable();
         let milliseconds = |wait: Option<&Duration>| format!("{} ms", wait.map_or(0, Duration::as_millis));
         print_row(&[
             what.to_owned(),
             seconds(self.begun.elapsed()),
-            waits.len().to_string(),
-            milliseconds(waits.get(waits.len() / 2)),
-            milliseconds(waits.last()),
+            new.len().to_string(),
+            milliseconds(new.get(new.len() / 2)),
+            milliseconds(new.last()),
+            milliseconds(bare.get(bare.len() / 2)),
+            milliseconds(bare.last()),
             self.setup.peak_kib()?.to_string(),
         ])
     }
 }
 
-fn print_row([what, taken, new, median, longest, peak]: &[String; 6]) -> Outcome<()> {
-    say(&format!("{what:<36} {taken:>9} {new:>6} {median:>10} {longest:>10} {peak:>10}"))
+/// What new devices took, and what the same writes took by themselves.
+#[derive(Default)]
+struct Waits {
+    new: Vec<Duration>,
+    bare: Vec<Duration>,
+}
+
+fn print_row([what, taken, new, median, longest, bare, bare_longest, peak]: &[String; 8]) -> Outcome<()> {
+    say(&format!(
+        "{what:<36} {taken:>9} {new:>6} {median:>10} {longest:>10} {bare:>10} {bare_longest:>10} {peak:>10}"
+    ))
 }

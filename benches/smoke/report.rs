@@ -47,11 +47,15 @@ pub fn print_calls(calls: &DpsCalls, devices: usize) -> Outcome<()> {
     ))
 }
 
+/// How many are neither lists nor watches.
+pub fn beside_watches(requests: &Requests) -> usize {
+    let watched = |what: &str| WATCHED.iter().any(|verb| what.starts_with(verb));
+    requests.iter().filter(|(what, _)| !watched(what)).map(|(_, count)| count).sum()
+}
+
 pub fn print_requests(requests: &Requests, devices: usize) -> Outcome<()> {
-    let mut sum = 0;
+    let sum = beside_watches(requests);
     for (what, count) in requests {
-        let watched = WATCHED.iter().any(|verb| what.starts_with(verb));
-        sum += if watched { 0 } else { *count };
         say(&format!("    {what:<42} {count:>7}   {:.3} a device", *count as f64 / devices as f64))?;
     }
     say(&format!(

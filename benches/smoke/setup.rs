@@ -366,14 +366,18 @@ pub async fn create(client: &Client, namespace: &str, from: usize, to: usize) ->
 }
 
 async fn create_number(client: &Client, namespace: &str, number: usize) -> Outcome<()> {
-    create_one(client, namespace, &Setup::device_name(number), FACTORY).await
+    create_one(client, namespace, &Setup::device_name(number), FACTORY).await.map(drop)
 }
 
-async fn create_one(client: &Client, namespace: &str, name: &str, integration: &str) -> Outcome<()> {
+pub async fn create_one(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    integration: &str,
+) -> Outcome<ProvisionedDevice> {
     let resource = ApiResource::erase::<ProvisionedDevice>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let device =
         DynamicObject::new(name, &resource).data(json!({"spec": {"integrationRef": {"name": integration}}}));
-    api.create(&PostParams::default(), &device).await?;
-    Ok(())
+    Ok(api.create(&PostParams::default(), &device).await?.try_parse()?)
 }

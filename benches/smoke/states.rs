@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use dps_simulator::{Fault, FaultAction, OperationKind};
+use clap::ValueEnum;
+use dps_simulator::{Fault, FaultAction, RegistrationStatus};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -15,9 +16,18 @@ const QUIET: Duration = Duration::from_secs(10);
 /// Resident memory that varies by less than one in so many stands still.
 const STILL: u64 = 100;
 
-/// `n` devices in each state; calls and writes on the way to it are not limited unless the state is made
-/// by that. `quick`: without the states that are reported one device after the other.
-pub async fn run(setup: &mut Setup, n: usize, quick: bool) -> Outcome<()> {
+/// What may be left out of a run: with many devices each takes long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Part {
+    Waiting,
+    Failed,
+    Suspended,
+    Restored,
+}
+
+/// `n` devices in each state but those to `skip`; calls and writes on the way to it are not limited unless
+/// the state is made by that. `quick`: without the states that are reported one device after the other.
+pub async fn run(setup: &mut Setup, n: usize, quick: bool, skip: &[Part]) -> Outcome<()> {
     setup.start_operator()?;
     setup.await_extra_device().await?;
     let idle = resident(setup).await?;
@@ -26,14 +36,25 @@ pub async fn run(setup: &mut Setup, n: usize, quick: bool) -> Outcome<()> {
     setup.stop_operator()?;
     let table = Table { n, base: idle };
 
-    waiting(setup, &table, quick).await?;
-    let settled = provisioned(setup, &table).await?;
-    refused(setup, &Table { n, base: settled }).await
+    setup.create_devices(0, n).await?;
+    if !skip.contains(&Part::Waiting) {
+        waiting(setup, &table, quick).await?;
+    }
+    if !skip.contains(&Part::Failed) {
+        failed(setup, &table).await?;
+    }
+    provisioned(setup, &table).await?;
+    if !skip.contains(&Part::Suspended) {
+        suspended(setup, &table).await?;
+    }
+    if !skip.contains(&Part::Restored) {
+        restored(setup, &table).await?;
+    }
+    Ok(())
 }
 
 /// Before the first registration.
 async fn waiting(setup: &mut Setup, table: &Table, quick: bool) -> Outcome<()> {
-    setup.create_devices(0, table.n).await?;
     setup.start_operator_at(1)?;
     table.row(setup, "wait for the first registration").await?;
     if !quick {
@@ -56,44 +77,47 @@ async fn waiting(setup: &mut Setup, table: &Table, quick: bool) -> Outcome<()> {
     setup.create_key("key").await
 }
 
-/// Registered and what may follow. Returns what they take when they are settled.
-async fn provisioned(setup: &mut Setup, table: &Table) -> Outcome<u64> {
+async fn provisioned(setup: &mut Setup, table: &Table) -> Outcome<()> {
     setup.reset_counts();
     setup.start_operator()?;
     setup.wait_written(table.most()).await?;
     table.row(setup, "settled, just registered").await?;
-    let settled = table.row_after_restart(setup, "settled").await?;
+    table.row_after_restart(setup, "settled").await
+}
 
+async fn suspended(setup: &mut Setup, table: &Table) -> Outcome<()> {
     setup.reset_counts();
     patch_all(setup, table.n, false, &json!({"spec": {"suspend": true}})).await?;
     setup.wait_written(table.most()).await?;
-    table.row_after_restart(setup, "suspended").await?;
+    table.row_after_restart(setup, "suspended").await
+}
 
+async fn restored(setup: &mut Setup, table: &Table) -> Outcome<()> {
     setup.stop_operator()?;
     patch_all(setup, table.n, false, &json!({"spec": {"suspend": null}})).await?;
     patch_all(setup, table.n, true, &json!({"status": null})).await?;
     setup.reset_counts();
     setup.start_operator()?;
     setup.wait_written(table.most()).await?;
-    table.row(setup, "restored without status").await?;
-    Ok(settled)
+    table.row(setup, "restored without status").await
 }
 
-/// Others that DPS refuses, beside as many that are settled.
-async fn refused(setup: &mut Setup, table: &Table) -> Outcome<()> {
-    setup.dps.control().inject(refuse())?;
+/// DPS takes each of them and has no hub for it.
+async fn failed(setup: &mut Setup, table: &Table) -> Outcome<()> {
+    setup.dps.control().inject(assign_no_hub())?;
     setup.reset_counts();
-    setup.create_devices(table.n, 2 * table.n).await?;
+    setup.start_operator()?;
     setup.wait_written(table.most()).await?;
-    table.row(setup, "refused by DPS, beside as many settled").await?;
-    table.row_after_restart(setup, "the same after a restart").await?;
+    table.row(setup, "failed: DPS assigns no hub").await?;
+    table.row_after_restart(setup, "failed, after a restart").await?;
+    setup.stop_operator()?;
     setup.dps.control().clear_faults();
     Ok(())
 }
 
 struct Table {
     n: usize,
-    /// Resident memory without these devices, in KiB.
+    /// Resident memory without devices, in KiB.
     base: u64,
 }
 
@@ -103,15 +127,14 @@ impl Table {
         self.n * 99 / 100
     }
 
-    async fn row(&self, setup: &mut Setup, state: &str) -> Outcome<u64> {
+    async fn row(&self, setup: &mut Setup, state: &str) -> Outcome<()> {
         let resident = resident(setup).await?;
         let peak = setup.peak_kib()?;
         let each = (resident as f64 - self.base as f64) * 1024.0 / self.n as f64;
-        say(&format!("{state:<44} {resident:>12} {peak:>12} {each:>14.0}"))?;
-        Ok(resident)
+        say(&format!("{state:<44} {resident:>12} {peak:>12} {each:>14.0}"))
     }
 
-    async fn row_after_restart(&self, setup: &mut Setup, state: &str) -> Outcome<u64> {
+    async fn row_after_restart(&self, setup: &mut Setup, state: &str) -> Outcome<()> {
         setup.stop_operator()?;
         setup.start_operator()?;
         setup.wait_read().await?;
@@ -149,15 +172,9 @@ pub async fn patch_all(setup: &Setup, n: usize, status: bool, patch: &Value) -> 
     Ok(stream::iter((0..n).map(one)).buffer_unordered(16).try_collect().await?)
 }
 
-/// Refuses what is registered from now on, each device for itself.
-fn refuse() -> Fault {
-    Fault {
-        id_scope: Some(ID_SCOPE.to_owned()),
-        registration_id: None,
-        operations: vec![OperationKind::Register],
-        times: None,
-        every: None,
-        processed: false,
-        action: FaultAction::Status { status: 400, retry_after: None, error_code: Some(400_004) },
-    }
+/// Ends every registration without a hub.
+fn assign_no_hub() -> Fault {
+    let status = RegistrationStatus::Failed;
+    let action = FaultAction::Outcome { status, error_code: None, error_message: None };
+    Fault { id_scope: Some(ID_SCOPE.to_owned()), ..Fault::global(action) }
 }

@@ -152,7 +152,7 @@ fn a_password_among_the_arguments_is_warned_of_and_one_in_the_environment_is_not
 }
 
 #[test]
-fn whatever_ends_it_no_core_is_dumped() {
+fn whatever_ends_it_no_core_is_dumped_and_it_uses_files_and_pages_as_it_should() {
     let kubeconfig = kubeconfig("core", "");
     let folder = kubeconfig.with_extension("cores");
     std::fs::create_dir(&folder).unwrap();
@@ -172,6 +172,9 @@ fn whatever_ends_it_no_core_is_dumped() {
         assert_eq!(words("Max core file size")[..2], ["0", "0"]);
         let files = words("Max open files");
         assert_eq!(files[0], files[1], "as many as allowed");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let huge_pages = status.lines().find_map(|line| line.strip_prefix("THP_enabled:")).unwrap();
+        assert_eq!(huge_pages.trim(), "0");
         let pid = child.id().to_string();
         assert!(Command::new("bash").args(["-c", "kill -$0 $1", signal, &pid]).status().unwrap().success());
         let status = child.wait().unwrap();
