@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::Request;
+use http::header::{ACCEPT, HeaderValue};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
@@ -25,6 +27,10 @@ const SLOTS: usize = 40;
 const FLEET_SLOTS: usize = SLOTS / 2;
 /// Reads of single objects in flight.
 const READ_SLOTS: usize = 40;
+
+/// As the answer to a write. Another form is read as well.
+const METADATA_ONLY: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json");
 
 /// All writes of the operator go through here, and the reads that they need.
 #[derive(Clone)]
@@ -58,12 +64,15 @@ struct WrittenMeta {
     resource_version: Option<String>,
 }
 
+impl WrittenMeta {
+    fn version(&self) -> u64 {
+        version::parse(self.resource_version.as_deref())
+    }
+}
+
 impl<S: Serialize> Written<S> {
     fn stored(&self) -> Stored {
-        Stored {
-            version: version::parse(self.metadata.resource_version.as_deref()),
-            status: self.status.as_ref().and_then(Digest::of),
-        }
+        Stored { version: self.metadata.version(), status: self.status.as_ref().and_then(Digest::of) }
     }
 }
 
@@ -140,11 +149,10 @@ impl Writer {
     /// # Errors
     /// `Conflict` when one of that name exists.
     pub async fn create_secret(&self, namespace: &str, secret: &Secret) -> Result<u64, ApiError> {
-        let _slot = self.slot().await;
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let created = api.create(&params, secret).await.map_err(|error| ApiError::from(&error))?;
-        Ok(version::of(&created.metadata))
+        let body = serde_json::to_vec(secret).map_err(|_| unsendable())?;
+        let request = secrets_of(namespace).create(&params, body).map_err(|_| unsendable())?;
+        self.write_secret(request).await
     }
 
     /// Applies a strategic merge patch, which must carry uid and resourceVersion, and returns the
@@ -153,14 +161,19 @@ impl Writer {
     /// # Errors
     /// `Conflict` when the Secret has changed or is another one; `NotFound` when it is gone.
     pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &Value) -> Result<u64, ApiError> {
-        let _slot = self.slot().await;
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patched = api
-            .patch(name, &params, &Patch::Strategic(patch))
-            .await
-            .map_err(|error| ApiError::from(&error))?;
-        Ok(version::of(&patched.metadata))
+        let request =
+            secrets_of(namespace).patch(name, &params, &Patch::Strategic(patch)).map_err(|_| unsendable())?;
+        self.write_secret(request).await
+    }
+
+    /// Returns the Secret's new version; what stands in it does not come back.
+    async fn write_secret(&self, mut request: Request<Vec<u8>>) -> Result<u64, ApiError> {
+        let _slot = self.slot().await;
+        request.headers_mut().insert(ACCEPT, METADATA_ONLY);
+        let written: Written<()> =
+            self.client.request(request).await.map_err(|error| ApiError::from(&error))?;
+        Ok(written.metadata.version())
     }
 
     /// Replaces the whole status of exactly this version of exactly this object: a PUT of the
@@ -192,9 +205,58 @@ impl Writer {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let request = kube::core::Request::new(url)
             .replace_subresource("status", name, &params, body.to_string().into_bytes())
-            .map_err(|_| ApiError::Invalid("the request".to_owned()))?;
+            .map_err(|_| unsendable())?;
         let written: Written<S> =
             self.client.request(request).await.map_err(|error| ApiError::from(&error))?;
         Ok(written.stored())
+    }
+}
+
+fn secrets_of(namespace: &str) -> kube::core::Request {
+    kube::core::Request::new(Secret::url_path(&(), Some(namespace)))
+}
+
+/// Of a request that cannot be put together.
+fn unsendable() -> ApiError {
+    ApiError::Invalid("the request".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use http::Response;
+    use kube::client::Body;
+
+    use super::*;
+
+    /// An API server that answers every request with this object. Returns also what is accepted.
+    fn answering(object: &Value) -> (Writer, Arc<Mutex<Vec<String>>>) {
+        let (accepted, body) = (Arc::new(Mutex::new(Vec::new())), object.to_string());
+        let seen = accepted.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            seen.lock().unwrap().push(request.headers()[ACCEPT].to_str().unwrap().to_owned());
+            let answer = Response::new(Body::from(body.clone().into_bytes()));
+            async move { Ok::<_, std::convert::Infallible>(answer) }
+        });
+        (Writer::new(Client::new(service, "fleet")), accepted)
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_secret_that_was_written_is_asked_for_but_its_metadata() {
+        let metadata = json!({"name": "truck-1-hub", "resourceVersion": "7"});
+        for kind in ["PartialObjectMetadata", "Secret"] {
+            let (writer, accepted) = answering(&json!({"kind": kind, "metadata": metadata, "data": {}}));
+
+            let created = writer.create_secret("fleet", &Secret::default()).await;
+            let patched = writer.patch_secret("fleet", "truck-1-hub", &json!({})).await;
+
+            assert_eq!((created, patched), (Ok(7), Ok(7)), "{kind}");
+            let accepted = accepted.lock().unwrap();
+            assert_eq!(accepted.len(), 2);
+            assert!(
+                accepted.iter().all(|form| form.starts_with("application/json;as=PartialObjectMetadata;"))
+            );
+        }
     }
 }
