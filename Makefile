@@ -48,6 +48,11 @@ soak: need-cluster ## Edit a fleet and let everything go wrong at once: make soa
 	MINUTES=$(or $(MINUTES),10) $(if $(SEED),SEED=$(SEED)) $(if $(DEVICES),DEVICES=$(DEVICES)) \
 	    cargo test --test operator -- --nocapture under_fire::soak
 
+# One target or more: make fuzz SECONDS=600 ONLY="device ca_bundle"
+.PHONY: fuzz
+fuzz: ## Fuzz what reads foreign bytes, each target for SECONDS (60): coverage-guided, on stable Rust
+	dev/fuzz $(or $(SECONDS),60) $(ONLY)
+
 # Some of them try random values; the few of this run find what is plainly wrong, `make test` tries them all.
 .PHONY: unit
 unit: need-cargo ## Run the unit tests: seconds, and nothing but cargo

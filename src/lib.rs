@@ -15,6 +15,11 @@ mod kube_io;
 mod schedule;
 mod telemetry;
 
+/// What a fuzzer feeds, and what has to hold for every input.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
+
 /// What the benchmark measures beside the operator; for nothing else.
 #[doc(hidden)]
 pub mod bench {

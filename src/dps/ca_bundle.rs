@@ -161,18 +161,17 @@ fn pems(bytes: &[u8]) -> (Vec<Found>, bool) {
         line += bytes[counted..at].iter().filter(|byte| **byte == b'\n').count();
         counted = at;
         let section = &rest[begin + BEGIN.len()..];
-        let Some(label_end) = find(section, DASHES) else { break };
-        let (label, body) = (&section[..label_end], &section[label_end + DASHES.len()..]);
+        // A mark that lacks dashes at its end takes none from the next one.
+        let Some(label_end) = section.iter().position(|byte| b"-\r\n".contains(byte)) else { break };
+        let (label, body) = section.split_at(label_end);
+        let dashes = body.iter().take(DASHES.len()).take_while(|byte| **byte == b'-').count();
+        let body = &body[dashes..];
         let body_end = find(body, DASHES).unwrap_or(body.len());
         rest = &body[body_end..];
         private_key |= label.ends_with(PRIVATE_KEY);
         if CERTIFICATE.contains(&label) {
             let der = if rest.starts_with(END) { decode(&body[..body_end]) } else { Err(Broken::NoEnd) };
             found.push(Found { line: Some(line), der });
-        }
-        if rest.starts_with(END) {
-            rest = &rest[END.len()..];
-            rest = find(rest, DASHES).map_or(&[], |end| &rest[end + DASHES.len()..]);
         }
     }
     (found, private_key)
@@ -294,6 +293,25 @@ mod tests {
         ];
         for (name, bytes, certificates) in table {
             assert_eq!(read(&bytes), (certificates, String::new()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_mark_with_fewer_dashes_costs_no_other_certificate() {
+        let ((one, _), (two, _)) = (certificate(), certificate());
+        let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+        for dashes in 0..5 {
+            let fewer = |mark: &str| format!("{}{}", &mark[..mark.len() - 5], "-".repeat(dashes));
+            let other = |mark: &str| one.replace(mark, &fewer(mark));
+            for one in [other(begin), other(end)] {
+                for joined in
+                    [format!("{one}{two}"), format!("{}{two}", one.trim_end()), format!("{two}{one}{two}")]
+                {
+                    assert_eq!(read(&joined), (2, String::new()), "{joined}");
+                }
+            }
+            let (used, said) = read(format!("{}\n{one}{two}", fewer(begin)));
+            assert_eq!((used, said.as_str()), (2, "certificate 1 of 3 (line 1) has no end"));
         }
     }
 

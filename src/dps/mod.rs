@@ -8,6 +8,8 @@ pub mod client;
 pub mod clock_offset;
 pub mod connections;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod host;
 pub mod ids;
 pub mod observe;

@@ -15,3 +15,6 @@ pub mod tenure;
 pub(crate) mod tests;
 pub mod watch;
 pub mod write;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::guard::Guarded;

@@ -33,6 +33,8 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
     ("cli.rs", &["config", "dps::host", "dps::ids", "dps::proxy"]),
     ("app.rs", &["api", "cli", "clock", "config", "engine", "kube_io", "telemetry"]),
     ("process.rs", &[]),
+    // For tests and fuzzers only.
+    ("fuzz/", &["api", "controller", "dps", "fleet", "fuzz", "kube_io"]),
     ("lib.rs", &["kube_io::write"]),
     ("main.rs", &[]),
 ];
@@ -141,7 +143,9 @@ pub const ASK_THE_TIME: &[&str] = &[
     "clock.rs",
     "controller/device/act.rs",
     "dps/client.rs",
+    "dps/fuzz.rs",
     "engine/mod.rs",
+    "fuzz/device.rs",
     "kube_io/",
     "telemetry/health.rs",
     "telemetry/watches.rs",

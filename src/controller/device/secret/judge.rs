@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Map, Value, json};
 
-use super::{Desired, annotation, label};
+use super::{Desired, annotation, label, managed_keys};
 use crate::api::names;
 
 /// How a Secret that is there relates to the one that should be.
@@ -223,9 +223,8 @@ impl Desired {
             .filter(|(key, value)| there.get(*key).is_none_or(|have| have.0 != ***value))
             .map(|(key, value)| (key.clone(), json!(ByteString(value.to_vec()))))
             .collect();
-        let managed = annotation(existing, names::MANAGED_KEYS).unwrap_or_default();
         let stale =
-            managed.split(',').filter(|key| there.contains_key(*key) && !self.data.contains_key(*key));
+            managed_keys(existing).filter(|key| there.contains_key(*key) && !self.data.contains_key(*key));
         changes.extend(stale.map(|key| (key.to_owned(), Value::Null)));
         changes
     }

@@ -195,6 +195,11 @@ fn annotation<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {
     secret.metadata.annotations.as_ref().and_then(|map| map.get(key)).map(String::as_str)
 }
 
+/// The keys of the data that are ours.
+fn managed_keys(secret: &Secret) -> impl Iterator<Item = &str> {
+    annotation(secret, names::MANAGED_KEYS).unwrap_or_default().split(',').filter(|key| !key.is_empty())
+}
+
 fn label<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {
     secret.metadata.labels.as_ref().and_then(|map| map.get(key)).map(String::as_str)
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entries::entries;
 use super::judge::{Named, named_device};
-use super::{Material, annotation, is_sealed, label};
+use super::{Material, annotation, is_sealed, label, managed_keys};
 use crate::api::attestation::KeySlot;
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
 use crate::api::names;
@@ -87,7 +87,10 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
     } = serde_json::from_str(annotation(secret, names::ASSIGNMENT)?).ok()?;
     // The device may name the key otherwise by now.
     let key = payload_key.as_deref().unwrap_or(RETURNED_PAYLOAD);
-    let returned = secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+    // The seal covers what is ours; others may have put something beside it.
+    let is_believed = !sealed || managed_keys(secret).any(|managed| managed == key);
+    let returned = secret.data.as_ref().and_then(|data| data.get(key)).filter(|_| is_believed);
+    let returned = returned.map(|bytes| bytes.0.as_slice());
     let returned_payload = returned.and_then(|json| serde_json::from_slice(json).ok());
     let registered = Registered {
         scope: scope.to_owned(),

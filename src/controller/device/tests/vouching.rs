@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
 use super::secrets::{desired_of, existing};
@@ -30,6 +31,16 @@ fn recorded(change: &Value, target: &Target) -> Option<RecordedInSecret> {
 
 fn is_sealed(change: &Value, target: &Target) -> bool {
     recorded(change, target).is_some_and(|recorded| recorded.sealed)
+}
+
+/// The seal covers what the operator wrote, and that was no payload.
+#[test]
+fn a_returned_payload_that_others_have_added_is_not_believed_under_the_seal() {
+    let target = target();
+    let added = json!({"data": {"returnedPayload": BASE64_STANDARD.encode(r#"{"site":"b"}"#)}});
+    let recorded = recorded(&added, &target).unwrap();
+    assert!(recorded.sealed);
+    assert_eq!(recorded.registered.returned_payload, None);
 }
 
 #[test]
