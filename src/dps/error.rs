@@ -70,7 +70,7 @@ pub enum Unreachable {
 }
 
 impl Unreachable {
-    /// The request may have come to whoever answers there.
+    /// The request may have arrived.
     fn may_have_arrived(self) -> bool {
         match self {
             Self::Timeout | Self::Broken | Self::NotHttp => true,

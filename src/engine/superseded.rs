@@ -1,6 +1,6 @@
-//! Registrations that DPS may hold in place of those that Secrets speak of: their devices have gone while
-//! another one was under way, or before what came of it was written. Whichever device takes over such a Secret
-//! registers once more.
+//! Registrations that DPS may hold in place of those that Secrets record: their devices have gone while another
+//! one was under way, or before what came of it was written. Whichever device takes over such a Secret registers
+//! once more.
 
 use std::collections::VecDeque;
 

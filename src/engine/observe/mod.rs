@@ -190,7 +190,8 @@ impl Engine {
                 {
                     self.fleet.forget_version(id);
                 }
-                self.device_changed(device, now);
+                let list = Some(self.sync.list());
+                self.device_changed(device, list, now);
             }
             Observed::Gone(device) => {
                 let id = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
@@ -211,7 +212,8 @@ impl Engine {
         }
     }
 
-    fn device_changed(&mut self, device: ProvisionedDevice, now: Now) {
+    /// `list`: the one that shows it, or after which the watch does; `None` if it was read by itself.
+    pub(super) fn device_changed(&mut self, device: ProvisionedDevice, list: Option<u32>, now: Now) {
         let known = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
         let before = known.and_then(|id| self.fleet.get(id));
         let referred = before.map(|record| record.integration);
@@ -219,7 +221,7 @@ impl Engine {
         let stated = before.map(|record| (record.generation, record.stated()));
         let has_work = known.is_some_and(|id| self.active.work(id).is_some());
         let rival = known.and_then(|id| self.next_claimant(id));
-        let (id, change) = self.fleet.upsert(&device, Some(self.sync.list()));
+        let (id, change) = self.fleet.upsert(&device, list);
         match change {
             DeviceChange::Known => return,
             DeviceChange::Replaced => self.drop_work(id, now),

@@ -79,6 +79,11 @@ impl Engine {
             // Another object of the same name: the watch brings it, with everything around it.
             return;
         }
+        let known = self.fleet.get(id).map_or(0, |record| record.resource_version);
+        if known < version::of(&device.metadata) {
+            // All follows from it that follows from a change: the watch will show it as one that is known.
+            self.device_changed(device.clone(), None, now);
+        }
         let outdated =
             self.fleet.upsert(&device, None).1 == DeviceChange::Known && self.active.work(id).is_some();
         let share = self.fleet.get(id).map_or(Share::Device, share_of);
