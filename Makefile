@@ -53,10 +53,18 @@ soak: need-cluster ## Edit a fleet and let everything go wrong at once: make soa
 fuzz: ## Fuzz what reads foreign bytes, each target for SECONDS (60): coverage-guided, on stable Rust
 	dev/fuzz $(or $(SECONDS),60) $(ONLY)
 
+# Breadth first, as far as the time suffices; then at random.
+.PHONY: explore
+explore: need-cargo ## Search for what leads two devices astray: make explore DEPTH=2 SECONDS=1200 RUNS=500 LENGTH=6 SEED=7
+	EXPLORE_DEPTH=$(or $(DEPTH),2) EXPLORE_SECONDS=$(or $(SECONDS),1200) EXPLORE_RUNS=$(or $(RUNS),500) \
+	    EXPLORE_LENGTH=$(or $(LENGTH),6) EXPLORE_SEED=$(or $(SEED),1) \
+	    cargo test -p dps-operator --lib -- --nocapture engine::tests::explore
+
 # Some of them try random values; the few of this run find what is plainly wrong, `make test` tries them all.
 .PHONY: unit
 unit: need-cargo ## Run the unit tests: seconds, and nothing but cargo
-	PROPTEST_CASES=$(or $(PROPTEST_CASES),16) cargo test --workspace --lib --bins
+	PROPTEST_CASES=$(or $(PROPTEST_CASES),16) EXPLORE_SECONDS=$(or $(EXPLORE_SECONDS),2) \
+	    cargo test --workspace --lib --bins
 
 .PHONY: build
 build: need-cargo ## Build the programs

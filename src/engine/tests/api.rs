@@ -25,11 +25,32 @@ struct State {
     writes: usize,
     /// Requests whose path has one of these in it, from the kind on, are answered with 503.
     unavailable: Vec<&'static str>,
+    /// How the next write that it concerns goes wrong.
+    spoiled: Option<Spoiled>,
     /// How long the answer to a request takes.
     latency: Duration,
     /// Namespaces that are being deleted.
     ending: Vec<String>,
     namespace_reads: usize,
+}
+
+/// A write that goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spoiled {
+    /// In its path.
+    pub part: &'static str,
+    pub wrong: Wrong,
+}
+
+/// What goes wrong with a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// It is refused, and not carried out.
+    Refused,
+    /// It is carried out, and the answer does not say so.
+    Lost,
+    /// Another writer was first.
+    Conflict,
 }
 
 /// All objects as they once were.
@@ -118,13 +139,39 @@ impl State {
         }
         let name = parts.get(at + 1).copied().or(body["metadata"]["name"].as_str()).unwrap_or_default();
         let key = format!("{}/{name}", parts[at - 1]);
-        let stored = self.objects.get(&(kind, key.clone())).cloned();
         self.writes += usize::from(*method != Method::GET && kind != "events");
+        match self.spoiled.take_if(|spoiled| *method != Method::GET && path.contains(spoiled.part)) {
+            None => self.carry_out(method, kind, &key, body),
+            Some(Spoiled { wrong: Wrong::Refused, .. }) => (StatusCode::INTERNAL_SERVER_ERROR, json!({})),
+            Some(Spoiled { wrong: Wrong::Lost, .. }) => {
+                self.carry_out(method, kind, &key, body);
+                (StatusCode::GATEWAY_TIMEOUT, json!({}))
+            }
+            Some(Spoiled { wrong: Wrong::Conflict, .. }) => {
+                if let Some(mut object) = self.objects.get(&(kind, key.clone())).cloned() {
+                    let mark = json!({"metadata": {"annotations": {"example.com/edited": path}}});
+                    merge(&mut object, &mark);
+                    self.store(kind, &key, object);
+                }
+                (StatusCode::CONFLICT, json!({}))
+            }
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        method: &Method,
+        kind: &'static str,
+        key: &str,
+        body: &Value,
+    ) -> (StatusCode, Value) {
+        let name = key.split_once('/').map_or("", |(_, name)| name);
+        let stored = self.objects.get(&(kind, key.to_owned())).cloned();
         match (method.as_str(), stored) {
             // Lists and watches: the test says what they show.
             ("GET", _) if name.is_empty() => (StatusCode::INTERNAL_SERVER_ERROR, json!({})),
             ("GET", Some(object)) => (StatusCode::OK, object),
-            ("POST", None) => (StatusCode::CREATED, self.create(kind, &key, body)),
+            ("POST", None) => (StatusCode::CREATED, self.create(kind, key, body)),
             ("POST", Some(_)) => (StatusCode::CONFLICT, json!({})),
             (_, None) => (StatusCode::NOT_FOUND, json!({})),
             (_, Some(mut object)) => {
@@ -138,7 +185,7 @@ impl State {
                 } else {
                     merge(&mut object, body);
                 }
-                (StatusCode::OK, self.store(kind, &key, object))
+                (StatusCode::OK, self.store(kind, key, object))
             }
         }
     }
@@ -284,6 +331,11 @@ impl Api {
             object["status"] = json!({"observedGeneration": -1});
             state.store("provisioneddevices", &key, object);
         }
+    }
+
+    /// The next write that this concerns goes wrong; `None`: none does.
+    pub(super) fn spoil(&self, spoiled: Option<Spoiled>) {
+        self.0.lock().unwrap().spoiled = spoiled;
     }
 
     pub(super) fn set_unavailable(&self, parts: &[&'static str]) {

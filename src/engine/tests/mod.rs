@@ -8,6 +8,7 @@ mod delayed;
 mod dps_words;
 mod edits;
 mod endings;
+mod explore;
 mod first_secret;
 mod fleets;
 mod forged_claims;
@@ -114,7 +115,9 @@ impl World {
         let (sender, messages) = channel(MESSAGES);
         let Context { config, server, writer, sender: _, telemetry: _ } = self.engine.context.clone();
         let telemetry = Arc::new(Telemetry::new().unwrap());
-        self.engine = Engine::new(Context { config, server, writer, sender, telemetry });
+        let engine = Engine::new(Context { config, server, writer, sender, telemetry });
+        let mut before = std::mem::replace(&mut self.engine, engine);
+        self.engine.registry.inherit_connections(&mut before.registry);
         self.messages = messages;
         self.engine.take_over(self.now);
         self.api.show_all();

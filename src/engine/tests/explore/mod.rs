@@ -1,0 +1,64 @@
+//! All that can happen to two devices in a few moves, with what can go wrong in each. Courses are tried breadth
+//! first, so the first one that breaks a rule is a shortest one. Each test run tries all of one move from each
+//! start, and some longer ones at random; `make explore` goes on from there.
+
+mod course;
+mod digest;
+mod end;
+mod fresh;
+mod judge;
+mod moves;
+mod play;
+mod search;
+mod worker;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use self::moves::{Fault, Move, Start, Step};
+use self::search::{Found, at_random, breadth_first};
+use self::worker::Worker;
+
+/// Moves of a course in every run of the tests.
+const DEPTH: usize = 1;
+/// After this time no further course is begun, and it is printed how many were left out.
+const SECONDS: u64 = 3600;
+const RUNS: u64 = 20;
+const LENGTH: usize = 4;
+const SEED: u64 = 1;
+
+fn setting<T: FromStr>(name: &str, otherwise: T) -> T {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+fn judge(found: &Found) {
+    println!("{} courses in {:?}", found.courses, found.time);
+    let said: Vec<String> = found.breaches.iter().take(10).map(ToString::to_string).collect();
+    assert!(said.is_empty(), "{} courses break a rule:\n{}", found.breaches.len(), said.join("\n"));
+}
+
+#[test]
+fn no_move_with_what_can_go_wrong_in_it_leads_two_devices_astray() {
+    let seconds = Duration::from_secs(setting("EXPLORE_SECONDS", SECONDS));
+    judge(&breadth_first(&Start::ALL, setting("EXPLORE_DEPTH", DEPTH), seconds));
+}
+
+#[test]
+fn no_random_course_leads_two_devices_astray() {
+    let seed = setting("EXPLORE_SEED", SEED);
+    println!("EXPLORE_SEED={seed}");
+    judge(&at_random(setting("EXPLORE_RUNS", RUNS), setting("EXPLORE_LENGTH", LENGTH), seed));
+}
+
+/// Found by longer searches. A device is read before the watch shows that it has gone to another id scope: all
+/// the same the next one has its registration id.
+#[test]
+fn a_course_that_once_broke_a_rule_breaks_none() {
+    let held = Step { what: Move::Integration(0), fault: Some(Fault::DevicesHeld) };
+    let steps = [held, Step { what: Move::Slot, fault: None }];
+
+    let ended = Worker::new().run(Start::Rivals, &steps, |_| true);
+
+    let breach = ended.expect("its moves can be made").breach;
+    assert!(breach.is_none(), "{breach:?}");
+}
