@@ -16,8 +16,6 @@ pub struct Point {
     pub side: Side,
     pub call: String,
     pub nth: usize,
-    /// It did what it was to do.
-    pub succeeded: bool,
 }
 
 impl Point {
@@ -90,11 +88,6 @@ impl<'a> Case<'a> {
         let most = if is_thorough() { usize::MAX } else { 1 };
         let further = stale.into_iter().take(most).chain(pairs.into_iter().take(most));
         at_each(points, single).chain(further).collect()
-    }
-
-    /// The blows that are struck, as far as it comes to them.
-    pub fn blows(&self) -> impl Iterator<Item = (&'a Point, Blow)> {
-        [self.first].into_iter().chain(self.then)
     }
 }
 

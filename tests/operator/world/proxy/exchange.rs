@@ -39,7 +39,7 @@ pub async fn answer(request: Request<Incoming>, shared: Shared) -> Result<Respon
     let call = call.with_body(&recorded);
     let action = shared.rules.action(&call);
     let is_watch = call.verb == "watch";
-    let index = shared.records.begin(call, recorded);
+    let index = shared.records.begin(call, recorded, action.is_some());
     let forward = Forward { shared: &shared, parts: &parts, body, index };
     match action {
         None if is_watch => {

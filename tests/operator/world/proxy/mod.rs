@@ -36,6 +36,8 @@ pub struct Record {
     pub body: Value,
     /// Of the answer of whom it was for; none if it never got there, or has no answer yet.
     pub status: Option<u16>,
+    /// A rule decided what happened to it.
+    pub is_struck: bool,
     /// When it arrived.
     pub at: Instant,
 }
@@ -58,9 +60,9 @@ impl Records {
         self.all().split_off(skip)
     }
 
-    fn begin(&self, call: Call, body: Value) -> usize {
+    fn begin(&self, call: Call, body: Value, is_struck: bool) -> usize {
         let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        records.push(Record { call, body, status: None, at: Instant::now() });
+        records.push(Record { call, body, status: None, is_struck, at: Instant::now() });
         records.len() - 1
     }
 
