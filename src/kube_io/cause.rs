@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::client::AuthError;
 use kube::core::Status;
 
+use super::deadline::TooLong;
 use super::error::refused_right;
 
 /// Longest text of a failed connection.
@@ -35,6 +36,8 @@ pub(super) enum CauseKind {
     Credentials,
     /// An answer that is none of an API server.
     Unreadable,
+    /// An answer of which the rest was not read.
+    TooLong,
     /// A stream that ended at once without a word.
     ClosedAtOnce,
     /// A stream that is open and says nothing.
@@ -120,9 +123,18 @@ impl From<&kube::Error> for Cause {
                         .to_owned(),
                 retry_after: None,
             },
-            _ => Self { kind: CauseKind::Unreachable, text: texts.unwrap_or_default(), retry_after: None },
+            _ => Self {
+                kind: if has::<TooLong>(error) { CauseKind::TooLong } else { CauseKind::Unreachable },
+                text: texts.unwrap_or_default(),
+                retry_after: None,
+            },
         }
     }
+}
+
+/// It is such an error, or comes from one.
+fn has<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    error.is::<E>() || error.source().is_some_and(has::<E>)
 }
 
 /// What the error and its sources say, without what is said twice. `None` if it is about credentials:

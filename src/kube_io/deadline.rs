@@ -1,6 +1,6 @@
-//! A deadline around every request to the API server, from its first byte to the last of its answer:
-//! nothing that the server or the way to it does can hold a slot for longer. Of a watch only the
-//! beginning has one; what comes after it is looked after by the watch itself.
+//! A deadline around every request to the API server, from its first byte to the last of its answer, and a
+//! bound on the length of that: nothing that the server or the way to it does can hold a slot for longer, or
+//! more memory. Of a watch only the beginning has one; what comes after it is looked after by the watch itself.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,10 +17,21 @@ use tower::{BoxError, Layer, Service};
 /// Time that the API server has for an answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
 
+/// Longest answer, in bytes; a watch's may be longer. What etcd stores of one object is far shorter, so only
+/// a list can be cut off: it is asked for in smaller pages then.
+pub(super) const LONGEST: usize = 8 * 1024 * 1024;
+
 /// The request was given up.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {} s", .0.as_secs())]
 pub(super) struct NoAnswer(Duration);
+
+/// The rest of the answer was not read.
+#[derive(Debug, thiserror::Error)]
+#[error("an answer of more than {} MiB", LONGEST / 1024 / 1024)]
+pub(super) struct TooLong;
+
+type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
 /// Wraps the Kubernetes client: requests are given up when this time is over.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +60,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<UnsyncBoxBody<Bytes, BoxError>>;
+    type Response = Answer;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -63,19 +74,28 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move {
             let whole = async {
-                let (head, body) = answer.await.map_err(Into::into)?.into_parts();
-                let body = body.map_err(Into::into);
-                let body = if watches {
-                    body.boxed_unsync()
-                } else {
-                    let read = body.collect().await?.to_bytes();
-                    Full::new(read).map_err(|never| match never {}).boxed_unsync()
-                };
-                Ok(Response::from_parts(head, body))
+                let answer = answer.await.map_err(Into::into)?;
+                let answer = answer.map(|body| body.map_err(Into::into).boxed_unsync());
+                if watches { Ok(answer) } else { read(answer).await }
             };
             timeout_at(deadline, whole).await.unwrap_or_else(|_| Err(NoAnswer(limit).into()))
         })
     }
+}
+
+/// Reads the whole of an answer, unless it is too long.
+async fn read(answer: Answer) -> Result<Answer, BoxError> {
+    let (head, mut body) = answer.into_parts();
+    let mut read = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame?.into_data() else { continue };
+        if read.len() + piece.len() > LONGEST {
+            return Err(TooLong.into());
+        }
+        read.extend_from_slice(&piece);
+    }
+    let read = Full::new(Bytes::from(read)).map_err(|never| match never {});
+    Ok(Response::from_parts(head, read.boxed_unsync()))
 }
 
 /// True for a request whose answer goes on and on.

@@ -1,13 +1,12 @@
 //! Objects that cannot be read never hide those that can.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use tracing::warn;
 
 /// An object, or the little that could be read of it.
@@ -43,13 +42,13 @@ struct OutlineMeta {
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
-        let read = |left_out| pruned(raw.get(), left_out).and_then(|text| serde_json::from_str(&text));
-        if let Ok(object) = read(None) {
+        let read = |with_status| pruned(raw.get(), with_status).and_then(|text| serde_json::from_str(&text));
+        if let Ok(object) = read(true) {
             return Ok(Self::Read(object));
         }
         let Outline { kind, metadata } = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
         let OutlineMeta { name, namespace, resource_version } = metadata;
-        if let Ok(object) = read(Some("status")) {
+        if let Ok(object) = read(false) {
             warn!(kind, namespace, name, "the status of an object cannot be read; it is written anew");
             return Ok(Self::Read(object));
         }
@@ -58,23 +57,49 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     }
 }
 
-/// The object without `managedFields`: three quarters of its size, and nothing reads them. One of its
-/// members can be left out, too.
-fn pruned(text: &str, left_out: Option<&str>) -> serde_json::Result<String> {
-    let mut object: BTreeMap<&str, &RawValue> = serde_json::from_str(text)?;
-    object.retain(|member, _| Some(*member) != left_out);
-    let without = match object.get("metadata") {
-        Some(metadata) => {
-            let mut metadata: BTreeMap<&str, &RawValue> = serde_json::from_str(metadata.get())?;
-            metadata.remove("managedFields");
-            Some(to_raw_value(&metadata)?)
-        }
-        None => None,
-    };
-    if let Some(without) = &without {
-        object.insert("metadata", without);
+/// The members that can be left out, as they stand in the text.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    #[serde(borrow)]
+    managed_fields: Option<&'a RawValue>,
+}
+
+/// The object without `managedFields`: three quarters of its size, and nothing reads them. Its status can be
+/// left out, too.
+fn pruned(text: &str, with_status: bool) -> serde_json::Result<Cow<'_, str>> {
+    let Members { metadata, status } = serde_json::from_str(text)?;
+    let fields = metadata.map(|metadata| serde_json::from_str::<Fields<'_>>(metadata.get())).transpose()?;
+    let fields = fields.and_then(|fields| fields.managed_fields);
+    let mut left_out: Vec<_> =
+        fields.into_iter().chain(status.filter(|_| !with_status)).map(|member| span(text, member)).collect();
+    if left_out.is_empty() {
+        return Ok(Cow::Borrowed(text));
     }
-    serde_json::to_string(&object)
+    left_out.sort_unstable();
+    let mut rest = String::with_capacity(text.len());
+    let mut from = 0;
+    for (start, end) in left_out {
+        rest.push_str(&text[from..start]);
+        rest.push_str("null");
+        from = end;
+    }
+    rest.push_str(&text[from..]);
+    Ok(Cow::Owned(rest))
+}
+
+/// Where a member that was cut out of the text stands in it.
+fn span(text: &str, member: &RawValue) -> (usize, usize) {
+    let start = member.get().as_ptr().addr() - text.as_ptr().addr();
+    (start, start + member.get().len())
 }
 
 impl<K: Resource> Resource for Guarded<K> {

@@ -144,11 +144,16 @@ impl Scripted {
 
     /// Creates or changes an object.
     pub fn put(&self, name: &str) {
+        self.put_of(name, 0);
+    }
+
+    /// The same, with an annotation of so many bytes.
+    pub fn put_of(&self, name: &str, bytes: usize) {
         let mut state = self.state.lock().unwrap();
         state.version += 1;
         let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {
             "name": name, "namespace": "fleet", "uid": format!("uid-{name}"),
-            "resourceVersion": state.version.to_string(),
+            "resourceVersion": state.version.to_string(), "annotations": {"of": "x".repeat(bytes)},
         }});
         let known = state.objects.insert(name.to_owned(), object.clone()).is_some();
         let version = state.version;
@@ -232,10 +237,14 @@ impl Scripted {
                 ))
             }
             _ => {
+                let number = |name| parameter(name).and_then(|text| text.parse::<usize>().ok());
+                let (from, most) = (number("continue").unwrap_or(0), number("limit").unwrap_or(usize::MAX));
                 let state = self.state.lock().unwrap();
-                let objects: Vec<&Value> = state.objects.values().collect();
+                let objects: Vec<&Value> = state.objects.values().skip(from).take(most).collect();
+                let end = from + objects.len();
+                let go_on = if end < state.objects.len() { end.to_string() } else { String::new() };
                 let list = json!({"apiVersion": "v1", "kind": "SecretList", "items": objects,
-                    "metadata": {"resourceVersion": state.version.to_string()}});
+                    "metadata": {"resourceVersion": state.version.to_string(), "continue": go_on}});
                 Ok(text(200, list.to_string()))
             }
         }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::course::{Course, Next, Transition};
-use super::{Observed, PAGE_SIZE, POLL_INTERVAL, WatchScope};
+use super::{Observed, POLL_INTERVAL, WatchScope};
 use crate::clock;
 use crate::kube_io::cause::{Cause, CauseKind};
 use crate::kube_io::client::ApiServer;
@@ -25,6 +25,10 @@ use crate::telemetry::watches::WatchHandle;
 
 /// After an outage everybody asks, but not in the same moment.
 const TOGETHER: Duration = Duration::from_millis(500);
+
+/// Objects of a usual size; larger ones come in smaller pages, from then on.
+const PAGE_SIZE: u32 = 500;
+const SMALLER_BY: u32 = 5;
 
 /// Makes a message of what is observed.
 pub trait Wrap<K, M>: Fn(Observed<K>) -> M {}
@@ -58,6 +62,8 @@ pub(super) struct Follower<K, M, F: Wrap<K, M>> {
     sender: Sender<M>,
     wrap: F,
     course: Course,
+    /// Objects of a page.
+    page: u32,
     shown: WatchHandle,
     kind: std::marker::PhantomData<fn(K) -> M>,
 }
@@ -65,7 +71,8 @@ pub(super) struct Follower<K, M, F: Wrap<K, M>> {
 impl<K, M, F: Wrap<K, M>> Follower<K, M, F> {
     pub fn new(server: ApiServer, scope: WatchScope, sender: Sender<M>, wrap: F) -> Self {
         let shown = server.telemetry.watches.begin(scope.kind, scope.is_part);
-        Self { server, scope, sender, wrap, course: Course::new(), shown, kind: std::marker::PhantomData }
+        let (course, kind) = (Course::new(), std::marker::PhantomData);
+        Self { server, scope, sender, wrap, course, page: PAGE_SIZE, shown, kind }
     }
 
     pub async fn watch<W>(mut self, api: &Api<W>, open: fn(W) -> Option<K>)
@@ -118,7 +125,14 @@ impl<K, M, F: Wrap<K, M>> Follower<K, M, F> {
         let mut go_on = None;
         let mut listed: Option<String> = None;
         loop {
-            let page = api.list(&self.scope.list(PAGE_SIZE, go_on)).await?;
+            let page = match api.list(&self.scope.list(self.page, go_on.clone())).await {
+                Ok(page) => page,
+                Err(error) if self.page > 1 && Cause::from(&error).kind == CauseKind::TooLong => {
+                    self.page = (self.page / SMALLER_BY).max(1);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             if listed.is_none() {
                 // All pages are of one version.
                 let version = stated(page.metadata.resource_version)?;

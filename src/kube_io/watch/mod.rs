@@ -23,8 +23,6 @@ use self::follow::{Follower, Wrap};
 use super::client::{ApiServer, WATCH_TIMEOUT};
 use super::guard::Guarded;
 
-/// Small pages cost little and halve what a re-list needs in memory.
-const PAGE_SIZE: u32 = 100;
 /// Between two readings of an object that is not watched.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 

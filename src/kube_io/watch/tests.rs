@@ -316,3 +316,22 @@ async fn a_server_that_asks_to_wait_is_not_asked_before() {
     watch.pass(2 * MINUTE).await;
     assert!(watch.asked(begun) > before);
 }
+
+/// Whatever their size: the longest answer that is read bounds what a list takes of memory.
+#[tokio::test(start_paused = true)]
+async fn large_objects_are_listed_in_smaller_pages() {
+    for (objects, bytes, asked) in [(2_000, 100, 5), (600, 20_000, 8), (30, 1_500_000, 11)] {
+        let mut watch = Watch::with(Some(Fault::Refused), None);
+        for object in 0..objects {
+            watch.api.put_of(&format!("truck-{object:04}"), bytes);
+        }
+        let begun = Instant::now();
+        watch.api.fail(None, None);
+
+        let took = watch.until(10 * SECOND, |watch| watch.known.len() > objects).await;
+
+        assert!(took.is_some(), "{objects} of {bytes} bytes: {} known", watch.known.len());
+        assert_eq!(watch.lists.len(), 1, "all pages are of one list");
+        assert_eq!(watch.api.asked_since(begun, Asked::List), asked, "{objects} of {bytes} bytes");
+    }
+}
