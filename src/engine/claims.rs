@@ -16,6 +16,7 @@ use kube::core::PartialObjectMeta;
 use super::Engine;
 use crate::api::names::{DEVICE, REGISTRATION};
 use crate::controller::device::decide::IdStanding;
+use crate::controller::device::facts::Unresolved;
 use crate::fleet::intern::Sym;
 use crate::fleet::record::Record;
 use crate::fleet::registration::Registration;
@@ -44,6 +45,22 @@ impl Engine {
             true if record.may_be_verified(read) => IdStanding::Unverified,
             true => IdStanding::Taken,
         }
+    }
+
+    /// Takes in that another device has this one's registration id, or that one had it when the process before
+    /// ended.
+    pub(super) fn take_displaced(&mut self, id: DeviceId) {
+        let standing = self.standing(id);
+        let Some(work) = self.active.work_mut(id) else { return };
+        let (facts, status) = (&mut work.facts, work.device.status.as_ref());
+        let displaced = match (standing, status) {
+            (IdStanding::Taken, _) => Unresolved::Displaced,
+            (IdStanding::Free, Some(status)) if !facts.fresh => {
+                Unresolved::stated(status, facts.registered.as_ref())
+            }
+            (IdStanding::Free | IdStanding::Unverified, _) => Unresolved::Nothing,
+        };
+        facts.unresolved = facts.unresolved.max(displaced);
     }
 
     /// The device that has this one's registration id if this one has not: the one for which it matters

@@ -8,6 +8,7 @@ use super::Engine;
 use super::endings::Standing;
 use crate::clock::Now;
 use crate::controller::device::decide::IdStanding;
+use crate::controller::device::facts::Unresolved;
 use crate::fleet::DeviceId;
 use crate::fleet::hash::{self, Hash};
 use crate::fleet::record::Record;
@@ -67,7 +68,7 @@ impl Engine {
         let superseded = superseded.filter(|_| self.standing(id) == IdStanding::Free);
         let Some(place) = superseded.and_then(|record| self.place_of(record)) else { return };
         if let Some(work) = self.active.work_mut(id) {
-            work.facts.unresolved = true;
+            work.facts.unresolved = Unresolved::Begun;
             self.superseded.take(place);
         }
     }

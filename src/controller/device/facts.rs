@@ -11,6 +11,7 @@ pub use super::failed::{FailedWork, Failure, NewFailure};
 use super::open_registration::OpenRegistration;
 pub use super::registered::{Located, Registered, ReturnedPayload};
 pub use super::served::ServedRequests;
+pub use super::unresolved::Unresolved;
 use crate::api::device::ProvisionedDeviceStatus;
 use crate::api::version;
 use crate::dps::ids::HubHostname;
@@ -79,9 +80,7 @@ pub struct Facts {
     /// A registration that DPS has accepted and not ended: it comes to its end before anything else is
     /// asked of DPS.
     pub open: Option<Arc<OpenRegistration>>,
-    /// A registration was begun that may have taken effect, and no success has been seen since: DPS may hold
-    /// something else than what is known.
-    pub unresolved: bool,
+    pub unresolved: Unresolved,
     pub trigger: Option<Trigger>,
     pub served: ServedRequests,
     /// DPS itself has said where the device is since the operator knows of it: no Secret knows better.
@@ -152,7 +151,7 @@ impl Facts {
             }),
             failure: Failure::recorded(status, generation, seed, now),
             open: None,
-            unresolved: false,
+            unresolved: Unresolved::Nothing,
             trigger: None,
             fresh: false,
             doubt: None,
@@ -306,7 +305,7 @@ impl Facts {
         self.outdate_secret(before.as_ref());
         self.failure = None;
         self.open = None;
-        self.unresolved = false;
+        self.unresolved = Unresolved::Nothing;
         self.trigger = None;
         self.served = served;
         self.fresh = true;
@@ -350,6 +349,7 @@ impl Facts {
         self.failure = self.failure.take().filter(|failure| failure.work != FailedWork::Registration);
         self.served.reconcile_at = reconcile_at;
         self.fresh = true;
+        self.unresolved.looked_up();
         self.trigger = self.trigger.filter(|trigger| *trigger != Trigger::DriftCheck);
     }
 
@@ -367,13 +367,16 @@ impl Facts {
     pub fn not_found(&mut self) {
         self.trigger = Some(Trigger::NotFound);
         self.doubt = None;
+        self.unresolved.looked_up();
     }
 
     /// The known registration, if DPS may hold another in its place of which no Secret speaks: the end of one
     /// that was begun is not known, or not written.
     pub fn superseded(&self) -> Option<&Registered> {
         let unwritten = || self.secret.as_ref().is_none_or(|written| written.record != self.record());
-        self.registered.as_ref().filter(|_| self.unresolved || self.open.is_some() || unwritten())
+        self.registered
+            .as_ref()
+            .filter(|_| self.unresolved == Unresolved::Begun || self.open.is_some() || unwritten())
     }
 
     fn moved_to(&mut self, hub: &str) {

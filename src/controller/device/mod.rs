@@ -11,6 +11,7 @@ pub mod secret;
 pub mod served;
 pub mod settings;
 pub mod status;
+mod unresolved;
 
 #[cfg(test)]
 mod tests;

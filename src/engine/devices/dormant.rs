@@ -11,7 +11,7 @@ use crate::api::conditions::{self, ConditionType};
 use crate::api::device::{LastError, ProvisionedDevice};
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::clock::Now;
-use crate::controller::device::facts::{Facts, Failure, Trust};
+use crate::controller::device::facts::{Facts, Failure, Trust, Unresolved};
 use crate::controller::device::open_registration::OpenRegistration;
 use crate::schedule::Share;
 
@@ -20,7 +20,7 @@ pub(super) struct Dormant {
     object: Packed,
     failure: Option<Box<Failed>>,
     pub(super) open: Option<Arc<OpenRegistration>>,
-    pub(super) unresolved: bool,
+    pub(super) unresolved: Unresolved,
     /// Its Secret has been read.
     secret_read: bool,
     /// DPS itself has said where it is.

@@ -32,7 +32,7 @@ pub(super) use self::writes::ContestedObjects;
 use crate::api::device::ProvisionedDevice;
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::clock::Now;
-use crate::controller::device::facts::{Registered, Trigger};
+use crate::controller::device::facts::{Registered, Trigger, Unresolved};
 use crate::controller::device::settings::annotation;
 use crate::fleet::DeviceId;
 use crate::fleet::hash::Hash;
@@ -149,7 +149,7 @@ impl Active {
 
     /// Takes in an object as the watch shows it; `settled`: unless it has work, it needs none.
     pub fn observed(&mut self, id: DeviceId, device: ProvisionedDevice, settled: bool, now: Now) {
-        let (mut open, mut unresolved) = (None, false);
+        let (mut open, mut unresolved) = (None, Unresolved::Nothing);
         if let Some(dormant) = self.dormant.remove(&id) {
             if !dormant.timers.is_empty() {
                 self.entry(id).timers = dormant.timers;
@@ -175,7 +175,7 @@ impl Active {
                 work.device = Arc::new(device);
                 work.freshness = Freshness::Current;
             }
-            None if settled && open.is_none() && !unresolved => {}
+            None if settled && open.is_none() && unresolved == Unresolved::Nothing => {}
             None => {
                 let mut work = Work::new(device, &suffixes, now);
                 work.facts.open = open;
@@ -258,9 +258,10 @@ impl Active {
     /// A registration of the device was begun whose end is not known: DPS waits to be asked for it, or its
     /// answer was lost.
     pub fn has_begun_to_register(&self, id: DeviceId) -> bool {
-        let awake = self.work(id).map(|work| work.facts.open.is_some() || work.facts.unresolved);
+        let begun = |is_open, unresolved| is_open || unresolved == Unresolved::Begun;
+        let awake = self.work(id).map(|work| begun(work.facts.open.is_some(), work.facts.unresolved));
         let asleep =
-            || self.dormant.get(&id).is_some_and(|asleep| asleep.open.is_some() || asleep.unresolved);
+            || self.dormant.get(&id).is_some_and(|asleep| begun(asleep.open.is_some(), asleep.unresolved));
         awake.unwrap_or_else(asleep)
     }
 

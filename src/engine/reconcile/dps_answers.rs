@@ -5,7 +5,7 @@ use tracing::debug;
 use super::outcome::{Called, Checked, DpsResult, Question};
 use crate::clock::Now;
 use crate::controller::device::decide::Call;
-use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests};
+use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Unresolved};
 use crate::controller::device::secret::settings_of_same_rendering;
 use crate::controller::failure;
 use crate::controller::integration::health::Canary;
@@ -70,7 +70,9 @@ impl Engine {
                 work.facts.fail(failure, record.uid.seed(), now.mono);
             }
         }
-        work.facts.unresolved |= unresolved;
+        if unresolved {
+            work.facts.unresolved = Unresolved::Begun;
+        }
         if registers {
             self.set_registered(id, Registration::Known);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::Now;
 use crate::controller::device::decide::{Delay, IdStanding, IntegrationState, SecretState, Snapshot};
+use crate::controller::device::facts::Unresolved;
 use crate::controller::device::open_registration::OpenRegistration;
 use crate::engine::Engine;
 use crate::engine::devices::DueWork;
@@ -44,7 +45,7 @@ impl Engine {
         let is_another = |open: &Arc<OpenRegistration>| !open.is_of(&work.device, &target);
         if work.facts.open.as_ref().is_some_and(is_another) {
             work.facts.open = None;
-            work.facts.unresolved = true;
+            work.facts.unresolved = Unresolved::Begun;
         }
     }
 

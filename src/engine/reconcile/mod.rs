@@ -116,6 +116,7 @@ impl Engine {
         self.active.absorb_due(id);
         self.drop_outdated_registration(id);
         self.take_superseded(id);
+        self.take_displaced(id);
         let Some(snapshot) = self.gather(id, now) else { return };
         let decision = decide(&snapshot);
         self.carry_out(id, decision, now);

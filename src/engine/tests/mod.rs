@@ -5,6 +5,7 @@ mod answers;
 mod api;
 mod claims;
 mod delayed;
+mod displaced;
 mod dps_words;
 mod edits;
 mod endings;

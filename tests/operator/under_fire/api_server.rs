@@ -21,6 +21,8 @@ async fn for_a_while(world: &World, rules: Vec<Rule>, time: Duration) {
 /// So many new devices are Ready, each registered once; then nothing happens any longer.
 async fn all_registered_once(world: &World, devices: usize) {
     world.wait_all_ready(1 + devices).await;
+    // Their integration may wait longer after a refused write than they do.
+    world.wait_counters(INTEGRATION, |counters| counters["ready"] == 1 + devices).await;
     world.come_to_rest().await;
     assert_eq!(world.registers(), 1 + devices);
     assert_eq!(world.assert_secrets_accepted().await, 1 + devices);

@@ -2,7 +2,7 @@
 
 use super::{Call, Decision, Delay, Step, Subject, Verdict, not_ready, registered_hash};
 use crate::api::conditions::Reason;
-use crate::controller::device::facts::{Facts, FailedWork, Trigger, Trust};
+use crate::controller::device::facts::{Facts, FailedWork, Trigger, Trust, Unresolved};
 use crate::controller::device::open_registration::OpenRegistration;
 use crate::schedule::permits::Lane;
 
@@ -86,9 +86,12 @@ impl Subject<'_> {
         if let Some(lane) = self.asked_to_register() {
             return Some((Call::Register, lane));
         }
-        if self.snapshot.facts.unresolved {
+        match self.snapshot.facts.unresolved {
+            Unresolved::Nothing => {}
+            Unresolved::Displaced if self.never() => return Some((Call::Lookup, Lane::Changed)),
+            Unresolved::Displaced => return Some((Call::Register, Lane::Changed)),
             // What was begun is brought to an end, with what is wanted now, with every policy.
-            return Some((Call::Register, self.lane_of_change()));
+            Unresolved::Begun => return Some((Call::Register, self.lane_of_change())),
         }
         if self.is_doubted() {
             return Some((Call::Lookup, Lane::Changed));

@@ -1,6 +1,7 @@
 //! Tables for everything that is decided about a device.
 
 mod decisions;
+mod displaced;
 mod effective;
 mod facts;
 mod first_secret;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{MINUTE, PARTY, Situation, after, device, in_flight, registered};
-use crate::controller::device::facts::{ServedRequests, Trigger};
+use crate::controller::device::facts::{ServedRequests, Trigger, Unresolved};
 use crate::controller::device::open_registration::{OpenRegistration, RegisteredTerms};
 use crate::dps::attestation::{CredentialId, CredentialKind};
 use crate::dps::host::AllowedHosts;
@@ -300,9 +300,9 @@ fn a_registration_whose_end_is_not_known_is_remembered_awake_asleep_and_when_the
     situation.active.remove(settled);
     situation.observe(settled, registered(settled));
     situation.active.wake(settled, now);
-    situation.active.work_mut(settled).unwrap().facts.unresolved = true;
+    situation.active.work_mut(settled).unwrap().facts.unresolved = Unresolved::Begun;
     situation.active.revived(revived, device(revived, 1), now);
-    situation.active.work_mut(revived).unwrap().facts.unresolved = true;
+    situation.active.work_mut(revived).unwrap().facts.unresolved = Unresolved::Begun;
 
     let known = |situation: &Situation, id| situation.active.has_begun_to_register(id);
     assert!(known(&situation, settled) && situation.active.superseded(settled, now).is_some());
@@ -316,5 +316,5 @@ fn a_registration_whose_end_is_not_known_is_remembered_awake_asleep_and_when_the
     situation.active.observed(settled, registered(settled), true, now);
     assert!(known(&situation, settled));
     situation.active.wake(settled, now);
-    assert!(situation.active.work(settled).unwrap().facts.unresolved);
+    assert_eq!(situation.active.work(settled).unwrap().facts.unresolved, Unresolved::Begun);
 }

@@ -77,9 +77,9 @@ pub(super) struct Course {
     /// Registrations for which there was a reason.
     pub allowed: usize,
     pub effects: Effects,
-    /// Devices of which no operator can know that DPS holds what was taken back, and the registrations that
+    /// Devices of which nothing recorded what DPS held when the operator died, and the registrations that
     /// there had been.
-    pub unknowable: [Option<usize>; 2],
+    pub unwritten_at_death: [Option<usize>; 2],
     /// What statuses said last: their generation, and whether the device was Ready.
     pub said: HashMap<String, (i64, bool)>,
     pub breach: Option<Breach>,
@@ -108,7 +108,7 @@ impl Course {
             dies_after: None,
             allowed: 0,
             effects: Effects::default(),
-            unknowable: [None; 2],
+            unwritten_at_death: [None; 2],
             said: HashMap::new(),
             breach: None,
         }
@@ -227,7 +227,7 @@ impl Course {
         self.holds_answers = false;
         self.held_kinds.clear();
         for device in [0, 1] {
-            self.note_unknowable(device);
+            self.note_unwritten(device);
         }
         // What the old one has not seen is judged all the same.
         for stored in self.world.api.changes() {

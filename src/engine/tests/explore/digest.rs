@@ -84,7 +84,7 @@ impl Course {
             .map(|it| Some(it.version) == stored(&secret["metadata"]["resourceVersion"]));
         let _ = writeln!(
             text,
-            "{failure:?} {registered:?} {secret_known:?} {} {} {:?} {} {} {:?} {} {} {:?} {}",
+            "{failure:?} {registered:?} {secret_known:?} {} {:?} {:?} {} {} {:?} {} {} {:?} {}",
             facts.open.is_some(),
             facts.unresolved,
             facts.trigger,

@@ -144,7 +144,7 @@ impl Course {
 
     /// DPS has for the device what is wanted and what the status says.
     fn judge_assignment(&mut self, device: Device, status: &Value) {
-        if self.unknowable[device] == Some(self.world.registers()) {
+        if self.is_unknowable(device) {
             return;
         }
         let name = NAMES[device];
@@ -161,7 +161,7 @@ impl Course {
     /// A device that was never through any of this would have the same.
     pub(super) fn judge_likeness(&mut self, device: Device, fresh: &Fresh) {
         let mut own = Fresh::of(self, device);
-        if self.is_moved(device) || self.unknowable[device] == Some(self.world.registers()) {
+        if self.is_moved(device) || self.is_unknowable(device) {
             own = own.at_the_hub_of(fresh);
         }
         if own != *fresh {

@@ -114,22 +114,27 @@ impl Course {
         id.is_some_and(|id| engine.active.work(id).is_some() || engine.active.permit(id).is_some())
     }
 
-    /// The operator that dies was the only one to know that DPS holds what has been taken back: Secret and
-    /// status record what is wanted (docs/reliability.md).
-    pub(super) fn note_unknowable(&mut self, device: Device) {
+    /// The operator that dies was the only one to know what DPS holds: Secret and status record something else.
+    pub(super) fn note_unwritten(&mut self, device: Device) {
         let Some(at_dps) = self.payload_at_dps(device) else { return };
-        let wanted = self.wanted_payload(device);
         let key = "dps-operator.io/registered-hash";
         let written = self.secret(device).map(|secret| secret["metadata"]["annotations"][key].clone());
         let said = written.unwrap_or_else(|| self.status(device)["registeredHash"].clone());
-        if at_dps != wanted && said == self.wanted_hash(device).as_str() {
-            self.unknowable[device] = Some(self.world.registers());
+        if said != self.registered_hash(device, &at_dps).as_str() {
+            self.unwritten_at_death[device] = Some(self.world.registers());
         }
     }
 
-    /// Hash of what is to be registered, as it is shown.
-    fn wanted_hash(&self, device: Device) -> String {
-        let payload = json!({"site": self.wanted_payload(device)});
+    /// That was taken back before an operator could register it (docs/reliability.md).
+    pub(super) fn is_unknowable(&self, device: Device) -> bool {
+        let at_dps = self.payload_at_dps(device);
+        self.unwritten_at_death[device] == Some(self.world.registers())
+            && at_dps.as_deref() != Some(self.wanted_payload(device))
+    }
+
+    /// Hash of what is registered with a payload, as it is shown.
+    fn registered_hash(&self, device: Device, site: &str) -> String {
+        let payload = json!({"site": site});
         let payload = payload.as_object().map(hash::payload);
         let id = self.registration_id(device);
         hash::registered(self.wanted[device].scope(), id, payload).shown().to_string()

@@ -50,15 +50,22 @@ fn no_random_course_leads_two_devices_astray() {
     judge(&at_random(setting("EXPLORE_RUNS", RUNS), setting("EXPLORE_LENGTH", LENGTH), seed));
 }
 
-/// Found by longer searches. A device is read before the watch shows that it has gone to another id scope: all
-/// the same the next one has its registration id.
+/// Found by longer searches.
 #[test]
-fn a_course_that_once_broke_a_rule_breaks_none() {
-    let held = Step { what: Move::Integration(0), fault: Some(Fault::DevicesHeld) };
-    let steps = [held, Step { what: Move::Slot, fault: None }];
+fn courses_that_once_broke_a_rule_break_none() {
+    let [plain, held] = [None, Some(Fault::DevicesHeld)].map(|fault| move |what| Step { what, fault });
+    let courses = [
+        // Read before the watch shows that it has gone to another id scope: all the same the next one has its
+        // registration id.
+        vec![held(Move::Integration(0)), plain(Move::Slot)],
+        // Declared again while another one has its registration id, and registers it with a payload of its own:
+        // the Secret of before says nothing of that.
+        [Move::Replaced(0), Move::Payload(1), Move::Integration(1)].map(plain).to_vec(),
+    ];
+    for steps in courses {
+        let ended = Worker::new().run(Start::Rivals, &steps, |_| true);
 
-    let ended = Worker::new().run(Start::Rivals, &steps, |_| true);
-
-    let breach = ended.expect("its moves can be made").breach;
-    assert!(breach.is_none(), "{breach:?}");
+        let breach = ended.expect("its moves can be made").breach;
+        assert!(breach.is_none(), "{steps:?}: {breach:?}");
+    }
 }

@@ -1,0 +1,83 @@
+//! A registration id goes to another device and comes back: what was known of the first one is not what DPS holds
+//! any more.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{HUBS, SCOPE, World};
+
+const LONG_AFTER: Duration = Duration::from_secs(2 * 3600);
+
+fn of_site(site: &str) -> Value {
+    json!({"payload": {"site": site}})
+}
+
+impl World {
+    /// `truck-1` was registered, and declared again while its Secret was still there; meanwhile `rival` has
+    /// registered the same id with a payload of its own.
+    async fn displaced(policy: &str) -> Self {
+        let mut world = Self::start(&["--registrations-per-minute=1000000"]).await;
+        world.declare("truck-1", of_site("a"));
+        world.until_ready("truck-1").await;
+        world.declare("rival", json!({"registrationId": "truck-1", "payload": {"site": "b"}}));
+        world.until_reason("rival", "DuplicateRegistrationId").await;
+        world.api.delete("provisioneddevices", "truck-1");
+        world.declare("truck-1", json!({"payload": {"site": "a"}, "reprovision": {"policy": policy}}));
+        world.until_ready("rival").await;
+        world.until_reason("truck-1", "DuplicateRegistrationId").await;
+        world.until_idle(0).await;
+        assert_eq!(world.registers(), 2);
+        let hub = world.assigned_hub();
+        let other = HUBS.into_iter().find(|other| *other != hub).unwrap();
+        world.dps.control().move_device(SCOPE, "truck-1", other).unwrap();
+        world
+    }
+
+    async fn until_at_rest(&mut self) {
+        for _ in 0..2 {
+            self.until_ready("truck-1").await;
+            self.until_idle(0).await;
+            self.pass(LONG_AFTER);
+        }
+        assert_eq!(self.status("truck-1")["assignedHub"], self.assigned_hub());
+    }
+
+    fn assigned_hub(&self) -> String {
+        self.dps.control().registration(SCOPE, "truck-1").unwrap().assigned_hub.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_gets_its_id_back_registers_whatever_its_secret_says() {
+    type Leave = fn(&mut World);
+    let ways: [(&str, Leave); 4] = [
+        ("deleted", |w| w.delete("provisioneddevices", "rival")),
+        ("another id", |w| w.declare("rival", json!({"registrationId": "rival"}))),
+        ("another integration", |w| w.declare("rival", json!({"integrationRef": {"name": "none"}}))),
+        ("deleted while no operator ran", |w| {
+            w.api.delete("provisioneddevices", "rival");
+            w.restart();
+        }),
+    ];
+    for (what, leave) in ways {
+        let mut world = World::displaced("OnChange").await;
+        leave(&mut world);
+        world.until_at_rest().await;
+        let others = usize::from(what == "another id");
+        assert_eq!(world.registers(), 3 + others, "{what}");
+
+        // It was registered since: another operator has nothing to make good.
+        world.restart();
+        world.until_at_rest().await;
+        assert_eq!(world.registers(), 3 + others, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn with_policy_never_it_is_looked_up() {
+    let mut world = World::displaced("Never").await;
+    world.delete("provisioneddevices", "rival");
+    world.until_at_rest().await;
+    assert_eq!(world.registers(), 2);
+}
