@@ -26,7 +26,12 @@ type Body = UnsyncBoxBody<Bytes, Broken>;
 #[error("the connection is closed by a rule, or was by the upstream")]
 pub struct Broken;
 
-pub async fn answer(request: Request<Incoming>, shared: Shared) -> Result<Response<Body>, Broken> {
+/// `is_own`: it comes from the process whose proxy this is.
+pub async fn answer(
+    request: Request<Incoming>,
+    is_own: bool,
+    shared: Shared,
+) -> Result<Response<Body>, Broken> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
     let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
@@ -39,7 +44,7 @@ pub async fn answer(request: Request<Incoming>, shared: Shared) -> Result<Respon
     let call = call.with_body(&recorded);
     let action = shared.rules.action(&call);
     let is_watch = call.verb == "watch";
-    let index = shared.records.begin(call, recorded, action.is_some());
+    let index = shared.records.begin(call, recorded, (is_own, action.is_some()));
     let forward = Forward { shared: &shared, parts: &parts, body, index };
     match action {
         None if is_watch => {

@@ -4,6 +4,7 @@
 mod call;
 mod exchange;
 mod rule;
+mod socket;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,6 +37,8 @@ pub struct Record {
     pub body: Value,
     /// Of the answer of whom it was for; none if it never got there, or has no answer yet.
     pub status: Option<u16>,
+    /// The process whose proxies these are has made it. Another replica may come by the same way to DPS.
+    pub is_own: bool,
     /// A rule decided what happened to it.
     pub is_struck: bool,
     /// When it arrived.
@@ -60,9 +63,9 @@ impl Records {
         self.all().split_off(skip)
     }
 
-    fn begin(&self, call: Call, body: Value, is_struck: bool) -> usize {
+    fn begin(&self, call: Call, body: Value, (is_own, is_struck): (bool, bool)) -> usize {
         let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        records.push(Record { call, body, status: None, is_struck, at: Instant::now() });
+        records.push(Record { call, body, status: None, is_own, is_struck, at: Instant::now() });
         records.len() - 1
     }
 
@@ -80,6 +83,12 @@ pub struct Process(Arc<AtomicU32>);
 impl Process {
     pub fn is(&self, pid: u32) {
         self.0.store(pid, Ordering::SeqCst);
+    }
+
+    /// It has opened this connection.
+    fn has_opened(&self, connection: &TcpStream) -> bool {
+        let port = connection.peer_addr().map_or(0, |peer| peer.port());
+        socket::is_of(self.0.load(Ordering::SeqCst), port)
     }
 
     /// A process that has ended already is no error.
@@ -214,8 +223,9 @@ fn acceptor(control_plane: &ControlPlane) -> TlsAcceptor {
 
 async fn serve(acceptor: TlsAcceptor, stream: TcpStream, shared: Shared) {
     let _ = stream.set_nodelay(true);
+    let is_own = shared.process.has_opened(&stream);
     let Ok(stream) = acceptor.accept(stream).await else { return };
-    let service = service_fn(move |request| exchange::answer(request, shared.clone()));
+    let service = service_fn(move |request| exchange::answer(request, is_own, shared.clone()));
     // It ends with an error where a rule closes the connection.
     let _ =
         http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
