@@ -151,7 +151,6 @@ fn is_harmless(assignment: Assignment) {
         credential: target().credentials.in_use(),
         slot: None,
         hash: Hash::of("registered", []),
-        time: None,
     };
     // As status and Secret take it over.
     let Registered { hub, device_id, assignment, enrollment_group, .. } = Registered::new(assignment, made);

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::decide::registered_hash;
@@ -15,7 +14,6 @@ use super::settings::Settings;
 use crate::api::device::ProvisionedDevice;
 use crate::api::shared::FormatType;
 use crate::api::version;
-use crate::clock;
 use crate::controller::integration::target::{Instance, Target};
 use crate::dps::answer::Assignment;
 use crate::dps::attestation::DeviceCredential;
@@ -127,8 +125,7 @@ fn registration(
 ) -> Registration {
     match progress {
         Progress::Assigned(assignment) => {
-            let time = Some(clock::now().wall);
-            Registration::Ended(Box::new(registered(id, target, terms, assignment, time)))
+            Registration::Ended(Box::new(registered(id, target, terms, assignment)))
         }
         Progress::Delayed(delayed) => {
             let Delayed { operation, error } = *delayed;
@@ -154,7 +151,7 @@ pub async fn adopt(
     })?;
     let target = &*integration.target;
     let terms = terms(&settings, target);
-    Ok(registered(&settings.registration_id, target, terms, located.assignment, None))
+    Ok(registered(&settings.registration_id, target, terms, located.assignment))
 }
 
 /// Asks where a registered device is now.
@@ -201,11 +198,10 @@ fn registered(
     target: &Target,
     terms: RegisteredTerms,
     assignment: Assignment,
-    time: Option<Timestamp>,
 ) -> Registered {
     let RegisteredTerms { slot, hash } = terms;
     let (scope, credential) = (target.scope(), target.credentials.in_use());
-    let made = Made { scope, registration_id: id.as_str(), credential, slot, hash, time };
+    let made = Made { scope, registration_id: id.as_str(), credential, slot, hash };
     Registered::new(assignment, made)
 }
 

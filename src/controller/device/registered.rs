@@ -30,6 +30,7 @@ pub struct Registered {
     /// `None` when another version of the hash wrote it: then it is recomputed, never a reason to register.
     pub hash: Option<Hash>,
     pub returned_payload: Option<ReturnedPayload>,
+    /// When it was made; `None` for an existing one that was taken over.
     pub time: Option<Timestamp>,
 }
 
@@ -42,8 +43,6 @@ pub struct Made<'a> {
     pub slot: Option<KeySlot>,
     /// Of what was registered.
     pub hash: Hash,
-    /// `None` for an existing registration that was taken over.
-    pub time: Option<Timestamp>,
 }
 
 /// What custom allocation returned. Status keeps only the hash.
@@ -132,7 +131,7 @@ impl Registered {
 
     /// What an assignment means for a device that was registered like this.
     pub fn new(assignment: Assignment, made: Made<'_>) -> Self {
-        let Made { scope, registration_id, credential, slot, hash, time } = made;
+        let Made { scope, registration_id, credential, slot, hash } = made;
         Self {
             scope: scope.to_owned(),
             registration_id: registration_id.to_owned(),
@@ -144,8 +143,14 @@ impl Registered {
             slot,
             hash: Some(hash),
             returned_payload: assignment.payload.as_ref().map(ReturnedPayload::new),
-            time: time.and_then(whole_seconds),
+            time: None,
         }
+    }
+
+    /// It was made at this time, and not taken over.
+    #[must_use]
+    pub fn made_at(self, time: Timestamp) -> Self {
+        Self { time: whole_seconds(time), ..self }
     }
 
     /// Takes in where a lookup found the device; false if it asked for another registration.

@@ -35,7 +35,7 @@ impl Engine {
         let called = self.of_first_lookup(id, called);
         let standing = self.dps_answered(id, called.question, called.error(), now);
         let unresolved = called.is_unresolved();
-        let Called { question, generation, served, call: _, accepted: _, result } = called;
+        let Called { question, generation, served, call, accepted: _, result } = called;
         let usable = self.usable_of(id).filter(|usable| usable.target.revision == question.revision);
         let inherited = usable.map(|usable| usable.target.inherited.clone());
         let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work_mut(id)) else { return };
@@ -43,6 +43,7 @@ impl Engine {
         match (result, standing) {
             // It says itself in which scope and with which credential.
             (Ok(DpsResult::Registered(registered)), _) => {
+                let registered = if call.registers() { registered.made_at(now.wall) } else { registered };
                 work.same_settings = inherited.and_then(|inherited| {
                     settings_of_same_rendering(&work.device, &work.facts, &registered, &inherited)
                 });

@@ -82,12 +82,8 @@ pub(in crate::engine) struct Called {
 impl Called {
     /// A registration that may have taken effect, although DPS did not say so.
     pub fn is_unresolved(&self) -> bool {
-        let registers = match self.call {
-            Call::Register | Call::Poll => true,
-            Call::Adopt | Call::Lookup => false,
-        };
         let failed = |error: &DpsError| self.accepted || error.may_have_taken_effect();
-        registers && self.result.as_ref().err().is_some_and(failed)
+        self.call.registers() && self.result.as_ref().err().is_some_and(failed)
     }
 
     /// What DPS answered last, if that was no success.

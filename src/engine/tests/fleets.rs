@@ -70,9 +70,8 @@ impl World {
             credential: target.credentials.in_use(),
             slot: target.credentials.shown().slot,
             hash: registered_hash(&settings, target),
-            time: Some(self.now.wall),
         };
-        let registered = Registered::new(super::answers::assignment(hub, name), made);
+        let registered = Registered::new(super::answers::assignment(hub, name), made).made_at(self.now.wall);
         let credential = target.credentials.for_device(&settings.registration_id);
         let served = ServedRequests::default();
         let material = Material { target, credential: &credential, served: &served };

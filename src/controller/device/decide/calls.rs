@@ -130,7 +130,9 @@ impl Subject<'_> {
     }
 
     fn first_call(&self) -> Call {
-        let looks = self.settings.looks_first || self.is_recorded_without_seal();
+        // DPS may hold something else than what is recorded, which a lookup would not mend.
+        let is_resolved = self.snapshot.facts.unresolved == Unresolved::Nothing;
+        let looks = self.settings.looks_first || (is_resolved && self.is_recorded_without_seal());
         let adopts = looks && self.snapshot.facts.trigger != Some(Trigger::NotFound);
         if adopts { Call::Adopt } else { Call::Register }
     }

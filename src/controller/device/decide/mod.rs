@@ -117,6 +117,16 @@ pub enum Call {
     Lookup,
 }
 
+impl Call {
+    /// DPS may hold something else after it.
+    pub fn registers(self) -> bool {
+        match self {
+            Self::Register | Self::Poll => true,
+            Self::Adopt | Self::Lookup => false,
+        }
+    }
+}
+
 /// One side effect, or none. After each the device is decided upon once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {

@@ -1,22 +1,18 @@
 use jiff::SignedDuration;
 use serde_json::json;
 
+use super::vouching::{KNOWN, record};
 use super::{NOW, Situation, registered, target};
 use crate::api::device::ProvisionedDeviceStatus;
 use crate::controller::device::decide::{Call, Step};
-use crate::controller::device::facts::{Facts, Registered, Unresolved};
+use crate::controller::device::facts::{Doubt, Facts, Registered, Unresolved};
 use crate::schedule::permits::Lane;
 
 #[test]
 fn a_device_whose_registration_id_another_one_had_registers_or_looks_where_it_is_with_policy_never() {
-    for (policy, call) in [
-        ("OnChange", Call::Register),
-        ("LookupFirst", Call::Register),
-        ("Periodic", Call::Register),
-        ("Never", Call::Lookup),
-    ] {
+    for (policy, call) in [("OnChange", Call::Register), ("Never", Call::Lookup)] {
         let mut situation = Situation::settled_device();
-        situation.device.spec.reprovision = serde_json::from_value(json!({"policy": policy})).ok();
+        situation.device.spec.reprovision = serde_json::from_value(json!({"policy": policy})).unwrap();
         assert_eq!(situation.decide().step, Step::Nothing, "{policy}");
         situation.facts.unresolved = Unresolved::Displaced;
         assert_eq!(situation.decide().step, Step::Call(call, Lane::Changed), "{policy}");
@@ -72,4 +68,23 @@ fn a_status_says_that_another_device_had_the_id_since_the_last_registration() {
         Unresolved::stated(&ProvisionedDeviceStatus::default(), at(None).as_ref()),
         Unresolved::Nothing
     );
+}
+
+/// A lookup confirms what is in the Secret, and mends nothing at DPS. With policy Never it is all that is wanted.
+#[test]
+fn a_secret_without_a_seal_is_confirmed_by_a_lookup_unless_a_registration_has_to_be_made_good() {
+    for (policy, unresolved, call) in [
+        ("OnChange", Unresolved::Nothing, Call::Adopt),
+        ("OnChange", Unresolved::Displaced, Call::Register),
+        ("OnChange", Unresolved::Begun, Call::Register),
+        ("Never", Unresolved::Nothing, Call::Adopt),
+        ("Never", Unresolved::Displaced, Call::Adopt),
+        ("Never", Unresolved::Begun, Call::Adopt),
+    ] {
+        let mut situation = Situation::new_device();
+        situation.device.spec.reprovision = serde_json::from_value(json!({"policy": policy})).unwrap();
+        situation.facts.doubt = Some(Doubt::Unsealed(Box::new(record(KNOWN, 0, false))));
+        situation.facts.unresolved = unresolved;
+        assert_eq!(situation.decide().step, Step::Call(call, Lane::New), "{policy}, {unresolved:?}");
+    }
 }

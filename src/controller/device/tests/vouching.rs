@@ -119,7 +119,7 @@ fn the_sealed_record_of_another_device_or_id_scope_is_not_read() {
 }
 
 /// A record that says this, of so many seconds later than what is known.
-fn record(hub: &str, seconds: u64, sealed: bool) -> RecordedInSecret {
+pub(super) fn record(hub: &str, seconds: u64, sealed: bool) -> RecordedInSecret {
     let mut registered = registered(&device(json!({})), &target());
     registered.hub = hub.to_owned();
     registered.time = Some(NOW.wall + Duration::from_secs(seconds));
@@ -134,7 +134,7 @@ fn record(hub: &str, seconds: u64, sealed: bool) -> RecordedInSecret {
     }
 }
 
-const KNOWN: &str = "hub-a.azure-devices.net";
+pub(super) const KNOWN: &str = "hub-a.azure-devices.net";
 const OTHER: &str = "hub-b.azure-devices.net";
 
 #[test]

@@ -40,8 +40,10 @@ impl Course {
         if observed < before {
             self.breaks(format!("observedGeneration of {name} goes back from {before} to {observed}"));
         }
-        // Others may have taken the Secret away, which the operator is still to see.
-        if ready && !was_ready && self.held_kinds.is_empty() && !self.has_unseen_secrets() {
+        // Others may have taken the Secret away, which the operator is still to see; and what was held back may
+        // be of a device that is gone.
+        let is_there = self.world.api.get("provisioneddevices", &name).is_some();
+        if ready && !was_ready && is_there && self.held_kinds.is_empty() && !self.has_unseen_secrets() {
             let secret = status["secret"]["name"].as_str().unwrap_or_default();
             match self.world.api.get("secrets", secret) {
                 None => self.breaks(format!("{name} becomes Ready without a Secret")),

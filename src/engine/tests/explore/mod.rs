@@ -61,6 +61,8 @@ fn courses_that_once_broke_a_rule_break_none() {
         // Declared again while another one has its registration id, and registers it with a payload of its own:
         // the Secret of before says nothing of that.
         [Move::Replaced(0), Move::Payload(1), Move::Integration(1)].map(plain).to_vec(),
+        // The same, and the Secret was edited.
+        [Move::Replaced(0), Move::SecretEdited(0), Move::Payload(1), Move::Replaced(1)].map(plain).to_vec(),
     ];
     for steps in courses {
         let ended = Worker::new().run(Start::Rivals, &steps, |_| true);

@@ -30,12 +30,41 @@ impl Path {
     fn faults(&self) -> usize {
         self.steps.iter().filter(|step| step.fault.is_some()).count()
     }
+
+    /// It without one of its moves, or without what goes wrong in one of them.
+    fn simpler(&self) -> impl Iterator<Item = Self> {
+        let without = |at: usize| {
+            let steps = self.steps.iter().enumerate().filter(move |(other, _)| *other != at);
+            Self { start: self.start, steps: steps.map(|(_, step)| *step).collect() }
+        };
+        let undisturbed = |at: usize| {
+            let mut steps = self.steps.clone();
+            steps[at].fault.take().map(|_| Self { start: self.start, steps })
+        };
+        let all = 0..self.steps.len();
+        all.clone().map(without).chain(all.filter_map(undisturbed))
+    }
 }
 
 /// A course that breaks a rule.
 pub(super) struct Broken {
     path: Path,
     breach: Breach,
+}
+
+impl Broken {
+    /// It without whatever can be left out, so that what is left still breaks a rule.
+    fn shrunk(mut self, worker: &mut Worker) -> Self {
+        let mut broken = |path: Path| {
+            let breach = worker.run(path.start, &path.steps, |_| true)?.breach?;
+            Some(Self { path, breach })
+        };
+        loop {
+            let simpler = self.path.simpler().find_map(&mut broken);
+            let Some(simpler) = simpler else { return self };
+            self = simpler;
+        }
+    }
 }
 
 impl fmt::Display for Broken {
@@ -187,7 +216,7 @@ impl Chance {
     }
 }
 
-/// So many courses of so many moves, any of which may go wrong.
+/// So many courses of so many moves, any of which may go wrong. Those that break a rule are shrunk.
 pub(super) fn at_random(runs: u64, length: usize, seed: u64) -> Found {
     let (begun, shared) = (Instant::now(), Shared::default());
     let runs: Vec<u64> = (0..runs).collect();
@@ -197,5 +226,7 @@ pub(super) fn at_random(runs: u64, length: usize, seed: u64) -> Found {
         let steps = (0..length).map(|_| chance.step()).collect();
         shared.run(worker, &Path { start, steps });
     });
-    shared.found(begun)
+    let found = shared.found(begun);
+    let mut worker = Worker::new();
+    Found { breaches: found.breaches.into_iter().map(|broken| broken.shrunk(&mut worker)).collect(), ..found }
 }
