@@ -23,7 +23,7 @@ impl Unresolved {
             return Self::Nothing;
         };
         let is_before =
-            |registered: &Registered| registered.time.is_none_or(|time| time <= ready.last_transition_time.0);
+            |registered: &Registered| registered.time.is_none_or(|time| time < ready.last_transition_time.0);
         if ready.reason == Reason::DuplicateRegistrationId.as_str() && registered.is_some_and(is_before) {
             Self::Displaced
         } else {

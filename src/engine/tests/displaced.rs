@@ -20,6 +20,7 @@ impl World {
         let mut world = Self::start(&["--registrations-per-minute=1000000"]).await;
         world.declare("truck-1", of_site("a"));
         world.until_ready("truck-1").await;
+        world.pass(Duration::from_secs(1));
         world.declare("rival", json!({"registrationId": "truck-1", "payload": {"site": "b"}}));
         world.until_reason("rival", "DuplicateRegistrationId").await;
         world.api.delete("provisioneddevices", "truck-1");

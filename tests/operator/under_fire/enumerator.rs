@@ -56,7 +56,7 @@ where
             });
             let case = format!("{}: {case:?} ({device})", self.name);
             differs.await.unwrap_or_else(|found| panic!("{case}\n{found:#?}\n{}", world.operator_log_tail()));
-            let made = registrations(&world, before, &device);
+            let made = registrations(&world, before, &device, usual);
             assert!(made <= usual, "{case}: {made} registrations, usually {usual}");
         }
         world.assert_only_device_calls();
@@ -79,7 +79,7 @@ where
         let before = world.proxies().records.len();
         (self.act)(world, device).await;
         (self.done)(world, device).await;
-        (points(world, before, device), registrations(world, before, device))
+        (points(world, before, device), registrations(world, before, device, 0))
     }
 
     /// Runs it with a blow at a point of it, and perhaps another one later. Returns how many requests had
@@ -180,24 +180,23 @@ fn points(world: &World, before: usize, device: &str) -> Vec<Point> {
         .collect()
 }
 
-/// Registrations that DPS answered and that no blow accounts for: one that was struck before its result was
-/// written to the Secret may be made once more.
-fn registrations(world: &World, before: usize, device: &str) -> usize {
-    let (mut count, mut is_open, mut may_repeat) = (0, false, false);
+/// Registrations that DPS answered and that no blow accounts for. One that was struck before its result was
+/// written to the Secret may be made once more; it may have been begun while the blow was on its way. `usual`:
+/// so many are made without one.
+fn registrations(world: &World, before: usize, device: &str, usual: usize) -> usize {
+    let (mut count, mut is_open, mut blows) = (0, usual > 0, 0);
     for Record { call, status, is_struck, .. } in world.proxies().records.since(before) {
         if !call.is_of(device) || !call.is_effect() {
             continue;
         }
         let is_done = status.is_some_and(|status| status < 300);
         match call.to_string().as_str() {
-            "register" if status.is_some() => {
-                count += usize::from(!std::mem::take(&mut may_repeat));
-                is_open = true;
-            }
+            "register" if status.is_some() && count > 0 && blows > 0 => (is_open, blows) = (true, blows - 1),
+            "register" if status.is_some() => (is_open, count) = (true, count + 1),
             call if call.ends_with(" secrets") && is_done => is_open = false,
             _ => {}
         }
-        may_repeat |= is_struck && is_open;
+        blows += usize::from(is_struck && is_open);
     }
     count
 }

@@ -57,6 +57,7 @@ fn a_status_says_that_another_device_had_the_id_since_the_last_registration() {
         (taken, at(Some(NOW.wall - minute)), Unresolved::Displaced),
         (taken, at(None), Unresolved::Displaced),
         // It has the id again, and the status was not written since.
+        (taken, at(Some(NOW.wall)), Unresolved::Nothing),
         (taken, at(Some(NOW.wall + minute)), Unresolved::Nothing),
         (taken, None, Unresolved::Nothing),
         ("Provisioned", at(None), Unresolved::Nothing),

@@ -8,7 +8,6 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::moves::{Device, Effect, Effects, NAMES, Step};
 use crate::controller::device::decide::Call;
-use crate::engine::devices::Work;
 use crate::engine::reconcile::outcome::Outcome;
 use crate::engine::tests::api::{Api, Stored};
 use crate::engine::tests::{OTHER_SCOPE, SCOPE, World};
@@ -136,6 +135,8 @@ impl Course {
 
     /// Makes a move, with what goes wrong, and lets the operator come to rest.
     pub(super) async fn step(&mut self, step: Step) {
+        // Statuses tell times in seconds.
+        self.world.pass(Duration::from_secs(1));
         self.effects = Effects::default();
         if let Some(fault) = step.fault {
             self.arm(fault);
@@ -239,16 +240,12 @@ impl Course {
         self.show_roots();
     }
 
-    /// Devices that DPS may have registered without that being in their Secret; or in their status, where that
-    /// says of the same moment that another one has the id.
+    /// Devices that DPS may have registered without that being in their Secret.
     fn unwritten(&self, own: Option<DeviceId>) -> usize {
         let engine = &self.world.engine;
-        let known = NAMES.into_iter().filter_map(|name| Some((name, engine.fleet.find("fleet", name)?)));
-        let is_waiting = |name: &str| self.world.reason(name) == "DuplicateRegistrationId";
-        let known = known.filter(|(name, id)| Some(*id) != own || is_waiting(name));
-        let works = known.filter_map(|(name, id)| Some((name, engine.active.work(id)?)));
-        let is_unwritten = |work: &Work| work.task.is_some() || work.facts.superseded().is_some();
-        works.filter(|(name, work)| is_unwritten(work) || is_waiting(name)).count()
+        let known = NAMES.into_iter().filter_map(|name| engine.fleet.find("fleet", name));
+        let works = known.filter(|id| Some(*id) != own).filter_map(|id| engine.active.work(id));
+        works.filter(|work| work.task.is_some() || work.facts.superseded().is_some()).count()
     }
 
     /// Shows the engine what has changed, but for what is held back.
