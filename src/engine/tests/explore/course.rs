@@ -1,6 +1,6 @@
 //! One course: a world that is led through moves, and all that is known of what was wanted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -70,6 +70,8 @@ pub(super) struct Course {
     pub number: u32,
     /// Kinds whose watches show nothing.
     pub held_kinds: Vec<&'static str>,
+    /// Versions of objects that were held back once.
+    pub late: HashSet<String>,
     pub holds_answers: bool,
     /// Answers of DPS that are on their way.
     pub held: Vec<Message>,
@@ -103,6 +105,7 @@ impl Course {
             integration_suspended: false,
             number: 0,
             held_kinds: Vec::new(),
+            late: HashSet::new(),
             holds_answers: false,
             held: Vec::new(),
             dies_after: None,
@@ -252,6 +255,7 @@ impl Course {
     pub(super) fn show(&mut self) {
         let (later, now): (Vec<Stored>, Vec<Stored>) =
             self.world.api.changes().into_iter().partition(|stored| self.held_kinds.contains(&stored.kind));
+        self.late.extend(later.iter().map(|stored| stored.object["metadata"]["resourceVersion"].to_string()));
         self.world.api.put_back(later);
         for stored in now {
             self.judge_change(&stored);

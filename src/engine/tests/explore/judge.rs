@@ -40,10 +40,10 @@ impl Course {
         if observed < before {
             self.breaks(format!("observedGeneration of {name} goes back from {before} to {observed}"));
         }
-        // Others may have taken the Secret away, which the operator is still to see; and what was held back may
-        // be of a device that is gone.
-        let is_there = self.world.api.get("provisioneddevices", &name).is_some();
-        if ready && !was_ready && is_there && self.held_kinds.is_empty() && !self.has_unseen_secrets() {
+        // Others may have taken the Secret away, which the operator is still to see; and of what was held back the
+        // Secret is not known any more.
+        let is_late = self.late.contains(&object["metadata"]["resourceVersion"].to_string());
+        if ready && !was_ready && !is_late && self.held_kinds.is_empty() && !self.has_unseen_secrets() {
             let secret = status["secret"]["name"].as_str().unwrap_or_default();
             match self.world.api.get("secrets", secret) {
                 None => self.breaks(format!("{name} becomes Ready without a Secret")),

@@ -31,13 +31,14 @@ const DEVICES: usize = 24;
 
 /// Every invariant that did not hold.
 pub fn breaches(story: &Story) -> Vec<Breach> {
-    let checks: [fn(&Story) -> Vec<Breach>; 11] = [
+    let checks: [fn(&Story) -> Vec<Breach>; 12] = [
         requests::only_device_calls,
         requests::registrations_are_bounded,
         requests::rates_are_kept,
         requests::operations_do_not_overlap,
         requests::only_its_writes,
         requests::writes_are_bounded,
+        requests::writes_are_news,
         secrets::are_whole,
         secrets::are_ours,
         statuses::go_forward,
@@ -64,17 +65,20 @@ fn secrets_of(story: &Story) -> Scanner {
 impl World {
     /// What has happened until now.
     async fn story(&self) -> Story {
+        // What came of them is seen then; the operator goes on meanwhile.
+        let requests = self.stages().into_iter().filter(|event| event.stage == "ResponseComplete").collect();
         self.wait_seen().await;
-        let (states, gaps) = {
+        let (states, gaps, failures) = {
             let seen = self.oracle.seen();
-            (seen.states.clone(), seen.gaps > 0)
+            (seen.states.clone(), seen.gaps > 0, seen.failures)
         };
         Story {
             states,
             gaps,
+            failures,
             events: self.list(Kind::Event).await,
             ledger: self.ledger(),
-            requests: self.stages().into_iter().filter(|event| event.stage == "ResponseComplete").collect(),
+            requests,
             log: self.all_logs(),
             starts: self.starts.load(Ordering::Relaxed),
             most_a_minute: self.most_a_minute.load(Ordering::Relaxed),

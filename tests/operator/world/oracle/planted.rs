@@ -14,7 +14,7 @@ use crate::world::{HUBS, INTEGRATION, Kind, OTHER_HUB, PRIMARY_KEY, SECONDARY_KE
 type Plant = fn(&mut Story);
 
 /// What is planted, and the invariant that it breaks.
-const DEFECTS: [(&str, &str, Plant); 40] = [
+const DEFECTS: [(&str, &str, Plant); 42] = [
     ("another group key", WHOLE, |story| data(story, "sharedAccessKey", &key_of(SECONDARY_KEY))),
     ("another key in the connection string", WHOLE, |story| {
         let text = format!("HostName={};DeviceId=truck-1;SharedAccessKey={}", hub(story), key_of(NEW_KEY));
@@ -97,6 +97,8 @@ const DEFECTS: [(&str, &str, Plant); 40] = [
             asked(story, "update", "provisioneddevices/status");
         }
     }),
+    ("a status that says the same once more", NEWS, |story| again(story, "update provisioneddevices/status")),
+    ("a Secret that is patched into what it was", NEWS, |story| again(story, "patch secrets")),
     ("a panic", "no panic", |story| story.log.push_str("\nthread 'main' panicked at src/main.rs:1:1\n")),
     ("a panic in the middle of a long log", "no panic", |story| {
         let more = "\n2026 TRACE dps_operator: on and on".repeat(40_000);
@@ -136,6 +138,7 @@ const WHOLE: &str = "credentials are whole";
 const DOCUMENTED: &str = "reasons are documented";
 const MATCHES: &str = "Ready means a Secret that matches";
 const ITS_WRITES: &str = "only its own writes";
+const NEWS: &str = "each write changes something";
 const SECRET: &str = "nothing secret is shown";
 
 fn key_of(group_key: &str) -> String {
@@ -181,6 +184,12 @@ fn asked(story: &mut Story, verb: &str, resource: &str) {
     let request = audit::Request::new(verb, resource);
     let event = audit::Event { request, ..story.requests[0].clone() };
     story.requests.push(event);
+}
+
+fn again(story: &mut Story, request: &str) {
+    let last = story.requests.iter().rev().find(|event| event.request.to_string() == request);
+    let last = last.expect("there is one").clone();
+    story.requests.push(last);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::story::{Breach, Story};
+use super::watching::KINDS;
 use crate::world::Kind;
 use crate::world::objects::text;
 
@@ -162,4 +163,51 @@ pub fn writes_are_bounded(story: &Story) -> Vec<Breach> {
         }
     }
     breaches
+}
+
+/// Each write that succeeds changes something: what is there already is not written once more.
+pub fn writes_are_news(story: &Story) -> Vec<Breach> {
+    // A proxy may have kept the answer to a write, which is made again then.
+    if story.gaps || story.failures > 0 || story.is_disturbed {
+        return Vec::new();
+    }
+    let mut writes: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for event in &story.requests {
+        let request = &event.request;
+        let changes = ["update", "patch"].contains(&request.verb.as_str());
+        let is_seen = KINDS.iter().any(|kind| kind.resource().plural == request.resource);
+        if changes && is_seen && event.code.is_some_and(|code| code < 300) {
+            let name = format!("{}/{}", event.namespace, event.name);
+            *writes.entry((request.resource.clone(), name)).or_default() += 1;
+        }
+    }
+    let changes = changes(story);
+    let idle =
+        writes.into_iter().filter(|(object, written)| *written > changes.get(object).copied().unwrap_or(0));
+    idle.map(|((resource, name), written)| {
+        Breach::new("each write changes something", format!("{written} writes of {resource} {name}"))
+    })
+    .collect()
+}
+
+/// How often what the operator may write of each object has changed, by whomever.
+fn changes(story: &Story) -> BTreeMap<(String, String), usize> {
+    let mut changes = BTreeMap::new();
+    for kind in KINDS {
+        let content = |object: &Value| match kind {
+            Kind::Secret => {
+                let metadata = &object["metadata"];
+                let marks = ["labels", "annotations", "ownerReferences"].map(|marks| metadata[marks].clone());
+                (marks.to_vec(), object["data"].clone())
+            }
+            _ => (Vec::new(), object["status"].clone()),
+        };
+        for (before, object) in story.steps(kind) {
+            let metadata = &object["metadata"];
+            let name = format!("{}/{}", text(&metadata["namespace"]), text(&metadata["name"]));
+            let has_changed = before.is_some_and(|before| content(before) != content(object));
+            *changes.entry((kind.resource().plural, name)).or_default() += usize::from(has_changed);
+        }
+    }
+    changes
 }

@@ -22,6 +22,8 @@ pub struct Story {
     pub states: Vec<State>,
     /// Something may have happened that no watch has shown.
     pub gaps: bool,
+    /// How often a watch has failed: at an object that it cannot read, or when the API server was ended.
+    pub failures: usize,
     pub events: Vec<Value>,
     pub ledger: Vec<LedgerEntry>,
     /// The operator's requests to the API server.

@@ -29,6 +29,7 @@ pub struct Seen {
     pub states: Vec<State>,
     /// A watch has begun anew: what was between is not known.
     pub gaps: usize,
+    pub failures: usize,
 }
 
 /// Ends with the value.
@@ -58,8 +59,11 @@ impl Watching {
                             seen.gaps += usize::from(lists > 1);
                             continue;
                         }
-                        // A test may end the API server.
-                        Err(_) | Ok(Event::InitDone) => continue,
+                        Ok(Event::InitDone) => continue,
+                        Err(_) => {
+                            seen.failures += 1;
+                            continue;
+                        }
                         Ok(Event::InitApply(object) | Event::Apply(object)) => (object, false),
                         Ok(Event::Delete(object)) => (object, true),
                     };
