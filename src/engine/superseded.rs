@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// Where DPS keeps the device's registration.
-    fn place_of(&self, record: &Record) -> Option<Hash> {
+    pub(super) fn place_of(&self, record: &Record) -> Option<Hash> {
         let integration = self.registry.object(record.integration)?;
         Some(hash::place(&integration.spec.id_scope, record.registration_id()))
     }

@@ -48,6 +48,12 @@ impl Fleet {
         rivals.into_iter().flatten().filter_map(|id| Some((id, self.get(id)?)))
     }
 
+    /// All other devices that claim the same registration id.
+    pub fn claimants(&self, id: DeviceId) -> impl Iterator<Item = DeviceId> {
+        let claims = self.claims_like(id).into_iter().flatten();
+        claims.map(|place| place.id).filter(move |other| *other != id)
+    }
+
     /// True if another device claims the same registration id and none of its integration and namespace
     /// has the better claim: what happens to this one may give the id to another or take it away.
     pub fn leads_rivals(&self, id: DeviceId) -> bool {

@@ -50,6 +50,12 @@ impl Active {
         }
     }
 
+    /// DPS was asked to register the device, and has not said how that ended.
+    pub fn is_registering(&self, id: DeviceId) -> bool {
+        let asleep = || self.dormant.get(&id).is_some_and(|asleep| asleep.open.is_some());
+        self.work(id).map_or_else(asleep, |work| work.registers || work.facts.open.is_some())
+    }
+
     /// DPS has answered.
     pub fn has_answer(&mut self, id: DeviceId) {
         let news = self.work_mut(id).is_some_and(|work| !std::mem::replace(&mut work.answered, true));

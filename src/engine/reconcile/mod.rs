@@ -184,6 +184,9 @@ impl Engine {
         if self.waits_for_namespace(id) {
             return;
         }
+        if call == Call::Register && self.waits_for_another_registration(id, now) {
+            return;
+        }
         if let Some(permit) = self.use_permit_or_queue(id, lane, now) {
             return self.start_call(id, call, permit, now);
         }

@@ -119,7 +119,7 @@ impl Engine {
         debug!(namespace = device.metadata.namespace, device = device.metadata.name, ?call, "calling DPS");
         let (sender, uid) = (self.context.sender.clone(), record.uid);
         let awaited = self.permits.is_awaited(&permit);
-        let begun = matches!(call, Call::Register | Call::Poll);
+        let begun = call.registers();
         self.start(id, Load::Call, async move {
             let mut accepted = call == Call::Poll;
             let take = || {

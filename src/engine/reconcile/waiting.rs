@@ -1,4 +1,4 @@
-//! What is planned for a device that can do nothing but wait: when that is reported.
+//! What a device has to wait for, and what is planned for one that can do nothing but wait: when that is reported.
 
 use std::time::Duration;
 
@@ -11,10 +11,27 @@ use crate::fleet::intern::Sym;
 use crate::fleet::record::Record;
 use crate::kube_io::error::ApiError;
 
-/// A namespace that could not be looked at is looked at again after this time.
+/// A namespace that could not be looked at is looked at again after this time, and so is a registration under
+/// way.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Engine {
+    /// True while another device is being registered under the same id in the same id scope: which of two
+    /// registrations DPS holds in the end could not be known. One that holds nothing against others' has to be
+    /// waited for by none of them.
+    pub(super) fn waits_for_another_registration(&mut self, id: DeviceId, now: Now) -> bool {
+        let Some(record) = self.fleet.get(id) else { return false };
+        let others = self.fleet.claimants(id).filter(|other| self.active.is_registering(*other));
+        let waits = others.filter_map(|other| self.fleet.get(other)).any(|other| {
+            (other.integration == record.integration || other.holds_against_others())
+                && self.place_of(other) == self.place_of(record)
+        });
+        if waits {
+            self.ready.sleep_until(id, now.mono + LOOK_AGAIN);
+        }
+        waits
+    }
+
     /// A Secret that could not be written is looked at again and again, some of a namespace at a time.
     pub(super) fn waits_for_look(&mut self, id: DeviceId, now: Now) -> bool {
         let failed = self.active.work(id).is_some_and(|work| work.facts.secret_failed());

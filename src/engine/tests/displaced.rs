@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use dps_simulator::{Fault, FaultAction, OperationKind};
 use serde_json::{Value, json};
 
 use super::{HUBS, SCOPE, World};
@@ -81,4 +82,31 @@ async fn with_policy_never_it_is_looked_up() {
     world.delete("provisioneddevices", "rival");
     world.until_at_rest().await;
     assert_eq!(world.registers(), 2);
+}
+
+/// Which of the two came last DPS alone would know.
+#[tokio::test]
+async fn a_device_is_not_registered_while_another_one_is_under_the_same_id() {
+    for (integration, waits) in [("factory", true), ("second", false)] {
+        let mut world = World::start(&["--registrations-per-minute=1000000"]).await;
+        world.declare_integration_named("second", json!({}));
+        let hang = FaultAction::Delay { time: LONG_AFTER };
+        let hang = Fault::device("truck-1", hang).on(OperationKind::Register).times(1);
+        world.dps.control().inject(hang).unwrap();
+        let rival = json!({"registrationId": "truck-1", "integrationRef": {"name": integration}});
+        world.declare("rival", rival);
+        world.until("its registration", |world| world.registers() == 1).await;
+
+        world.declare("truck-1", json!({}));
+        world.engine.turn(true, world.now);
+        if waits {
+            world.until_idle(1).await;
+            assert_eq!(world.registers(), 1);
+            world.delete("provisioneddevices", "rival");
+            world.pass(Duration::from_secs(1));
+        }
+        // A stranger's integration, which DPS has not accepted, keeps no other one waiting.
+        world.until_ready("truck-1").await;
+        assert_eq!(world.registers(), 2, "{integration}");
+    }
 }

@@ -63,6 +63,16 @@ fn courses_that_once_broke_a_rule_break_none() {
         [Move::Replaced(0), Move::Payload(1), Move::Integration(1)].map(plain).to_vec(),
         // The same, and the Secret was edited.
         [Move::Replaced(0), Move::SecretEdited(0), Move::Payload(1), Move::Replaced(1)].map(plain).to_vec(),
+        // Both come into an id scope that DPS has not accepted yet.
+        [
+            Move::Payload(0),
+            Move::IntegrationSuspended,
+            Move::Integration(1),
+            Move::Replaced(0),
+            Move::Integration(0),
+        ]
+        .map(plain)
+        .to_vec(),
     ];
     for steps in courses {
         let ended = Worker::new().run(Start::Rivals, &steps, |_| true);
