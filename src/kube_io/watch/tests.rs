@@ -317,7 +317,7 @@ async fn a_server_that_asks_to_wait_is_not_asked_before() {
     assert!(watch.asked(begun) > before);
 }
 
-/// Whatever their size: the longest answer that is read bounds what a list takes of memory.
+/// The longest answer that is read bounds what a list takes of memory, however large they are.
 #[tokio::test(start_paused = true)]
 async fn large_objects_are_listed_in_smaller_pages() {
     for (objects, bytes, asked) in [(2_000, 100, 5), (600, 20_000, 8), (30, 1_500_000, 11)] {
