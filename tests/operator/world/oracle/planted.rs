@@ -93,7 +93,7 @@ const DEFECTS: [(&str, &str, Plant); 42] = [
     ("a Secret is replaced", ITS_WRITES, |story| asked(story, "update", "secrets")),
     ("a device is patched", ITS_WRITES, |story| asked(story, "patch", "provisioneddevices")),
     ("a status is written for ever", "writes are bounded", |story| {
-        for _ in 0..61 {
+        for _ in 0..80 {
             asked(story, "update", "provisioneddevices/status");
         }
     }),

@@ -22,8 +22,10 @@ const WRITES: [&str; 7] = [
     "update leases",
 ];
 const READS: [&str; 3] = ["get", "list", "watch"];
-/// Writes of a device's status in a minute: more is a loop.
+/// Writes of a device's status in a minute, and further ones for each change of the device, its integrations and
+/// their keys: more is a loop.
 const MOST_WRITES: usize = 60;
+const MOST_FOR_A_CHANGE: usize = 2;
 
 /// Nothing but what a device may ask ever leaves for DPS.
 pub fn only_device_calls(story: &Story) -> Vec<Breach> {
@@ -156,9 +158,16 @@ pub fn writes_are_bounded(story: &Story) -> Vec<Breach> {
         }
     }
     let mut breaches = Vec::new();
+    let mut generations: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for device in story.states(Kind::Device) {
+        let generation = format!("{}{}", device["metadata"]["uid"], device["metadata"]["generation"]);
+        generations.entry(name_of(device)).or_default().insert(generation);
+    }
+    let general = causes_for_all(story);
     for (name, mut times) in times {
         times.sort();
-        if are_more_in_a_minute(&times, MOST_WRITES) {
+        let changes = generations.get(&name).map_or(0, BTreeSet::len) + general;
+        if are_more_in_a_minute(&times, MOST_WRITES + MOST_FOR_A_CHANGE * changes) {
             breaches.push(Breach::new("writes are bounded", name));
         }
     }
@@ -203,11 +212,15 @@ fn changes(story: &Story) -> BTreeMap<(String, String), usize> {
             _ => (Vec::new(), object["status"].clone()),
         };
         for (before, object) in story.steps(kind) {
-            let metadata = &object["metadata"];
-            let name = format!("{}/{}", text(&metadata["namespace"]), text(&metadata["name"]));
             let has_changed = before.is_some_and(|before| content(before) != content(object));
-            *changes.entry((kind.resource().plural, name)).or_default() += usize::from(has_changed);
+            let object = (kind.resource().plural, name_of(object));
+            *changes.entry(object).or_default() += usize::from(has_changed);
         }
     }
     changes
+}
+
+/// With its namespace.
+fn name_of(object: &Value) -> String {
+    format!("{}/{}", text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]))
 }
