@@ -169,6 +169,26 @@ async fn an_older_list_brings_back_nothing_that_is_gone() {
     world.assert_secrets_accepted().await;
 }
 
+/// Bookmarks come every minute: an API server that says nothing for longer is not believed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_that_stay_open_and_say_nothing_are_given_up_for_lists() {
+    let mut world = fired_at().await;
+    // A watch ends by itself after 200 s.
+    world.patience = Duration::from_secs(180);
+    let before = world.proxies().records.len();
+    world.proxies().api_server.watches.hold();
+
+    world.device("truck-1").await;
+
+    world.wait_ready("truck-1").await;
+    let records = world.proxies().records.since(before);
+    let lists = records.iter().filter(|record| record.call.to_string() == "list provisioneddevices").count();
+    assert!((1..=5).contains(&lists), "{lists} lists of devices");
+    world.proxies().api_server.watches.release();
+    world.device("truck-2").await;
+    all_registered_once(&world, 2).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conflicts_on_every_status_write_are_met_with_patience() {
     let world = fired_at().await;
