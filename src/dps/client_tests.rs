@@ -357,7 +357,7 @@ async fn a_long_wait_that_dps_asks_for_is_waited_and_not_registered_once_more() 
         let dps = simulator().await;
         dps.control().inject(fault.clone().times(1)).unwrap();
         let impatient =
-            client(Some(dps.ca_pem())).unwrap().with_operation_timeout(Duration::from_millis(1500));
+            client(Some(dps.ca_pem())).unwrap().with_operation_timeout(Duration::from_millis(2900));
         let earliest = if fault.action == going_on(&date) { until - sure } else { after(sure) };
 
         let result = Device::default().register_at(endpoint(dps.address().port()), &impatient).await;
@@ -369,7 +369,7 @@ async fn a_long_wait_that_dps_asks_for_is_waited_and_not_registered_once_more() 
     // On the answer to the registration itself.
     let dps = simulator().await;
     dps.control().set_retry_after(Some(Duration::from_secs(3)));
-    let impatient = client(Some(dps.ca_pem())).unwrap().with_operation_timeout(Duration::from_millis(1500));
+    let impatient = client(Some(dps.ca_pem())).unwrap().with_operation_timeout(Duration::from_millis(2900));
     assert!(Device::default().register_at(endpoint(dps.address().port()), &impatient).await.is_ok());
     let calls: Vec<_> = dps.control().ledger().iter().map(|entry| entry.operation).collect();
     assert_eq!(calls, [register, poll]);
