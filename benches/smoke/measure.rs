@@ -10,9 +10,7 @@ use crate::setup::Setup;
 /// One round.
 pub struct Measured {
     pub devices: usize,
-    /// The time of the bare loop, and of the one whose objects are watched.
-    pub bare: Duration,
-    pub watched: Duration,
+    pub floors: Floors,
     /// The time for the first device of an idle operator.
     pub first: Duration,
     pub idle_kib: u64,
@@ -22,6 +20,13 @@ pub struct Measured {
     pub requests: Requests,
     pub calls: DpsCalls,
     pub restart: Restart,
+}
+
+/// The time of the bare loop, and of the one whose objects are watched.
+#[derive(Clone, Copy, Default)]
+pub struct Floors {
+    pub bare: Duration,
+    pub watched: Duration,
 }
 
 /// A restart with everything settled.
@@ -35,13 +40,29 @@ pub struct Restart {
     pub resident_kib: u64,
 }
 
-pub async fn run(setup: &mut Setup, devices: usize) -> Outcome<Measured> {
+/// `floors_first`: what comes later finds a control plane that holds the objects of what was before it. The
+/// operator runs afterwards.
+pub async fn run(setup: &mut Setup, devices: usize, floors_first: bool) -> Outcome<Measured> {
     bare::warm_up(setup).await?;
+    if floors_first {
+        let floors = floors(setup, devices).await?;
+        return operator(setup, devices, floors).await;
+    }
+    let measured = operator(setup, devices, Floors::default()).await?;
+    setup.stop_operator()?;
+    let floors = floors(setup, devices).await?;
+    setup.start_operator()?;
+    Ok(Measured { floors, ..measured })
+}
+
+async fn floors(setup: &Setup, devices: usize) -> Outcome<Floors> {
     say(&format!("bare loop: {devices} devices, the same two writes each, 16 in flight…"))?;
     let bare = bare::run(setup, devices).await?;
     say("the same, watched…")?;
-    let watched = bare::run_watched(setup, devices).await?;
+    Ok(Floors { bare, watched: bare::run_watched(setup, devices).await? })
+}
 
+async fn operator(setup: &mut Setup, devices: usize, floors: Floors) -> Outcome<Measured> {
     say("first device of an idle operator…")?;
     setup.start_operator()?;
     setup.await_extra_device().await?;
@@ -58,7 +79,7 @@ pub async fn run(setup: &mut Setup, devices: usize) -> Outcome<Measured> {
     let requests = setup.requests()?;
     let calls = setup.dps_calls();
     let restart = restart(setup).await?;
-    Ok(Measured { devices, bare, watched, first, idle_kib, taken, settled_kib, requests, calls, restart })
+    Ok(Measured { devices, floors, first, idle_kib, taken, settled_kib, requests, calls, restart })
 }
 
 async fn restart(setup: &mut Setup) -> Outcome<Restart> {
@@ -94,11 +115,11 @@ pub fn print(rounds: &[Measured]) -> Outcome<()> {
         say(&format!(
             "{:>5} {:>8} {:>8} {:>9} {:>8.2} {:>11.2}",
             number + 1,
-            seconds(round.bare),
-            seconds(round.watched),
+            seconds(round.floors.bare),
+            seconds(round.floors.watched),
             seconds(round.taken),
-            ratio(round.taken, round.bare),
-            ratio(round.taken, round.watched),
+            ratio(round.taken, round.floors.bare),
+            ratio(round.taken, round.floors.watched),
         ))?;
     }
     figures(rounds, last).print_beside_last_run(last.devices)
@@ -111,8 +132,8 @@ fn figures(rounds: &[Measured], last: &Measured) -> Figures {
     let mut add = |what: &str, figure: &dyn Fn(&Measured) -> f64| {
         figures.add(what, median(rounds.iter().map(figure).collect()));
     };
-    add("operator, times the bare loop", &|round| ratio(round.taken, round.bare));
-    add("operator, times the watched loop", &|round| ratio(round.taken, round.watched));
+    add("operator, times the bare loop", &|round| ratio(round.taken, round.floors.bare));
+    add("operator, times the watched loop", &|round| ratio(round.taken, round.floors.watched));
     add("requests a device besides list and watch", &|round| {
         beside_watches(&round.requests) as f64 / last.devices as f64
     });
