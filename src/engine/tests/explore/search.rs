@@ -53,7 +53,7 @@ pub(super) struct Broken {
 }
 
 impl Broken {
-    /// It without whatever can be left out, so that what is left still breaks a rule.
+    /// It without what can be left out: each move and fault that is left is needed to break a rule.
     fn shrunk(mut self, worker: &mut Worker) -> Self {
         let mut broken = |path: Path| {
             let breach = worker.run(path.start, &path.steps, |_| true)?.breach?;
