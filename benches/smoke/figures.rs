@@ -24,7 +24,7 @@ impl Figures {
             Err(_) => Self::default(),
         };
         say(&format!(
-            "\n{:<46} {:>10} {:>10}",
+            "\n{:<48} {:>10} {:>10}",
             format!("{devices} devices, medians"),
             "this run",
             "last run"
@@ -32,7 +32,7 @@ impl Figures {
         for (what, value) in &self.0 {
             let before = last.0.iter().find(|(name, _)| name == what);
             let before = before.map_or_else(|| "-".to_owned(), |(_, value)| shown(*value));
-            say(&format!("{what:<46} {:>10} {before:>10}", shown(*value)))?;
+            say(&format!("{what:<48} {:>10} {before:>10}", shown(*value)))?;
         }
         fs::write(&file, serde_json::to_vec_pretty(self)?)?;
         say(&format!("kept in {}", file.display()))

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::bare;
+use dps_dev::process::own_cpu;
+
+use crate::bare::{self, Taken};
 use crate::figures::Figures;
 use crate::report::{DpsCalls, Outcome, Requests, beside_watches, print_calls, print_requests, say, seconds};
 use crate::setup::Setup;
@@ -16,17 +18,19 @@ pub struct Measured {
     pub idle_kib: u64,
     /// The time for all devices, from the operator's start to the last Ready.
     pub taken: Duration,
+    /// Of a processor, in that time: the operator, and the simulator with what watches the devices.
+    pub cpu: [Duration; 2],
     pub settled_kib: u64,
     pub requests: Requests,
     pub calls: DpsCalls,
     pub restart: Restart,
 }
 
-/// The time of the bare loop, and of the one whose objects are watched.
+/// The bare loop, and the one whose objects are watched.
 #[derive(Clone, Copy, Default)]
 pub struct Floors {
-    pub bare: Duration,
-    pub watched: Duration,
+    pub bare: Taken,
+    pub watched: Taken,
 }
 
 /// A restart with everything settled.
@@ -73,13 +77,15 @@ async fn operator(setup: &mut Setup, devices: usize, floors: Floors) -> Outcome<
     say(&format!("operator: {devices} devices that are there before it starts…"))?;
     setup.create_devices(0, devices).await?;
     setup.reset_counts();
+    let used = own_cpu()?;
     setup.start_operator()?;
     let taken = setup.wait_ready(devices, devices + 2).await?;
+    let cpu = [setup.operator_cpu()?, own_cpu()? - used];
     let settled_kib = setup.resident_kib().await?;
     let requests = setup.requests()?;
     let calls = setup.dps_calls();
     let restart = restart(setup).await?;
-    Ok(Measured { devices, floors, first, idle_kib, taken, settled_kib, requests, calls, restart })
+    Ok(Measured { devices, floors, first, idle_kib, taken, cpu, settled_kib, requests, calls, restart })
 }
 
 async fn restart(setup: &mut Setup) -> Outcome<Restart> {
@@ -115,11 +121,11 @@ pub fn print(rounds: &[Measured]) -> Outcome<()> {
         say(&format!(
             "{:>5} {:>8} {:>8} {:>9} {:>8.2} {:>11.2}",
             number + 1,
-            seconds(round.floors.bare),
-            seconds(round.floors.watched),
+            seconds(round.floors.bare.time),
+            seconds(round.floors.watched.time),
             seconds(round.taken),
-            ratio(round.taken, round.floors.bare),
-            ratio(round.taken, round.floors.watched),
+            ratio(round.taken, round.floors.bare.time),
+            ratio(round.taken, round.floors.watched.time),
         ))?;
     }
     figures(rounds, last).print_beside_last_run(last.devices)
@@ -132,8 +138,12 @@ fn figures(rounds: &[Measured], last: &Measured) -> Figures {
     let mut add = |what: &str, figure: &dyn Fn(&Measured) -> f64| {
         figures.add(what, median(rounds.iter().map(figure).collect()));
     };
-    add("operator, times the bare loop", &|round| ratio(round.taken, round.floors.bare));
-    add("operator, times the watched loop", &|round| ratio(round.taken, round.floors.watched));
+    add("operator, times the bare loop", &|round| ratio(round.taken, round.floors.bare.time));
+    add("operator, times the watched loop", &|round| ratio(round.taken, round.floors.watched.time));
+    let a_device = |cpu: Duration| cpu.as_secs_f64() * 1000.0 / last.devices as f64;
+    add("processor a device: operator, ms", &|round| a_device(round.cpu[0]));
+    add("processor a device: simulator and one watch, ms", &|round| a_device(round.cpu[1]));
+    add("processor a device: the bare loop, ms", &|round| a_device(round.floors.bare.cpu));
     add("requests a device besides list and watch", &|round| {
         beside_watches(&round.requests) as f64 / last.devices as f64
     });
@@ -153,5 +163,7 @@ fn ratio(taken: Duration, floor: Duration) -> f64 {
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    // Of an even number the two in the middle count: one of them is of a round that began with the operator.
+    let middle = &values[(values.len() - 1) / 2..=values.len() / 2];
+    middle.iter().sum::<f64>() / middle.len() as f64
 }

@@ -147,6 +147,11 @@ impl Setup {
         Ok(self.operator.as_ref().ok_or("the operator is not running")?.peak_kib()?)
     }
 
+    /// The time of a processor that the operator has used since it was started.
+    pub fn operator_cpu(&self) -> Outcome<Duration> {
+        Ok(self.operator.as_ref().ok_or("the operator is not running")?.cpu()?)
+    }
+
     /// Sets every counter to zero.
     pub fn reset_counts(&mut self) {
         self.totals_before = self.dps.control().totals();

@@ -31,6 +31,9 @@ use crate::clock::{self, Now};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections to one host that are kept for later calls: as many as there may be calls at a time by default.
+/// With fewer, each burst of calls would begin with as many handshakes as are missing.
+const IDLE: usize = 256;
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// DPS admits 5 polls in 10 s for a device.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -125,7 +128,7 @@ impl DpsClient {
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
-            .pool_max_idle_per_host(64)
+            .pool_max_idle_per_host(IDLE)
             .user_agent(concat!("dps-operator/", env!("CARGO_PKG_VERSION")));
         if let Some(bundle) = ca_bundle {
             let certificates = bundle.certificates.iter().map(|der| reqwest::Certificate::from_der(der));
