@@ -155,7 +155,7 @@ need-cargo:
 need-cluster:
 	@dev/need cargo go
 need-node:
-	@dev/need node npm curl
+	@dev/need node npm curl openssl
 need-python:
 	@dev/need python3 venv
 need-chart:

@@ -1,14 +1,16 @@
 //! Observing and changing a running simulator in process, as the admin API does over HTTP.
 
+mod certificates;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, Invalid, Quotas, ReprovisionPolicy};
-use crate::dps::{Allocation, Group, Registration, RegistrationState, Scope, Settings};
+use crate::dps::{Allocation, Attestation, Group, Registration, RegistrationState, Scope, Settings};
 use crate::faults::{ActiveFault, Fault, FaultError};
 use crate::keys::{KeyError, KeyPair, SymmetricKey};
 use crate::ledger::{LedgerEntry, Totals};
-use crate::shared::{Outage, Shared};
+use crate::shared::{Handshake, Outage, Shared};
 
 /// A handle to a running simulator. It is cheap to clone, and of no use when the simulator has ended.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub enum ControlError {
     NoGroup(String),
     #[error("there is no registration {0:?} in this id scope")]
     NoRegistration(String),
+    #[error("there is no certificate authority {0:?} in this id scope; upload it with its certificate")]
+    NoCertificateAuthority(String),
     #[error("{0:?} is not linked to this id scope")]
     NotLinked(String),
     #[error(transparent)]
@@ -104,7 +108,8 @@ impl Control {
         primary: SymmetricKey,
         secondary: SymmetricKey,
     ) -> Result<(), ControlError> {
-        self.in_group(id_scope, group, |group| group.keys = KeyPair { primary, secondary })
+        let keys = Attestation::Keys(KeyPair { primary, secondary });
+        self.in_group(id_scope, group, |group| group.attestation = Some(keys))
     }
 
     /// Enables or disables a group.
@@ -268,6 +273,16 @@ impl Control {
     /// How the device endpoint fails as a whole now.
     pub fn outage(&self) -> Outage {
         self.shared.outage()
+    }
+
+    /// Makes TLS handshakes go in another way from now on; connections that are open stay.
+    pub fn set_handshake(&self, handshake: Handshake) {
+        self.shared.set_handshake(handshake);
+    }
+
+    /// How TLS handshakes go now.
+    pub fn handshake(&self) -> Handshake {
+        self.shared.handshake()
     }
 
     /// Sets how far DPS's clock is ahead of the machine's, in seconds: for the expiry of tokens, for the

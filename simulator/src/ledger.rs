@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::CertificateShown;
 use crate::keys::KeySlot;
 use crate::route::{OperationKind, Route};
+use crate::server::peer::Peer;
 
 /// One request, without keys, token and body.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,9 +24,17 @@ pub struct LedgerEntry {
     pub operation: OperationKind,
     pub id_scope: Option<String>,
     pub registration_id: Option<String>,
+    /// The number of its connection, from 1. Each began with a handshake of its own,
+    pub connection: u64,
+    /// which resumed a session of before, or did not.
+    pub resumed: bool,
     /// Whether an `Authorization` header came with it.
     pub authorized: bool,
-    /// The enrollment key that verified the token.
+    /// What the device proves itself with.
+    pub credential: Credential,
+    /// The certificate that was presented on its connection.
+    pub certificate: Option<PresentedCertificate>,
+    /// The enrollment's key or certificate that verified the token or the device's certificate.
     pub key: Option<KeyUsed>,
     /// The HTTP status of the answer; none before the answer, or if there was none.
     pub status: Option<u16>,
@@ -57,7 +67,26 @@ pub enum Outcome {
     Faulted,
 }
 
-/// The key that verified a token.
+/// What a device proves itself with. A token decides where there is a certificate as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Credential {
+    Token,
+    Certificate,
+    None,
+}
+
+/// A certificate that was presented in a TLS handshake.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PresentedCertificate {
+    #[serde(flatten)]
+    pub leaf: CertificateShown,
+    /// How many certificates came with it, itself included.
+    pub chain_length: usize,
+}
+
+/// The enrollment, and which of its two keys or certificates it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyUsed {
@@ -95,6 +124,7 @@ pub(crate) struct Opening<'r> {
     pub method: String,
     pub path: String,
     pub authorized: bool,
+    pub peer: &'r Peer,
     pub route: &'r Route,
 }
 
@@ -133,7 +163,13 @@ impl Ledger {
 
     /// Enters a request that has just arrived and returns its sequence number.
     pub fn open(&mut self, opening: Opening<'_>) -> u64 {
-        let Opening { time, method, path, authorized, route } = opening;
+        let Opening { time, method, path, authorized, peer, route } = opening;
+        let certificate = peer.presented();
+        let credential = match (authorized, &certificate) {
+            (true, _) => Credential::Token,
+            (false, Some(_)) => Credential::Certificate,
+            (false, None) => Credential::None,
+        };
         let sequence = self.next;
         self.next += 1;
         self.kinds[route.kind as usize] += 1;
@@ -149,7 +185,11 @@ impl Ledger {
             operation: route.kind,
             id_scope: route.id_scope.clone(),
             registration_id: route.registration_id.clone(),
+            connection: peer.connection,
+            resumed: peer.resumed,
             authorized,
+            credential,
+            certificate,
             key: None,
             status: None,
             error_code: None,
@@ -221,6 +261,7 @@ mod tests {
             method: "PUT".to_owned(),
             path: path.to_owned(),
             authorized: true,
+            peer: &Peer { connection: 1, resumed: false, chain: None },
             route: &route,
         })
     }

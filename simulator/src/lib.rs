@@ -1,7 +1,7 @@
 //! A faithful simulator of the device API of Azure IoT Hub Device Provisioning Service (DPS).
 //!
-//! It serves register, poll and status lookup over TLS for symmetric-key enrollments, checks
-//! tokens as DPS does, throttles, allocates hubs, and keeps a ledger of every request. Faults can
+//! It serves register, poll and status lookup over TLS for enrollments with symmetric keys and with
+//! X.509 certificates, checks tokens and chains as DPS does, throttles, allocates hubs, and keeps a ledger of every request. Faults can
 //! be injected. The binary `dps-simulator` runs it by itself; tests embed it:
 //!
 //! ```no_run
@@ -28,6 +28,8 @@
 //! ```
 
 mod admin;
+mod any_client;
+mod certificate;
 mod clock;
 pub mod config;
 mod control;
@@ -43,15 +45,19 @@ mod server;
 mod shared;
 mod tls;
 
+pub use certificate::{Certificate, CertificateError, CertificateShown, Thumbprint};
 pub use config::{
-    AllocationPolicy, Config, ConfigError, EnrollmentGroup, IdScope, IndividualEnrollment, Quotas, Readings,
-    ReprovisionPolicy, Webhook, WebhookAnswer, WebhookRule,
+    AllocationPolicy, CertificateAuthority, Certificates, Config, ConfigError, EnrollmentGroup, IdScope,
+    IndividualEnrollment, Quotas, Readings, ReprovisionPolicy, Webhook, WebhookAnswer, WebhookRule,
 };
 pub use control::{Control, ControlError};
-pub use dps::{RegistrationState, RegistrationStatus, Settings, Substatus, SymmetricKeyResult};
+pub use dps::{
+    CertificateInfo, RegistrationState, RegistrationStatus, Settings, Substatus, SymmetricKeyResult,
+    X509Result,
+};
 pub use faults::{ActiveFault, Fault, FaultAction, FaultError, HugeOf, RawBody, SlowFrom};
 pub use keys::{KeyError, KeySlot, SymmetricKey};
-pub use ledger::{EnrollmentKind, KeyUsed, LedgerEntry, Outcome, Totals};
+pub use ledger::{Credential, EnrollmentKind, KeyUsed, LedgerEntry, Outcome, PresentedCertificate, Totals};
 pub use route::OperationKind;
 pub use running::{Error, Running, Simulator};
-pub use shared::Outage;
+pub use shared::{Handshake, Outage};

@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::admin;
 use crate::config::{Config, Invalid, loopback};
 use crate::control::Control;
+use crate::server::device::Acceptors;
 use crate::server::{self, BindError};
 use crate::shared::Shared;
 use crate::tls::{ServerTls, TlsError};
@@ -44,7 +45,10 @@ impl Simulator {
         let (stop, stopped) = watch::channel(false);
         let listener = server::bind(config.listen.unwrap_or(loopback(0))).await?;
         let address = listener.local_addr()?;
-        let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+        let acceptors = Acceptors {
+            asking: TlsAcceptor::from(Arc::clone(&tls.config)),
+            without_request: TlsAcceptor::from(Arc::clone(&tls.without_request)),
+        };
         let mut running = Running { control, address, admin_address: None, tls, stop, tasks: Vec::new() };
         if let Some(admin) = config.admin {
             let listener = server::bind(admin).await?;
@@ -54,7 +58,7 @@ impl Simulator {
             running.tasks.push(tokio::spawn(server::accept(listener, stopped.clone(), serve)));
         }
         let serve =
-            move |stream, stop| server::device::serve(Arc::clone(&shared), acceptor.clone(), stream, stop);
+            move |stream, stop| server::device::serve(Arc::clone(&shared), acceptors.clone(), stream, stop);
         running.tasks.push(tokio::spawn(server::accept(listener, stopped, serve)));
         Ok(running)
     }

@@ -1,5 +1,6 @@
 //! The state that all connections of one simulator share.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,21 @@ pub enum Outage {
     Silent,
 }
 
+/// How TLS handshakes go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Handshake {
+    /// Devices are asked for a certificate, and may do without.
+    #[default]
+    Normal,
+    /// Devices are not asked: one that has a certificate cannot present it.
+    CertificateNotRequested,
+    /// They are answered with a fatal alert.
+    Alert,
+    /// They begin after so many milliseconds.
+    Slow(u64),
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub clock: Clock,
@@ -32,6 +48,8 @@ pub(crate) struct Shared {
     ledger: Mutex<Ledger>,
     faults: Mutex<Faults>,
     outage: watch::Sender<Outage>,
+    handshake: Mutex<Handshake>,
+    connections: AtomicU64,
 }
 
 impl Shared {
@@ -43,6 +61,8 @@ impl Shared {
             ledger: Mutex::new(Ledger::new(config.ledger_capacity)),
             faults: Mutex::default(),
             outage: watch::Sender::default(),
+            handshake: Mutex::default(),
+            connections: AtomicU64::new(0),
         }
     }
 
@@ -60,6 +80,19 @@ impl Shared {
 
     pub fn set_outage(&self, outage: Outage) {
         self.outage.send_replace(outage);
+    }
+
+    pub fn handshake(&self) -> Handshake {
+        *locked(&self.handshake)
+    }
+
+    pub fn set_handshake(&self, handshake: Handshake) {
+        *locked(&self.handshake) = handshake;
+    }
+
+    /// The number of a new connection, from 1.
+    pub fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Waits until connections are answered again, or reset.

@@ -16,6 +16,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 
+use crate::any_client::AnyClient;
 use crate::config;
 
 const CA_CERTIFICATE: &str = "ca.crt";
@@ -47,7 +48,10 @@ pub enum TlsError {
 /// The TLS configuration, and the certificate that clients have to trust.
 #[derive(Debug)]
 pub(crate) struct ServerTls {
+    /// Asks clients for a certificate,
     pub config: Arc<ServerConfig>,
+    /// and does not.
+    pub without_request: Arc<ServerConfig>,
     /// The certificate that clients have to trust, in PEM.
     pub ca_pem: String,
     /// The file with that certificate, if there is one.
@@ -61,11 +65,8 @@ impl ServerTls {
             let chain =
                 read_pem(certificate, "certificate", |text| CertificateDer::pem_slice_iter(text).collect())?;
             let key = read_pem(key, "private key", PrivateKeyDer::from_pem_slice)?;
-            return Ok(Self {
-                config: server_config(chain, key, config.versions)?,
-                ca_pem: read(certificate)?,
-                ca_file: Some(certificate.clone()),
-            });
+            let (ca_pem, ca_file) = (read(certificate)?, Some(certificate.clone()));
+            return Self::of(chain, &key, config.versions, ca_pem, ca_file);
         }
         let ca = match &config.directory {
             Some(directory) => Ca::in_directory(directory)?,
@@ -73,7 +74,18 @@ impl ServerTls {
         };
         let (certificate, key) = ca.issue(&config.names)?;
         let ca_file = config.directory.as_ref().map(|dir| dir.join(CA_CERTIFICATE));
-        Ok(Self { config: server_config(vec![certificate], key, config.versions)?, ca_pem: ca.pem, ca_file })
+        Self::of(vec![certificate], &key, config.versions, ca.pem, ca_file)
+    }
+
+    fn of(
+        chain: Vec<CertificateDer<'static>>,
+        key: &PrivateKeyDer<'static>,
+        versions: config::TlsVersions,
+        ca_pem: String,
+        ca_file: Option<PathBuf>,
+    ) -> Result<Self, TlsError> {
+        let config = |asks| server_config(chain.clone(), key.clone_key(), versions, asks);
+        Ok(Self { config: config(true)?, without_request: config(false)?, ca_pem, ca_file })
     }
 }
 
@@ -160,15 +172,19 @@ fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     versions: config::TlsVersions,
+    asks_for_certificate: bool,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider);
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
     let builder = match versions {
         config::TlsVersions::Only12 => builder.with_protocol_versions(&[&TLS12]),
         config::TlsVersions::From12 => builder.with_protocol_versions(&[&TLS12, &TLS13]),
     }?;
-    let config = builder.with_no_client_auth().with_single_cert(chain, key)?;
-    Ok(Arc::new(config))
+    let builder = match asks_for_certificate {
+        true => builder.with_client_cert_verifier(Arc::new(AnyClient(provider))),
+        false => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(builder.with_single_cert(chain, key)?))
 }
 
 fn read(path: &Path) -> Result<String, TlsError> {

@@ -6,14 +6,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::config::ReprovisionPolicy;
+use crate::certificate::{Certificate, Thumbprint};
+use crate::config::{Certificates, ReprovisionPolicy};
 use crate::control::{Control, ControlError};
-use crate::dps::Settings;
+use crate::dps::{RegistrationState, Settings};
 use crate::faults::{Fault, FaultError};
 use crate::keys::SymmetricKey;
 use crate::ledger::LedgerEntry;
 use crate::route::query_parameter;
-use crate::shared::Outage;
+use crate::shared::{Handshake, Outage};
 
 /// Why a call was refused.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +38,10 @@ impl ApiError {
         match self {
             Self::NoSuchCall { .. } | Self::NoFault(_) => StatusCode::NOT_FOUND,
             Self::Control(
-                ControlError::NoIdScope(_) | ControlError::NoGroup(_) | ControlError::NoRegistration(_),
+                ControlError::NoIdScope(_)
+                | ControlError::NoGroup(_)
+                | ControlError::NoRegistration(_)
+                | ControlError::NoCertificateAuthority(_),
             ) => StatusCode::NOT_FOUND,
             Self::Body(_) | Self::Since | Self::Fault(_) | Self::Control(_) => StatusCode::BAD_REQUEST,
         }
@@ -101,6 +105,38 @@ struct DeviceKey {
     key: String,
 }
 
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct HandshakeBody {
+    handshake: Handshake,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct DeviceCertificate {
+    id_scope: String,
+    registration_id: String,
+    certificate: Certificate,
+}
+
+/// A certificate is uploaded, or one that is there is verified or not any more.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuthorityBody {
+    certificate: Option<Certificate>,
+    verified: bool,
+}
+
+/// A registration record, and what the hub knows of the device's certificates.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Registered {
+    #[serde(flatten)]
+    state: RegistrationState,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hub_thumbprints: Vec<Thumbprint>,
+}
+
 #[derive(Serialize)]
 struct Entries {
     entries: Vec<LedgerEntry>,
@@ -152,6 +188,11 @@ pub(super) fn answer(call: &Call<'_>) -> Answered {
             control.set_outage(read::<OutageBody>(body)?.outage);
             Ok(None)
         }
+        ("GET", ["v1", "handshake"]) => reply(&HandshakeBody { handshake: control.handshake() }),
+        ("PUT", ["v1", "handshake"]) => {
+            control.set_handshake(read::<HandshakeBody>(body)?.handshake);
+            Ok(None)
+        }
         ("GET", ["v1", "clock"]) => reply(&ClockBody { ahead: control.clock_ahead() }),
         ("PUT", ["v1", "clock"]) => {
             control.set_clock_ahead(read::<ClockBody>(body)?.ahead);
@@ -160,6 +201,11 @@ pub(super) fn answer(call: &Call<'_>) -> Answered {
         ("POST", ["v1", "check-device-key"]) => {
             let asked: DeviceKey = read(body)?;
             let accepted = control.accepts_device_key(&asked.id_scope, &asked.registration_id, &asked.key);
+            reply(&json!({"accepted": accepted}))
+        }
+        ("POST", ["v1", "check-device-certificate"]) => {
+            let DeviceCertificate { id_scope, registration_id, certificate } = read(body)?;
+            let accepted = control.accepts_device_certificate(&id_scope, &registration_id, &certificate);
             reply(&json!({"accepted": accepted}))
         }
         (_, ["v1", "scopes", id_scope, rest @ ..]) => answer_in_scope(call, id_scope, rest),
@@ -180,6 +226,20 @@ fn answer_in_scope(call: &Call<'_>, id_scope: &str, rest: &[&str]) -> Answered {
             let Keys { primary_key, secondary_key } = read(body)?;
             control.replace_group_keys(id_scope, group, primary_key, secondary_key)?;
         }
+        ("PUT", ["groups", group, "certificates"]) => {
+            control.set_group_certificates(id_scope, group, read::<Certificates>(body)?)?;
+        }
+        ("PUT", ["devices", device, "certificates"]) => {
+            control.set_device_certificates(id_scope, device, read::<Certificates>(body)?)?;
+        }
+        ("PUT", ["certificate-authorities", name]) => match read(body)? {
+            AuthorityBody { certificate: Some(certificate), verified } => {
+                control.upload_certificate_authority(id_scope, name, certificate, verified)?;
+            }
+            AuthorityBody { certificate: None, verified } => {
+                control.set_certificate_authority_verified(id_scope, name, verified)?;
+            }
+        },
         ("PUT", ["groups", group, "enabled"]) => {
             control.set_group_enabled(id_scope, group, read::<Enabled>(body)?.enabled)?;
         }
@@ -195,7 +255,9 @@ fn answer_in_scope(call: &Call<'_>, id_scope: &str, rest: &[&str]) -> Answered {
         }
         ("GET", ["registrations", device]) => {
             let missing = || ControlError::NoRegistration((*device).to_owned());
-            return reply(&control.registration(id_scope, device).ok_or_else(missing)?);
+            let state = control.registration(id_scope, device).ok_or_else(missing)?;
+            let hub_thumbprints = control.hub_thumbprints(id_scope, device);
+            return reply(&Registered { state, hub_thumbprints });
         }
         ("DELETE", ["registrations", device]) => control.delete_registration(id_scope, device)?,
         ("PUT", ["registrations", device, "hub"]) => {

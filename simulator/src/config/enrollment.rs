@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::certificate::Certificate;
 use crate::keys::{KeyError, SymmetricKey};
 
 /// One DPS instance.
@@ -18,15 +19,44 @@ pub struct IdScope {
     /// Enrollments of one device each; they have precedence over groups.
     #[serde(default)]
     pub individual_enrollments: Vec<IndividualEnrollment>,
+    /// Uploaded CA certificates: a device's chain has to reach a verified one.
+    #[serde(default)]
+    pub certificate_authorities: Vec<CertificateAuthority>,
 }
 
-/// A symmetric-key enrollment group.
+/// A CA certificate that was uploaded to DPS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct CertificateAuthority {
+    pub name: String,
+    pub certificate: Certificate,
+    /// Whether its owner has proven to have its key.
+    #[serde(default = "yes")]
+    pub verified: bool,
+}
+
+/// The certificates of an enrollment: of the device itself, or of the CA or intermediate CA that a group
+/// is for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Certificates {
+    pub primary: Certificate,
+    #[serde(default)]
+    pub secondary: Option<Certificate>,
+}
+
+/// An enrollment group, of symmetric keys or of certificates.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct EnrollmentGroup {
     pub id: String,
-    pub primary_key: SymmetricKey,
-    pub secondary_key: SymmetricKey,
+    #[serde(default)]
+    pub primary_key: Option<SymmetricKey>,
+    #[serde(default)]
+    pub secondary_key: Option<SymmetricKey>,
+    /// In place of the keys.
+    #[serde(default)]
+    pub x509: Option<Certificates>,
     #[serde(default = "yes")]
     pub enabled: bool,
     #[serde(default)]
@@ -45,21 +75,35 @@ impl EnrollmentGroup {
     /// An enabled group with the `hashed` policy; the keys are base64.
     pub fn new(id: &str, primary_key: &str, secondary_key: &str) -> Result<Self, KeyError> {
         Ok(Self {
+            primary_key: Some(SymmetricKey::from_base64(primary_key)?),
+            secondary_key: Some(SymmetricKey::from_base64(secondary_key)?),
+            ..Self::plain(id)
+        })
+    }
+
+    /// An enabled group with the `hashed` policy for devices with certificates of this CA.
+    pub fn x509(id: &str, ca: Certificate) -> Self {
+        Self { x509: Some(Certificates { primary: ca, secondary: None }), ..Self::plain(id) }
+    }
+
+    fn plain(id: &str) -> Self {
+        Self {
             id: id.to_owned(),
-            primary_key: SymmetricKey::from_base64(primary_key)?,
-            secondary_key: SymmetricKey::from_base64(secondary_key)?,
+            primary_key: None,
+            secondary_key: None,
+            x509: None,
             enabled: true,
             allocation_policy: AllocationPolicy::Hashed,
             hub: None,
             webhook: None,
             reprovision_policy: ReprovisionPolicy::default(),
-        })
+        }
     }
 }
 
-/// The enrollment of one device, which signs with the enrollment's own keys.
+/// The enrollment of one device, which signs with the enrollment's own keys or has a certificate of its own.
 ///
-/// A disabled one needs no keys: it then disables a device of an enrollment group.
+/// A disabled one needs neither: it then disables a device of an enrollment group.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct IndividualEnrollment {
@@ -71,6 +115,9 @@ pub struct IndividualEnrollment {
     pub primary_key: Option<SymmetricKey>,
     #[serde(default)]
     pub secondary_key: Option<SymmetricKey>,
+    /// In place of the keys.
+    #[serde(default)]
+    pub x509: Option<Certificates>,
     #[serde(default = "yes")]
     pub enabled: bool,
     #[serde(default)]

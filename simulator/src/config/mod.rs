@@ -14,8 +14,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use enrollment::{
-    AllocationPolicy, EnrollmentGroup, IdScope, IndividualEnrollment, ReprovisionPolicy, Webhook,
-    WebhookAnswer, WebhookRule,
+    AllocationPolicy, CertificateAuthority, Certificates, EnrollmentGroup, IdScope, IndividualEnrollment,
+    ReprovisionPolicy, Webhook, WebhookAnswer, WebhookRule,
 };
 pub use error::{ConfigError, Position};
 pub use readings::*;
@@ -234,7 +234,46 @@ mod tests {
     }
 
     #[test]
-    fn only_a_disabled_individual_enrollment_can_do_without_keys() {
+    fn certificates_stand_in_place_of_keys_and_are_read_with_the_configuration() {
+        let root = rcgen::generate_simple_self_signed(["fleet".to_owned()]).unwrap().cert.pem();
+        let file = std::env::temp_dir().join(format!("dps-simulator-root-{}.pem", std::process::id()));
+        std::fs::write(&file, &root).unwrap();
+        let config = |x509: &str, keys: &str| {
+            let text = format!(
+                "idScopes:\n  - idScope: 0ne1\n    enrollmentGroups:\n      - id: a\n        \
+                 x509: {{primary: {x509}}}\n{keys}"
+            );
+            Config::from_yaml(&text)
+        };
+        let read = |x509: &str| {
+            let group = config(x509, "").unwrap().id_scopes[0].enrollment_groups[0].clone();
+            group.x509.unwrap().primary.thumbprint()
+        };
+        let text = serde_json::to_string(&root).unwrap();
+        assert_eq!(read(&format!("{{file: {file:?}}}")), read(&format!("{{pem: {text}}}")));
+        std::fs::remove_file(&file).unwrap();
+        for (x509, keys, says) in [
+            (format!("{{file: {file:?}}}"), String::new(), "cannot read"),
+            ("{pem: none}".to_owned(), String::new(), "it has no certificate in PEM"),
+            ("{}".to_owned(), String::new(), "name either a file or the text of the certificate in pem"),
+            (
+                format!("{{pem: {text}}}"),
+                format!("        primaryKey: {KEY}\n"),
+                "x509: must be left out where keys are given",
+            ),
+        ] {
+            let refused = config(&x509, &keys).unwrap_err().to_string();
+            assert!(refused.contains(says), "{refused}");
+        }
+        let twice = format!(
+            "idScopes: [{{idScope: 0ne1, certificateAuthorities: [{{name: a, certificate: {{pem: {text}}}}}, \
+             {{name: a, certificate: {{pem: {text}}}}}]}}]"
+        );
+        assert_eq!(refused(&twice), "idScopes[0].certificateAuthorities[1].name: \"a\" occurs twice");
+    }
+
+    #[test]
+    fn only_a_disabled_individual_enrollment_can_do_without_keys_or_certificates() {
         let entry = |enabled: bool| {
             format!(
                 "idScopes:\n  - idScope: 0ne1\n    individualEnrollments:\n      \
@@ -244,8 +283,8 @@ mod tests {
         assert!(Config::from_yaml(&entry(false)).is_ok());
         assert_eq!(
             refused(&entry(true)),
-            "idScopes[0].individualEnrollments[0].primaryKey: must be given; only a disabled enrollment \
-             can do without keys"
+            "idScopes[0].individualEnrollments[0].primaryKey: must be given, or x509; only a disabled \
+             individual enrollment can do without both"
         );
     }
 }

@@ -63,6 +63,20 @@ pub struct Readings {
     pub unknown_token_fields: Acceptance,
     /// A token made with the enrollment's other key than the one the device registered with.
     pub alternate_key: Acceptance,
+    /// A certificate that has expired, or is not valid yet.
+    pub expired_certificate: Unauthorized,
+    /// A certificate of another common name than the registration id.
+    pub common_name_differs: CommonNameDiffers,
+    /// Whether upper and lower case of the common name matter.
+    pub common_name_case: CommonNameCase,
+    /// A certificate whose chain reaches no verified CA.
+    pub ca_not_verified: Unauthorized,
+    /// A request with a certificate for an id scope that does not exist.
+    pub unknown_id_scope_with_certificate: UnknownIdScope,
+    /// What the hub does with the thumbprint of before when a device registers with a new certificate.
+    pub old_thumbprint: OldThumbprint,
+    /// What `x509` of a registration has.
+    pub x509_result: X509ResultReading,
     /// How long after its expiry a token is still accepted.
     #[serde(deserialize_with = "duration::required::deserialize")]
     pub clock_tolerance: Duration,
@@ -96,6 +110,13 @@ impl Default for Readings {
             unescaped_signature: Acceptance::Refused,
             unknown_token_fields: Acceptance::Accepted,
             alternate_key: Acceptance::Accepted,
+            expired_certificate: Unauthorized::Code401002,
+            common_name_differs: CommonNameDiffers::Code401002,
+            common_name_case: CommonNameCase::Ignored,
+            ca_not_verified: Unauthorized::Code401002,
+            unknown_id_scope_with_certificate: UnknownIdScope::Failed,
+            old_thumbprint: OldThumbprint::Dropped,
+            x509_result: X509ResultReading::Empty,
             clock_tolerance: Duration::ZERO,
         }
     }
@@ -107,6 +128,41 @@ pub enum Unauthorized {
     Code401000,
     #[serde(rename = "401002")]
     Code401002,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum CommonNameDiffers {
+    #[serde(rename = "401002")]
+    Code401002,
+    /// 400 with 400004.
+    #[serde(rename = "400004")]
+    Code400004,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CommonNameCase {
+    Ignored,
+    Exact,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OldThumbprint {
+    /// The hub refuses the certificate of before.
+    Dropped,
+    /// The hub keeps it as the secondary one.
+    Secondary,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum X509ResultReading {
+    /// An object without fields, as in Microsoft's captured answer.
+    Empty,
+    /// The certificate and the enrollment group, as in the description of the API.
+    Full,
+    Absent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -60,6 +60,10 @@ fn id_scope(path: &str, scope: &IdScope) -> Result<(), Invalid> {
         if !seen.insert(&group.id) {
             return invalid(format!("{path}.id"), format!("{:?} occurs twice", group.id));
         }
+        attestation(
+            &path,
+            [group.primary_key.is_some(), group.secondary_key.is_some(), group.x509.is_some()],
+        )?;
         let (hub, webhook) = (group.hub.as_deref(), group.webhook.as_ref());
         allocation(&path, scope, group.allocation_policy, hub, webhook)?;
     }
@@ -72,6 +76,13 @@ fn id_scope(path: &str, scope: &IdScope) -> Result<(), Invalid> {
             return invalid(format!("{path}.registrationId"), format!("{id:?} occurs twice"));
         }
     }
+    let mut seen = HashSet::new();
+    for (index, authority) in scope.certificate_authorities.iter().enumerate() {
+        if !seen.insert(&authority.name) {
+            let field = format!("{path}.certificateAuthorities[{index}].name");
+            return invalid(field, format!("{:?} occurs twice", authority.name));
+        }
+    }
     Ok(())
 }
 
@@ -81,17 +92,25 @@ fn individual_enrollment(path: &str, scope: &IdScope, entry: &IndividualEnrollme
         let problem = format!("{id:?} is not a registration id; {}", registration_id::ALLOWED);
         return invalid(format!("{path}.registrationId"), problem);
     }
-    match (&entry.primary_key, &entry.secondary_key) {
-        (Some(_), Some(_)) => {}
-        (None, None) if !entry.enabled => {}
-        (None, _) => {
-            let problem = "must be given; only a disabled enrollment can do without keys";
-            return invalid(format!("{path}.primaryKey"), problem);
-        }
-        (_, None) => return invalid(format!("{path}.secondaryKey"), "must be given"),
+    let given = [entry.primary_key.is_some(), entry.secondary_key.is_some(), entry.x509.is_some()];
+    if entry.enabled || given != [false; 3] {
+        attestation(path, given)?;
     }
     let (hub, webhook) = (entry.hub.as_deref(), entry.webhook.as_ref());
     allocation(path, scope, entry.allocation_policy, hub, webhook)
+}
+
+/// An enrollment has both keys, or certificates. `given`: primary key, secondary key, certificates.
+fn attestation(path: &str, given: [bool; 3]) -> Result<(), Invalid> {
+    match given {
+        [true, true, false] | [false, false, true] => Ok(()),
+        [_, _, true] => invalid(format!("{path}.x509"), "must be left out where keys are given"),
+        [true, false, false] => invalid(format!("{path}.secondaryKey"), "must be given"),
+        [false, _, false] => {
+            let problem = "must be given, or x509; only a disabled individual enrollment can do without both";
+            invalid(format!("{path}.primaryKey"), problem)
+        }
+    }
 }
 
 /// Checks the host names of hubs, and that none occurs twice.

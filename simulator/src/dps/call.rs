@@ -1,4 +1,4 @@
-//! Register, poll and lookup of a device whose token was verified.
+//! Register, poll and lookup of a device whose token or certificate was verified.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::allocation::Choice;
+use super::hub_identity::HubIdentity;
 use super::plan::{Assignment, Plan, PlannedResult, RegistrationError};
 use super::refusal::Refusal;
 use super::registration::Registration;
@@ -27,7 +28,7 @@ const NO_HUB: RegistrationError =
 const WEBHOOK_FAILED: RegistrationError =
     RegistrationError { code: 400_207, message: "Custom allocation failed with status code: 400" };
 
-/// A call whose token was verified, with what its answer depends on.
+/// A call whose token or certificate was verified, with what its answer depends on.
 pub(super) struct Call<'a> {
     /// The registration id as in the path.
     pub registration_id: &'a str,
@@ -147,7 +148,11 @@ impl Call<'_> {
             (Choice::Hub { hub, payload }, None) => self.assign(hub, payload),
             (Choice::NoHub, None) => PlannedResult::Fail(NO_HUB),
         };
-        Plan { group: self.verified.group.clone(), result }
+        let certificate = match &self.verified.identity {
+            HubIdentity::Keys(_) => None,
+            HubIdentity::Certificate { primary, .. } => Some(primary.shown()),
+        };
+        Plan { group: self.verified.group.clone(), certificate, result }
     }
 
     fn assign(&self, hub: Arc<str>, payload: Option<Map<String, Value>>) -> PlannedResult {
@@ -157,7 +162,7 @@ impl Call<'_> {
             device_id: device_id.unwrap_or_else(|| self.answered_id()),
             payload,
             migrate: self.verified.enrollment.reprovision.migrate_device_data,
-            keys: self.verified.device_keys.clone(),
+            identity: self.verified.identity.clone(),
         })
     }
 

@@ -1,7 +1,9 @@
 //! The device API of DPS: from a request to its answer, without sockets.
 
 mod allocation;
+mod by_certificate;
 mod call;
+mod hub_identity;
 mod plan;
 mod refusal;
 mod registration;
@@ -13,10 +15,12 @@ mod token;
 mod wire;
 
 pub use settings::Settings;
-pub use wire::{RegistrationState, RegistrationStatus, Substatus, SymmetricKeyResult};
+pub use wire::{
+    CertificateInfo, RegistrationState, RegistrationStatus, Substatus, SymmetricKeyResult, X509Result,
+};
 
 pub(crate) use allocation::Allocation;
 pub(crate) use registration::Registration;
-pub(crate) use scope::{Group, Scope};
+pub(crate) use scope::{Attestation, Authority, Group, Individual, Scope};
 pub(crate) use service::{Answer, Request, Service};
 pub(crate) use wire::{MAX_BODY, error_body};

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::keys::KeyPair;
+use super::hub_identity::HubIdentity;
+use crate::certificate::CertificateShown;
 
 /// The result of an operation that has not completed yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub group: Option<Arc<str>>,
+    /// The device's certificate, if it has proven itself with one.
+    pub certificate: Option<CertificateShown>,
     pub result: PlannedResult,
 }
 
@@ -34,6 +37,6 @@ pub(crate) struct Assignment {
     pub payload: Option<Map<String, Value>>,
     /// Whether the device's data moves along when the hub changes; otherwise it is reset.
     pub migrate: bool,
-    /// The keys that the hub will accept from the device.
-    pub keys: KeyPair,
+    /// What the hub will accept from the device.
+    pub identity: HubIdentity,
 }

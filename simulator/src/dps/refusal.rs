@@ -14,6 +14,8 @@ pub(super) enum Refusal {
     /// The body cannot be parsed or validated.
     BadRequest(&'static str),
     Unauthorized(Unauthorized),
+    /// The chain of a certificate reaches no verified CA.
+    CaNotFound(Unauthorized),
     /// The enrollment, registration, operation or id scope does not exist.
     NotFound(&'static str),
     /// Another operation of this registration is in progress.
@@ -33,7 +35,7 @@ impl Refusal {
             Self::MethodNotAllowed => 405,
             Self::UnknownApiVersion | Self::BadRequest(_) => 400,
             Self::UnsupportedMediaType => 415,
-            Self::Unauthorized(_) => 401,
+            Self::Unauthorized(_) | Self::CaNotFound(_) => 401,
             Self::Conflict => 409,
             Self::PreconditionFailed => 412,
             Self::Throttled(_) => 429,
@@ -46,8 +48,10 @@ impl Refusal {
             Self::MethodNotAllowed => 405_000,
             Self::UnknownApiVersion | Self::BadRequest(_) => 400_004,
             Self::UnsupportedMediaType => 415_000,
-            Self::Unauthorized(Unauthorized::Code401000) => 401_000,
-            Self::Unauthorized(Unauthorized::Code401002) => 401_002,
+            Self::Unauthorized(code) | Self::CaNotFound(code) => match code {
+                Unauthorized::Code401000 => 401_000,
+                Unauthorized::Code401002 => 401_002,
+            },
             Self::NotFound(_) => 404_201,
             Self::Conflict => 409_203,
             Self::PreconditionFailed => 412_000,
@@ -63,6 +67,7 @@ impl Refusal {
             Self::BadRequest(message) | Self::NotFound(message) => message,
             Self::UnsupportedMediaType => "Unsupported media type; use application/json.",
             Self::Unauthorized(_) => "Unauthorized",
+            Self::CaNotFound(_) => "CA certificate not found.",
             Self::Conflict | Self::PreconditionFailed => "Precondition failed",
             Self::Throttled(_) => "Too many requests.",
         }

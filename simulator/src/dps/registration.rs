@@ -1,5 +1,4 @@
-//! The registration of one device: its operations, its registration record and the keys of its identity
-//! at the hub.
+//! The registration of one device: its operations, its registration record and its identity at the hub.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,12 +7,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::hub_identity::HubIdentity;
 use super::plan::{Assignment, Plan, PlannedResult, RegistrationError};
-use super::wire::{RegistrationState, RegistrationStatus, Substatus, SymmetricKeyResult, timestamp};
+use super::wire::{
+    RegistrationState, RegistrationStatus, Substatus, SymmetricKeyResult, X509Result, timestamp,
+};
+use crate::certificate::{Certificate, CertificateShown, Thumbprint};
 use crate::clock::Moment;
-use crate::config::{Readings, SubstatusOnRepeat, SubstatusOnReturn};
+use crate::config::{Readings, SubstatusOnRepeat, SubstatusOnReturn, X509ResultReading};
 use crate::ids::Ids;
-use crate::keys::{KeyPair, KeySlot};
+use crate::keys::KeySlot;
 
 /// How many operations can still be polled besides the newest.
 const KEPT_OPERATIONS: usize = 4;
@@ -27,9 +30,8 @@ pub(crate) struct Registration {
     operations: VecDeque<Operation>,
     record: Option<Record>,
     last_assignment: Option<LastAssignment>,
-    /// The keys of the device's identity at the hub. They stay when the record is deleted, as hubs
-    /// keep their identities.
-    hub_keys: Option<KeyPair>,
+    /// The device's identity at the hub. It stays when the record is deleted.
+    at_hub: Option<HubIdentity>,
     /// The slot of the enrollment key that the device registered with first.
     pub first_key: Option<KeySlot>,
 }
@@ -53,6 +55,8 @@ struct Record {
     error: Option<RegistrationError>,
     payload: Option<Map<String, Value>>,
     group: Option<Arc<str>>,
+    /// The device's certificate, and how much of it is shown.
+    certificate: Option<(CertificateShown, X509ResultReading)>,
 }
 
 /// The last assignment; a failure after it does not change it.
@@ -126,6 +130,7 @@ impl Registration {
             error: None,
             payload: None,
             group: plan.group,
+            certificate: plan.certificate.map(|certificate| (certificate, readings.x509_result)),
         };
         match plan.result {
             PlannedResult::Disable => {}
@@ -137,7 +142,8 @@ impl Registration {
                 record.status = RegistrationStatus::Assigned;
                 record.substatus = Some(self.substatus(&assignment, readings));
                 record.payload = assignment.payload;
-                self.hub_keys = Some(assignment.keys);
+                let before = self.at_hub.take();
+                self.at_hub = Some(assignment.identity.after(before.as_ref(), readings.old_thumbprint));
                 self.set_assignment(assignment.hub, assignment.device_id);
             }
         }
@@ -159,7 +165,8 @@ impl Registration {
             RegistrationStatus::Assigned => self.last_assignment.as_ref(),
             _ => None,
         };
-        let group = record.group.as_ref();
+        let by_key = record.group.as_ref().filter(|_| record.certificate.is_none());
+        let certificate = record.certificate.as_ref();
         Some(RegistrationState {
             registration_id: self.id.clone(),
             created_date_time_utc: timestamp(self.created),
@@ -172,37 +179,48 @@ impl Registration {
             last_updated_date_time_utc: timestamp(record.updated),
             etag: record.etag.clone(),
             payload: record.payload.clone(),
-            symmetric_key: group.map(|group| SymmetricKeyResult { enrollment_group_id: group.to_string() }),
+            symmetric_key: by_key.map(|group| SymmetricKeyResult { enrollment_group_id: group.to_string() }),
+            x509: certificate
+                .and_then(|(shown, reading)| X509Result::of(shown, record.group.as_ref(), *reading)),
         })
     }
 
     /// Whether the device's identity at the hub has this key.
     pub fn hub_accepts(&self, key: &str) -> bool {
-        self.hub_keys
-            .as_ref()
-            .is_some_and(|keys| keys.primary.equals_base64(key) | keys.secondary.equals_base64(key))
+        self.at_hub.as_ref().is_some_and(|identity| identity.accepts_key(key))
     }
 
-    /// The plan that moves the device to another hub without a register call, with its keys and its
+    /// Whether the device's identity at the hub has this certificate, which is in date.
+    pub fn hub_accepts_certificate(&self, certificate: &Certificate, now: Timestamp) -> bool {
+        self.at_hub.as_ref().is_some_and(|identity| identity.accepts_certificate(certificate, now))
+    }
+
+    /// The thumbprints of its identity at the hub, the primary one first.
+    pub fn hub_thumbprints(&self) -> Vec<Thumbprint> {
+        self.at_hub.as_ref().map(HubIdentity::thumbprints).unwrap_or_default()
+    }
+
+    /// The plan that moves the device to another hub without a register call, with its identity and its
     /// payload as they are; none if it is not assigned.
     pub fn assignment_to(&self, hub: Arc<str>) -> Option<Plan> {
         let last = self.last_assignment.as_ref()?;
         Some(Plan {
             group: self.record.as_ref()?.group.clone(),
+            certificate: self.record.as_ref()?.certificate.as_ref().map(|(shown, _)| shown.clone()),
             result: PlannedResult::Assign(Assignment {
                 hub,
                 device_id: last.device_id.clone(),
                 payload: self.record.as_ref()?.payload.clone(),
                 migrate: true,
-                keys: self.hub_keys.clone()?,
+                identity: self.at_hub.clone()?,
             }),
         })
     }
 
     /// Deletes the record; the hub keeps the device's identity.
     pub fn delete_record(&mut self) {
-        let hub_keys = self.hub_keys.take();
-        *self = Self { hub_keys, ..Self::new(std::mem::take(&mut self.id)) };
+        let at_hub = self.at_hub.take();
+        *self = Self { at_hub, ..Self::new(std::mem::take(&mut self.id)) };
     }
 
     fn assigning_state(&self) -> RegistrationState {
@@ -221,6 +239,7 @@ impl Registration {
             etag: etag.unwrap_or_default(),
             payload: None,
             symmetric_key: None,
+            x509: None,
         }
     }
 
@@ -260,7 +279,7 @@ impl Registration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::SymmetricKey;
+    use crate::keys::{KeyPair, SymmetricKey};
 
     const KEY: &str = "AAECAwQFBgcICQoLDA0ODw==";
 
@@ -268,12 +287,16 @@ mod tests {
         let key = SymmetricKey::from_base64(KEY).unwrap();
         Plan {
             group: Some("group".into()),
+            certificate: None,
             result: PlannedResult::Assign(Assignment {
                 hub: hub.into(),
                 device_id: "dev".to_owned(),
                 payload: None,
                 migrate,
-                keys: KeyPair { primary: key.derive("dev"), secondary: key.derive("other") },
+                identity: HubIdentity::Keys(KeyPair {
+                    primary: key.derive("dev"),
+                    secondary: key.derive("other"),
+                }),
             }),
         }
     }
@@ -321,7 +344,7 @@ mod tests {
     #[test]
     fn the_last_hub_is_kept_when_a_registration_fails() {
         let error = RegistrationError { code: 400_208, message: "no hub" };
-        let failure = Plan { group: None, result: PlannedResult::Fail(error) };
+        let failure = Plan { group: None, certificate: None, result: PlannedResult::Fail(error) };
         let ids = Ids::new();
         let mut registration = Registration::new("dev".to_owned());
         let readings = Readings::default();

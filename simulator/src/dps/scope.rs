@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::allocation::Allocation;
+use super::hub_identity::HubIdentity;
 use super::refusal::Refusal;
 use super::registration::Registration;
 use super::throttle::Rate;
 use super::token::Token;
-use crate::config::{self, DeletedGroup, KeyDerivedFrom, Readings, ReprovisionPolicy};
+use crate::certificate::Certificate;
+use crate::config::{self, Certificates, DeletedGroup, KeyDerivedFrom, Readings, ReprovisionPolicy};
 use crate::keys::{KeyPair, KeySlot, SymmetricKey};
 use crate::ledger::{EnrollmentKind, KeyUsed};
 
@@ -26,6 +28,8 @@ pub(crate) struct Scope {
     pub groups: Vec<Group>,
     /// Individual enrollments by registration id in lower case.
     pub individuals: HashMap<String, Individual>,
+    /// Uploaded CA certificates by name.
+    pub authorities: HashMap<String, Authority>,
     /// Registrations by registration id in lower case.
     pub registrations: HashMap<String, Registration>,
     /// The rate of register calls and status lookups.
@@ -43,10 +47,51 @@ pub(crate) struct Enrollment {
     pub reprovision: ReprovisionPolicy,
 }
 
+/// What the devices of an enrollment prove themselves with.
+#[derive(Clone, Debug)]
+pub(crate) enum Attestation {
+    Keys(KeyPair),
+    Certificates(Certificates),
+}
+
+impl Attestation {
+    fn of(keys: [Option<&SymmetricKey>; 2], x509: Option<&Certificates>) -> Option<Self> {
+        match (keys, x509) {
+            (_, Some(certificates)) => Some(Self::Certificates(certificates.clone())),
+            ([Some(primary), Some(secondary)], None) => {
+                Some(Self::Keys(KeyPair { primary: primary.clone(), secondary: secondary.clone() }))
+            }
+            _ => None,
+        }
+    }
+
+    fn keys(&self) -> Option<&KeyPair> {
+        match self {
+            Self::Keys(keys) => Some(keys),
+            Self::Certificates(_) => None,
+        }
+    }
+
+    pub(super) fn certificates(&self) -> Option<&Certificates> {
+        match self {
+            Self::Keys(_) => None,
+            Self::Certificates(certificates) => Some(certificates),
+        }
+    }
+}
+
+/// A CA certificate.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    pub certificate: Certificate,
+    pub verified: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Group {
     pub id: Arc<str>,
-    pub keys: KeyPair,
+    /// Every configuration that is accepted has it.
+    pub attestation: Option<Attestation>,
     pub enrollment: Enrollment,
     /// A deleted group is kept so that its keys can be told from keys that never existed.
     pub deleted: bool,
@@ -55,18 +100,18 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct Individual {
     /// None for an entry that only disables a device of an enrollment group.
-    pub keys: Option<KeyPair>,
+    pub attestation: Option<Attestation>,
     pub device_id: Option<String>,
     pub enrollment: Enrollment,
 }
 
-/// A verified token: its enrollment and key.
+/// A verified token or certificate: its enrollment and which of its two keys or certificates fits.
 pub(super) struct Verified {
     pub enrollment: Enrollment,
     pub group: Option<Arc<str>>,
     pub key: KeyUsed,
-    /// The keys that the hub will accept from the device.
-    pub device_keys: KeyPair,
+    /// What the hub will accept from the device.
+    pub identity: HubIdentity,
     /// The device id, where the enrollment sets one.
     pub device_id: Option<String>,
 }
@@ -83,6 +128,7 @@ impl Scope {
             hubs: config.hubs.iter().map(|hub| hub.as_str().into()).collect(),
             groups,
             individuals,
+            authorities: config.certificate_authorities.iter().map(Authority::of).collect(),
             registrations: HashMap::new(),
             registering: Rate::new(readings.throttle_window, MINUTE),
             polling: HashMap::new(),
@@ -130,7 +176,7 @@ impl Scope {
     pub fn set_device_enabled(&mut self, id: &str, enabled: bool) {
         let id = id.to_ascii_lowercase();
         match self.individuals.get_mut(&id) {
-            Some(entry) if entry.keys.is_some() => entry.enrollment.enabled = enabled,
+            Some(entry) if entry.attestation.is_some() => entry.enrollment.enabled = enabled,
             _ if enabled => {
                 self.individuals.remove(&id);
             }
@@ -148,9 +194,12 @@ impl Scope {
         readings: &Readings,
     ) -> Result<Verified, Refusal> {
         let individual = self.individuals.get(&registration_id.to_ascii_lowercase());
-        if let Some((entry, keys)) = individual.and_then(|e| Some((e, e.keys.as_ref()?))) {
-            return match signer(keys, token) {
-                Some(slot) => Ok(entry.verified(registration_id, keys, slot)),
+        if let Some((entry, attestation)) = individual.and_then(|e| Some((e, e.attestation.as_ref()?))) {
+            let signed = attestation.keys().and_then(|keys| Some((keys, signer(keys, token)?)));
+            return match signed {
+                Some((keys, slot)) => {
+                    Ok(entry.verified(registration_id, slot, HubIdentity::Keys(keys.clone())))
+                }
                 None => Err(Refusal::WRONG_KEY),
             };
         }
@@ -171,10 +220,9 @@ impl Scope {
         token: &Token<'_>,
         readings: &Readings,
     ) -> Result<Verified, Refusal> {
-        for group in self.groups.iter().filter(|group| !group.deleted) {
-            let device_keys = group.keys.derive(hashed_id);
+        for (group, device_keys) in self.derived(hashed_id).filter(|(group, _)| !group.deleted) {
             if let Some(slot) = signer(&device_keys, token) {
-                return Ok(group.verified(device_keys, slot));
+                return Ok(group.verified(slot, HubIdentity::Keys(device_keys)));
             }
         }
         Err(self.refuse(hashed_id, token, readings))
@@ -182,8 +230,7 @@ impl Scope {
 
     /// The refusal of a token that no enrollment key has signed.
     fn refuse(&self, hashed_id: &str, token: &Token<'_>, readings: &Readings) -> Refusal {
-        for group in &self.groups {
-            let device_keys = group.keys.derive(hashed_id);
+        for (group, device_keys) in self.derived(hashed_id) {
             if group.deleted && signer(&device_keys, token).is_some() {
                 return match readings.deleted_group {
                     DeletedGroup::NotFound => Refusal::NotFound("Enrollment not found."),
@@ -196,13 +243,29 @@ impl Scope {
         }
         Refusal::WRONG_KEY
     }
+
+    /// The groups with keys, and those of the device in each.
+    fn derived<'s>(&'s self, hashed_id: &'s str) -> impl Iterator<Item = (&'s Group, KeyPair)> {
+        let keys = |group: &'s Group| Some((group, group.attestation.as_ref()?.keys()?.derive(hashed_id)));
+        self.groups.iter().filter_map(keys)
+    }
+}
+
+impl Authority {
+    fn of(config: &config::CertificateAuthority) -> (String, Self) {
+        let config::CertificateAuthority { name, certificate, verified } = config;
+        (name.clone(), Self { certificate: certificate.clone(), verified: *verified })
+    }
 }
 
 impl Group {
     fn of(config: &config::EnrollmentGroup) -> Self {
         Self {
             id: config.id.as_str().into(),
-            keys: KeyPair { primary: config.primary_key.clone(), secondary: config.secondary_key.clone() },
+            attestation: Attestation::of(
+                [config.primary_key.as_ref(), config.secondary_key.as_ref()],
+                config.x509.as_ref(),
+            ),
             enrollment: Enrollment {
                 enabled: config.enabled,
                 allocation: Allocation::of(
@@ -216,12 +279,12 @@ impl Group {
         }
     }
 
-    fn verified(&self, device_keys: KeyPair, slot: KeySlot) -> Verified {
+    pub(super) fn verified(&self, slot: KeySlot, identity: HubIdentity) -> Verified {
         Verified {
             enrollment: self.enrollment.clone(),
             group: Some(Arc::clone(&self.id)),
             key: KeyUsed { kind: EnrollmentKind::Group, enrollment: self.id.to_string(), slot },
-            device_keys,
+            identity,
             device_id: None,
         }
     }
@@ -229,13 +292,11 @@ impl Group {
 
 impl Individual {
     fn of(config: &config::IndividualEnrollment) -> Self {
-        let keys = config.primary_key.as_ref().zip(config.secondary_key.as_ref());
-        let copy = |(primary, secondary): (&SymmetricKey, &SymmetricKey)| KeyPair {
-            primary: primary.clone(),
-            secondary: secondary.clone(),
-        };
         Self {
-            keys: keys.map(copy),
+            attestation: Attestation::of(
+                [config.primary_key.as_ref(), config.secondary_key.as_ref()],
+                config.x509.as_ref(),
+            ),
             device_id: config.device_id.clone(),
             enrollment: Enrollment {
                 enabled: config.enabled,
@@ -251,23 +312,32 @@ impl Individual {
 
     /// An entry that only disables a device.
     pub fn disabled() -> Self {
+        Self::plain(false)
+    }
+
+    /// An entry that has to be given keys or certificates.
+    pub fn enabled() -> Self {
+        Self::plain(true)
+    }
+
+    fn plain(enabled: bool) -> Self {
         Self {
-            keys: None,
+            attestation: None,
             device_id: None,
             enrollment: Enrollment {
-                enabled: false,
+                enabled,
                 allocation: Allocation::Hashed,
                 reprovision: ReprovisionPolicy::default(),
             },
         }
     }
 
-    fn verified(&self, registration_id: &str, keys: &KeyPair, slot: KeySlot) -> Verified {
+    pub(super) fn verified(&self, registration_id: &str, slot: KeySlot, identity: HubIdentity) -> Verified {
         Verified {
             enrollment: self.enrollment.clone(),
             group: None,
             key: KeyUsed { kind: EnrollmentKind::Individual, enrollment: registration_id.to_owned(), slot },
-            device_keys: keys.clone(),
+            identity,
             device_id: self.device_id.clone(),
         }
     }

@@ -11,6 +11,7 @@ use super::settings::Settings;
 use super::throttle::Throttled;
 use super::token::{Strictness, Token};
 use super::wire::{self, Operation, RegistrationState, RegistrationStatus};
+use crate::certificate::Chain;
 use crate::clock::Moment;
 use crate::config::{Config, IdScope, IdScopeCase, Location, Presence, Quotas, Readings, UnknownIdScope};
 use crate::ids::Ids;
@@ -23,6 +24,8 @@ pub(crate) struct Request<'a> {
     pub query: &'a str,
     pub host: Option<&'a str>,
     pub authorization: Option<&'a [u8]>,
+    /// What the device presented in the TLS handshake.
+    pub chain: Option<&'a Chain>,
     pub content_type: Option<&'a str>,
     /// None if the body is larger than [`wire::MAX_BODY`].
     pub body: Option<&'a [u8]>,
@@ -101,7 +104,7 @@ impl Service {
             return Err(Refusal::UnknownApiVersion);
         }
         let Some(mut scope) = self.scope_in_path(id_scope) else {
-            return self.unknown_id_scope(request.route.kind, registration_id, now);
+            return self.unknown_id_scope(request, registration_id, now);
         };
         let settings = self.settings();
         self.throttle(&mut scope, request.route, &settings.quotas, now)?;
@@ -143,6 +146,9 @@ impl Service {
         request: &Request<'_>,
         now: Moment,
     ) -> Result<Verified, Refusal> {
+        if let (None, Some(chain)) = (request.authorization, request.chain) {
+            return scope.verify_certificate(registration_id, chain, &self.readings, now);
+        }
         let strictness = Strictness {
             unescaped_signature: self.readings.unescaped_signature,
             unknown_fields: self.readings.unknown_token_fields,
@@ -164,16 +170,20 @@ impl Service {
 
     fn unknown_id_scope(
         &self,
-        kind: OperationKind,
+        request: &Request<'_>,
         registration_id: &str,
         now: Moment,
     ) -> Result<Reply, Refusal> {
         let refusal = Refusal::NotFound("Id scope not found.");
-        if self.readings.unknown_id_scope == UnknownIdScope::NotFound {
+        let reading = match (request.authorization, request.chain) {
+            (None, Some(_)) => self.readings.unknown_id_scope_with_certificate,
+            _ => self.readings.unknown_id_scope,
+        };
+        if reading == UnknownIdScope::NotFound {
             return Err(refusal);
         }
         let state = RegistrationState::failed(registration_id, &refusal, now.wall, &self.ids);
-        match kind {
+        match request.route.kind {
             OperationKind::Lookup => Ok(Reply::Record(state)),
             _ => Ok(Reply::Completed { operation_id: self.ids.operation(), state }),
         }

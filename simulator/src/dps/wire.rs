@@ -1,11 +1,14 @@
 //! The JSON of the device API: request bodies and answers.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
-use crate::config::{Acceptance, PayloadNotObject, Readings};
+use crate::certificate::{CertificateShown, Thumbprint};
+use crate::config::{Acceptance, PayloadNotObject, Readings, X509ResultReading};
 use crate::ids::Ids;
 
 /// The size of the largest body that DPS accepts.
@@ -55,6 +58,8 @@ pub struct RegistrationState {
     pub payload: Option<Map<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symmetric_key: Option<SymmetricKeyResult>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub x509: Option<X509Result>,
 }
 
 impl RegistrationState {
@@ -73,6 +78,7 @@ impl RegistrationState {
             etag: ids.etag(),
             payload: None,
             symmetric_key: None,
+            x509: None,
         }
     }
 }
@@ -81,6 +87,54 @@ impl RegistrationState {
 #[serde(rename_all = "camelCase")]
 pub struct SymmetricKeyResult {
     pub enrollment_group_id: String,
+}
+
+/// `x509` of a registration that was made with a certificate; empty in the answers that Microsoft shows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct X509Result {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_info: Option<CertificateInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enrollment_group_id: Option<String>,
+}
+
+/// A certificate as the description of the API shows it; SHA-1 is left out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateInfo {
+    pub subject_name: String,
+    pub sha256_thumbprint: Thumbprint,
+    pub issuer_name: String,
+    pub not_before_utc: String,
+    pub not_after_utc: String,
+    pub serial_number: String,
+    pub version: u32,
+}
+
+impl X509Result {
+    pub(super) fn of(
+        shown: &CertificateShown,
+        group: Option<&Arc<str>>,
+        reading: X509ResultReading,
+    ) -> Option<Self> {
+        match reading {
+            X509ResultReading::Absent => None,
+            X509ResultReading::Empty => Some(Self::default()),
+            X509ResultReading::Full => Some(Self {
+                certificate_info: Some(CertificateInfo {
+                    subject_name: shown.subject.clone(),
+                    sha256_thumbprint: shown.thumbprint.clone(),
+                    issuer_name: shown.issuer.clone(),
+                    not_before_utc: timestamp(shown.not_before),
+                    not_after_utc: timestamp(shown.not_after),
+                    serial_number: shown.serial_number.clone(),
+                    version: 3,
+                }),
+                enrollment_group_id: group.map(|group| group.to_string()),
+            }),
+        }
+    }
 }
 
 /// The answer to register and poll.

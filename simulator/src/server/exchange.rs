@@ -15,6 +15,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::body::{AnswerBody, pause};
 use super::pacing::Pacing;
+use super::peer::Peer;
 use crate::dps::{Answer, MAX_BODY, Request};
 use crate::faults::{self, Context, Delivery, FaultAction, FaultyAnswer, Hit, SlowFrom};
 use crate::ledger::{Closing, Opening, Outcome};
@@ -30,6 +31,7 @@ pub(super) struct Aborted;
 pub(super) struct Exchange<'a> {
     shared: &'a Shared,
     pacing: &'a Pacing,
+    peer: &'a Peer,
     head: Parts,
     route: Route,
     /// None if the body is larger than DPS accepts.
@@ -42,14 +44,15 @@ impl<'a> Exchange<'a> {
     pub async fn run(
         shared: &'a Shared,
         pacing: &'a Pacing,
+        peer: &'a Peer,
         request: http::Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Aborted> {
         let (head, body) = request.into_parts();
         let route = Route::of(&head.method, head.uri.path());
-        let entry = Entry::open(shared, &head, &route);
+        let entry = Entry::open(shared, peer, &head, &route);
         let body = Limited::new(body, MAX_BODY).collect().await;
         let body = body.ok().map(|body| body.to_bytes());
-        let exchange = Self { shared, pacing, head, route, body, entry };
+        let exchange = Self { shared, pacing, peer, head, route, body, entry };
         exchange.check_outage().await?;
         let fault = shared.faults().take(&exchange.route);
         match fault {
@@ -142,6 +145,7 @@ impl<'a> Exchange<'a> {
             query: self.head.uri.query().unwrap_or_default(),
             host: text(headers, HOST),
             authorization: headers.get(AUTHORIZATION).map(HeaderValue::as_bytes),
+            chain: self.peer.chain.as_ref(),
             content_type: text(headers, CONTENT_TYPE),
             body: self.body.as_deref(),
         };
@@ -181,12 +185,13 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn open(shared: &'a Shared, head: &Parts, route: &Route) -> Self {
+    fn open(shared: &'a Shared, peer: &Peer, head: &Parts, route: &Route) -> Self {
         let sequence = shared.ledger().open(Opening {
             time: shared.clock.now().wall,
             method: head.method.to_string(),
             path: head.uri.path().to_owned(),
             authorized: head.headers.contains_key(AUTHORIZATION),
+            peer,
             route,
         });
         shared.ledger_changed.notify_waiters();

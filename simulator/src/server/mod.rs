@@ -4,6 +4,7 @@ mod body;
 pub(crate) mod device;
 mod exchange;
 mod pacing;
+pub(crate) mod peer;
 
 use std::io;
 use std::net::SocketAddr;

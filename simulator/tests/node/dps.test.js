@@ -4,11 +4,12 @@
 const assert = require('node:assert/strict');
 const crypto = require('node:crypto');
 const fs = require('node:fs');
+const path = require('node:path');
 const { test } = require('node:test');
 
 const client = require('./client.js');
 
-const { DPS_PORT, DPS_CA_FILE, DPS_ADMIN, DPS_FLEET_KEY, DPS_FLEET_SECONDARY_KEY, DPS_SITE_KEY, DPS_CLOSED_KEY } =
+const { DPS_PKI, DPS_PORT, DPS_CA_FILE, DPS_ADMIN, DPS_FLEET_KEY, DPS_FLEET_SECONDARY_KEY, DPS_SITE_KEY, DPS_CLOSED_KEY } =
   process.env;
 const SCOPE = '0ne00000001';
 const ca = fs.readFileSync(DPS_CA_FILE, 'utf8');
@@ -98,6 +99,45 @@ test('an unknown id scope is not found', async () => {
   const error = await refusal({ idScope: '0ne99999999', id: 'node-5', key: deviceKey(DPS_FLEET_KEY, 'node-5') });
   assert.equal(error.response.statusCode, 404);
   assert.equal(JSON.parse(error.responseBody).errorCode, 404201);
+});
+
+// A device's certificate, with those that it sends besides.
+function x509(name, ...others) {
+  const pem = (file) => fs.readFileSync(path.join(DPS_PKI, file), 'utf8');
+  return { cert: [name, ...others].map((each) => pem(`${each}.pem`)).join(''), key: pem(`${name}.key`) };
+}
+
+test('a device with a certificate of the group sends no token', async () => {
+  const result = await register({ id: 'node-7', x509: x509('node-7', 'intermediate') });
+  assert.equal(result.assignedHub, 'hub-a.azure-devices.net');
+  assert.equal(result.deviceId, 'node-7');
+  const seen = await requestsOf('node-7');
+  assert.deepEqual(seen.map((entry) => entry.operation), ['register', 'poll']);
+  for (const entry of seen) {
+    assert.equal(entry.credential, 'certificate');
+    assert.equal(entry.certificate.chainLength, 2);
+    assert.equal(entry.key.enrollment, 'lorries');
+  }
+  const certificate = { pem: x509('node-7').cert };
+  const check = { idScope: SCOPE, registrationId: 'node-7', certificate };
+  assert.deepEqual(await admin('POST', '/v1/check-device-certificate', check), { accepted: true });
+});
+
+test('an individual enrollment takes its own certificate and names the device', async () => {
+  const result = await register({ id: 'node-8', x509: x509('node-8') });
+  assert.equal(result.registrationId, 'node-8');
+  assert.equal(result.deviceId, 'node-eight');
+});
+
+test('a certificate without its intermediate CA is refused', async () => {
+  const error = await refusal({ id: 'node-7', x509: x509('node-7') });
+  assert.equal(error.name, 'UnauthorizedError');
+  assert.equal(JSON.parse(error.responseBody).message, 'CA certificate not found.');
+});
+
+test('a certificate of another name is refused', async () => {
+  const error = await refusal({ id: 'node-9', x509: x509('node-7', 'intermediate') });
+  assert.equal(JSON.parse(error.responseBody).errorCode, 401002);
 });
 
 test('a server of another CA is not trusted and sees no request', async () => {

@@ -28,6 +28,23 @@ key() { head -c 64 /dev/urandom | base64 -w 0; }
 DPS_FLEET_KEY=$(key) DPS_FLEET_SECONDARY_KEY=$(key) DPS_SITE_KEY=$(key) DPS_CLOSED_KEY=$(key)
 export DPS_FLEET_KEY DPS_FLEET_SECONDARY_KEY DPS_SITE_KEY DPS_CLOSED_KEY
 
+# A root, an intermediate CA, a device under it, and one by itself. Each is valid for a day.
+openssl_quietly() { openssl "$@" 2> "$work/openssl.log" || { cat "$work/openssl.log" >&2; return 1; }; }
+certificate() {  # NAME ISSUER CA:TRUE|CA:FALSE
+    local issuer=(-key "$work/$2.key")
+    openssl_quietly ecparam -name prime256v1 -genkey -noout -out "$work/$1.key"
+    if [[ $1 != "$2" ]]; then
+        issuer=(-key "$work/$1.key" -CA "$work/$2.pem" -CAkey "$work/$2.key")
+    fi
+    openssl_quietly req -x509 -new "${issuer[@]}" -days 1 -subj "/CN=$1" -addext "basicConstraints=critical,$3" \
+        -out "$work/$1.pem"
+}
+certificate root root CA:TRUE
+certificate intermediate root CA:TRUE
+certificate node-7 intermediate CA:FALSE
+certificate node-8 node-8 CA:FALSE
+export DPS_PKI=$work
+
 cat > "$work/simulator.yaml" << YAML
 tls:
   directory: $work/tls
@@ -56,6 +73,17 @@ idScopes:
         primaryKey: $DPS_CLOSED_KEY
         secondaryKey: $(key)
         enabled: false
+      - id: lorries
+        x509: { primary: { file: $work/root.pem } }
+        allocationPolicy: static
+        hub: hub-a.azure-devices.net
+    individualEnrollments:
+      - registrationId: node-8
+        deviceId: node-eight
+        x509: { primary: { file: $work/node-8.pem } }
+    certificateAuthorities:
+      - name: root
+        certificate: { file: $work/root.pem }
 YAML
 
 # The program says one line when it is ready; reading it from a pipe waits exactly so long.

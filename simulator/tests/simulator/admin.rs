@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::device::{self, Device, GROUP, HUB_A, HUB_B, SCOPE, device_key};
+use crate::pki::Identity;
 
 async fn start() -> Running {
     let mut config = Config { admin: Some(loopback(0)), ..device::config() };
@@ -233,4 +234,38 @@ async fn an_invalid_call_is_refused_without_showing_keys() {
     }
     let fault = json!({"action": {"type": "explode"}});
     assert_eq!(call(&simulator, Method::POST, "/v1/faults", fault).await.0, 400);
+}
+
+#[tokio::test]
+async fn certificate_authorities_handshakes_and_thumbprints_are_changed_and_read() {
+    let simulator = start().await;
+    let root = Identity::root("fleet-root");
+    let leaf = root.device("truck-1");
+    let authority = format!("/v1/scopes/{SCOPE}/certificate-authorities/root");
+    let (status, body) = call(&simulator, Method::PUT, &authority, json!({"verified": true})).await;
+    assert_eq!(status, 404);
+    assert_eq!(
+        body["error"],
+        "there is no certificate authority \"root\" in this id scope; upload it with its certificate"
+    );
+    let pem = json!({"pem": root.pem});
+    change(&simulator, Method::PUT, &authority, json!({"certificate": pem, "verified": false})).await;
+    let group = format!("/v1/scopes/{SCOPE}/groups/{GROUP}/certificates");
+    change(&simulator, Method::PUT, &group, json!({"primary": pem})).await;
+    let connect =
+        async || Device::with_certificate(&simulator, "truck-1", leaf.presented(&[])).await.unwrap();
+    assert_eq!(connect().await.register().await.status, 401);
+    change(&simulator, Method::PUT, &authority, json!({"verified": true})).await;
+    connect().await.provision().await;
+
+    let record = get(&simulator, &format!("/v1/scopes/{SCOPE}/registrations/truck-1")).await;
+    assert_eq!(record["hubThumbprints"], json!([leaf.certificate().thumbprint().as_str()]));
+    assert_eq!((&record["status"], &record["x509"]), (&json!("assigned"), &json!({})));
+
+    for handshake in [json!("certificateNotRequested"), json!({"slow": 5}), json!("normal")] {
+        change(&simulator, Method::PUT, "/v1/handshake", json!({"handshake": handshake})).await;
+        assert_eq!(get(&simulator, "/v1/handshake").await["handshake"], handshake);
+    }
+    let other = call(&simulator, Method::PUT, &group, json!({"primary": {"pem": "none"}})).await;
+    assert_eq!(other.0, 400);
 }

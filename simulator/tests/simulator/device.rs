@@ -16,7 +16,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -121,6 +121,26 @@ impl Device {
     }
 
     pub async fn try_connect(simulator: &Running, registration_id: &str) -> io::Result<Self> {
+        let key = device_key(registration_id);
+        let token = token(SCOPE, registration_id, &key, in_an_hour());
+        let device = Self::reach(simulator, registration_id, None).await?;
+        Ok(Self { authorization: Some(token), ..device })
+    }
+
+    /// Connects with a certificate and its key, and sends no token.
+    pub async fn with_certificate(
+        simulator: &Running,
+        registration_id: &str,
+        presented: (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+    ) -> io::Result<Self> {
+        Self::reach(simulator, registration_id, Some(presented)).await
+    }
+
+    async fn reach(
+        simulator: &Running,
+        registration_id: &str,
+        presented: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    ) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(simulator.ca_pem().as_bytes()).unwrap();
         roots.add(ca).unwrap();
@@ -128,21 +148,23 @@ impl Device {
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let tls = match presented {
+            Some((chain, key)) => tls.with_client_auth_cert(chain, key).unwrap(),
+            None => tls.with_no_client_auth(),
+        };
         let tcp = TcpStream::connect(simulator.address()).await?;
         let name = ServerName::try_from("localhost").unwrap();
         let stream = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        let key = device_key(registration_id);
         Ok(Self {
             sender,
             host: format!("localhost:{}", simulator.address().port()),
             id_scope: SCOPE.to_owned(),
             registration_id: registration_id.to_owned(),
             api_version: "2021-06-01".to_owned(),
-            authorization: Some(token(SCOPE, registration_id, &key, in_an_hour())),
+            authorization: None,
             content_type: Some("application/json".to_owned()),
         })
     }

@@ -26,13 +26,14 @@ pub fn by_site() -> Config {
     config
 }
 
-fn individual(registration_id: &str) -> IndividualEnrollment {
+pub fn individual(registration_id: &str) -> IndividualEnrollment {
     let key = |byte: u8| SymmetricKey::from_base64(&device::base64([byte; 32])).unwrap();
     IndividualEnrollment {
         registration_id: registration_id.to_owned(),
         device_id: Some("Gateway-1".to_owned()),
         primary_key: Some(key(5)),
         secondary_key: Some(key(6)),
+        x509: None,
         enabled: true,
         allocation_policy: AllocationPolicy::Hashed,
         hub: None,

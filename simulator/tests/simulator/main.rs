@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod change;
 #[cfg(test)]
 mod curl;
@@ -14,6 +16,8 @@ mod enrollments;
 mod exchange;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod pki;
 #[cfg(test)]
 mod program;
 #[cfg(test)]
