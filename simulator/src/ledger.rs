@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::certificate::CertificateShown;
+use crate::certificate::{CertificateShown, Chain};
 use crate::keys::KeySlot;
+use crate::peer::Peer;
 use crate::route::{OperationKind, Route};
-use crate::server::peer::Peer;
 
 /// One request, without keys, token and body.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -84,6 +84,12 @@ pub struct PresentedCertificate {
     pub leaf: CertificateShown,
     /// How many certificates came with it, itself included.
     pub chain_length: usize,
+}
+
+impl PresentedCertificate {
+    fn of(chain: &Chain) -> Self {
+        Self { leaf: chain.leaf.shown(), chain_length: 1 + chain.others.len() }
+    }
 }
 
 /// The enrollment, and which of its two keys or certificates it was.
@@ -164,7 +170,7 @@ impl Ledger {
     /// Enters a request that has just arrived and returns its sequence number.
     pub fn open(&mut self, opening: Opening<'_>) -> u64 {
         let Opening { time, method, path, authorized, peer, route } = opening;
-        let certificate = peer.presented();
+        let certificate = peer.chain.as_ref().map(PresentedCertificate::of);
         let credential = match (authorized, &certificate) {
             (true, _) => Credential::Token,
             (false, Some(_)) => Credential::Certificate,

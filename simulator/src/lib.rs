@@ -38,6 +38,7 @@ mod faults;
 mod ids;
 mod keys;
 mod ledger;
+mod peer;
 mod registration_id;
 mod route;
 mod running;

@@ -13,8 +13,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::exchange::Exchange;
 use super::pacing::{PacedStream, Pacing};
-use super::peer::Peer;
 use super::{Stop, serve_until_stop};
+use crate::peer::Peer;
 use crate::shared::{Handshake, Outage, Shared};
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);

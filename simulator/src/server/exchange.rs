@@ -15,10 +15,10 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::body::{AnswerBody, pause};
 use super::pacing::Pacing;
-use super::peer::Peer;
 use crate::dps::{Answer, MAX_BODY, Request};
 use crate::faults::{self, Context, Delivery, FaultAction, FaultyAnswer, Hit, SlowFrom};
 use crate::ledger::{Closing, Opening, Outcome};
+use crate::peer::Peer;
 use crate::route::Route;
 use crate::shared::{Outage, Shared};
 

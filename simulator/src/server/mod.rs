@@ -4,7 +4,6 @@ mod body;
 pub(crate) mod device;
 mod exchange;
 mod pacing;
-pub(crate) mod peer;
 
 use std::io;
 use std::net::SocketAddr;

@@ -3,7 +3,6 @@
 use rustls::{HandshakeKind, ServerConnection};
 
 use crate::certificate::Chain;
-use crate::ledger::PresentedCertificate;
 
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -21,11 +20,5 @@ impl Peer {
             resumed: matches!(tls.handshake_kind(), Some(HandshakeKind::Resumed)),
             chain: tls.peer_certificates().and_then(Chain::of),
         }
-    }
-
-    /// What the ledger says of the certificate that it presented.
-    pub fn presented(&self) -> Option<PresentedCertificate> {
-        let chain = self.chain.as_ref()?;
-        Some(PresentedCertificate { leaf: chain.leaf.shown(), chain_length: 1 + chain.others.len() })
     }
 }
