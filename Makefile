@@ -33,6 +33,7 @@ test: need-cluster need-node need-python ## Run all tests: the workspace's, then
 	for tool in helm kstatus argocd-lua; do dev/build-tool $$tool; done
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --no-fail-fast
 	simulator/tests/node/run.sh $(TARGET)/debug/dps-simulator
+	simulator/tests/java/run.sh $(TARGET)/debug/dps-simulator
 	tests/formats/run.sh $(TARGET)/tmp/formats.json
 
 # make test runs a part of them, with faults that last seconds.

@@ -108,35 +108,35 @@ function x509(name, ...others) {
 }
 
 test('a device with a certificate of the group sends no token', async () => {
-  const result = await register({ id: 'node-7', x509: x509('node-7', 'intermediate') });
+  const result = await register({ id: 'device-7', x509: x509('device-7', 'intermediate') });
   assert.equal(result.assignedHub, 'hub-a.azure-devices.net');
-  assert.equal(result.deviceId, 'node-7');
-  const seen = await requestsOf('node-7');
+  assert.equal(result.deviceId, 'device-7');
+  const seen = await requestsOf('device-7');
   assert.deepEqual(seen.map((entry) => entry.operation), ['register', 'poll']);
   for (const entry of seen) {
     assert.equal(entry.credential, 'certificate');
     assert.equal(entry.certificate.chainLength, 2);
     assert.equal(entry.key.enrollment, 'lorries');
   }
-  const certificate = { pem: x509('node-7').cert };
-  const check = { idScope: SCOPE, registrationId: 'node-7', certificate };
+  const certificate = { pem: x509('device-7').cert };
+  const check = { idScope: SCOPE, registrationId: 'device-7', certificate };
   assert.deepEqual(await admin('POST', '/v1/check-device-certificate', check), { accepted: true });
 });
 
 test('an individual enrollment takes its own certificate and names the device', async () => {
-  const result = await register({ id: 'node-8', x509: x509('node-8') });
-  assert.equal(result.registrationId, 'node-8');
-  assert.equal(result.deviceId, 'node-eight');
+  const result = await register({ id: 'device-8', x509: x509('device-8') });
+  assert.equal(result.registrationId, 'device-8');
+  assert.equal(result.deviceId, 'device-eight');
 });
 
 test('a certificate without its intermediate CA is refused', async () => {
-  const error = await refusal({ id: 'node-7', x509: x509('node-7') });
+  const error = await refusal({ id: 'device-7', x509: x509('device-7') });
   assert.equal(error.name, 'UnauthorizedError');
   assert.equal(JSON.parse(error.responseBody).message, 'CA certificate not found.');
 });
 
 test('a certificate of another name is refused', async () => {
-  const error = await refusal({ id: 'node-9', x509: x509('node-7', 'intermediate') });
+  const error = await refusal({ id: 'node-9', x509: x509('device-7', 'intermediate') });
   assert.equal(JSON.parse(error.responseBody).errorCode, 401002);
 });
 
