@@ -2,24 +2,23 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::process::Command;
 
 use crate::device::{self, HUB_A, SCOPE, device_key, in_an_hour, token};
-use crate::pki::Identity;
 use crate::program::{Program, Scratch};
 
 const ID: &str = "my-symkey-device";
 
-struct Curl<'a> {
-    ca: &'a Path,
+pub struct Curl<'a> {
+    pub ca: &'a Path,
     /// How the device proves itself: a header, or a certificate with its key.
-    proof: Vec<String>,
+    pub proof: Vec<String>,
 }
 
 impl Curl<'_> {
     /// Status and body of one call.
-    async fn call(&self, arguments: &[&str]) -> (String, Value) {
+    pub async fn call(&self, arguments: &[&str]) -> (String, Value) {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--max-time", "20", "--cacert"])
             .arg(self.ca)
@@ -75,64 +74,6 @@ async fn curl_provisions_a_device_and_no_secret_is_logged() {
         assert!(!log.contains(secret), "a secret is in the log");
     }
     assert!(!log.contains("SharedAccessSignature"));
-}
-
-/// The calls of "How to use X.509 certificates with the DPS HTTPS API", for an individual enrollment and for a
-/// group; what Azure's portal does there is done by the admin API.
-#[tokio::test]
-async fn curl_provisions_devices_with_certificates() {
-    let scratch = Scratch::new("curl-x509");
-    let program = Program::start(&scratch).await;
-    let ca = scratch.path().join("tls/ca.crt");
-    let (root, own) = (Identity::root("root"), Identity::own("my-x509-device"));
-    let intermediate = root.intermediate("intermediate");
-    let member = intermediate.device("device-01");
-    let admin = async |path: &str, body: Value| {
-        let url = format!("http://{}/v1/{path}", program.text("adminAddress"));
-        let curl = Curl { ca: &ca, proof: Vec::new() };
-        let method = if path.starts_with("scopes") { "PUT" } else { "POST" };
-        curl.call(&["--request", method, "--data", &body.to_string(), &url]).await
-    };
-    let pem = |identity: &Identity| json!({"pem": identity.pem});
-    let devices = format!("scopes/{SCOPE}/devices/my-x509-device/certificates");
-    let authority = format!("scopes/{SCOPE}/certificate-authorities/root");
-    let group = format!("scopes/{SCOPE}/groups/fleet/certificates");
-    for (path, body) in [
-        (devices, json!({"primary": pem(&own)})),
-        (authority, json!({"certificate": pem(&root), "verified": true})),
-        (group, json!({"primary": pem(&root)})),
-    ] {
-        assert_eq!(admin(&path, body).await.0, "204", "{path}");
-    }
-    for (id, identity, others) in [
-        ("my-x509-device", &own, Vec::new()),
-        // The article sends the whole chain.
-        ("device-01", &member, vec![&intermediate, &root]),
-    ] {
-        let chain: String = [identity].into_iter().chain(others).map(|one| one.pem.as_str()).collect();
-        let (chain, key) = (scratch.file("chain.pem", &chain), scratch.file("key.pem", &identity.key_pem()));
-        let path = |file: &Path| file.display().to_string();
-        let proof = vec!["--cert".to_owned(), path(&chain), "--key".to_owned(), path(&key)];
-        let curl = Curl { ca: &ca, proof };
-        let port = program.text("address").rsplit_once(':').unwrap().1;
-        let base = format!("https://localhost:{port}/{SCOPE}/registrations/{id}");
-        let body = format!("{{\"registrationId\": \"{id}\"}}");
-        let register = format!("{base}/register?api-version=2021-06-01");
-        let (status, started) = curl.call(&["--request", "PUT", "--data", &body, &register]).await;
-        assert_eq!((status.as_str(), &started["status"]), ("202", &"assigning".into()), "{id}");
-        let operation = started["operationId"].as_str().unwrap();
-        let poll = format!("{base}/operations/{operation}?api-version=2021-06-01");
-        let (_, done) = curl.call(&[&poll]).await;
-        assert_eq!(done["registrationState"]["deviceId"], id);
-        let asked = json!({"idScope": SCOPE, "registrationId": id, "certificate": pem(identity)});
-        assert_eq!(admin("check-device-certificate", asked).await.1, json!({"accepted": true}), "{id}");
-    }
-    let (_, log) = program.terminate().await;
-    for identity in [&own, &member] {
-        let key = identity.key_pem();
-        let line = key.lines().nth(1).unwrap();
-        assert!(!log.contains(line), "a key is in the log");
-    }
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ mod change;
 #[cfg(test)]
 mod curl;
 #[cfg(test)]
+mod curl_x509;
+#[cfg(test)]
 mod device;
 #[cfg(test)]
 mod enrollments;
