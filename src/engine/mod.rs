@@ -10,6 +10,7 @@ mod apply;
 mod claims;
 mod devices;
 mod endings;
+mod former;
 mod integrations;
 mod names;
 mod observe;
@@ -33,6 +34,7 @@ use tracing::info;
 
 use self::devices::Active;
 use self::endings::Endings;
+use self::former::Former;
 use self::integrations::Registry;
 use self::observe::Watches;
 use self::observe::sync::{Sync, WatchId, WatchedKind};
@@ -117,6 +119,7 @@ struct Engine {
     registry: Registry,
     endings: Endings,
     superseded: Superseded,
+    former: Former,
     ready: ReadyQueue,
     permits: Permits,
     sync: Sync,
@@ -225,6 +228,7 @@ impl Engine {
             registry: Registry::new(config.clone(), observer),
             endings: Endings::default(),
             superseded: Superseded::default(),
+            former: Former::default(),
             ready: ReadyQueue::default(),
             permits: Permits::new(config.registrations_per_minute, config.max_in_flight),
             sync: Sync::new(config.namespaces().len()),

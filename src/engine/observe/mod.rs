@@ -215,6 +215,9 @@ impl Engine {
     /// `list`: the one that shows it, or after which the watch does; `None` if it was read by itself.
     pub(super) fn device_changed(&mut self, device: ProvisionedDevice, list: Option<u32>, now: Now) {
         let known = self.fleet.find(&device.namespace().unwrap_or_default(), &device.name_any());
+        if let Some(id) = known {
+            self.note_former_id(id, &device);
+        }
         let before = known.and_then(|id| self.fleet.get(id));
         let referred = before.map(|record| record.integration);
         let asked = before.map(|record| (record.generation, record.requests));
@@ -257,6 +260,7 @@ impl Engine {
     }
 
     fn device_gone(&mut self, id: DeviceId, now: Now) {
+        self.note_former(id);
         self.drop_work(id, now);
         self.ready.forget(id);
         self.registry.recount(now.mono);

@@ -40,6 +40,7 @@ impl Engine {
         let inherited = usable.map(|usable| usable.target.inherited.clone());
         let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work_mut(id)) else { return };
         let registers = matches!(result, Ok(DpsResult::Registered(_)));
+        let is_told = registers || matches!(result, Ok(DpsResult::Found(_)));
         match (result, standing) {
             // It says itself in which scope and with which credential.
             (Ok(DpsResult::Registered(registered)), _) => {
@@ -73,6 +74,9 @@ impl Engine {
         }
         if unresolved {
             work.facts.unresolved = Unresolved::Begun;
+        }
+        if is_told {
+            self.forget_former(id);
         }
         if registers {
             self.set_registered(id, Registration::Known);

@@ -12,7 +12,7 @@ use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::api::version;
 use crate::clock::Now;
 use crate::controller::device::act::{SecretDone, SecretTrouble};
-use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests};
+use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Unresolved};
 use crate::controller::device::secret::read_back;
 use crate::controller::events::{EventNote, EventReason};
 use crate::engine::Engine;
@@ -115,9 +115,15 @@ impl Engine {
             Some(secret) => {
                 self.fleet.secret_met(id, version::of(&secret.metadata));
                 let recorded = read_back(&secret, &work.device, &target);
+                let displaced = recorded.as_ref().is_some_and(|recorded| {
+                    self.former.displaces(&work.device, &secret, &recorded.registered)
+                });
                 let sealed = recorded.as_ref().is_some_and(|recorded| recorded.sealed);
                 let asked = ServedRequests::now(&work.device, None, &work.facts.served);
                 work.facts.recall(recorded, asked.reconcile_at);
+                if displaced {
+                    work.facts.unresolved = work.facts.unresolved.max(Unresolved::Displaced);
+                }
                 let known = work.facts.registered.as_ref().filter(|known| known.scope == target.scope());
                 let used = known.and_then(|known| known.credential);
                 if !sealed && used.is_some_and(|used| target.credentials.has(used)) {

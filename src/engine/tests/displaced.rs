@@ -45,6 +45,20 @@ impl World {
         assert_eq!(self.status("truck-1")["assignedHub"], self.assigned_hub());
     }
 
+    /// DPS writes the record of `truck` without moving it, and a drift check takes that in.
+    async fn write_record_anew(&mut self, mut spec: Value) {
+        let hub = self.status("truck-1")["assignedHub"].as_str().unwrap().to_owned();
+        self.dps.control().move_device(SCOPE, "truck", &hub).unwrap();
+        spec["driftCheck"] = json!({"interval": "10m"});
+        self.declare("truck-1", spec);
+        self.until_ready("truck-1").await;
+        self.until_idle(0).await;
+        let calls = self.calls_of("truck").len();
+        self.pass(LONG_AFTER);
+        self.until("its drift check", |world| world.calls_of("truck").len() > calls).await;
+        self.until_idle(0).await;
+    }
+
     fn assigned_hub(&self) -> String {
         self.dps.control().registration(SCOPE, "truck-1").unwrap().assigned_hub.unwrap()
     }
@@ -108,5 +122,68 @@ async fn a_device_is_not_registered_while_another_one_is_under_the_same_id() {
         // A stranger's integration, which DPS has not accepted, keeps no other one waiting.
         world.until_ready("truck-1").await;
         assert_eq!(world.registers(), 2, "{integration}");
+    }
+}
+
+/// `truck-1` is retained, another device has its id for a while and goes, and it is declared again.
+#[tokio::test]
+async fn a_retained_secret_of_before_another_device_had_the_id_is_not_believed() {
+    let retained = |payload: &str, policy: &str| {
+        json!({
+            "registrationId": "truck", "payload": {"site": payload}, "secret": {"deletionPolicy": "Retain"},
+            "reprovision": {"policy": policy},
+        })
+    };
+    type Leave = fn(&mut World, Value);
+    let ways: [(&str, Leave); 4] = [
+        ("deleted", |w, _| w.delete("provisioneddevices", "rival")),
+        ("another id", |w, mut spec| {
+            spec["registrationId"] = json!("rival");
+            w.declare("rival", spec);
+        }),
+        ("nobody else", |_, _| {}),
+        ("nobody else, but DPS has written its record anew", |_, _| {}),
+    ];
+    for (what, leave) in ways {
+        for policy in ["OnChange", "Never"] {
+            let mut world = World::start(&["--registrations-per-minute=1000000"]).await;
+            world.declare("truck-1", retained("a", policy));
+            world.until_ready("truck-1").await;
+            world.until_idle(0).await;
+            if what.contains("anew") {
+                world.write_record_anew(retained("a", policy)).await;
+            }
+            world.delete("provisioneddevices", "truck-1");
+            if !what.contains("nobody else") {
+                world.declare("rival", retained("b", "OnChange"));
+                world.until_ready("rival").await;
+                world.until_idle(0).await;
+                leave(&mut world, retained("b", "OnChange"));
+                world.until_idle(0).await;
+            }
+            let before = world.calls_of("truck").len();
+
+            world.declare("truck-1", retained("a", policy));
+            world.until_ready("truck-1").await;
+            world.until_idle(0).await;
+
+            let calls = world.calls_of("truck").len() - before;
+            match (what, policy) {
+                (nobody, _) if nobody.contains("nobody else") => assert_eq!(calls, 0, "{what}, {policy}"),
+                (_, "Never") => assert_eq!(calls, 1, "{what}: it is looked up"),
+                (_, _) => assert!(calls >= 1, "{what}"),
+            }
+            // Once is enough: nothing is asked the next time that the Secret is read.
+            let settled = world.calls_of("truck").len();
+            world.api.apply("secrets", "truck-1-hub", json!({"data": {"deviceId": "eA=="}}));
+            world.deliver();
+            world.until_ready("truck-1").await;
+            world.until_idle(0).await;
+            world.delete("provisioneddevices", "truck-1");
+            world.declare("truck-1", retained("a", policy));
+            world.until_ready("truck-1").await;
+            world.until_idle(0).await;
+            assert_eq!(world.calls_of("truck").len(), settled, "{what}, {policy}");
+        }
     }
 }

@@ -28,7 +28,7 @@ impl World {
         self.show_secret("other-group", &[("primaryKey", key)]);
     }
 
-    fn calls_of(&self, device: &str) -> Vec<LedgerEntry> {
+    pub(super) fn calls_of(&self, device: &str) -> Vec<LedgerEntry> {
         let ledger = self.dps.control().ledger();
         ledger.into_iter().filter(|entry| entry.registration_id.as_deref() == Some(device)).collect()
     }
