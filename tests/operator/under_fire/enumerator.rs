@@ -2,7 +2,7 @@
 //! can happen there, and must always end in the same state.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::blows::{Case, Point};
 use super::is_thorough;
@@ -46,9 +46,10 @@ where
         settle(&world, REFERENCE).await;
         let end = snapshot(&world, REFERENCE).await;
         let cases: Vec<(usize, Case<'_>)> = Case::all(&points).into_iter().enumerate().collect();
+        let (mut repeated, mut longest) = (0, Duration::ZERO);
         for (number, case) in &cases {
             let device = name_of(*number);
-            let before = self.strike(&mut world, &device, case).await;
+            let (before, hit) = self.strike(&mut world, &device, case).await;
             settle(&world, &device).await;
             let differs = until(world.patience, POLL, async || {
                 let found = differences(&snapshot(&world, &device).await, &end);
@@ -56,8 +57,10 @@ where
             });
             let case = format!("{}: {case:?} ({device})", self.name);
             differs.await.unwrap_or_else(|found| panic!("{case}\n{found:#?}\n{}", world.operator_log_tail()));
-            let made = registrations(&world, before, &device, usual);
+            longest = longest.max(hit.elapsed());
+            let Registrations { made, accounted_for } = registrations(&world, before, &device, usual);
             assert!(made <= usual, "{case}: {made} registrations, usually {usual}");
+            repeated += accounted_for;
         }
         world.assert_only_device_calls();
         if is_thorough() {
@@ -66,6 +69,10 @@ where
         assert!(world.operator_runs());
         let kinds: BTreeSet<&str> = points.iter().map(|point| point.call.as_str()).collect();
         println!("{}: {} points ({kinds:?})", self.name, points.len());
+        println!(
+            "{}: {repeated} registrations made once more, {longest:.1?} from a blow to the end",
+            self.name
+        );
         // dev/faults adds them up.
         let test = std::thread::current().name().unwrap_or_default().to_owned();
         println!("cases of {test}: {}", cases.len());
@@ -79,12 +86,12 @@ where
         let before = world.proxies().records.len();
         (self.act)(world, device).await;
         (self.done)(world, device).await;
-        (points(world, before, device), registrations(world, before, device, 0))
+        (points(world, before, device), registrations(world, before, device, 0).made)
     }
 
     /// Runs it with a blow at a point of it, and perhaps another one later. Returns how many requests had
-    /// been made before it.
-    async fn strike(&self, world: &mut World, device: &str, case: &Case<'_>) -> usize {
+    /// been made before it, and when the last blow fell.
+    async fn strike(&self, world: &mut World, device: &str, case: &Case<'_>) -> (usize, Instant) {
         (self.prepare)(world, device).await;
         rest(world, device).await;
         let (point, blow) = case.first;
@@ -93,6 +100,7 @@ where
         let before = world.proxies().records.len();
         (self.act)(world, device).await;
         let struck = self.hits(world, device, armed, point.is_certain()).await;
+        let mut hit = Instant::now();
         assert!(
             struck || !point.is_certain(),
             "{}: {case:?} never came to {device}:\n{:#?}",
@@ -113,13 +121,16 @@ where
         if let Some((point, blow)) = case.then {
             // After the first blow the flow may be done without another request of this kind.
             let armed = world.proxies().arm(point.side, Rule::next(&point.call, blow.action()).of(device));
-            if self.hits(world, device, armed, false).await && blow.ends() {
-                world.operator_ended().await;
-                world.start_operator().await;
+            if self.hits(world, device, armed, false).await {
+                hit = Instant::now();
+                if blow.ends() {
+                    world.operator_ended().await;
+                    world.start_operator().await;
+                }
             }
         }
         (self.done)(world, device).await;
-        before
+        (before, hit)
     }
 
     /// Waits until it comes to this; where that is not certain, until the flow is done.
@@ -180,23 +191,30 @@ fn points(world: &World, before: usize, device: &str) -> Vec<Point> {
         .collect()
 }
 
-/// Registrations that DPS answered and that no blow accounts for. One that was struck before its result was
-/// written to the Secret may be made once more; it may have been begun while the blow was on its way. `usual`:
-/// so many are made without one.
-fn registrations(world: &World, before: usize, device: &str, usual: usize) -> usize {
-    let (mut count, mut is_open, mut blows) = (0, usual > 0, 0);
+/// Registrations that DPS answered: those that no blow accounts for, and the others.
+struct Registrations {
+    made: usize,
+    accounted_for: usize,
+}
+
+/// One that was struck before its result was written to the Secret may be made once more; it may have been begun
+/// while the blow was on its way. `usual`: so many are made without one.
+fn registrations(world: &World, before: usize, device: &str, usual: usize) -> Registrations {
+    let (mut made, mut is_open, mut blows, mut accounted_for) = (0, usual > 0, 0, 0);
     for Record { call, status, is_struck, .. } in world.proxies().records.since(before) {
         if !call.is_of(device) || !call.is_effect() {
             continue;
         }
         let is_done = status.is_some_and(|status| status < 300);
         match call.to_string().as_str() {
-            "register" if status.is_some() && count > 0 && blows > 0 => (is_open, blows) = (true, blows - 1),
-            "register" if status.is_some() => (is_open, count) = (true, count + 1),
+            "register" if status.is_some() && made > 0 && blows > 0 => {
+                (is_open, blows, accounted_for) = (true, blows - 1, accounted_for + 1);
+            }
+            "register" if status.is_some() => (is_open, made) = (true, made + 1),
             call if call.ends_with(" secrets") && is_done => is_open = false,
             _ => {}
         }
         blows += usize::from(is_struck && is_open);
     }
-    count
+    Registrations { made, accounted_for }
 }
