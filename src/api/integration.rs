@@ -226,6 +226,9 @@ pub struct DpsIntegrationStatus {
     /// Until when DPS has asked us to wait; only while it throttles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttled_until: Option<Time>,
+    /// When that was said, by the same clock: the wait is as long as from here to `throttledUntil`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttled_since: Option<Time>,
     /// The integration's reprovision token that was rolled out last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_reprovision_token: Option<String>,

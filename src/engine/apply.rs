@@ -1,19 +1,12 @@
 //! What follows from a change that one owner has reported, applied to the others.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
-
 use super::Engine;
 use super::devices::HeldPermit;
-use super::integrations::{Change, PermitChange, is_of_namespace};
+use super::integrations::{Change, PermitChange, RecordedPause, is_of_namespace};
 use crate::clock::Now;
 use crate::fleet::DeviceId;
 use crate::fleet::intern::Sym;
 use crate::schedule::permits::Ended;
-
-/// The longest that DPS is waited for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 impl Engine {
     /// Applies what follows from a change of an integration, but for lookups: those are calls.
@@ -30,8 +23,8 @@ impl Engine {
             Some(PermitChange::Dismiss) => drop(self.permits.dismiss(sym.index())),
             None => {}
         }
-        if let Some(until) = change.recall_pause {
-            self.recall_pause(sym, until, now);
+        if let Some(pause) = change.recall_pause {
+            self.recall_pause(sym, pause, now);
         }
         if change.wake_waiting {
             for id in self.permits.waiters(sym.index()) {
@@ -54,13 +47,12 @@ impl Engine {
 
     /// DPS asked to wait before this process began to act. Others can write that, too: it binds the
     /// integration alone, and each one of the id scope has it in its own status.
-    fn recall_pause(&mut self, sym: Sym, until: Timestamp, now: Now) {
-        // A time further ahead is another clock's, or an edit.
-        let left = Duration::try_from(until.duration_since(now.wall)).unwrap_or_default().min(LONGEST_PAUSE);
-        let until = now.mono + left;
+    fn recall_pause(&mut self, sym: Sym, pause: RecordedPause, now: Now) {
+        let left = pause.left(now.wall);
         if left.is_zero() {
             return;
         }
+        let until = now.mono + left;
         if let Some(gate) = self.registry.recall_pause(sym, until) {
             self.permits.set_gate(sym.index(), gate);
         }

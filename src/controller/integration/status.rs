@@ -72,6 +72,7 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
         accepted_id_scope: view.accepted_scope.then(|| integration.spec.id_scope.clone()),
         credentials: credentials(view, before.credentials, before.observed_generation == Some(generation)),
         throttled_until: view.throttled_until.map(Time),
+        throttled_since: view.throttled_until.map(|_| Time(now)),
         devices: before.devices,
         hubs: before.hubs,
         other_hubs: before.other_hubs,
@@ -185,6 +186,7 @@ fn timeless(status: &DpsIntegrationStatus) -> DpsIntegrationStatus {
     let mut status = status.clone();
     // That DPS throttles is worth a write, as is a pause that lasts longer; each new date is not.
     status.throttled_until = status.throttled_until.map(|_| Time(Timestamp::UNIX_EPOCH));
+    status.throttled_since = None;
     for condition in &mut status.conditions {
         condition.last_transition_time = Time(Timestamp::UNIX_EPOCH);
     }

@@ -1,6 +1,8 @@
 //! What should follow from a change of an integration. The registry only says so: the permits and the
 //! devices are others'.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::controller::integration::consent::Consent;
@@ -22,10 +24,31 @@ pub(in crate::engine) struct Change {
     pub before: Option<Consent>,
     /// A device that was registered with this credential should be looked up.
     pub ask_another: bool,
-    /// Until when DPS asked to wait, as the status has recorded it before the start.
-    pub recall_pause: Option<Timestamp>,
+    /// DPS asked to wait, as the status has recorded it before the start.
+    pub recall_pause: Option<RecordedPause>,
     /// The devices that were refused should try once more as soon as they may.
     pub retry: bool,
+}
+
+/// A wait that another process has written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct RecordedPause {
+    pub until: Timestamp,
+    /// From when that was said, if the status says that: both times are of the clock of the process that wrote them.
+    pub length: Option<Duration>,
+}
+
+impl RecordedPause {
+    /// The longest that DPS is waited for.
+    const LONGEST: Duration = Duration::from_secs(3600);
+    /// Times in a status are whole seconds.
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// What is left of it. The clock of the one that wrote it may have been another one.
+    pub fn left(&self, now: Timestamp) -> Duration {
+        let left = Duration::try_from(self.until.duration_since(now)).unwrap_or_default();
+        left.min(self.length.map_or(Self::LONGEST, |length| length + Self::SECOND)).min(Self::LONGEST)
+    }
 }
 
 /// What should follow for its permits.

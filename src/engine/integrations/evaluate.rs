@@ -1,12 +1,12 @@
 //! From an integration as it is declared to the target that its devices are compared with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::change::{Change, PermitChange};
+use super::change::{Change, PermitChange, RecordedPause};
 use super::reporting::Reporting;
 use super::{Integration, Registry, State};
 use crate::api::conditions::{self, ConditionType, Reason};
@@ -39,7 +39,7 @@ struct Configured {
     rotates: bool,
     /// What DPS said of the former terms it would say of these.
     same_for_dps: bool,
-    recall_pause: Option<Timestamp>,
+    recall_pause: Option<RecordedPause>,
 }
 
 impl Integration {
@@ -81,8 +81,9 @@ impl Integration {
         if let Some((_, Some(said))) = &recorded {
             self.health.recall_trouble(said.clone());
         }
+        let recall_pause = recorded.map(|(pause, _)| pause);
         let rotates = self.known && !same_credential;
-        Configured { as_recorded, rotates, same_for_dps, recall_pause: recorded.map(|(until, _)| until) }
+        Configured { as_recorded, rotates, same_for_dps, recall_pause }
     }
 
     /// While nothing about the credentials has changed, the one that was found to work stays in use.
@@ -297,12 +298,16 @@ fn group_of(object: &DpsIntegration) -> Group {
 }
 
 /// Until when DPS has asked to wait by the status, and what it says of that.
-fn recorded_pause(object: &DpsIntegration) -> Option<(Timestamp, Option<Unusable>)> {
+fn recorded_pause(object: &DpsIntegration) -> Option<(RecordedPause, Option<Unusable>)> {
     let status = object.status.as_ref()?;
+    let until = status.throttled_until.as_ref()?.0;
     let ready = conditions::find(&status.conditions, ConditionType::Ready);
     let said = ready.filter(|ready| ready.reason == Reason::Throttled.as_str());
+    // Version 0.1.0 did not write it.
+    let since = status.throttled_since.as_ref();
+    let length = since.and_then(|since| Duration::try_from(until.duration_since(since.0)).ok());
     let said = said.map(|ready| Unusable::new(Reason::Throttled, ready.message.clone()));
-    Some((status.throttled_until.as_ref()?.0, said))
+    Some((RecordedPause { until, length }, said))
 }
 
 /// The refusal that the status has recorded for the present credential: after a start it still stands.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-pub(super) use self::change::{Change, PermitChange};
+pub(super) use self::change::{Change, PermitChange, RecordedPause};
 pub(super) use self::ended_calls::EndedCall;
 use self::namespaces::Namespaces;
 pub(super) use self::references::ReferenceChanges;

@@ -255,6 +255,43 @@ async fn the_next_leader_waits_as_long_as_dps_has_asked_the_last_one_to() {
 }
 
 #[tokio::test]
+async fn a_pause_that_was_written_by_a_clock_that_was_hours_ahead_lasts_as_long_as_dps_has_asked() {
+    let mut world = World::start(&[]).await;
+    world.fleet(1).await;
+    world.declare_integration_named("second", json!({}));
+    world.show_keys(KEY, OTHER_KEY);
+    let of_second = json!({"integrationRef": {"name": "second"}});
+    world.declare("old-2", of_second.clone());
+    world.until_ready("old-2").await;
+    world.until_idle(0).await;
+    world.dps.control().inject(Fault::global(FaultAction::throttled("40")).times(1)).unwrap();
+    world.declare("new-1", json!({}));
+    world.until("the 429", |world| world.integration_reason() == "Throttled").await;
+    // The other one has met nothing, but waits as well.
+    world.declare("new-2", of_second);
+    world.spend(SECOND * 11).await;
+    world.until("its wait", |world| status_of(world, "second")["throttledUntil"].is_string()).await;
+    world.until_idle(0).await;
+    let before = world.dps.control().ledger_len();
+
+    // The next leader's clock is right, or the same clock has been set.
+    world.now.wall = world.now.wall.checked_sub(MINUTE * 120).unwrap();
+    world.restart();
+    world.spend(SECOND * 20).await;
+    assert_eq!(world.dps.control().ledger_len(), before, "it is waited for");
+    world.spend(SECOND * 30).await;
+
+    world.until_ready("new-1").await;
+    world.until_ready("new-2").await;
+    assert_eq!(world.integration_reason(), "Available");
+    assert!(world.integration()["throttledSince"].is_null());
+}
+
+fn status_of(world: &World, integration: &str) -> Value {
+    world.api.get("dpsintegrations", integration).unwrap()["status"].clone()
+}
+
+#[tokio::test]
 async fn a_pause_that_others_wrote_into_the_status_lasts_an_hour_at_most() {
     let mut world = World::start(&[]).await;
     world.fleet(1).await;

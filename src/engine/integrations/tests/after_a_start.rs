@@ -110,7 +110,7 @@ fn a_recorded_pause_stands_after_a_start_for_this_spec_or_an_accepted_key_and_is
         let change = situation.show_keys(keys(1, 2));
 
         let case = format!("accepted {accepted}, generation {generation}");
-        assert_eq!(change.recall_pause, stands.then_some(until), "{case}");
+        assert_eq!(change.recall_pause.map(|pause| pause.until), stands.then_some(until), "{case}");
         let paused = situation.now + MINUTE * 30;
         let gate = situation.registry.recall_pause(situation.factory, paused);
         assert_eq!(gate.map(|gate| gate.not_before), Some(Some(paused)), "{case}");
