@@ -47,7 +47,7 @@ pub async fn one(setup: &Setup, name: &str) -> Outcome<Duration> {
 #[derive(Clone, Copy, Default)]
 pub struct Taken {
     pub time: Duration,
-    /// Of this process: the loop's, and next to nothing of the simulator, which nobody calls.
+    /// Of this process: the loop's, and next to nothing of the simulator, which gets no calls.
     pub cpu: Duration,
 }
 

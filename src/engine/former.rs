@@ -138,6 +138,6 @@ mod tests {
             "its namespace was restored under another name"
         );
         assert!(!displaces(0, truck, Some(("depot", "truck"))), "and back");
-        assert!(!displaces(1, rival, Some(rival)), "nobody was there");
+        assert!(!displaces(1, rival, Some(rival)), "no device was there");
     }
 }

@@ -306,6 +306,6 @@ async fn handshakes_can_go_wrong() {
     connect(&simulator, "truck-1", &leaf, &[]).await.provision().await;
     assert!(begun.elapsed() >= std::time::Duration::from_millis(200));
     simulator.set_handshake(Handshake::Normal);
-    // Nobody has to have a certificate.
+    // A certificate is not required.
     Device::connect(&simulator, "dev").await.provision().await;
 }

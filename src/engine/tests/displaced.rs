@@ -46,7 +46,7 @@ impl World {
     }
 
     /// DPS writes the record of `truck` without moving it, and a drift check takes that in.
-    async fn write_record_anew(&mut self, mut spec: Value) {
+    async fn write_record_again(&mut self, mut spec: Value) {
         let hub = self.status("truck-1")["assignedHub"].as_str().unwrap().to_owned();
         self.dps.control().move_device(SCOPE, "truck", &hub).unwrap();
         spec["driftCheck"] = json!({"interval": "10m"});
@@ -141,8 +141,8 @@ async fn a_retained_secret_of_before_another_device_had_the_id_is_not_believed()
             spec["registrationId"] = json!("rival");
             w.declare("rival", spec);
         }),
-        ("nobody else", |_, _| {}),
-        ("nobody else, but DPS has written its record anew", |_, _| {}),
+        ("no other device", |_, _| {}),
+        ("no other device, but DPS has written its record again", |_, _| {}),
     ];
     for (what, leave) in ways {
         for policy in ["OnChange", "Never"] {
@@ -150,11 +150,11 @@ async fn a_retained_secret_of_before_another_device_had_the_id_is_not_believed()
             world.declare("truck-1", retained("a", policy));
             world.until_ready("truck-1").await;
             world.until_idle(0).await;
-            if what.contains("anew") {
-                world.write_record_anew(retained("a", policy)).await;
+            if what.contains("again") {
+                world.write_record_again(retained("a", policy)).await;
             }
             world.delete("provisioneddevices", "truck-1");
-            if !what.contains("nobody else") {
+            if !what.contains("no other device") {
                 world.declare("rival", retained("b", "OnChange"));
                 world.until_ready("rival").await;
                 world.until_idle(0).await;
@@ -169,7 +169,7 @@ async fn a_retained_secret_of_before_another_device_had_the_id_is_not_believed()
 
             let calls = world.calls_of("truck").len() - before;
             match (what, policy) {
-                (nobody, _) if nobody.contains("nobody else") => assert_eq!(calls, 0, "{what}, {policy}"),
+                (alone, _) if alone.contains("no other device") => assert_eq!(calls, 0, "{what}, {policy}"),
                 (_, "Never") => assert_eq!(calls, 1, "{what}: it is looked up"),
                 (_, _) => assert!(calls >= 1, "{what}"),
             }
