@@ -1,6 +1,7 @@
 //! Observing and changing a running simulator in process, as the admin API does over HTTP.
 
 mod certificates;
+mod individuals;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! How devices prove who they are to DPS: what users declare, and what may be shown of it.
+//! How devices prove who they are to DPS: what users declare, of all devices of an integration or of one,
+//! and what may be shown of it.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -8,14 +9,33 @@ use serde::{Deserialize, Serialize};
 /// can still read an object that uses a newer one.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.symmetricKey)].filter(x, x).size() == 1").message("set exactly one kind of attestation: symmetricKey"))]
+#[x_kube(validation = Rule::new("[has(self.symmetricKey), has(self.perDevice)].filter(x, x).size() == 1").message("set exactly one kind of attestation: symmetricKey or perDevice"))]
 pub struct Attestation {
     /// The keys of a symmetric-key enrollment group; each device's key is derived from them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symmetric_key: Option<SymmetricKey>,
+    /// Nothing is shared: every device has an individual enrollment, and spec.attestation of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_device: Option<PerDevice>,
 }
 
-/// Where the enrollment group's keys are.
+/// Every device says itself how it proves who it is.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PerDevice {}
+
+/// How one device proves who it is, whatever its integration says of the others.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.symmetricKey)].filter(x, x).size() == 1").message("set exactly one kind of attestation: symmetricKey"))]
+pub struct DeviceAttestation {
+    /// The keys of the device's individual enrollment, in Secrets of the device's namespace. They are used
+    /// as they are, nothing is derived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symmetric_key: Option<SymmetricKey>,
+}
+
+/// Where the two keys of an enrollment are.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SymmetricKey {
@@ -24,12 +44,29 @@ pub struct SymmetricKey {
     /// The secondary key. Needed only while keys are rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secondary_key_ref: Option<SecondaryKeyRef>,
-    /// Which of the two keys devices should be registered with.
+    /// Which of the two keys is to be used for registrations.
     #[serde(default)]
     pub active: KeySlot,
 }
 
-/// One of the two keys of an enrollment group.
+impl SymmetricKey {
+    /// Names of the Secrets that it refers to, and the key in each.
+    pub fn references(&self) -> impl Iterator<Item = (&str, &str)> {
+        let Self { primary_key_ref, secondary_key_ref, active: _ } = self;
+        let secondary = secondary_key_ref.as_ref().map(|key| (key.name.as_str(), key.key.as_str()));
+        [Some((primary_key_ref.name.as_str(), primary_key_ref.key.as_str())), secondary].into_iter().flatten()
+    }
+
+    /// Name of the Secret with the key that is to be used.
+    pub fn active_secret(&self) -> &str {
+        match (self.active, &self.secondary_key_ref) {
+            (KeySlot::Secondary, Some(secondary)) => &secondary.name,
+            (KeySlot::Secondary, None) | (KeySlot::Primary, _) => &self.primary_key_ref.name,
+        }
+    }
+}
+
+/// One of the two keys of an enrollment.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 pub enum KeySlot {
     #[default]
@@ -126,11 +163,18 @@ pub struct CredentialStatus {
     /// The kind of attestation.
     #[serde(rename = "type")]
     pub kind: CredentialType,
-    /// The slot that the group key was in.
+    /// The slot that the key was in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<KeySlot>,
-    /// Fingerprint of the group key.
-    pub fingerprint: String,
+    /// Fingerprint of the group's key, or of the device's own; absent until DPS has accepted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// The Secret that the device's own key was read from; absent for a key derived from a group's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+    /// resourceVersion of that Secret when its key was last looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_resource_version: Option<String>,
 }
 
 /// Kinds of credentials.

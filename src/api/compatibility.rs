@@ -55,7 +55,8 @@ fn find_narrower(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) 
         rules.filter_map(|rule| rule["rule"].as_str().map(str::to_owned)).collect()
     };
     let before = rules(old);
-    for rule in rules(new).difference(&before).filter(|rule| !is_wider(rule, &before)) {
+    let admits_more = |rule: &String| is_wider(rule, &before) || counts_further(rule, &before, old);
+    for rule in rules(new).difference(&before).filter(|rule| !admits_more(rule)) {
         say(&format!("the rule {rule} is new"));
     }
     for (name, before) in old["properties"].as_object().into_iter().flatten() {
@@ -76,6 +77,22 @@ fn is_wider(rule: &str, before: &BTreeSet<String>) -> bool {
     // A choice would take the further way for its question.
     let mut plain = before.iter().filter(|earlier| !earlier.contains('?'));
     plain.any(|earlier| rule.ends_with(&format!(" || {earlier}")))
+}
+
+/// True if the rule counts members like an earlier one, and further ones that the old schema does not know: no
+/// object that it admitted has those.
+fn counts_further(rule: &str, before: &BTreeSet<String>, old: &Value) -> bool {
+    let counted = |rule: &str| -> Option<BTreeSet<String>> {
+        let members = rule.strip_prefix('[')?.strip_suffix("].filter(x, x).size() == 1")?;
+        Some(members.split(", ").map(str::to_owned).collect())
+    };
+    let is_unknown = |member: &String| {
+        let name = member.strip_prefix("has(self.").and_then(|rest| rest.strip_suffix(')'));
+        name.is_some_and(|name| old["properties"][name].is_null())
+    };
+    let Some(now) = counted(rule) else { return false };
+    let mut earlier = before.iter().filter_map(|rule| counted(rule));
+    earlier.any(|earlier| earlier.is_subset(&now) && now.difference(&earlier).all(is_unknown))
 }
 
 /// What the new CRD takes away from the old one: names, served versions, and what their schemas admit.
@@ -138,6 +155,18 @@ fn a_rule_that_can_be_fulfilled_in_a_further_way_admits_no_less() {
     ] {
         let mut found = Vec::new();
         find_narrower("", &ruled(old), &ruled(new), &mut found);
+        assert_eq!(found.len(), count, "{new}");
+    }
+}
+
+#[test]
+fn exactly_one_of_more_members_admits_no_less_if_no_object_can_have_the_others() {
+    let one_of = |members: &str| format!("[{members}].filter(x, x).size() == 1");
+    let ruled = |rule: String| json!({"properties": {"a": {}, "b": {}}, "x-kubernetes-validations": [{"rule": rule}]});
+    for (new, count) in [("has(self.a), has(self.c)", 0), ("has(self.a), has(self.b)", 1), ("has(self.c)", 1)]
+    {
+        let mut found = Vec::new();
+        find_narrower("", &ruled(one_of("has(self.a)")), &ruled(one_of(new)), &mut found);
         assert_eq!(found.len(), count, "{new}");
     }
 }

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::attestation::CredentialStatus;
+use super::attestation::{CredentialStatus, DeviceAttestation};
 use super::names;
 use super::payload::Payload;
 use super::schema;
@@ -46,10 +46,14 @@ pub struct ProvisionedDeviceSpec {
     /// The integration that registers this device.
     pub integration_ref: IntegrationRef,
     /// The id that DPS knows the device by, metadata.name when absent. In an enrollment group it
-    /// becomes the device id. Immutable.
+    /// becomes the device id; an individual enrollment may name another one. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9]([a-z0-9._:-]{0,126}[a-z0-9])?$"))]
     pub registration_id: Option<String>,
+    /// How this device proves who it is, if not as its integration says: a device with an individual
+    /// enrollment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<DeviceAttestation>,
     /// JSON object handed to DPS's custom allocation; at most 64 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::payload")]

@@ -12,6 +12,9 @@ pub const FIELD_MANAGER: &str = "dps-operator";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "dps-operator";
 
+/// Set to `true` by a user on a Secret with a device's own key, whose changes are noticed at once then.
+pub const WATCH_LABEL: &str = "dps-operator.io/watch";
+
 /// `namespace/name` of the device that a generated Secret belongs to (annotation), and its name (label).
 pub const DEVICE: &str = "dps-operator.io/device";
 /// `namespace/name` of the integration (annotation), and its name (label).

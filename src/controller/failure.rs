@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::conditions::Reason;
 use crate::api::device::LastError;
+use crate::dps::attestation::CredentialKind;
 use crate::dps::call::Call;
 use crate::dps::clock_offset::{Off, TokenClock};
 use crate::dps::error::{Detail, DpsError, Refusal};
@@ -78,20 +79,28 @@ pub fn said_by_dps(error: &DpsError) -> String {
 }
 
 fn unauthorized(refusal: &Refusal) -> String {
-    const CAUSES: &str = "DPS refused the credentials. Either the enrollment group's key is wrong, the enrollment is gone, an IP \
-         filter is in the way, or the operator's clock is off.";
+    let key = match refusal.issuer.kind() {
+        CredentialKind::GroupKey => "the enrollment group's key is wrong",
+        CredentialKind::IndividualKey => {
+            "the key in the Secret that spec.attestation names is not that of the device's individual enrollment"
+        }
+    };
+    let causes = format!(
+        "DPS refused the credentials. Either {key}, the enrollment is gone, an IP filter is in the way, or the operator's \
+         clock is off."
+    );
     let side = |off| match off {
         Off::Behind => "behind",
         Off::Ahead => "ahead of",
     };
     match refusal.clock {
         TokenClock::Right | TokenClock::Wrong if refusal.call == Call::Lookup => format!(
-            "{CAUSES} It was asked where the device is, and may answer so to one that it does not know: for a device that \
+            "{causes} It was asked where the device is, and may answer so to one that it does not know: for a device that \
              was never registered, set registration.onCreate to Register, or register another one with this key."
         ),
-        TokenClock::Right | TokenClock::Wrong => CAUSES.to_owned(),
+        TokenClock::Right | TokenClock::Wrong => causes,
         TokenClock::Corrected(off) => format!(
-            "{CAUSES} The clocks of DPS and of the operator are more than five minutes apart (the operator's is {} DPS's); \
+            "{causes} The clocks of DPS and of the operator are more than five minutes apart (the operator's is {} DPS's); \
              DPS's time was used already.",
             side(off)
         ),
@@ -166,7 +175,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dps::attestation::{CredentialId, CredentialKind};
+    use crate::dps::attestation::CredentialId;
     use crate::dps::error::{Invalid, Unreachable};
 
     fn status(http_status: u16) -> Detail {

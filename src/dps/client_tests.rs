@@ -11,7 +11,8 @@ use dps_simulator::{
 use serde_json::{Value, json};
 
 use super::answer::Assignment;
-use super::attestation::symmetric_key::GroupKey;
+use super::attestation::CredentialKind;
+use super::attestation::symmetric_key::EnrollmentKey;
 use super::ca_bundle::CaBundle;
 use super::call::Call;
 use super::client::{ClientError, DpsClient, Identity};
@@ -91,7 +92,8 @@ impl Device {
     pub async fn register_at(&self, endpoint: Endpoint, client: &DpsClient) -> Result<Assignment, DpsError> {
         let scope = IdScope::parse(self.scope).unwrap();
         let id = RegistrationId::parse(self.id).unwrap();
-        let credential = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
+        let credential =
+            EnrollmentKey::parse(CredentialKind::GroupKey, self.key.as_bytes()).unwrap().for_device(&id);
         let identity = Identity {
             clock: &self.clock,
             endpoint: &endpoint,
@@ -108,7 +110,8 @@ impl Device {
     async fn lookup(&self, dps: &Running) -> Result<Assignment, DpsError> {
         let (endpoint, scope) = (endpoint(dps.address().port()), IdScope::parse(self.scope).unwrap());
         let id = RegistrationId::parse(self.id).unwrap();
-        let credential = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
+        let credential =
+            EnrollmentKey::parse(CredentialKind::GroupKey, self.key.as_bytes()).unwrap().for_device(&id);
         let identity = Identity {
             clock: &self.clock,
             endpoint: &endpoint,
@@ -240,7 +243,7 @@ async fn calls_that_are_under_way_when_the_clock_jumps_are_refused_for_the_clock
     let wrong = Device { key: wrong, clock: device.clock, ..Device::default() };
     let Err(DpsError::Unauthorized(refusal)) = wrong.register(&dps).await else { panic!("not refused") };
     assert_eq!(refusal.clock, TokenClock::Corrected(Off::Behind));
-    let issuer = GroupKey::parse(wrong.key.as_bytes()).unwrap().id();
+    let issuer = EnrollmentKey::parse(CredentialKind::GroupKey, wrong.key.as_bytes()).unwrap().id();
     assert_eq!((refusal.issuer, refusal.concerns_credential()), (issuer, true));
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use dps_simulator::{Fault, FaultAction, OperationKind, Running};
 use tokio::time::Instant;
 
-use super::attestation::symmetric_key::GroupKey;
+use super::attestation::CredentialKind;
+use super::attestation::symmetric_key::EnrollmentKey;
 use super::client::{DpsClient, Identity};
 use super::client_tests::{KEY, OTHER_KEY, SCOPE, client, endpoint, endpoint_at, simulator};
 use super::clock_offset::ClockOffset;
@@ -39,7 +40,8 @@ impl Device {
     async fn go_on(&self, open: Option<OpenOperation>) -> Result<Progress, DpsError> {
         let (clock, scope) = (ClockOffset::default(), IdScope::parse(self.scope).unwrap());
         let id = RegistrationId::parse(self.id).unwrap();
-        let credential = GroupKey::parse(self.key.as_bytes()).unwrap().derive(&id);
+        let credential =
+            EnrollmentKey::parse(CredentialKind::GroupKey, self.key.as_bytes()).unwrap().for_device(&id);
         let identity = Identity {
             clock: &clock,
             endpoint: &self.endpoint,

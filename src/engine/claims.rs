@@ -26,13 +26,21 @@ impl Engine {
     /// The id scope in which a device's claim counts. Its letters count in either case: DPS may take one as
     /// the other.
     fn scope_of_claim(&self, record: &Record) -> Option<String> {
-        self.registry.accepted_scope(record.integration).map(str::to_ascii_lowercase)
+        self.scope_of(record).filter(|_| record.may_have_its_id())
+    }
+
+    /// The id scope of its integration, if DPS has accepted that there, or the device's own credential.
+    fn scope_of(&self, record: &Record) -> Option<String> {
+        let is_accepted = record.own_credential && record.registration() == Registration::Known;
+        let declared = || Some(self.registry.object(record.integration)?.spec.id_scope.as_str());
+        let own = is_accepted.then(declared).flatten();
+        own.or(self.registry.accepted_scope(record.integration)).map(str::to_ascii_lowercase)
     }
 
     /// Whether the device may use its registration id.
     pub(super) fn standing(&self, id: DeviceId) -> IdStanding {
         let Some(record) = self.fleet.get(id) else { return IdStanding::Free };
-        let Some(own) = self.scope_of_claim(record) else { return IdStanding::Free };
+        let Some(own) = self.scope_of(record) else { return IdStanding::Free };
         let is_taken = self.fleet.rivals(id).any(|(_, other)| {
             self.scope_of_claim(other).as_ref() == Some(&own)
                 && other.has_better_claim_than(record)

@@ -17,6 +17,7 @@ mod observe;
 mod publish;
 mod reconcile;
 mod reports;
+mod sources;
 mod standby;
 mod superseded;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use self::observe::Watches;
 use self::observe::sync::{Sync, WatchId, WatchedKind};
 use self::publish::{CountCalls, Publisher};
 use self::reconcile::outcome::Done;
+use self::sources::Sources;
 use self::superseded::Superseded;
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
@@ -48,7 +50,7 @@ use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::dps::observe as requests;
 use crate::fleet::intern::Sym;
-use crate::fleet::{DeviceId, Fleet};
+use crate::fleet::{DeviceId, Fleet, SourceKey};
 use crate::kube_io::client::ApiServer;
 use crate::kube_io::error::ApiError;
 use crate::kube_io::events::Events;
@@ -73,6 +75,10 @@ enum Message {
     Device(WatchId, Observed<ProvisionedDevice>),
     Secret(WatchId, Observed<PartialObjectMeta<Secret>>),
     Namespace(Observed<PartialObjectMeta<Namespace>>),
+    /// A Secret that a device's own key is read from, by the watch for our label; `None`: by its name.
+    Source(Option<WatchId>, Observed<PartialObjectMeta<Secret>>),
+    /// The version of such a Secret.
+    SourceRead(SourceKey, Result<u64, ApiError>),
     Outcome(Done),
     IntegrationWritten(Sym, Result<Stored, ApiError>),
     /// Whether the namespace is being deleted.
@@ -123,6 +129,7 @@ struct Engine {
     ready: ReadyQueue,
     permits: Permits,
     sync: Sync,
+    sources: Sources,
     watches: Watches,
     publisher: Publisher,
     role: Role,
@@ -232,6 +239,7 @@ impl Engine {
             ready: ReadyQueue::default(),
             permits: Permits::new(config.registrations_per_minute, config.max_in_flight),
             sync: Sync::new(config.namespaces().len()),
+            sources: Sources::default(),
             watches: Watches::new(server.clone(), sender.clone()),
             publisher: Publisher::new(Events::new(server.client.clone()), config.events, telemetry.clone()),
             role: Role::StandingBy,
@@ -260,6 +268,8 @@ impl Engine {
             Message::Device(watch, observed) => self.device_observed(watch, observed, now),
             Message::Secret(watch, observed) => self.secret_observed(watch, observed, now),
             Message::Namespace(observed) => self.namespace_observed(observed, now),
+            Message::Source(watch, observed) => self.source_observed(watch, observed),
+            Message::SourceRead(key, version) => self.source_read(&key, version),
             Message::Outcome(done) => self.effect_done(done, now),
             Message::IntegrationWritten(sym, result) => self.registry.written(sym, &result, now.mono),
             Message::NamespaceRead(namespace, ends) => self.namespace_read(namespace, ends, now),
@@ -277,6 +287,7 @@ impl Engine {
             return self.report_integrations(now);
         }
         self.find_due(now);
+        self.follow_sources(now);
         while let Some(id) = self.active.next_turn(now.mono) {
             self.ready.wake(id);
         }
@@ -304,7 +315,8 @@ impl Engine {
         let ready = if is_ready { Some(now) } else { self.ready.next_due() };
         let permits = self.permits.next_at().filter(|_| self.may_call());
         let (turn, tick) = (self.active.next_turn_at(now), self.active.ticks.next());
-        let devices = [ready, permits, turn, tick].into_iter().flatten().filter(|_| complete);
+        let look = self.sources.next();
+        let devices = [ready, permits, turn, tick, look].into_iter().flatten().filter(|_| complete);
         devices
             .min()
             .into_iter()

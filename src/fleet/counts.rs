@@ -99,10 +99,12 @@ impl Tally {
     /// Adds what rotation and checks mean for one device.
     fn add_planned(&mut self, record: &Record, wanted: Wanted<'_>) {
         let schedule = record.schedule.or(wanted.inherited.schedule);
-        if record.credential.is_some() {
+        // Devices with credentials of their own are no part of a rotation.
+        let shared = record.credential.filter(|_| !record.own_credential);
+        if shared.is_some() {
             self.rotation.total += 1;
         }
-        if record.credential.is_some_and(|credential| credential != wanted.credential) {
+        if shared.is_some_and(|credential| credential != wanted.credential) {
             let stays = record.suspended || schedule.policy == Policy::Never;
             *if stays { &mut self.rotation.excluded } else { &mut self.rotation.pending } += 1;
         }

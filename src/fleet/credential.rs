@@ -3,18 +3,26 @@
 use crate::api::attestation::{CredentialStatus, CredentialType};
 use crate::dps::attestation::{CredentialId, CredentialKind};
 
-/// The credential that a status names.
+/// The credential that a status names. One of the device's own has a Secret that it was read from.
 pub fn read(status: &CredentialStatus) -> Option<CredentialId> {
-    let kind = match status.kind {
-        CredentialType::SymmetricKey => CredentialKind::GroupKey,
+    let kind = match (status.kind, &status.secret_name) {
+        (CredentialType::SymmetricKey, None) => CredentialKind::GroupKey,
+        (CredentialType::SymmetricKey, Some(_)) => CredentialKind::IndividualKey,
     };
-    CredentialId::parse(kind, &status.fingerprint)
+    CredentialId::parse(kind, status.fingerprint.as_ref()?)
 }
 
-/// The form that a credential has in a status.
+/// The form that a credential has in a status, but for what is known of where it came from.
 pub fn show(id: CredentialId) -> CredentialStatus {
-    let kind = match id.kind() {
-        CredentialKind::GroupKey => CredentialType::SymmetricKey,
+    let (kind, secret_name) = match id.kind() {
+        CredentialKind::GroupKey => (CredentialType::SymmetricKey, None),
+        CredentialKind::IndividualKey => (CredentialType::SymmetricKey, Some(String::new())),
     };
-    CredentialStatus { kind, slot: None, fingerprint: id.to_string() }
+    CredentialStatus {
+        kind,
+        slot: None,
+        fingerprint: Some(id.to_string()),
+        secret_name,
+        secret_resource_version: None,
+    }
 }

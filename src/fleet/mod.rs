@@ -14,6 +14,7 @@ pub mod record;
 pub mod registration;
 pub mod revive;
 mod secrets;
+mod sources;
 pub mod uid;
 
 use std::collections::{HashMap, HashSet};
@@ -29,6 +30,8 @@ use self::record::Record;
 use self::registration::Declared;
 pub use self::secrets::SecretSeen;
 use self::secrets::{BySecret, Secrets, secret_hash};
+use self::sources::Sources;
+pub use self::sources::{SourceChanges, SourceKey};
 use crate::api::device::ProvisionedDevice;
 use crate::api::digest::Digest;
 
@@ -57,6 +60,7 @@ pub struct Fleet {
     by_registration: Index<ByRegistrationId>,
     by_secret: Index<BySecret>,
     secrets: Secrets,
+    sources: Sources,
     /// Of the integrations that are declared.
     scopes: HashMap<Sym, Declared>,
     hasher: RandomState,
@@ -114,7 +118,10 @@ impl Fleet {
         record.registrations.here = self.scopes.get(&record.integration).copied();
         let Some(id) = self.find_sym(record.namespace, &record.name) else {
             record.secret_seen = self.secrets.claim(secret_hash(&record, &self.hasher));
-            return (self.insert(record), DeviceChange::New);
+            let namespace = record.namespace;
+            let id = self.insert(record);
+            self.sources.declare(id, namespace, device, false);
+            return (id, DeviceChange::New);
         };
         let Some(old) = self.get_mut(id) else { return (id, DeviceChange::Known) };
         if old.uid == record.uid && record.resource_version <= old.resource_version {
@@ -136,6 +143,7 @@ impl Fleet {
         if old.secret_name() != record.secret_name() {
             record.secret_seen = self.secrets.claim(secret_hash(&record, &self.hasher));
         }
+        self.sources.declare(id, record.namespace, device, change == DeviceChange::Changed);
         self.unindex(id);
         self.records[id as usize] = Some(record);
         self.index(id);
@@ -196,6 +204,7 @@ impl Fleet {
         }
         let record = self.records[id as usize].take()?;
         self.free.push(id);
+        self.sources.remove(id);
         if record.secret_seen > 0 {
             self.secrets.remember(secret_hash(&record, &self.hasher), record.secret_seen);
         }

@@ -34,6 +34,7 @@ fn has_plain_spec(device: &ProvisionedDevice) -> bool {
     let ProvisionedDeviceSpec {
         integration_ref,
         registration_id: _,
+        attestation,
         payload,
         registration,
         reprovision,
@@ -44,6 +45,7 @@ fn has_plain_spec(device: &ProvisionedDevice) -> bool {
     let uid = device.metadata.uid.as_deref().unwrap_or_default();
     let asked = |key| device.metadata.annotations.as_ref().is_some_and(|map| map.contains_key(key));
     integration_ref.namespace.is_none()
+        && attestation.is_none()
         && payload.is_none()
         && registration.is_none()
         && reprovision.is_none()
@@ -84,7 +86,7 @@ fn has_plain_status(device: &ProvisionedDevice, status: &ProvisionedDeviceStatus
         && registration_id.as_deref() == id
         && device_id.as_deref() == id
         && assigned_hub.is_some()
-        && credential.is_some()
+        && credential.as_ref().is_some_and(|credential| credential.secret_name.is_none())
         && binding.is_none()
         && returned_payload_hash.is_none()
         && attempts.is_none()

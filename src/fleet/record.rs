@@ -65,6 +65,8 @@ pub struct Record {
     pub base: Hash,
     /// Hash of the registration record as the status shows it.
     pub looked_up: Hash,
+    /// It has a credential of its own, and none of its integration's.
+    pub own_credential: bool,
     /// The credential that it was registered with.
     pub credential: Option<CredentialId>,
     /// Hash of the integration's token that it has served.
@@ -116,7 +118,7 @@ pub enum Need {
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     pub scope: &'a str,
-    /// The credential that devices should be registered with.
+    /// The credential that devices should be registered with that have none of their own.
     pub credential: CredentialId,
     pub inherited: &'a Inherited,
 }
@@ -134,7 +136,7 @@ impl Record {
         let payload = self.payload.or(inherited.payload);
         let registered = hash::registered(scope, self.registration_id(), payload);
         let same_registration = settled.registered.is_none_or(|settled| settled == registered)
-            && self.credential == Some(credential)
+            && (self.own_credential || self.credential == Some(credential))
             && inherited.token.is_none_or(|token| self.token == Some(token));
         let rendered = hash::rendered(self.base, inherited.secret(self.mask));
         match (same_registration, settled.rendered.is_none_or(|settled| settled == rendered)) {
@@ -167,6 +169,12 @@ impl Record {
         self.is_proven() || self.registration() != Registration::None
     }
 
+    /// False for a device with a credential of its own that is not registered: before DPS has accepted that,
+    /// anybody could have made it up.
+    pub fn may_have_its_id(&self) -> bool {
+        !self.own_credential || self.registration() != Registration::None
+    }
+
     /// True if this says nothing new of it.
     pub fn is_said(&self, registration: Registration) -> bool {
         let mut next = self.registrations;
@@ -191,7 +199,7 @@ impl Record {
         self.registration() == Registration::Shown && (unread || !self.is_proven())
     }
 
-    /// DPS has accepted its integration since this process leads.
+    /// DPS has accepted its integration, or its own credential, since this process leads.
     pub fn is_proven(&self) -> bool {
         self.registrations.is_proven()
     }
@@ -205,7 +213,7 @@ impl Record {
         Claim {
             registration: self.registration(),
             is_unproven: !self.is_proven(),
-            created: self.created,
+            created: if self.may_have_its_id() { self.created } else { i64::MAX },
             uid: self.uid,
         }
     }
@@ -260,6 +268,7 @@ impl Record {
                 status.map_or_else(|| hash::Assigned::default().hash(), assigned_hash),
             ),
             looked_up: status.map_or_else(|| hash::LookedUp::default().hash(), looked_up_hash),
+            own_credential: device.spec.attestation.is_some(),
             credential: status.and_then(|status| status.credential.as_ref()).and_then(credential::read),
             token: status.and_then(|s| s.last_handled_integration_token.as_deref()).map(hash::token),
             asks: asks(device),
@@ -312,7 +321,7 @@ fn assigned_hash(status: &ProvisionedDeviceStatus) -> Hash {
         registration_id: text(&status.registration_id),
         hub: text(&status.assigned_hub),
         device_id: text(&status.device_id),
-        credential: status.credential.as_ref().map_or("", |credential| &credential.fingerprint),
+        credential: status.credential.as_ref().map_or("", |credential| text(&credential.fingerprint)),
         returned_payload: text(&status.returned_payload_hash),
     };
     assigned.hash()

@@ -56,6 +56,8 @@ pub(super) struct Registrations {
     said: Option<Sym>,
     /// As the Secret says that the watch has shown.
     pub shown: Option<Sym>,
+    /// With a credential of its own, of which what DPS says of others proves nothing.
+    alone: bool,
 }
 
 impl Registrations {
@@ -67,7 +69,7 @@ impl Registrations {
             .filter(|status| status.registration_id.as_ref().is_some_and(of_this_id))
             .and_then(|status| status.id_scope.as_deref())
             .map(|scope| names.intern_scope(scope));
-        Self { said, ..Self::default() }
+        Self { said, alone: device.spec.attestation.is_some(), ..Self::default() }
     }
 
     /// What all this is worth where the device is now.
@@ -92,7 +94,7 @@ impl Registrations {
     }
 
     pub fn is_proven(self) -> bool {
-        self.here.is_some_and(|declared| declared.proven)
+        if self.alone { self.is_known() } else { self.here.is_some_and(|declared| declared.proven) }
     }
 
     /// DPS has registered the device here, or its Secret was read: then it shows what it is.

@@ -51,6 +51,7 @@ pub fn revive(
                 namespace: None,
             },
             registration_id: own_id,
+            attestation: None,
             payload: None,
             registration: None,
             reprovision: None,

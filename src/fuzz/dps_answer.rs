@@ -150,6 +150,7 @@ fn is_harmless(assignment: Assignment) {
         registration_id: ID,
         credential: target().credentials.in_use(),
         slot: None,
+        key_secret: None,
         hash: Hash::of("registered", []),
     };
     // As status and Secret take it over.

@@ -110,6 +110,7 @@ pub(super) fn registered(
         enrollment_group: Some("fleet".to_owned()),
         credential: Some(target.credentials.in_use()),
         slot: Some(KeySlot::Primary),
+        key_secret: None,
         hash: Some(registered_hash(&settings, target)),
         returned_payload: payload.and_then(Value::as_object).map(ReturnedPayload::new),
         time: Some(Timestamp::UNIX_EPOCH),
@@ -125,6 +126,7 @@ pub(super) fn secret(
 ) -> Desired {
     let settings = valid(Settings::of(device, None));
     let own = target.credentials.for_device(&settings.registration_id);
+    let own = valid(own.ok_or("no key is shared"));
     let credential = credential.unwrap_or(&own);
     let served = ServedRequests::default();
     render(device, &settings, registered, &Material { target, credential, served: &served })

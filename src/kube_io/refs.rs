@@ -29,7 +29,7 @@ const KEY_MAX: usize = 4 * 1024;
 const BUNDLE_MAX: usize = 256 * 1024 + 1;
 
 /// What is watched here, for metrics and the log.
-const KIND: &str = "references";
+pub const KIND: &str = "references";
 
 /// Tells one watch of an object from the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,7 +147,8 @@ fn kept(bytes: Vec<u8>, most: usize) -> Zeroizing<Vec<u8>> {
     if whole.len() <= most { whole } else { Zeroizing::new(whole[..most].to_vec()) }
 }
 
-fn secret(secret: Secret, keys: &Keys) -> Referred {
+/// What is kept of a Secret that is referred to for these of its keys.
+pub fn secret(secret: Secret, keys: &BTreeSet<String>) -> Referred {
     let labels = secret.meta().labels.as_ref();
     let generated = labels
         .and_then(|labels| labels.get(names::MANAGED_BY_LABEL))

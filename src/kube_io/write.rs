@@ -136,6 +136,17 @@ impl Writer {
         Ok(found.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()))
     }
 
+    /// The version of a Secret, of which nothing else is read; 0 when there is none.
+    ///
+    /// # Errors
+    /// As classified.
+    pub async fn secret_version(&self, namespace: &str, name: &str) -> Result<u64, ApiError> {
+        let _slot = self.read_slots.acquire().await;
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let found = api.get_metadata_opt(name).await.map_err(|error| ApiError::from(&error))?;
+        Ok(found.map_or(0, |secret| version::of(&secret.metadata)))
+    }
+
     /// # Errors
     /// As classified; `Ok(None)` when there is none.
     pub async fn read_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {

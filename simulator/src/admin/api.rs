@@ -61,6 +61,12 @@ struct Keys {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct DeviceName {
+    device_id: Option<String>,
+}
+
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Enabled {
     enabled: bool,
@@ -213,6 +219,30 @@ pub(super) fn answer(call: &Call<'_>) -> Answered {
     }
 }
 
+/// Changes a device's individual enrollment.
+fn change_device(call: &Call<'_>, id_scope: &str, device: &str, rest: &[&str]) -> Result<(), ApiError> {
+    let &Call { control, body, .. } = call;
+    match (call.method.as_str(), rest) {
+        ("DELETE", []) => control.remove_device_enrollment(id_scope, device)?,
+        ("PUT", ["keys"]) => {
+            let Keys { primary_key, secondary_key } = read(body)?;
+            control.replace_device_keys(id_scope, device, primary_key, secondary_key)?;
+        }
+        ("PUT", ["device-id"]) => {
+            let DeviceName { device_id } = read(body)?;
+            control.set_device_id(id_scope, device, device_id.as_deref())?;
+        }
+        ("PUT", ["certificates"]) => {
+            control.set_device_certificates(id_scope, device, read::<Certificates>(body)?)?;
+        }
+        ("PUT", ["enabled"]) => {
+            control.set_device_enabled(id_scope, device, read::<Enabled>(body)?.enabled)?;
+        }
+        _ => return Err(no_such_call(call)),
+    }
+    Ok(())
+}
+
 fn answer_in_scope(call: &Call<'_>, id_scope: &str, rest: &[&str]) -> Answered {
     let &Call { control, body, .. } = call;
     match (call.method.as_str(), rest) {
@@ -229,9 +259,7 @@ fn answer_in_scope(call: &Call<'_>, id_scope: &str, rest: &[&str]) -> Answered {
         ("PUT", ["groups", group, "certificates"]) => {
             control.set_group_certificates(id_scope, group, read::<Certificates>(body)?)?;
         }
-        ("PUT", ["devices", device, "certificates"]) => {
-            control.set_device_certificates(id_scope, device, read::<Certificates>(body)?)?;
-        }
+        (_, ["devices", device, rest @ ..]) => change_device(call, id_scope, device, rest)?,
         ("PUT", ["certificate-authorities", name]) => match read(body)? {
             AuthorityBody { certificate: Some(certificate), verified } => {
                 control.upload_certificate_authority(id_scope, name, certificate, verified)?;
@@ -250,9 +278,6 @@ fn answer_in_scope(call: &Call<'_>, id_scope: &str, rest: &[&str]) -> Answered {
             control.set_reprovision_policy(id_scope, group, read::<ReprovisionPolicy>(body)?)?;
         }
         ("DELETE", ["groups", group]) => control.delete_group(id_scope, group)?,
-        ("PUT", ["devices", device, "enabled"]) => {
-            control.set_device_enabled(id_scope, device, read::<Enabled>(body)?.enabled)?;
-        }
         ("GET", ["registrations", device]) => {
             let missing = || ControlError::NoRegistration((*device).to_owned());
             let state = control.registration(id_scope, device).ok_or_else(missing)?;

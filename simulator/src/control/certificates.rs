@@ -3,7 +3,7 @@
 use super::{Control, ControlError};
 use crate::certificate::{Certificate, Thumbprint};
 use crate::config::Certificates;
-use crate::dps::{Attestation, Authority, Individual};
+use crate::dps::{Attestation, Authority};
 
 impl Control {
     /// Replaces a group's certificates. Devices that are registered stay so.
@@ -25,11 +25,7 @@ impl Control {
         certificates: Certificates,
     ) -> Result<(), ControlError> {
         let attestation = Attestation::Certificates(certificates);
-        self.in_scope(id_scope, |scope| {
-            let id = registration_id.to_ascii_lowercase();
-            scope.individuals.entry(id).or_insert_with(Individual::enabled).attestation = Some(attestation);
-            Ok(())
-        })
+        self.in_individual(id_scope, registration_id, |entry| entry.attestation = Some(attestation))
     }
 
     /// Uploads a CA certificate under a name, in the place of one that has it.

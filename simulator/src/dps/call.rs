@@ -139,13 +139,15 @@ impl Call<'_> {
             true => None,
             false => registration.hub().cloned(),
         };
+        let named = self.verified.device_id.clone();
+        let id = registration.device_id().or(named).unwrap_or_else(|| self.answered_id());
         let result = match (choice, stays) {
             _ if !enrollment.enabled => PlannedResult::Disable,
             // The webhook is called even if the device stays on its hub.
             (Choice::WebhookFailed, _) => PlannedResult::Fail(WEBHOOK_FAILED),
-            (Choice::Hub { payload, .. }, Some(hub)) => self.assign(hub, payload),
-            (Choice::NoHub, Some(hub)) => self.assign(hub, None),
-            (Choice::Hub { hub, payload }, None) => self.assign(hub, payload),
+            (Choice::Hub { payload, .. }, Some(hub)) => self.assign(hub, id, payload),
+            (Choice::NoHub, Some(hub)) => self.assign(hub, id, None),
+            (Choice::Hub { hub, payload }, None) => self.assign(hub, id, payload),
             (Choice::NoHub, None) => PlannedResult::Fail(NO_HUB),
         };
         let certificate = match &self.verified.identity {
@@ -155,11 +157,10 @@ impl Call<'_> {
         Plan { group: self.verified.group.clone(), certificate, result }
     }
 
-    fn assign(&self, hub: Arc<str>, payload: Option<Map<String, Value>>) -> PlannedResult {
-        let device_id = self.verified.device_id.clone();
+    fn assign(&self, hub: Arc<str>, device_id: String, payload: Option<Map<String, Value>>) -> PlannedResult {
         PlannedResult::Assign(Assignment {
             hub,
-            device_id: device_id.unwrap_or_else(|| self.answered_id()),
+            device_id,
             payload,
             migrate: self.verified.enrollment.reprovision.migrate_device_data,
             identity: self.verified.identity.clone(),

@@ -217,6 +217,12 @@ impl Registration {
         })
     }
 
+    /// The device id that it has had since its record was made: an enrollment that names another one by now
+    /// changes nothing before that record is deleted.
+    pub fn device_id(&self) -> Option<String> {
+        self.last_assignment.as_ref().map(|last| last.device_id.clone())
+    }
+
     /// Deletes the record; the hub keeps the device's identity.
     pub fn delete_record(&mut self) {
         let at_hub = self.at_hub.take();

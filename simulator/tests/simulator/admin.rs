@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use dps_simulator::config::loopback;
-use dps_simulator::{Config, Outage, Running};
+use dps_simulator::{Config, Outage, Running, SymmetricKey};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
@@ -268,4 +268,27 @@ async fn certificate_authorities_handshakes_and_thumbprints_are_changed_and_read
     }
     let other = call(&simulator, Method::PUT, &group, json!({"primary": {"pem": "none"}})).await;
     assert_eq!(other.0, 400);
+}
+
+#[tokio::test]
+async fn an_individual_enrollment_gets_keys_and_a_device_id_that_counts_once_the_record_is_gone() {
+    let simulator = start().await;
+    let mut device = Device::connect(&simulator, "edge-7").await;
+    device.provision().await;
+    let path = |what: &str| format!("/v1/scopes/{SCOPE}/devices/edge-7/{what}");
+    let [primary, secondary] = [5, 6].map(|byte| device::base64([byte; 32]));
+    let keys = json!({"primaryKey": primary, "secondaryKey": secondary});
+    change(&simulator, Method::PUT, &path("keys"), keys).await;
+    change(&simulator, Method::PUT, &path("device-id"), json!({"deviceId": "edge-seven"})).await;
+    assert_eq!(device.register().await.status, 401, "its own enrollment comes before the group's");
+
+    for key in [&secondary, &primary] {
+        device.sign_with(&SymmetricKey::from_base64(key).unwrap());
+        assert_eq!(device.provision().await["deviceId"], "edge-7", "as its record has it");
+    }
+    change(&simulator, Method::DELETE, &format!("/v1/scopes/{SCOPE}/registrations/edge-7"), Value::Null)
+        .await;
+    assert_eq!(device.provision().await["deviceId"], "edge-seven");
+    change(&simulator, Method::PUT, &path("device-id"), json!({"deviceId": null})).await;
+    assert_eq!(call(&simulator, Method::PUT, &path("keys"), json!({"primaryKey": "x"})).await.0, 400);
 }

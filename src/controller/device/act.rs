@@ -1,6 +1,7 @@
 //! The side effects, one system at a time. What they return is taken in as facts, and the device is
 //! decided upon once more.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -11,10 +12,14 @@ use super::open_registration::{OpenRegistration, RegisteredTerms};
 use super::registered::Made;
 use super::secret::{self, Desired, Judgement, Known, Material};
 use super::settings::Settings;
+use crate::api::attestation::{DeviceAttestation, SymmetricKey};
 use crate::api::device::ProvisionedDevice;
+use crate::api::references::Referred;
 use crate::api::shared::FormatType;
 use crate::api::version;
+use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::target::{Instance, Target};
+use crate::controller::integration::unusable::Unusable;
 use crate::dps::answer::Assignment;
 use crate::dps::attestation::DeviceCredential;
 use crate::dps::call::Call;
@@ -24,6 +29,7 @@ use crate::dps::error::{Detail, DpsError};
 use crate::dps::ids::RegistrationId;
 use crate::dps::operation::{Delayed, Progress};
 use crate::kube_io::error::ApiError;
+use crate::kube_io::refs;
 use crate::kube_io::write::Writer;
 
 /// Tries when the Secret keeps changing between our read and our write.
@@ -92,7 +98,7 @@ pub async fn register(
 ) -> Result<Registration, DpsError> {
     let target = &*integration.target;
     let settings = settings(device, target)?;
-    let credential = target.credentials.for_device(&settings.registration_id);
+    let credential = credential(target, &settings.registration_id)?;
     let identity = identity(integration, &settings.registration_id, &credential);
     let progress = integration.connection.client.register(identity, settings.payload, accepted).await?;
     let terms = terms(&settings, target);
@@ -110,7 +116,7 @@ pub async fn resume(
 ) -> Result<Registration, DpsError> {
     let OpenRegistration { operation, terms, served: _ } = open;
     let (id, target) = (operation.registration_id(), &*integration.target);
-    let credential = target.credentials.for_device(id);
+    let credential = credential(target, id)?;
     let identity = identity(integration, id, &credential);
     let progress = integration.connection.client.resume(identity, operation.clone()).await?;
     Ok(registration(progress, id, target, *terms, served))
@@ -167,17 +173,24 @@ pub async fn find(device: &ProvisionedDevice, integration: &UsableIntegration) -
 /// # Errors
 /// As `adopt`.
 pub async fn lookup(id: &RegistrationId, integration: &UsableIntegration) -> Result<Located, DpsError> {
-    let credential = integration.target.credentials.for_device(id);
+    let credential = credential(&integration.target, id)?;
     let assignment = integration.connection.client.lookup(identity(integration, id, &credential)).await?;
     let scope = integration.target.instance.scope.clone();
     Ok(Located { scope, registration_id: id.clone(), assignment })
 }
 
 fn settings<'a>(device: &'a ProvisionedDevice, target: &'a Target) -> Result<Settings<'a>, DpsError> {
-    Settings::of(device, target.defaults.as_deref()).map_err(|_| {
-        let call = Call::Register { payload: true };
-        DpsError::Rejected { call, detail: Detail::default() }
-    })
+    Settings::of(device, target.defaults.as_deref()).map_err(|_| not_to_be_called())
+}
+
+/// What the device proves its identity with.
+fn credential(target: &Target, id: &RegistrationId) -> Result<DeviceCredential, DpsError> {
+    target.credentials.for_device(id).ok_or_else(not_to_be_called)
+}
+
+/// No call is decided upon with this.
+fn not_to_be_called() -> DpsError {
+    DpsError::Rejected { call: Call::Register { payload: true }, detail: Detail::default() }
 }
 
 fn identity<'a>(
@@ -190,7 +203,7 @@ fn identity<'a>(
 }
 
 fn terms(settings: &Settings<'_>, target: &Target) -> RegisteredTerms {
-    RegisteredTerms { slot: target.credentials.shown().slot, hash: registered_hash(settings, target) }
+    RegisteredTerms { slot: target.credentials.slot(), hash: registered_hash(settings, target) }
 }
 
 fn registered(
@@ -201,8 +214,50 @@ fn registered(
 ) -> Registered {
     let RegisteredTerms { slot, hash } = terms;
     let (scope, credential) = (target.scope(), target.credentials.in_use());
-    let made = Made { scope, registration_id: id.as_str(), credential, slot, hash };
+    let key_secret = target.credentials.source().map(|source| source.secret.clone());
+    let made = Made { scope, registration_id: id.as_str(), credential, slot, key_secret, hash };
     Registered::new(assignment, made)
+}
+
+/// A device's own credentials as they were read, or why they cannot be used; and at which version the Secret
+/// was that they are in, 0 if there is none.
+#[derive(Debug)]
+pub struct OwnRead {
+    pub credentials: Result<Credentials, Unusable>,
+    pub version: u64,
+}
+
+/// Reads what a device has to prove its identity with by itself.
+///
+/// # Errors
+/// As the API server answers.
+pub async fn read_credential(
+    writer: &Writer,
+    namespace: &str,
+    attestation: &DeviceAttestation,
+) -> Result<OwnRead, ApiError> {
+    let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (name, key) in attestation.symmetric_key.iter().flat_map(SymmetricKey::references) {
+        wanted.entry(name).or_default().insert(key.to_owned());
+    }
+    let mut found = BTreeMap::new();
+    for (name, keys) in wanted {
+        let referred = match writer.read_secret(namespace, name).await {
+            Ok(Some(secret)) => refs::secret(secret, &keys),
+            Ok(None) => Referred::Missing,
+            Err(ApiError::Forbidden(_)) => Referred::Forbidden,
+            Err(error) => return Err(error),
+        };
+        found.insert(name, referred);
+    }
+    let active = attestation.symmetric_key.as_ref().and_then(|keys| found.get(keys.active_secret()));
+    let version = match active {
+        Some(Referred::Present { version, .. }) => version::parse(Some(version)),
+        _ => 0,
+    };
+    let credentials =
+        Credentials::resolve_own(attestation, |name| found.get(name).unwrap_or(&Referred::Missing));
+    Ok(OwnRead { credentials, version })
 }
 
 /// A Secret that is to be written: for what, and what is known of it.

@@ -9,55 +9,15 @@ use tokio::time::Instant;
 
 pub use super::failed::{FailedWork, Failure, NewFailure};
 use super::open_registration::OpenRegistration;
+pub use super::recorded::{Doubt, RecordedInSecret, WrittenSecret};
 pub use super::registered::{Located, Registered, ReturnedPayload};
 pub use super::served::ServedRequests;
 pub use super::unresolved::Unresolved;
 use crate::api::device::ProvisionedDeviceStatus;
 use crate::api::version;
+use crate::controller::integration::credentials::{Credentials, KeySource};
 use crate::dps::ids::HubHostname;
 use crate::fleet::hash::Hash;
-
-/// The Secret as we wrote or last checked it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WrittenSecret {
-    pub name: String,
-    pub version: u64,
-    /// `None` when another version of the hash wrote it.
-    pub rendered: Option<Hash>,
-    /// Hash of what it records of the registration and of requests (`Registered::record`).
-    pub record: Hash,
-    /// It has the form that Service Binding expects.
-    pub binding: bool,
-}
-
-/// What is recorded in a Secret that was written for a device.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RecordedInSecret {
-    pub registered: Registered,
-    /// Requests of users that this registration has served.
-    pub served: ServedRequests,
-    /// It is as we wrote it; otherwise others may have written any part of it.
-    pub sealed: bool,
-    /// Of the Secret.
-    pub version: u64,
-    /// What was rendered; `None` when another version of the hash wrote it.
-    pub rendered: Option<Hash>,
-    /// The Secret itself, if it was made from a key that is not at hand: it stays as it is.
-    pub of_another_key: Option<WrittenSecret>,
-    /// Its data is what it would be with the key that stands in it: without the group's key no more can be
-    /// known. True if that key is at hand.
-    pub agrees: bool,
-}
-
-/// Why DPS is asked before anything is made of what is recorded.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Doubt {
-    /// The Secret speaks of a registration, the status of none, and no seal shows who wrote the Secret.
-    Unsealed(Box<RecordedInSecret>),
-    /// Status and Secret contradict each other, and neither is known to be newer; or another writer has
-    /// written the status.
-    Contradiction,
-}
 
 /// Why DPS should be called for a registered device although neither it nor its integration has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +35,8 @@ pub enum Trigger {
 pub struct Facts {
     pub registered: Option<Registered>,
     pub previous_hub: Option<String>,
+    /// Where the device's own credential was looked at last.
+    pub source: Option<KeySource>,
     pub secret: Option<WrittenSecret>,
     pub failure: Option<Failure>,
     /// A registration that DPS has accepted and not ended: it comes to its end before anything else is
@@ -120,7 +82,7 @@ impl Facts {
             previous_hub,
             device_id: _,
             assignment: _,
-            credential: _,
+            credential,
             registered_hash: _,
             secret,
             binding,
@@ -142,6 +104,7 @@ impl Facts {
         let record = recorded(registered.as_ref(), &served);
         Self {
             previous_hub: previous_hub.clone(),
+            source: credential.as_ref().and_then(KeySource::stated),
             secret: secret.as_ref().map(|secret| WrittenSecret {
                 name: secret.name.clone(),
                 version: version::parse(secret.resource_version.as_deref()),
@@ -204,6 +167,14 @@ impl Facts {
         }
     }
 
+    /// The device's own credential was read.
+    pub fn credential_read(&mut self, own: &Credentials) {
+        self.source = own.source().cloned();
+        if let Some(registered) = &mut self.registered {
+            registered.read_from(own);
+        }
+    }
+
     /// Takes in what is recorded in the Secret, as far as it can be believed. `reconcile_at`: a
     /// request to look again that a device without status has not been told apart from older ones.
     pub fn recall(&mut self, recorded: Option<RecordedInSecret>, reconcile_at: Option<String>) {
@@ -211,7 +182,7 @@ impl Facts {
         self.trust = if sealed { Trust::Sealed } else { Trust::Nothing };
         let Some(recorded) = recorded else { return };
         let Some(known) = &mut self.registered else {
-            if recorded.sealed {
+            if recorded.is_proof() {
                 // A device whose status is rebuilt serves no request a second time.
                 self.served = ServedRequests { reconcile_at, ..recorded.served };
                 self.registered = Some(recorded.registered);

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::served::ServedRequests;
-use crate::api::attestation::KeySlot;
+use crate::api::attestation::{CredentialStatus, KeySlot};
 use crate::api::device::{AssignmentStatus, ProvisionedDeviceStatus};
+use crate::controller::integration::credentials::{Credentials, KeySource};
 use crate::dps::answer::Assignment;
 use crate::dps::attestation::CredentialId;
 use crate::dps::ids::{HubHostname, IdScope, RegistrationId, is_device_id};
@@ -27,6 +28,8 @@ pub struct Registered {
     /// The credential that it was registered with, and the slot that this was in.
     pub credential: Option<CredentialId>,
     pub slot: Option<KeySlot>,
+    /// Name of the Secret that the device's own key was read from; `None` for a key that others share.
+    pub key_secret: Option<String>,
     /// `None` when another version of the hash wrote it: then it is recomputed, never a reason to register.
     pub hash: Option<Hash>,
     pub returned_payload: Option<ReturnedPayload>,
@@ -35,12 +38,13 @@ pub struct Registered {
 }
 
 /// How a registration was made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Made<'a> {
     pub scope: &'a str,
     pub registration_id: &'a str,
     pub credential: CredentialId,
     pub slot: Option<KeySlot>,
+    pub key_secret: Option<String>,
     /// Of what was registered.
     pub hash: Hash,
 }
@@ -64,6 +68,7 @@ impl Registered {
             enrollment_group: status.enrollment_group_id.clone(),
             credential: status.credential.as_ref().and_then(credential::read),
             slot: status.credential.as_ref().and_then(|credential| credential.slot),
+            key_secret: status.credential.as_ref().and_then(|credential| credential.secret_name.clone()),
             hash: status.registered_hash.as_deref().and_then(Hash::parse),
             returned_payload: status
                 .returned_payload_hash
@@ -101,6 +106,29 @@ impl Registered {
         }
     }
 
+    /// What the status says of the credential that it was registered with. `looked_at`: where the device's own
+    /// was since.
+    pub(super) fn credential_status(&self, looked_at: Option<&KeySource>) -> Option<CredentialStatus> {
+        let shown = credential::show(self.credential?);
+        let of_its_own = shown.secret_name.is_some();
+        let looked_at = looked_at.filter(|_| of_its_own);
+        let key_secret = looked_at.map(|source| source.secret.clone()).or_else(|| self.key_secret.clone());
+        Some(CredentialStatus {
+            slot: self.slot,
+            secret_name: key_secret.filter(|_| of_its_own).or(shown.secret_name),
+            secret_resource_version: looked_at.and_then(|source| source.version.clone()),
+            ..shown
+        })
+    }
+
+    /// Takes in where the device's own credential was read, if it is the one that it was registered with.
+    pub(super) fn read_from(&mut self, own: &Credentials) {
+        if self.credential == Some(own.in_use()) {
+            self.slot = own.slot();
+            self.key_secret = own.source().map(|source| source.secret.clone());
+        }
+    }
+
     /// Where DPS keeps it.
     pub fn place(&self) -> Hash {
         hash::place(&self.scope, &self.registration_id)
@@ -131,7 +159,7 @@ impl Registered {
 
     /// What an assignment means for a device that was registered like this.
     pub fn new(assignment: Assignment, made: Made<'_>) -> Self {
-        let Made { scope, registration_id, credential, slot, hash } = made;
+        let Made { scope, registration_id, credential, slot, key_secret, hash } = made;
         Self {
             scope: scope.to_owned(),
             registration_id: registration_id.to_owned(),
@@ -141,6 +169,7 @@ impl Registered {
             enrollment_group: assignment.enrollment_group.map(String::from),
             credential: Some(credential),
             slot,
+            key_secret,
             hash: Some(hash),
             returned_payload: assignment.payload.as_ref().map(ReturnedPayload::new),
             time: None,

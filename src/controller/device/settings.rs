@@ -8,6 +8,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::formats;
+use crate::api::attestation::{DeviceAttestation, SymmetricKey};
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceSpec};
 use crate::api::integration::DeviceDefaults;
 use crate::api::names::{REPROVISION_REQUESTED_AT, TOKEN_MAX};
@@ -110,6 +111,10 @@ pub enum InvalidSettings {
     Payload(PayloadSource, PayloadError),
     #[error("Annotation {REPROVISION_REQUESTED_AT} is longer than 256 characters.")]
     LongToken,
+    #[error(
+        "spec.attestation names Secret {0:?}, which is the one that is written for this device; set another spec.secret.name."
+    )]
+    SecretIsSource(String),
     #[error("secret.formats: IotEdgeConfigToml and IotEdgeDpsConfigToml both write config.toml; choose one.")]
     TwoConfigFiles,
     #[error("secret.keys: two keys of the Secret would be named {0:?}.")]
@@ -131,6 +136,7 @@ impl<'a> Settings<'a> {
         let ProvisionedDeviceSpec {
             integration_ref,
             registration_id: _,
+            attestation,
             payload: _,
             registration,
             reprovision,
@@ -164,6 +170,7 @@ impl<'a> Settings<'a> {
             gateway_hostname: merged.gateway_hostname.filter(|gateway| !gateway.is_empty()),
         };
         settings.check_keys()?;
+        settings.check_source(attestation.as_ref())?;
         Ok(settings)
     }
 
@@ -172,6 +179,14 @@ impl<'a> Settings<'a> {
         let allowed = |key: &&str| prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()));
         let mut keys = self.labels.keys().chain(self.annotations.keys());
         keys.find(|key| !prefixes.is_empty() && !allowed(key)).copied()
+    }
+
+    /// What is written would be read as the key the next time.
+    fn check_source(&self, attestation: Option<&DeviceAttestation>) -> Result<(), InvalidSettings> {
+        let symmetric = attestation.and_then(|attestation| attestation.symmetric_key.as_ref());
+        let mut sources = symmetric.into_iter().flat_map(SymmetricKey::references);
+        let is_written = sources.any(|(name, _)| name == self.secret_name);
+        if is_written { Err(InvalidSettings::SecretIsSource(self.secret_name.clone())) } else { Ok(()) }
     }
 
     /// Admission sees each object by itself, not what the two come to together.

@@ -5,10 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::decide::Verdict;
 use super::facts::{Facts, Failure};
-use crate::api::attestation::CredentialStatus;
+use crate::api::attestation::{CredentialStatus, CredentialType};
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason, reason_of};
 use crate::api::device::{BindingStatus, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus};
-use crate::fleet::credential;
+use crate::controller::integration::credentials::KeySource;
 use crate::fleet::hash::Hash;
 use crate::schedule::retry;
 
@@ -39,9 +39,10 @@ pub fn render(
         previous_hub: facts.previous_hub.clone(),
         device_id: registered.map(|r| r.device_id.clone()),
         assignment: registered.map(|r| r.assignment.clone()),
-        credential: registered.and_then(|r| {
-            r.credential.map(|used| CredentialStatus { slot: r.slot, ..credential::show(used) })
-        }),
+        credential: match registered {
+            Some(registered) => registered.credential_status(facts.source.as_ref()),
+            None => facts.source.as_ref().map(looked_at),
+        },
         registered_hash: registered.and_then(|r| r.hash).map(Hash::shown).or(before.registered_hash),
         secret: secret(facts),
         binding,
@@ -52,6 +53,17 @@ pub fn render(
         last_handled_reprovision_token: facts.served.token.clone(),
         last_handled_integration_token: facts.served.integration_token.clone(),
         last_handled_reconcile_at: facts.served.reconcile_at.clone(),
+    }
+}
+
+/// Of a device with a credential of its own that DPS has not accepted.
+fn looked_at(source: &KeySource) -> CredentialStatus {
+    CredentialStatus {
+        kind: CredentialType::SymmetricKey,
+        slot: None,
+        fingerprint: None,
+        secret_name: Some(source.secret.clone()),
+        secret_resource_version: source.version.clone(),
     }
 }
 
@@ -95,6 +107,10 @@ pub fn is_news(written: Option<&ProvisionedDeviceStatus>, wanted: &ProvisionedDe
 fn timeless(status: &ProvisionedDeviceStatus) -> ProvisionedDeviceStatus {
     let mut status = status.clone();
     status.attempts = None;
+    // That its Secret has another version by now, and the same key, is worth no write.
+    if let Some(credential) = &mut status.credential {
+        credential.secret_resource_version = None;
+    }
     if let Some(error) = &mut status.last_error {
         error.time = None;
         error.tracking_id = None;
@@ -189,6 +205,8 @@ fn concerns_registration(reason: Reason) -> bool {
             | Reason::EnrollmentNotFound
             | Reason::DuplicateRegistrationId
             | Reason::ServiceUnavailable
+            | Reason::KeySecretNotFound
+            | Reason::KeyInvalid
     )
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::ca_bundle;
 use super::consent::Consent;
-use super::credentials::{Credentials, secret_keys};
+use super::credentials::Credentials;
 use super::secret_versions::SecretVersions;
 use super::target::{Instance, Terms};
 use super::unusable::Unusable;
+use crate::api::attestation::SymmetricKey;
 use crate::api::conditions::Reason;
 use crate::api::integration::{DpsIntegration, DpsIntegrationSpec, RateLimit, Rollout};
 use crate::api::names::{REPROVISION_REQUESTED_AT, TOKEN_MAX};
@@ -31,8 +32,8 @@ pub struct Usable {
 pub fn references(namespace: &str, spec: &DpsIntegrationSpec) -> BTreeMap<Reference, BTreeSet<String>> {
     let reference =
         |kind, name: &str| Reference { kind, namespace: namespace.to_owned(), name: name.to_owned() };
-    let secrets =
-        secret_keys(&spec.attestation).map(|(name, key)| (reference(ReferredKind::Secret, name), key));
+    let keys = spec.attestation.symmetric_key.iter().flat_map(SymmetricKey::references);
+    let secrets = keys.map(|(name, key)| (reference(ReferredKind::Secret, name), key));
     let bundle = spec.ca_bundle_ref.iter().map(|ca| (reference(ReferredKind::ConfigMap, &ca.name), &*ca.key));
     let mut references: BTreeMap<Reference, BTreeSet<String>> = BTreeMap::new();
     for (reference, key) in secrets.chain(bundle) {

@@ -205,7 +205,7 @@ fn credentials(
         return before.map(|before| CredentialsStatus { in_use, ..before });
     };
     let accepted = view.health.accepted();
-    Some(credentials.status(&view.proven, accepted, view.secret_versions, before.as_ref()))
+    credentials.status(&view.proven, accepted, view.secret_versions, before.as_ref())
 }
 
 fn recorded(integration: &DpsIntegration) -> Option<&CredentialsStatus> {
@@ -215,8 +215,7 @@ fn recorded(integration: &DpsIntegration) -> Option<&CredentialsStatus> {
 /// True if the status says that DPS accepted the credential in use for the present scope.
 pub fn was_accepted(integration: &DpsIntegration, credentials: &Credentials) -> bool {
     let scope = integration.status.as_ref().and_then(|status| status.accepted_id_scope.as_ref());
-    scope == Some(&integration.spec.id_scope)
-        && recorded(integration).is_some_and(|recorded| credentials.is_recorded_as_accepted(recorded))
+    scope == Some(&integration.spec.id_scope) && credentials.is_recorded_as_accepted(recorded(integration))
 }
 
 /// True if the status says, of this very spec and these credentials, that the one that was asked for
@@ -255,5 +254,5 @@ pub fn is_recorded(
     let observed = integration.status.as_ref().and_then(|status| status.observed_generation);
     observed.is_some()
         && observed == integration.metadata.generation
-        && recorded(integration).is_some_and(|recorded| credentials.is_recorded(versions, recorded))
+        && credentials.is_recorded(versions, recorded(integration))
 }

@@ -5,11 +5,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::consent;
-use super::credentials::Credentials;
+use super::credentials::{Credentials, KeySource};
 use crate::api::integration::DeviceDefaults;
 use crate::dps::host::Endpoint;
 use crate::dps::ids::IdScope;
 use crate::dps::tls::TlsSettings;
+use crate::fleet::hash::Hash;
 use crate::fleet::inherit::Inherited;
 use crate::fleet::record::Wanted;
 
@@ -42,12 +43,27 @@ pub struct Terms {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     pub terms: Terms,
-    /// Unique among all integrations; moves whenever the terms change, so that failures of the past do
+    /// Unique among all integrations and credentials of devices; moves whenever the terms change, so that failures of the past do
     /// not delay what may have been mended.
     pub revision: u64,
     /// The first revision after a start, and the status names this very spec and credential: failures
     /// that devices remember from before the start still count.
     pub as_recorded: bool,
+}
+
+impl Target {
+    /// The same for a device with credentials of its own. `stated`: what its status says of where they were
+    /// looked at.
+    #[must_use]
+    pub fn for_device(&self, own: Credentials, stated: Option<&KeySource>) -> Self {
+        let parts = [self.revision.to_string(), own.in_use().to_string()];
+        let as_recorded = self.as_recorded && stated.is_some() && stated == own.source();
+        Self {
+            revision: Hash::of("own target", parts.iter().map(String::as_bytes)).number(),
+            terms: Terms { credentials: own, ..self.terms.clone() },
+            as_recorded,
+        }
+    }
 }
 
 impl Deref for Target {

@@ -1,5 +1,5 @@
-//! Texts that people put in the place of an enrollment group's key, told by their shape. Nothing of a
-//! text is ever quoted.
+//! Texts that people put in the place of an enrollment's key, told by their shape. Nothing of a text is
+//! ever quoted.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -7,7 +7,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
 /// Sizes of enrollment keys in bytes ("How to use symmetric keys"; the service makes 64).
-const SIZES: std::ops::RangeInclusive<usize> = 16..=64;
+pub(super) const SIZES: std::ops::RangeInclusive<usize> = 16..=64;
 
 /// Takes what .NET, Node and Python take: the last character may have bits that do not count.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -17,7 +17,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// Why a text is not an enrollment group key, and what to do. Never quotes the text.
+/// Why a text is not the key of an enrollment, and what to do. Never quotes the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     #[error("it is empty")]
@@ -33,19 +33,19 @@ pub enum KeyError {
     #[error("it stands in quotation marks: leave them out")]
     Quoted,
     #[error(
-        "it is a connection string. The group's key is shown under \"Manage enrollments\" of the DPS instance, in the enrollment group"
+        "it is a connection string. The key is shown under \"Manage enrollments\" of the DPS instance, in the enrollment"
     )]
     ConnectionString,
     #[error(
-        "it is a SAS token, which a key makes. The group's key is shown under \"Manage enrollments\" of the DPS instance, in the enrollment group"
+        "it is a SAS token, which a key makes. The key is shown under \"Manage enrollments\" of the DPS instance, in the enrollment"
     )]
     SasToken,
     #[error(
-        "it is hexadecimal, as a thumbprint or a GUID is. The group's key is base64 and is shown under \"Manage enrollments\" of the DPS instance, in the enrollment group"
+        "it is hexadecimal, as a thumbprint or a GUID is. The key is base64 and is shown under \"Manage enrollments\" of the DPS instance, in the enrollment"
     )]
     Hexadecimal,
     #[error(
-        "it is PEM, a certificate or its key. spec.attestation.symmetricKey wants the base64 key of an enrollment group of type symmetric key"
+        "it is PEM, a certificate or its key. spec.attestation.symmetricKey wants the base64 key of an enrollment of type symmetric key"
     )]
     Pem,
     #[error(
@@ -236,8 +236,8 @@ mod tests {
             (KeyError::RawBytes(64), "put it under stringData"),
             (KeyError::EncodedTwice, "encoded twice: put it under stringData"),
             (KeyError::Quoted, "leave them out"),
-            (KeyError::ConnectionString, "connection string. The group's key is shown under"),
-            (KeyError::SasToken, "SAS token, which a key makes. The group's key is shown under"),
+            (KeyError::ConnectionString, "connection string. The key is shown under"),
+            (KeyError::SasToken, "SAS token, which a key makes. The key is shown under"),
             (KeyError::Hexadecimal, "thumbprint"),
             (KeyError::Pem, "certificate"),
             (KeyError::Base64Url, "base64url"),

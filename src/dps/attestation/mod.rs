@@ -18,14 +18,17 @@ use super::ids::{IdScope, RegistrationId};
 pub enum CredentialKind {
     /// A key derived from the symmetric key of an enrollment group.
     GroupKey,
+    /// The symmetric key of a device's individual enrollment, used as it is.
+    IndividualKey,
 }
 
 impl CredentialKind {
     /// True where DPS takes the registration id as the device id: an enrollment group cannot name one
-    /// ("DPS enrollment groups: the registration id is the device id").
+    /// ("DPS enrollment groups: the registration id is the device id"), an individual enrollment can.
     pub fn device_id_is_registration_id(self) -> bool {
         match self {
             Self::GroupKey => true,
+            Self::IndividualKey => false,
         }
     }
 
@@ -34,6 +37,7 @@ impl CredentialKind {
     pub fn is_shared(self) -> bool {
         match self {
             Self::GroupKey => true,
+            Self::IndividualKey => false,
         }
     }
 }
@@ -46,6 +50,10 @@ pub struct CredentialId {
 }
 
 impl CredentialId {
+    /// Stands for the credentials of devices that each have one of their own, where it does not matter
+    /// which.
+    pub const OF_EACH_DEVICE: Self = Self { kind: CredentialKind::IndividualKey, fingerprint: 0 };
+
     /// Takes the first 8 bytes of a digest.
     fn new(kind: CredentialKind, digest: &[u8]) -> Self {
         let fingerprint = digest.first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first));
@@ -72,7 +80,8 @@ impl fmt::Display for CredentialId {
 /// What one device proves its identity with, to DPS and to its hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceCredential {
-    /// Id of the secret that vouches for the device: for a derived key, the enrollment group's key.
+    /// Id of the secret that vouches for the device: for a derived key, the enrollment group's key; for an
+    /// individual enrollment's, that key itself.
     pub issuer: CredentialId,
     pub proof: Proof,
 }
@@ -84,14 +93,10 @@ pub enum Proof {
 }
 
 impl DeviceCredential {
-    /// The credential of a device's key as its Secret shows it; `None` if it is none that can be derived
-    /// from a group's key.
+    /// The credential of a device's key as its Secret shows it; `None` if it is none that an enrollment of
+    /// this kind can have.
     pub fn of_key(issuer: CredentialId, text: &str) -> Option<Self> {
-        match issuer.kind() {
-            CredentialKind::GroupKey => {
-                Some(Self { issuer, proof: Proof::SymmetricKey(DeviceKey::read(text)?) })
-            }
-        }
+        Some(Self { issuer, proof: Proof::SymmetricKey(DeviceKey::read(issuer.kind(), text)?) })
     }
 
     /// The `Authorization` header of a request made at `now` (Unix seconds of DPS's clock), marked as

@@ -1,5 +1,5 @@
-//! Enrollment group keys and the device keys derived from them. Both are wiped when dropped and
-//! show nothing in `Debug`.
+//! Keys of enrollments and the device keys that come of them. Both are wiped when dropped and show nothing
+//! in `Debug`.
 
 use std::fmt;
 
@@ -17,50 +17,57 @@ use crate::dps::ids::RegistrationId;
 /// Sizes of the keys that the service makes. Others are taken as well: people bring their own.
 const MADE_BY_AZURE: [usize; 2] = [64, 32];
 
-/// The primary or secondary key of an enrollment group.
+/// The primary or secondary key of an enrollment group, or of a device's individual enrollment.
 #[derive(Clone, PartialEq, Eq)]
-pub struct GroupKey(Zeroizing<Vec<u8>>);
+pub struct EnrollmentKey {
+    kind: CredentialKind,
+    bytes: Zeroizing<Vec<u8>>,
+}
 
-impl fmt::Debug for GroupKey {
+impl fmt::Debug for EnrollmentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GroupKey(…)")
+        f.write_str("EnrollmentKey(…)")
     }
 }
 
-impl GroupKey {
-    /// Reads the base64 text that the portal shows, with white space anywhere.
+impl EnrollmentKey {
+    /// Reads the base64 text that the portal shows, with white space anywhere. `kind`: of the enrollment.
     ///
     /// # Errors
     /// What is wrong with it, without quoting it.
-    pub fn parse(text: &[u8]) -> Result<Self, KeyError> {
-        key_text::read(text).map(Self)
+    pub fn parse(kind: CredentialKind, text: &[u8]) -> Result<Self, KeyError> {
+        key_text::read(text).map(|bytes| Self { kind, bytes })
     }
 
-    /// base64(HMAC-SHA256(group key, registration id)), as "Symmetric key attestation" defines it.
-    pub fn derive(&self, id: &RegistrationId) -> DeviceCredential {
-        let key = Zeroizing::new(STANDARD.encode(hmac_sha256(&self.0, id.as_str().as_bytes())));
-        DeviceCredential { issuer: self.id(), proof: Proof::SymmetricKey(DeviceKey(key)) }
+    /// What a device proves its identity with: for a group base64(HMAC-SHA256(group key, registration id)),
+    /// as "Symmetric key attestation" defines it; an individual enrollment's key is the device's.
+    pub fn for_device(&self, id: &RegistrationId) -> DeviceCredential {
+        let key = match self.kind {
+            CredentialKind::GroupKey => STANDARD.encode(hmac_sha256(&self.bytes, id.as_str().as_bytes())),
+            CredentialKind::IndividualKey => STANDARD.encode(&*self.bytes),
+        };
+        DeviceCredential { issuer: self.id(), proof: Proof::SymmetricKey(DeviceKey(Zeroizing::new(key))) }
     }
 
     /// Its size in bytes, if Azure makes none of that size: 64 bytes today, 32 in earlier years.
     pub fn unusual_size(&self) -> Option<usize> {
-        Some(self.0.len()).filter(|size| !MADE_BY_AZURE.contains(size))
+        Some(self.bytes.len()).filter(|size| !MADE_BY_AZURE.contains(size))
     }
 
     /// The seal under which a statement can be believed later.
     pub fn seal(&self, statement: &Statement) -> Seal {
-        Seal::new(&self.0, statement)
+        Seal::new(&self.bytes, statement)
     }
 
     /// True if the statement was sealed with this key.
     pub fn has_sealed(&self, statement: &Statement, seal: &Seal) -> bool {
-        seal.is_of(&self.0, statement)
+        seal.is_of(&self.bytes, statement)
     }
 
     /// The first 8 bytes of SHA-256("dps-operator/v1" 0x00 key).
     pub fn id(&self) -> CredentialId {
-        let digest = Sha256::new_with_prefix(b"dps-operator/v1\0").chain_update(&*self.0).finalize();
-        CredentialId::new(CredentialKind::GroupKey, &digest)
+        let digest = Sha256::new_with_prefix(b"dps-operator/v1\0").chain_update(&*self.bytes).finalize();
+        CredentialId::new(self.kind, &digest)
     }
 }
 
@@ -75,10 +82,14 @@ impl fmt::Debug for DeviceKey {
 }
 
 impl DeviceKey {
-    /// Reads what `reveal` shows: base64 of 32 bytes.
-    pub fn read(text: &str) -> Option<Self> {
+    /// Reads what `reveal` shows: base64 of 32 bytes if it was derived, of any key's size otherwise.
+    pub(super) fn read(kind: CredentialKind, text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(STANDARD.decode(text).ok()?);
-        (bytes.len() == 32).then(|| Self(Zeroizing::new(text.to_owned())))
+        let fits = match kind {
+            CredentialKind::GroupKey => bytes.len() == 32,
+            CredentialKind::IndividualKey => key_text::SIZES.contains(&bytes.len()),
+        };
+        fits.then(|| Self(Zeroizing::new(text.to_owned())))
     }
 
     /// The base64 text, for the one place that has to show it: the device's Secret.
@@ -118,29 +129,47 @@ mod tests {
     #[test]
     fn the_published_derivation_vector_holds() {
         let id = RegistrationId::parse("sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6").unwrap();
-        let key = GroupKey::parse(PUBLISHED_KEY.as_bytes()).unwrap();
-        let Proof::SymmetricKey(device) = key.derive(&id).proof;
+        let key = EnrollmentKey::parse(CredentialKind::GroupKey, PUBLISHED_KEY.as_bytes()).unwrap();
+        let Proof::SymmetricKey(device) = key.for_device(&id).proof;
         assert_eq!(device.reveal(), "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=");
     }
 
     #[test]
     fn white_space_around_a_key_is_trimmed_and_changes_nothing() {
         let padded = format!(" {PUBLISHED_KEY}\r\n");
-        assert_eq!(GroupKey::parse(padded.as_bytes()), GroupKey::parse(PUBLISHED_KEY.as_bytes()));
+        assert_eq!(
+            EnrollmentKey::parse(CredentialKind::GroupKey, padded.as_bytes()),
+            EnrollmentKey::parse(CredentialKind::GroupKey, PUBLISHED_KEY.as_bytes())
+        );
     }
 
     #[test]
     fn different_keys_have_different_ids() {
-        let key = GroupKey::parse(PUBLISHED_KEY.as_bytes()).unwrap();
-        let other = GroupKey::parse(STANDARD.encode([1; 32]).as_bytes()).unwrap();
+        let key = EnrollmentKey::parse(CredentialKind::GroupKey, PUBLISHED_KEY.as_bytes()).unwrap();
+        let other =
+            EnrollmentKey::parse(CredentialKind::GroupKey, STANDARD.encode([1; 32]).as_bytes()).unwrap();
         assert_ne!(key.id(), other.id());
-        assert_eq!(key.id(), key.derive(&RegistrationId::parse("a").unwrap()).issuer);
+        assert_eq!(key.id(), key.for_device(&RegistrationId::parse("a").unwrap()).issuer);
     }
 
     #[test]
     fn debug_shows_nothing_of_a_key() {
-        let key = GroupKey::parse(PUBLISHED_KEY.as_bytes()).unwrap();
-        let device = key.derive(&RegistrationId::parse("a").unwrap());
-        assert_eq!(format!("{key:?} {:?}", device.proof), "GroupKey(…) SymmetricKey(DeviceKey(…))");
+        let key = EnrollmentKey::parse(CredentialKind::GroupKey, PUBLISHED_KEY.as_bytes()).unwrap();
+        let device = key.for_device(&RegistrationId::parse("a").unwrap());
+        assert_eq!(format!("{key:?} {:?}", device.proof), "EnrollmentKey(…) SymmetricKey(DeviceKey(…))");
+    }
+
+    #[test]
+    fn the_key_of_an_individual_enrollment_is_the_devices_as_it_is() {
+        let key = EnrollmentKey::parse(CredentialKind::IndividualKey, PUBLISHED_KEY.as_bytes()).unwrap();
+        for id in ["a", "b"] {
+            let device = key.for_device(&RegistrationId::parse(id).unwrap());
+            let Proof::SymmetricKey(own) = &device.proof;
+            assert_eq!((own.reveal(), device.issuer), (PUBLISHED_KEY, key.id()));
+            assert_eq!(DeviceCredential::of_key(key.id(), own.reveal()), Some(device));
+        }
+        let group = EnrollmentKey::parse(CredentialKind::GroupKey, PUBLISHED_KEY.as_bytes()).unwrap();
+        assert_ne!(key.id(), group.id(), "the same bytes prove something else");
+        assert_eq!(DeviceCredential::of_key(group.id(), PUBLISHED_KEY), None, "no derived key has 64 bytes");
     }
 }

@@ -90,6 +90,8 @@ fn comes_to_the_same(back: &Facts, facts: &Facts) -> bool {
     let Facts {
         registered,
         previous_hub,
+        // It is read again.
+        source: _,
         secret,
         failure: _,
         open,

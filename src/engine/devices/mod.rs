@@ -5,6 +5,7 @@ mod contested;
 mod dormant;
 mod entry;
 mod in_flight;
+mod own;
 mod packed;
 mod reads;
 mod room;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use self::dormant::Dormant;
 pub(super) use self::entry::{DueWork, HeldPermit};
 use self::entry::{Entry, Timers};
+pub(super) use self::own::OwnCredentials;
 use self::packed::Packer;
 use self::reads::Reads;
 pub(super) use self::room::Load;
@@ -158,8 +160,10 @@ impl Active {
         }
         let suffixes = self.hub_suffixes.clone();
         if self.work(id).is_some_and(|work| asks_for_more(&work.device, &device)) {
-            // Whoever edits the device or asks for something has mended what kept changing its Secret.
+            // Whoever edits the device or asks for something has mended what kept changing its Secret, or its
+            // credentials.
             self.entry(id).restores = None;
+            self.forget_credentials(id);
         }
         match self.work_mut(id) {
             Some(work) if work.freshness == Freshness::Revived => {
@@ -277,6 +281,13 @@ impl Active {
         };
         let in_flight = work.facts.registered.as_ref().filter(|_| work.registers);
         in_flight.or_else(|| work.facts.superseded()).map(Registered::place)
+    }
+
+    /// The device's own credentials may be others than those that were read.
+    pub fn forget_credentials(&mut self, id: DeviceId) {
+        if let Some(work) = self.work_mut(id) {
+            work.own = None;
+        }
     }
 
     /// The device's Secret is not what it was when it was last read.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::task::AbortHandle;
 
+use super::own::OwnCredentials;
 use super::room::Load;
 use crate::api::device::ProvisionedDevice;
 use crate::clock::Now;
@@ -43,6 +44,8 @@ pub(in crate::engine) struct Work {
     pub share: Share,
     /// The settings with which the Secret was written, while only the assignment has changed since.
     pub same_settings: Option<Hash>,
+    /// Its own credentials, once they have been read.
+    pub own: Option<Box<OwnCredentials>>,
     /// There are facts that are not written to the status yet.
     pub unreported: bool,
     /// resourceVersion at which the watch last showed the end of the Secret.
@@ -73,6 +76,7 @@ impl Work {
             found: None,
             share: Share::Device,
             same_settings: None,
+            own: None,
             unreported: false,
             secret_gone_at: 0,
             tried: None,

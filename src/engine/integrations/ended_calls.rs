@@ -55,10 +55,13 @@ impl Registry {
             Some(DpsError::Unauthorized(refusal)) => refusal.issuer,
             _ => issuer,
         };
+        let shared = issuer.kind().is_shared();
+        // Which of the devices' own credentials it was does not matter to the others.
+        let issuer = if shared { issuer } else { CredentialId::OF_EACH_DEVICE };
         let answer = Answer { device, issuer, error, throttled, newcomers };
         let counted = (integration.accepted_scope().is_some(), integration.is_proven());
         let change = integration.health.answered(&answer, now);
-        if change.accepted {
+        if change.accepted && (shared || issuer == target.credentials.in_use()) {
             integration.acceptance.record(&target.instance, issuer);
         }
         let claims = (integration.accepted_scope().is_some(), integration.is_proven()) != counted;

@@ -28,6 +28,7 @@ use self::report::Counters;
 pub(super) use self::report::Report;
 use self::reporting::Reporting;
 use self::warnings::Warnings;
+use crate::api::conditions::Reason;
 use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::config::Config;
@@ -216,6 +217,17 @@ impl Registry {
 
     pub fn holds_up(&self, sym: Sym) -> bool {
         self.integrations.get(&sym).is_some_and(Integration::holds_up)
+    }
+
+    /// The same for devices with credentials of their own: that DPS refuses the shared one does not matter to
+    /// them.
+    pub fn holds_up_alone(&self, sym: Sym) -> bool {
+        let Some(integration) = self.integrations.get(&sym) else { return false };
+        let trouble = integration.health.trouble().map(|trouble| trouble.reason);
+        let is_of_shared = matches!(trouble, Some(Reason::Unauthorized | Reason::EnrollmentNotFound));
+        let shared = integration.target().is_some_and(|target| target.credentials.are_shared());
+        integration.target().is_some_and(|target| target.suspended)
+            || (trouble.is_some() && !(shared && is_of_shared))
     }
 
     pub fn unusable_since(&self, sym: Sym) -> Option<Instant> {

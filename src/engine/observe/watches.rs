@@ -1,12 +1,12 @@
 //! The watches: each a task of its own, and all supervised. One that ends ends the process, since what
 //! is known would grow old unnoticed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 
 use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::mpsc::Sender;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::{Instrument, info_span};
 
 use super::sync::{WatchId, WatchedKind};
@@ -15,19 +15,24 @@ use crate::api::integration::DpsIntegration;
 use crate::api::names;
 use crate::api::references::Reference;
 use crate::engine::{Context, Message};
+use crate::fleet::SourceKey;
 use crate::kube_io::client::ApiServer;
-use crate::kube_io::refs::{ReferenceWatches, WatchNumber};
+use crate::kube_io::refs::{self, ReferenceWatches, WatchNumber};
 use crate::kube_io::watch::{self, WatchScope};
 
 /// All that run.
 pub(in crate::engine) struct Watches {
     tasks: JoinSet<&'static str>,
     refs: ReferenceWatches<Message>,
+    /// Of Secrets that devices' own keys are read from, by name.
+    sources: HashMap<SourceKey, AbortHandle>,
+    source_tasks: JoinSet<()>,
 }
 
 impl Watches {
     pub fn new(server: ApiServer, sender: Sender<Message>) -> Self {
-        Self { tasks: JoinSet::new(), refs: ReferenceWatches::new(server, sender, Message::Referred) }
+        let refs = ReferenceWatches::new(server, sender, Message::Referred);
+        Self { tasks: JoinSet::new(), refs, sources: HashMap::new(), source_tasks: JoinSet::new() }
     }
 
     pub fn start_integrations(&mut self, context: &Context) {
@@ -68,6 +73,46 @@ impl Watches {
                 namespace,
                 watch::run_metadata::<Secret, _>(server, scope, sender, wrap),
             );
+        }
+    }
+
+    /// Secrets that devices' own keys are read from, as far as they have our label.
+    pub fn start_sources(&mut self, context: &Context) {
+        for (watch, namespace) in scopes(context) {
+            let wrap = move |observed| Message::Source(Some(watch), observed);
+            let labels = Some(format!("{}=true", names::WATCH_LABEL));
+            let scope = WatchScope {
+                kind: refs::KIND,
+                namespace: namespace.clone(),
+                labels,
+                is_part: true,
+                ..WatchScope::default()
+            };
+            let (server, sender) = context.connection();
+            self.spawn(refs::KIND, namespace, watch::run_metadata::<Secret, _>(server, scope, sender, wrap));
+        }
+    }
+
+    /// Watches one of them by its name.
+    pub fn watch_source(&mut self, namespace: &str, key: &SourceKey, context: &Context) {
+        let scope = WatchScope {
+            kind: refs::KIND,
+            is_part: true,
+            namespace: Some(namespace.to_owned()),
+            name: Some(key.1.to_string()),
+            labels: None,
+        };
+        let (server, sender) = context.connection();
+        let wrap = |observed| Message::Source(None, observed);
+        let watch = watch::run_metadata::<Secret, _>(server, scope, sender, wrap);
+        let span = info_span!("watch", kind = refs::KIND, namespace);
+        self.sources.insert(key.clone(), self.source_tasks.spawn(watch.instrument(span)));
+    }
+
+    /// No device names it any more.
+    pub fn unwatch_source(&mut self, key: &SourceKey) {
+        if let Some(task) = self.sources.remove(key) {
+            task.abort();
         }
     }
 
@@ -123,10 +168,20 @@ impl Watches {
 
     /// Waits until one ends, which none should; returns what it watched.
     pub async fn ended(&mut self) -> String {
-        tokio::select! {
-            Some(ended) = self.tasks.join_next() => ended.map_or_else(|error| error.to_string(), str::to_owned),
-            ended = self.refs.ended() => ended,
-            else => std::future::pending().await,
+        loop {
+            tokio::select! {
+                Some(ended) = self.tasks.join_next() => {
+                    return ended.map_or_else(|error| error.to_string(), str::to_owned);
+                }
+                ended = self.refs.ended() => return ended,
+                Some(ended) = self.source_tasks.join_next() => match ended {
+                    // No device names its Secret any more.
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => return error.to_string(),
+                    Ok(()) => return refs::KIND.to_owned(),
+                },
+                else => std::future::pending().await,
+            }
         }
     }
 }

@@ -36,7 +36,7 @@ impl Engine {
         let standing = self.dps_answered(id, called.question, called.error(), now);
         let unresolved = called.is_unresolved();
         let Called { question, generation, served, call, accepted: _, result } = called;
-        let usable = self.usable_of(id).filter(|usable| usable.target.revision == question.revision);
+        let usable = self.usable_of(id).filter(|usable| usable.target.revision == question.target);
         let inherited = usable.map(|usable| usable.target.inherited.clone());
         let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work_mut(id)) else { return };
         let registers = matches!(result, Ok(DpsResult::Registered(_)));
@@ -78,8 +78,12 @@ impl Engine {
         if is_told {
             self.forget_former(id);
         }
-        if registers {
+        // A credential of its own vouches for this device only, also by a lookup.
+        if registers || (is_told && !question.issuer.kind().is_shared()) {
             self.set_registered(id, Registration::Known);
+        }
+        if registers {
+            self.credential_registered(id);
         }
         self.active.has_answer(id);
         self.ready.take_answer(id);
@@ -93,7 +97,8 @@ impl Engine {
             Err(DpsError::Unauthorized(refusal))
                 if called.call == Call::Adopt
                     && refusal.concerns_credential()
-                    && self.has_accepted(id, revision, refusal.issuer) =>
+                    && (!refusal.issuer.kind().is_shared()
+                        || self.has_accepted(id, revision, refusal.issuer)) =>
             {
                 Err(DpsError::NotAssigned(refusal.detail))
             }
@@ -134,7 +139,7 @@ impl Engine {
 
     /// DPS has accepted the credential of a registration that goes on: others need not wait for its end.
     pub(super) fn credential_accepted(&mut self, id: DeviceId, question: Question, now: Now) {
-        let Question { permit, revision, issuer } = question;
+        let Question { permit, revision, target: _, issuer } = question;
         let Some(sym) = self.fleet.get(id).map(|record| record.integration) else { return };
         let is_its = sym.index() == permit.tenant && self.active.holds(id, permit);
         if !is_its || !self.registry.is_present(sym, revision) {
@@ -186,7 +191,7 @@ impl Engine {
         error: Option<&DpsError>,
         now: Now,
     ) -> Standing {
-        let Question { permit, revision, issuer } = question;
+        let Question { permit, revision, target: _, issuer } = question;
         if !self.take_permit(id, permit) {
             return Standing::Past;
         }
@@ -283,7 +288,7 @@ fn registration_failed(
         error: Some(failure::last_error(error, now.wall)),
         at_least: error.retry_after(),
         generation,
-        revision: question.revision,
+        revision: question.target,
         token: served.token,
         reconcile_at: served.reconcile_at,
     }

@@ -8,7 +8,6 @@ use crate::controller::device::facts::Unresolved;
 use crate::controller::device::open_registration::OpenRegistration;
 use crate::engine::Engine;
 use crate::engine::devices::DueWork;
-use crate::engine::integrations::is_of_namespace;
 use crate::fleet::DeviceId;
 use crate::fleet::record::{Need, Record};
 
@@ -61,7 +60,10 @@ impl Engine {
 
     /// The integration could be used, but is suspended or in trouble.
     pub(super) fn is_held_up(&self, id: DeviceId) -> bool {
-        self.fleet.get(id).is_some_and(|record| self.registry.holds_up(record.integration))
+        self.fleet.get(id).is_some_and(|record| match record.own_credential {
+            true => self.registry.holds_up_alone(record.integration),
+            false => self.registry.holds_up(record.integration),
+        })
     }
 
     /// What the index alone shows of a device's needs.
@@ -91,30 +93,20 @@ impl Engine {
                     Need::Fetch
                 }
             }
-            IntegrationState::Usable(target) => {
+            IntegrationState::Unread(target)
+            | IntegrationState::Keyless(target, _)
+            | IntegrationState::Usable(target) => {
                 let namespace = self.fleet.names.text(record.namespace);
                 if !target.allows_id(record.registration_id(), namespace)
                     || self.standing(id) != IdStanding::Free
                 {
                     return Need::Fetch;
                 }
-                record.need(&settled, target.wanted())
+                match record.need(&settled, target.wanted()) {
+                    Need::Nothing | Need::Rewrite if self.fleet.is_source_outdated(id) => Need::Verify,
+                    need => need,
+                }
             }
-        }
-    }
-
-    /// The integration as this device sees it.
-    pub(super) fn integration_of(&self, id: DeviceId) -> IntegrationState<'_> {
-        let grace = self.active.grace(id);
-        let Some(record) = self.fleet.get(id) else { return IntegrationState::Missing(grace) };
-        let (integration, names) = (record.integration, &self.fleet.names);
-        if !self.registry.serves(integration, record.namespace, names) {
-            let own = is_of_namespace(integration, record.namespace, names);
-            return if own { IntegrationState::Missing(grace) } else { IntegrationState::NotAllowed(grace) };
-        }
-        match self.registry.target(integration) {
-            Some(target) => IntegrationState::Usable(target),
-            None => IntegrationState::NotReady(grace),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One device: gathered from memory, decided upon, and at most one effect started. What the effect
 //! brings is taken in as facts, and the device is reconciled once more.
 
+mod credentials;
 mod dps_answers;
 mod drift;
 mod gather;
@@ -95,6 +96,8 @@ impl Engine {
         if need == Need::Nothing {
             return match self.active.due_work(id) {
                 Some(_) if self.active.is_checking(id) => Outlook::Busy,
+                // Its credentials have to be read first, and only its object says where they are.
+                Some(_) if record.own_credential => Outlook::TakeUp(Need::Fetch),
                 Some(_) => Outlook::DriftCheck,
                 None => Outlook::Settled,
             };
@@ -114,6 +117,7 @@ impl Engine {
     fn decide_and_start(&mut self, id: DeviceId, now: Now) {
         self.active.answer_taken(id);
         self.active.absorb_due(id);
+        self.fit_credentials(id);
         self.drop_outdated_registration(id);
         self.take_superseded(id);
         self.take_displaced(id);
@@ -142,6 +146,7 @@ impl Engine {
             // What comes of it would be written over what somebody else keeps writing.
             _ if self.waits_for_other_writer(id, now) => {}
             Step::Call(call, lane) => self.call_or_queue(id, call, lane, now),
+            Step::ReadCredential => self.start_credential_read(id),
             Step::ReadSecret => self.start_secret_read(id),
             Step::WriteSecret if self.waits_for_look(id, now) => {}
             Step::WriteSecret => self.start_secret_write(id),
@@ -159,7 +164,7 @@ impl Engine {
         if self.need(id, record) == Need::Nothing {
             return self.settle(id, now);
         }
-        let waits = !matches!(self.integration_of(id), IntegrationState::Usable(_));
+        let waits = self.integration_of(id).target().is_none();
         if waits || self.is_held_up(id) {
             self.plan_report(id, now);
         }

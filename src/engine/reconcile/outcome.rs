@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
-use crate::controller::device::act::{Registration, SecretDone, SecretTrouble};
+use crate::controller::device::act::{OwnRead, Registration, SecretDone, SecretTrouble};
 use crate::controller::device::decide::Call;
 use crate::controller::device::facts::{Located, Registered, ServedRequests};
 use crate::controller::device::open_registration::OpenRegistration;
@@ -28,8 +28,10 @@ pub(in crate::engine) struct Done {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct Question {
     pub permit: Permit,
-    /// Of the target.
+    /// Of the integration's target.
     pub revision: u64,
+    /// Of the device's.
+    pub target: u64,
     /// Of the credential.
     pub issuer: CredentialId,
 }
@@ -127,6 +129,11 @@ pub(in crate::engine) enum Outcome {
     CredentialAccepted(Question),
     Called(Box<Called>),
     Checked(Box<Checked>),
+    CredentialRead {
+        /// Of the device that named the credentials.
+        generation: i64,
+        read: Result<OwnRead, ApiError>,
+    },
     SecretRead {
         revision: u64,
         read: Result<Option<Box<Secret>>, ApiError>,
@@ -140,9 +147,11 @@ impl Outcome {
     pub fn ends_task(&self) -> bool {
         match self {
             Self::DeviceRead(_) | Self::CredentialAccepted(_) | Self::Checked(_) => false,
-            Self::Called(_) | Self::SecretRead { .. } | Self::SecretWritten(_) | Self::StatusWritten(_) => {
-                true
-            }
+            Self::Called(_)
+            | Self::CredentialRead { .. }
+            | Self::SecretRead { .. }
+            | Self::SecretWritten(_)
+            | Self::StatusWritten(_) => true,
         }
     }
 }

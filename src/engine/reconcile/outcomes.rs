@@ -11,12 +11,12 @@ use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::api::version;
 use crate::clock::Now;
-use crate::controller::device::act::{SecretDone, SecretTrouble};
-use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Unresolved};
+use crate::controller::device::act::{OwnRead, SecretDone, SecretTrouble};
+use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Trigger, Unresolved};
 use crate::controller::device::secret::read_back;
 use crate::controller::events::{EventNote, EventReason};
 use crate::engine::Engine;
-use crate::engine::devices::Freshness;
+use crate::engine::devices::{Freshness, OwnCredentials};
 use crate::engine::integrations::is_of_namespace;
 use crate::engine::publish::EventWindow;
 use crate::fleet::record::Record;
@@ -57,6 +57,7 @@ impl Engine {
             Outcome::CredentialAccepted(question) => self.credential_accepted(id, question, now),
             Outcome::Called(called) => self.called(id, *called, now),
             Outcome::Checked(checked) => self.drift_checked(id, *checked, now),
+            Outcome::CredentialRead { generation, read } => self.credential_read(id, generation, read, now),
             Outcome::SecretRead { revision, read } => self.secret_read(id, revision, read, now),
             Outcome::SecretWritten(written) => self.secret_written(id, *written, now),
             Outcome::StatusWritten(written) => self.status_written(id, *written, now),
@@ -92,6 +93,39 @@ impl Engine {
         self.reconcile(id, now);
     }
 
+    fn credential_read(&mut self, id: DeviceId, generation: i64, read: Result<OwnRead, ApiError>, now: Now) {
+        let OwnRead { credentials, version } = match read {
+            Ok(read) => read,
+            Err(_) if self.active.work(id).is_none() => return,
+            Err(error) => return self.unanswered(id, &error, now),
+        };
+        self.active.reset_unanswered(id);
+        let Some(work) = self.active.work_mut(id) else { return };
+        let registered = work.facts.registered.as_ref().and_then(|registered| registered.credential);
+        let news = match &credentials {
+            Ok(own) => {
+                let is_new = registered != Some(own.in_use());
+                work.facts.credential_read(own);
+                is_new
+            }
+            // The copy in the device's own Secret serves on. That it is missing matters once it is needed.
+            Err(why) => {
+                let missed = why.reason == Reason::KeySecretNotFound;
+                if missed && work.facts.trigger == Some(Trigger::DriftCheck) {
+                    (work.facts.trigger, work.unreported) = (None, false);
+                }
+                !missed
+            }
+        };
+        let follows = news && credentials.is_ok();
+        work.unreported |= news;
+        work.own = Some(Box::new(OwnCredentials::new(generation, credentials)));
+        if !follows {
+            self.fleet.source_judged(id, version);
+        }
+        self.ready.go_on(id);
+    }
+
     fn secret_read(
         &mut self,
         id: DeviceId,
@@ -121,6 +155,9 @@ impl Engine {
                 let sealed = recorded.as_ref().is_some_and(|recorded| recorded.sealed);
                 let asked = ServedRequests::now(&work.device, None, &work.facts.served);
                 work.facts.recall(recorded, asked.reconcile_at);
+                if target.credentials.source().is_some() {
+                    work.facts.credential_read(&target.credentials);
+                }
                 if displaced {
                     work.facts.unresolved = work.facts.unresolved.max(Unresolved::Displaced);
                 }
@@ -133,11 +170,15 @@ impl Engine {
                 work.facts = facts.without_foreign_hub(&self.context.config.allowed_hub_suffixes);
                 work.found = Some(*secret);
                 let told = match &work.facts.registered {
-                    None => Registration::None,
-                    Some(_) if sealed => Registration::Known,
-                    Some(_) => Registration::Said,
+                    None => Some(Registration::None),
+                    // Whoever has the device's own key could have sealed it.
+                    Some(_) if sealed && target.credentials.source().is_some() => None,
+                    Some(_) if sealed => Some(Registration::Known),
+                    Some(_) => Some(Registration::Said),
                 };
-                self.secret_has_told(id, told);
+                if let Some(told) = told {
+                    self.secret_has_told(id, told);
+                }
             }
             None => self.fleet.secret_forgotten(id),
         }

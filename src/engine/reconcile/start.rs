@@ -14,18 +14,19 @@ use super::outcomes::share_of;
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::version;
 use crate::clock::Now;
-use crate::controller::device::act::{self, SecretBefore, SecretWrite, UsableIntegration};
+use crate::controller::device::act::{self, SecretBefore, SecretWrite};
 use crate::controller::device::decide::{Call, Verdict};
 use crate::controller::device::facts::ServedRequests;
 use crate::controller::device::secret::settings_hash;
 use crate::controller::device::settings::annotation;
 use crate::controller::device::status;
 use crate::controller::events;
+use crate::controller::integration::target::Target;
 use crate::dps::ids::RegistrationId;
 use crate::engine::devices::{Freshness, Load};
 use crate::engine::{Engine, Message, party};
 use crate::fleet::intern::Sym;
-use crate::fleet::{DeviceId, SecretSeen};
+use crate::fleet::{DeviceId, SecretSeen, SourceKey};
 use crate::schedule::Share;
 use crate::schedule::permits::{Lane, Permit};
 
@@ -66,25 +67,14 @@ impl Engine {
     }
 
     /// Starts a request to the API server.
-    fn start_request(&mut self, id: DeviceId, effect: impl Future<Output = Outcome> + Send + 'static) {
+    pub(super) fn start_request(
+        &mut self,
+        id: DeviceId,
+        effect: impl Future<Output = Outcome> + Send + 'static,
+    ) {
         let share = self.active.work(id).map_or(Share::Device, |work| work.share);
         let namespace = party(&self.fleet, id).namespace;
         self.start(id, Load::Request(share, namespace), effect);
-    }
-
-    /// The device's integration, if it admits the device and can be used. Nothing is asked of DPS and
-    /// nothing written to a Secret without it.
-    pub(super) fn usable_of(&self, id: DeviceId) -> Option<&UsableIntegration> {
-        let record = self.fleet.get(id)?;
-        let serves = self.registry.serves(record.integration, record.namespace, &self.fleet.names);
-        self.registry.usable(record.integration).filter(|_| serves)
-    }
-
-    /// The same as a call that begins now has to use it.
-    fn usable_for_call(&mut self, id: DeviceId, looks_up: bool, now: Now) -> Option<UsableIntegration> {
-        self.usable_of(id)?;
-        let integration = self.fleet.get(id)?.integration;
-        self.registry.for_call(integration, looks_up, now.mono)
     }
 
     /// Reads an object that is not kept, or whose copy is out of date.
@@ -102,7 +92,8 @@ impl Engine {
 
     pub(super) fn start_call(&mut self, id: DeviceId, call: Call, permit: Permit, now: Now) {
         let usable = self.usable_for_call(id, false, now);
-        let (Some(usable), Some(work), Some(record)) = (usable, self.active.work(id), self.fleet.get(id))
+        let (Some((usable, revision)), Some(work), Some(record)) =
+            (usable, self.active.work(id), self.fleet.get(id))
         else {
             let held = self.active.release(id);
             return self.leave_line(id, held, now);
@@ -114,7 +105,7 @@ impl Engine {
             Some(open) => open.serves(served),
             None => served,
         };
-        let question = question(permit, &usable);
+        let question = question(permit, revision, &usable.target);
         let generation = device.metadata.generation.unwrap_or(0);
         debug!(namespace = device.metadata.namespace, device = device.metadata.name, ?call, "calling DPS");
         let (sender, uid) = (self.context.sender.clone(), record.uid);
@@ -159,8 +150,8 @@ impl Engine {
         let asks = self.registry.asks(record.integration, now.mono);
         let lane = if asks { Lane::Changed } else { Lane::Fleet };
         let Some(permit) = self.use_permit_or_queue(id, lane, now) else { return true };
-        let Some(usable) = self.usable_for_call(id, true, now) else { return true };
-        let question = question(permit, &usable);
+        let Some((usable, revision)) = self.usable_for_call(id, true, now) else { return true };
+        let question = question(permit, revision, &usable.target);
         let check = self.spawn(id, async move {
             let result = act::lookup(&registration_id, &usable).await;
             Outcome::Checked(Box::new(Checked { question, result }))
@@ -177,6 +168,17 @@ impl Engine {
         Some((self.fleet.names.text(record.namespace).to_owned(), record.secret_name()))
     }
 
+    /// Looks at which version a Secret is that devices' keys are read from.
+    pub(in crate::engine) fn start_source_look(&self, key: &SourceKey) {
+        let (key, namespace) = (key.clone(), self.fleet.names.text(key.0).to_owned());
+        let (writer, sender) = (self.context.writer.clone(), self.context.sender.clone());
+        tokio::spawn(async move {
+            let version = writer.secret_version(&namespace, &key.1).await;
+            // The loop is gone only when the process ends.
+            let _ = sender.send(Message::SourceRead(key, version)).await;
+        });
+    }
+
     /// Looks whether a namespace is being deleted; the answer wakes the devices that wait for it.
     pub(super) fn start_namespace_read(&self, namespace: Sym) {
         let name = self.fleet.names.text(namespace).to_owned();
@@ -186,6 +188,23 @@ impl Engine {
             let ends = writer.namespace_ends(&name, may_list).await;
             // The loop is gone only when the process ends.
             let _ = sender.send(Message::NamespaceRead(namespace, ends)).await;
+        });
+    }
+
+    /// Reads a device's own credentials.
+    pub(super) fn start_credential_read(&mut self, id: DeviceId) {
+        let (Some(work), Some(record)) = (self.active.work_mut(id), self.fleet.get(id)) else { return };
+        let Some(attestation) = work.device.spec.attestation.clone() else {
+            // The index knows a newer object.
+            work.freshness = Freshness::Stale;
+            return self.start_device_read(id);
+        };
+        let generation = work.device.metadata.generation.unwrap_or(0);
+        let namespace = self.fleet.names.text(record.namespace).to_owned();
+        let writer = self.context.writer.clone();
+        self.start_request(id, async move {
+            let read = act::read_credential(&writer, &namespace, &attestation).await;
+            Outcome::CredentialRead { generation, read }
         });
     }
 
@@ -283,8 +302,9 @@ fn deliver(sender: Sender<Message>, message: Message) {
     }
 }
 
-fn question(permit: Permit, usable: &UsableIntegration) -> Question {
-    Question { permit, revision: usable.target.revision, issuer: usable.target.credentials.in_use() }
+/// `revision`: of the integration's target.
+fn question(permit: Permit, revision: u64, target: &Target) -> Question {
+    Question { permit, revision, target: target.revision, issuer: target.credentials.in_use() }
 }
 
 #[cfg(test)]

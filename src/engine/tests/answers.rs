@@ -44,7 +44,8 @@ impl World {
         let permit = self.engine.active.permit(0).unwrap().permit;
         let integration = self.engine.fleet.get(0).unwrap().integration;
         let target = self.engine.registry.target(integration).unwrap();
-        Question { permit, revision: target.revision, issuer: target.credentials.in_use() }
+        let (revision, issuer) = (target.revision, target.credentials.in_use());
+        Question { permit, revision, target: revision, issuer }
     }
 
     fn answer(&mut self, effect: Outcome) {

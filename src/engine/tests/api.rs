@@ -32,6 +32,8 @@ struct State {
     /// Namespaces that are being deleted.
     ending: Vec<String>,
     namespace_reads: usize,
+    /// Objects that were read, each time that one was.
+    reads: Vec<(&'static str, String)>,
 }
 
 /// A write that goes wrong.
@@ -170,7 +172,11 @@ impl State {
         match (method.as_str(), stored) {
             // Lists and watches: the test says what they show.
             ("GET", _) if name.is_empty() => (StatusCode::INTERNAL_SERVER_ERROR, json!({})),
-            ("GET", Some(object)) => (StatusCode::OK, object),
+            ("GET", found) => {
+                self.reads.push((kind, key.to_owned()));
+                let missing = (StatusCode::NOT_FOUND, json!({}));
+                found.map_or(missing, |object| (StatusCode::OK, object))
+            }
             ("POST", None) => (StatusCode::CREATED, self.create(kind, key, body)),
             ("POST", Some(_)) => (StatusCode::CONFLICT, json!({})),
             (_, None) => (StatusCode::NOT_FOUND, json!({})),
@@ -307,6 +313,11 @@ impl Api {
     /// The namespace is being deleted; its objects are still there.
     pub(super) fn end_namespace(&self, name: &str) {
         self.0.lock().unwrap().ending.push(name.to_owned());
+    }
+
+    /// How often an object was read, there or not.
+    pub(super) fn reads(&self, kind: &'static str, name: &str) -> usize {
+        self.0.lock().unwrap().reads.iter().filter(|read| **read == (kind, key(name))).count()
     }
 
     pub(super) fn namespace_reads(&self) -> usize {

@@ -68,11 +68,12 @@ impl World {
             scope: target.scope(),
             registration_id: name,
             credential: target.credentials.in_use(),
-            slot: target.credentials.shown().slot,
+            slot: target.credentials.slot(),
+            key_secret: None,
             hash: registered_hash(&settings, target),
         };
         let registered = Registered::new(super::answers::assignment(hub, name), made).made_at(self.now.wall);
-        let credential = target.credentials.for_device(&settings.registration_id);
+        let credential = target.credentials.for_device(&settings.registration_id).unwrap();
         let served = ServedRequests::default();
         let material = Material { target, credential: &credential, served: &served };
         let desired = secret::render(&device, &settings, &registered, &material);

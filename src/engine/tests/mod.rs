@@ -14,6 +14,7 @@ mod first_secret;
 mod fleets;
 mod forged_claims;
 mod interrupted;
+mod own;
 mod prefixes;
 mod refusals;
 mod restored;
@@ -219,6 +220,9 @@ impl World {
                 "secrets" => {
                     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
                     let labels = &object["metadata"]["labels"];
+                    if labels["dps-operator.io/watch"] == "true" {
+                        self.take(Message::Source(Some(WATCH), seen(object.clone(), deleted)));
+                    }
                     let shown = !deleted && labels["app.kubernetes.io/managed-by"] == "dps-operator";
                     let was_shown = self.labelled.remove(&name);
                     if shown {

@@ -18,6 +18,10 @@ pub(super) struct Member {
     pub(super) group: Group,
     /// Waiters, for each lane.
     waiting: [Line; Lane::COUNT],
+    /// Those with credentials of their own.
+    alone: [Line; Lane::COUNT],
+    /// Of which the last one came; they take turns.
+    alone_was_last: bool,
     /// It has a turn in this lane of its scope.
     in_turn: [bool; Lane::COUNT],
     /// It has a place among the newcomers of its scope.
@@ -45,6 +49,8 @@ impl Member {
             scope,
             group,
             waiting: Default::default(),
+            alone: Default::default(),
+            alone_was_last: false,
             in_turn: [false; Lane::COUNT],
             in_place: false,
             dismissed: false,
@@ -72,27 +78,29 @@ impl Member {
         self.paused = limits.paused;
     }
 
-    /// `namespace`: the device's.
-    pub(super) fn push(&mut self, lane: Lane, namespace: u32, ticket: u64, waiter: Waiter) {
-        self.waiting[lane.index()].push(namespace, ticket, waiter);
+    /// `alone`: of devices with credentials of their own.
+    pub(super) fn line_mut(&mut self, lane: Lane, alone: bool) -> &mut Line {
+        let lines = if alone { &mut self.alone } else { &mut self.waiting };
+        &mut lines[lane.index()]
     }
 
-    pub(super) fn remove(&mut self, lane: Lane, namespace: u32, ticket: u64) {
-        self.waiting[lane.index()].remove(namespace, ticket);
+    fn line(&self, lane: Lane, alone: bool) -> &Line {
+        let lines = if alone { &self.alone } else { &self.waiting };
+        &lines[lane.index()]
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Waiter> {
         let waiters = self.waiters().collect();
-        self.waiting = Default::default();
+        (self.waiting, self.alone) = Default::default();
         waiters
     }
 
     pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> {
-        self.waiting.iter().flat_map(Line::waiters)
+        self.waiting.iter().chain(&self.alone).flat_map(Line::waiters)
     }
 
     fn waits_in(&self, lane: Lane) -> bool {
-        !self.waiting[lane.index()].is_empty()
+        [false, true].iter().any(|alone| !self.line(lane, *alone).is_empty())
     }
 
     fn waits(&self) -> bool {
@@ -133,10 +141,13 @@ impl Member {
 
     /// The next waiter of this lane, if the integration may call now.
     pub(super) fn grant(&mut self, lane: Lane, now: Instant) -> Option<Waiter> {
-        let closed = self.is_closed() || self.opens_at(lane).is_some_and(|at| at > now);
-        if closed || self.is_held(lane) || !self.waits_in(lane) {
+        if self.is_closed() || self.is_held(lane) {
             return None;
         }
+        let is_open = |alone: &bool| {
+            !self.line(lane, *alone).is_empty() && self.opens_at(lane, *alone).is_none_or(|at| at <= now)
+        };
+        let alone = [!self.alone_was_last, self.alone_was_last].into_iter().find(is_open)?;
         let mut limits: Vec<&mut Bucket> = self.limits_mut(lane).collect();
         limits.iter_mut().for_each(|limit| {
             limit.refill(now, 1.0);
@@ -145,7 +156,8 @@ impl Member {
             return None;
         }
         limits.into_iter().for_each(Bucket::take);
-        let granted = self.waiting[lane.index()].pop();
+        let granted = self.line_mut(lane, alone).pop();
+        self.alone_was_last = alone;
         self.in_flight += u32::from(granted.is_some());
         granted
     }
@@ -175,12 +187,14 @@ impl Member {
 
     /// When a grant may be possible in this lane, given when the scope's bucket has a token.
     pub(super) fn ready_at(&self, lane: Lane, scope: Instant) -> Option<Instant> {
-        if !self.waits_in(lane) || self.is_closed() || self.is_held(lane) {
+        if self.is_closed() || self.is_held(lane) {
             return None;
         }
+        let waits = [false, true].into_iter().filter(|alone| !self.line(lane, *alone).is_empty());
+        let opens = waits.map(|alone| self.opens_at(lane, alone)).min()?;
         let rollout = self.rollout.bucket().filter(|_| lane.is_rollout());
         let limits = self.share.bucket().into_iter().chain(rollout).map(|limit| limit.ready_at(1.0));
-        limits.chain([scope]).chain(self.opens_at(lane)).max()
+        limits.chain([scope]).chain(opens).max()
     }
 
     /// The same for a newcomer, in whichever lane.
@@ -189,10 +203,12 @@ impl Member {
         Lane::ALL.into_iter().filter_map(|lane| self.ready_at(lane, soonest)).min()
     }
 
-    /// When the gate opens for the first waiter of this lane.
-    fn opens_at(&self, lane: Lane) -> Option<Instant> {
-        let others = self.gate.others_not_before.filter(|_| !self.waiting[lane.index()].has_front());
-        self.gate.not_before.max(others)
+    /// When the gate opens for the first waiter of this line.
+    fn opens_at(&self, lane: Lane, alone: bool) -> Option<Instant> {
+        let Gate { not_before, shared_not_before, others_not_before, .. } = self.gate;
+        let is_first = self.line(lane, alone).has_front();
+        let of_shared = shared_not_before.max(others_not_before.filter(|_| !is_first));
+        not_before.max(of_shared.filter(|_| !alone))
     }
 
     /// One call at a time, and that one is in flight.

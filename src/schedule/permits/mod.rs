@@ -68,6 +68,8 @@ struct Place {
     /// The device's.
     namespace: u32,
     lane: Lane,
+    /// The device has credentials of its own: what DPS says of the shared one does not hold it.
+    alone: bool,
     ticket: u64,
     since: Instant,
 }
@@ -179,15 +181,25 @@ impl Permits {
     /// Queues a device, or moves it up if it waits in a later lane. False if the integration is not
     /// known.
     pub fn enqueue(&mut self, party: Party, waiter: Waiter, lane: Lane, now: Instant) -> bool {
+        self.line_up(party, waiter, (lane, false), now)
+    }
+
+    /// The same for a device with credentials of its own.
+    pub fn enqueue_alone(&mut self, party: Party, waiter: Waiter, lane: Lane, now: Instant) -> bool {
+        self.line_up(party, waiter, (lane, true), now)
+    }
+
+    fn line_up(&mut self, party: Party, waiter: Waiter, (lane, alone): (Lane, bool), now: Instant) -> bool {
         let Party { namespace, integration: tenant } = party;
         let before = self.places.get(&waiter).copied();
-        if before.is_some_and(|place| place.tenant == tenant && place.lane <= lane) {
+        let stays = |place: Place| place.tenant == tenant && place.lane <= lane && place.alone == alone;
+        if before.is_some_and(stays) {
             return true;
         }
         let since = before.filter(|place| place.tenant == tenant).map_or(now, |place| place.since);
         self.leave(waiter);
         self.next_ticket += 1;
-        self.place(waiter, Place { tenant, namespace, lane, ticket: self.next_ticket, since })
+        self.place(waiter, Place { tenant, namespace, lane, alone, ticket: self.next_ticket, since })
     }
 
     /// Queues a device before all others of its lane.
@@ -201,14 +213,15 @@ impl Permits {
         self.next_front_ticket -= 1;
         let since = before.map_or(now, |place| place.since);
         let lane = before.map_or(lane, |place| place.lane.min(lane));
-        self.place(waiter, Place { tenant, namespace, lane, ticket: self.next_front_ticket, since })
+        let alone = before.is_some_and(|place| place.alone);
+        self.place(waiter, Place { tenant, namespace, lane, alone, ticket: self.next_front_ticket, since })
     }
 
     fn place(&mut self, waiter: Waiter, place: Place) -> bool {
         let Some(member) = self.members.get_mut(&place.tenant).filter(|member| !member.dismissed) else {
             return false;
         };
-        member.push(place.lane, place.namespace, place.ticket, waiter);
+        member.line_mut(place.lane, place.alone).push(place.namespace, place.ticket, waiter);
         self.join_scope(place.tenant);
         self.places.insert(waiter, place);
         self.waiting[place.lane.index()] += 1;
@@ -225,7 +238,7 @@ impl Permits {
     pub fn leave(&mut self, waiter: Waiter) {
         let Some(place) = self.unplace(waiter) else { return };
         if let Some(member) = self.members.get_mut(&place.tenant) {
-            member.remove(place.lane, place.namespace, place.ticket);
+            member.line_mut(place.lane, place.alone).remove(place.namespace, place.ticket);
             self.agenda.changed(member.scope);
         }
     }
@@ -267,11 +280,22 @@ impl Permits {
 
     fn permit(&mut self, grant: Grant, scope: ScopeKey, now: Instant) -> Permit {
         let Grant { tenant, waiter, lane, kind } = grant;
-        let waited =
-            self.unplace(waiter).map_or(Duration::ZERO, |place| now.saturating_duration_since(place.since));
+        let place = self.unplace(waiter);
+        let waited = place.map_or(Duration::ZERO, |place| now.saturating_duration_since(place.since));
+        let alone = place.is_some_and(|place| place.alone);
         self.slots.take(kind);
         self.next_number += 1;
-        Permit { tenant, waiter, lane, number: self.next_number - 1, granted: now, waited, scope, kind }
+        Permit {
+            tenant,
+            waiter,
+            lane,
+            number: self.next_number - 1,
+            granted: now,
+            waited,
+            scope,
+            kind,
+            alone,
+        }
     }
 
     /// When `poll` is worth calling again if nothing else happens.
@@ -313,10 +337,13 @@ impl Permits {
     pub fn next_time(&mut self, permit: Permit, now: Instant) {
         self.unused(permit);
         self.next_front_ticket -= 1;
-        let Permit { tenant, waiter, lane, .. } = permit;
+        let Permit { tenant, waiter, lane, alone, .. } = permit;
         // In front of all it is of no account.
         let namespace = 0;
-        self.place(waiter, Place { tenant, namespace, lane, ticket: self.next_front_ticket, since: now });
+        self.place(
+            waiter,
+            Place { tenant, namespace, lane, alone, ticket: self.next_front_ticket, since: now },
+        );
     }
 
     /// DPS has admitted a call that goes on: if it was to show whether a pause is over, it is.

@@ -69,6 +69,8 @@ pub struct Permit {
     pub(super) waited: Duration,
     pub(super) scope: ScopeKey,
     pub(super) kind: Kind,
+    /// The device has credentials of its own.
+    pub(super) alone: bool,
 }
 
 impl Permit {
@@ -120,15 +122,27 @@ pub struct Gate {
     pub own_budget: bool,
     /// No call before this time,
     pub not_before: Option<Instant>,
-    /// and before this one only for devices that were put first in line.
+    /// none before this one but for devices with credentials of their own,
+    pub shared_not_before: Option<Instant>,
+    /// and before this one, of the others, only for devices that were put first in line.
     pub others_not_before: Option<Instant>,
 }
 
 impl Gate {
     /// As for an integration of which nothing is known.
-    pub const NEWCOMER: Self =
-        Self { one_at_a_time: true, own_budget: true, not_before: None, others_not_before: None };
+    pub const NEWCOMER: Self = Self {
+        one_at_a_time: true,
+        own_budget: true,
+        not_before: None,
+        shared_not_before: None,
+        others_not_before: None,
+    };
     #[cfg(test)]
-    pub(crate) const OPEN: Self =
-        Self { one_at_a_time: false, own_budget: false, not_before: None, others_not_before: None };
+    pub(crate) const OPEN: Self = Self { one_at_a_time: false, own_budget: false, ..Self::NEWCOMER };
+
+    /// Until when it is closed to devices that share a credential.
+    #[cfg(test)]
+    pub(crate) fn closed_until(&self) -> Option<Instant> {
+        self.not_before.max(self.shared_not_before)
+    }
 }

@@ -175,6 +175,9 @@ impl Subject<'_> {
         if changed {
             return Some(self.lane_of_change());
         }
+        if self.is_other_key() && !self.target.credentials.in_use().kind().is_shared() {
+            return Some(self.lane_of_change());
+        }
         let other = self.target.credentials.other();
         let lane = if registered.credential == other { Lane::Last } else { Lane::Fleet };
         self.is_other_key().then_some(lane)
@@ -231,7 +234,7 @@ impl Subject<'_> {
     fn left_out(&self) -> Vec<&'static str> {
         let changes = [
             (self.is_other_registration(), "the changed payload or id scope"),
-            (self.is_other_key(), "the group's new key"),
+            (self.is_other_key(), "the new key"),
             (
                 self.snapshot.facts.trigger == Some(Trigger::NotFound),
                 "that DPS has no assignment for it any more",

@@ -11,6 +11,7 @@ use super::settings::Settings;
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
 use crate::controller::integration::target::Target;
+use crate::controller::integration::unusable::Unusable;
 use crate::fleet::SecretSeen;
 use crate::fleet::hash::{self, Hash};
 use crate::schedule::permits::Lane;
@@ -25,7 +26,22 @@ pub enum IntegrationState<'a> {
     Missing(Grace),
     /// It cannot be used now.
     NotReady(Grace),
+    /// It can be, and the device's own credential is not read yet.
+    Unread(&'a Target),
+    /// It can be, and the device's own credential cannot.
+    Keyless(&'a Target, &'a Unusable),
+    /// With the device's own credential, if it has one.
     Usable(&'a Target),
+}
+
+impl<'a> IntegrationState<'a> {
+    /// What is known of it, if it can be used.
+    pub fn target(&self) -> Option<&'a Target> {
+        match self {
+            Self::NotAllowed(_) | Self::Missing(_) | Self::NotReady(_) => None,
+            Self::Unread(target) | Self::Keyless(target, _) | Self::Usable(target) => Some(target),
+        }
+    }
 }
 
 /// A state that may pass in a moment is not reported at once.
@@ -133,6 +149,8 @@ pub enum Step {
     Nothing,
     /// Call DPS; needs a permit.
     Call(Call, Lane),
+    /// Read the device's own credential.
+    ReadCredential,
     /// Read the Secret that is there.
     ReadSecret,
     /// Create or mend the Secret from what is known.
@@ -175,11 +193,7 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
     if snapshot.device.metadata.deletion_timestamp.is_some() {
         return Decision::rest();
     }
-    let target = match snapshot.integration {
-        IntegrationState::Usable(target) => Some(target),
-        _ => None,
-    };
-    let defaults = target.and_then(|target| target.defaults.as_deref());
+    let defaults = snapshot.integration.target().and_then(|target| target.defaults.as_deref());
     let settings = match Settings::of(snapshot.device, defaults) {
         Ok(settings) => settings,
         Err(invalid) => return refused(snapshot, Reason::InvalidConfiguration, &invalid.to_string()),
@@ -194,13 +208,16 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
         IntegrationState::NotAllowed(grace) => return not_allowed(snapshot, grace),
         IntegrationState::Missing(grace) => return integration_missing(snapshot, grace),
         IntegrationState::NotReady(grace) => return integration_not_ready(snapshot, grace),
-        IntegrationState::Usable(target) => target,
+        IntegrationState::Unread(target)
+        | IntegrationState::Keyless(target, _)
+        | IntegrationState::Usable(target) => target,
     };
     let device = Subject { snapshot, settings: &settings, target };
     let checks = [
         Subject::registration_id_not_allowed, // by the integration's prefixes
         Subject::secret_holds_group_key,      // its Secret is the integration's own
         Subject::registration_id_taken,       // by a device with the better claim
+        Subject::without_credential,          // its own is not read, or of no use
         Subject::secret_unread,               // it may hold what is not known yet
         Subject::secret_touched,              // deleted or edited: restored without a call
         Subject::call_due,                    // register, or look up
@@ -280,6 +297,19 @@ impl Subject<'_> {
         );
         (!self.target.allows_id(id, namespace))
             .then(|| refused(self.snapshot, Reason::ReferenceNotAllowed, &message))
+    }
+
+    fn without_credential(&self) -> Option<Decision> {
+        let refused = |reason, message: &str| Some(refused(self.snapshot, reason, message));
+        match self.snapshot.integration {
+            IntegrationState::Unread(_) => Some(Decision::step(Step::ReadCredential)),
+            IntegrationState::Keyless(_, why) => refused(why.reason, &why.message),
+            _ if self.target.credentials.are_shared() => None,
+            _ => refused(
+                Reason::InvalidConfiguration,
+                "The integration's attestation is perDevice, so that each device needs a credential of its own: set spec.attestation.symmetricKey to the keys of its individual enrollment.",
+            ),
+        }
     }
 
     fn registration_id_taken(&self) -> Option<Decision> {

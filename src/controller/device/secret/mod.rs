@@ -148,7 +148,7 @@ fn annotations(
     annotations.extend(ours.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
     let statement = seal::statement(&annotations, |key| data.get(key).map(|value| value.as_slice()));
     let seal = material.target.credentials.seal(registered.credential, &statement);
-    annotations.insert(names::SEAL.to_owned(), seal.to_string());
+    annotations.extend(seal.map(|seal| (names::SEAL.to_owned(), seal.to_string())));
     annotations
 }
 

@@ -30,6 +30,9 @@ pub(super) struct AssignmentAnnotation {
     enrollment_group: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<KeySlot>,
+    /// Name of the Secret that the device's own key was read from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_secret: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<jiff::Timestamp>,
     /// Data key of the returned payload, unless it is the standard one.
@@ -50,6 +53,7 @@ impl AssignmentAnnotation {
             assignment: registered.assignment.clone(),
             enrollment_group: registered.enrollment_group.clone(),
             slot: registered.slot,
+            key_secret: registered.key_secret.clone(),
             time: registered.time,
             payload_key: settings
                 .keys
@@ -80,6 +84,7 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
         assignment,
         enrollment_group,
         slot,
+        key_secret,
         time,
         payload_key,
         token,
@@ -99,9 +104,9 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
         device_id,
         assignment,
         enrollment_group,
-        credential: annotation(secret, names::CREDENTIAL_FINGERPRINT)
-            .and_then(|text| CredentialId::parse(CredentialKind::GroupKey, text)),
+        credential: recorded_credential(secret, key_secret.is_some()),
         slot,
+        key_secret,
         hash: annotation(secret, names::REGISTERED_HASH).and_then(Hash::parse),
         returned_payload: returned_payload.as_ref().map(ReturnedPayload::new),
         time,
@@ -126,6 +131,12 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
         rendered,
         of_another_key: (!at_hand).then_some(of_another_key),
     })
+}
+
+/// The credential that the device was registered with; `own`: one that only it has.
+fn recorded_credential(secret: &Secret, own: bool) -> Option<CredentialId> {
+    let kind = if own { CredentialKind::IndividualKey } else { CredentialKind::GroupKey };
+    CredentialId::parse(kind, annotation(secret, names::CREDENTIAL_FINGERPRINT)?)
 }
 
 /// A seal stands in for a mark that others have taken away, and lets a namespace be restored under

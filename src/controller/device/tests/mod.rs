@@ -121,6 +121,7 @@ fn registered(device: &ProvisionedDevice, target: &Target) -> Registered {
         enrollment_group: Some("fleet".to_owned()),
         credential: Some(target.credentials.in_use()),
         slot: Some(KeySlot::Primary),
+        key_secret: None,
         hash: Some(registered_hash(&settings, target)),
         returned_payload: None,
         time: Some(NOW.wall),

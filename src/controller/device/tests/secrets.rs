@@ -12,7 +12,7 @@ use crate::dps::ids::IdScope;
 pub(super) fn desired_of(device: &ProvisionedDevice) -> Desired {
     let target = target();
     let settings = Settings::of(device, None).unwrap();
-    let credential = target.credentials.for_device(&settings.registration_id);
+    let credential = target.credentials.for_device(&settings.registration_id).unwrap();
     render(
         device,
         &settings,

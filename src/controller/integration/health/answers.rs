@@ -38,6 +38,10 @@ impl Health {
         // Calls that were in flight together fail together: that is one outage, or one refusal.
         let known = self.not_before.is_some_and(|at| at > now);
         if accepts(answer.error) {
+            if self.is_of_one_device(answer.issuer) {
+                self.down_for.clear();
+                return Next::Nothing;
+            }
             return self.accept(answer.issuer, now);
         }
         let is_down = match answer.error {
@@ -60,12 +64,28 @@ impl Health {
                 self.not_before = Some(now + permits::pause(*retry_after, self.throttles));
                 Next::Nothing
             }
-            Some(error) if answer.issuer.kind().is_shared() && !known => match Refused::of(error) {
+            _ if known => Next::Nothing,
+            _ => match self.refused(answer) {
                 Some(refused) => self.refuse(refused, answer, now),
                 None => Next::Nothing,
             },
-            _ => Next::Nothing,
         }
+    }
+
+    /// It is a device's own, beside a credential that the others share: what DPS says of it is said of no other.
+    fn is_of_one_device(&self, issuer: CredentialId) -> bool {
+        let shared = self.pair.is_some_and(|pair| pair.asked_for.kind().is_shared());
+        shared && !issuer.kind().is_shared()
+    }
+
+    /// What the answer speaks against that devices share.
+    fn refused(&self, answer: &Answer<'_>) -> Option<Refused> {
+        let refused = Refused::of(answer.error?)?;
+        let counts = match refused {
+            Refused::Credential | Refused::Enrollment => answer.issuer.kind().is_shared(),
+            Refused::Clock | Refused::Scope => !self.is_of_one_device(answer.issuer),
+        };
+        counts.then_some(refused)
     }
 
     fn accept(&mut self, issuer: CredentialId, now: Instant) -> Next {
@@ -184,7 +204,7 @@ impl Health {
             Some(error) if self.is_down() => {
                 Unusable::new(Reason::EndpointUnreachable, failure::message(error))
             }
-            Some(error) => match Refused::of(error).filter(|refused| self.is_said(*refused)) {
+            Some(error) => match self.refused(answer).filter(|refused| self.is_said(*refused)) {
                 Some(refused) => refused.said(error),
                 // DPS answered; what it said does not matter here.
                 None => return self.keep_trouble(|reason| reason != Reason::EndpointUnreachable),

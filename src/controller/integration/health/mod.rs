@@ -162,11 +162,14 @@ impl Health {
     pub fn gate(&self) -> Gate {
         let trusted = self.accepted && self.proven && self.refusals == 0;
         let prefers = self.is_blocked() && !self.canaries.all().is_empty();
+        let shared = self.pair.is_none_or(|pair| pair.asked_for.kind().is_shared());
+        let concerns_shared = shared && self.throttles == 0 && !self.is_down();
         Gate {
             one_at_a_time: !trusted || self.is_down(),
             // Newcomers and refused credentials do not spend the rate of the scope.
             own_budget: !trusted,
-            not_before: self.not_before,
+            not_before: self.not_before.filter(|_| !concerns_shared),
+            shared_not_before: self.not_before.filter(|_| concerns_shared),
             others_not_before: self.precedence.filter(|_| prefers),
         }
     }

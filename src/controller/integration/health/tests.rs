@@ -241,9 +241,9 @@ fn what_dps_asks_a_newcomer_to_wait_is_waited_for_by_it_alone_and_edits_do_not_e
         assert_eq!(health.trouble().map(|trouble| trouble.reason), Some(Reason::Throttled));
     }
     health.configured(one(), Known { same_for_dps: true, ..known(false) });
-    assert_eq!(health.gate().not_before, Some(now + Duration::from_secs(10)));
+    assert_eq!(health.gate().closed_until(), Some(now + Duration::from_secs(10)));
     health.configured(one(), known(false));
-    assert_eq!(health.gate().not_before, None, "another key or another host is not throttled");
+    assert_eq!(health.gate().closed_until(), None, "another key or another host is not throttled");
 
     let paid = DpsError::Throttled { retry_after: Some(MINUTE), detail: Detail::default() };
     let answer = Answer {
@@ -282,11 +282,11 @@ fn what_a_user_asks_for_is_tried_at_once_unless_dps_has_asked_to_wait() {
     health.configured(one(), known(true));
     health.recall_refusal(Unusable::new(Reason::Unauthorized, "m"), now);
     assert!(health.try_now(now));
-    assert_eq!((health.gate().not_before, health.gate().others_not_before), (None, None));
+    assert_eq!((health.gate().closed_until(), health.gate().others_not_before), (None, None));
     assert!(!health.try_now(now), "it is open");
     health.recall_pause(now + MINUTE);
     assert!(!health.try_now(now));
-    assert_eq!(health.gate().not_before, Some(now + MINUTE));
+    assert_eq!(health.gate().closed_until(), Some(now + MINUTE));
 }
 
 #[test]

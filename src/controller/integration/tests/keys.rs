@@ -6,14 +6,15 @@ use zeroize::Zeroizing;
 
 use crate::api::references::Referred;
 use crate::dps::attestation::CredentialId;
-use crate::dps::attestation::symmetric_key::GroupKey;
+use crate::dps::attestation::CredentialKind;
+use crate::dps::attestation::symmetric_key::EnrollmentKey;
 
 pub fn key(filler: u8) -> String {
     STANDARD.encode([filler; 32])
 }
 
 pub fn key_id(filler: u8) -> CredentialId {
-    GroupKey::parse(key(filler).as_bytes()).unwrap().id()
+    EnrollmentKey::parse(CredentialKind::GroupKey, key(filler).as_bytes()).unwrap().id()
 }
 
 pub fn present(data: &[(&str, &str)]) -> Referred {

@@ -388,7 +388,7 @@ fn gated(gate: Gate) -> Change {
 
 /// Closed, and open to canaries first.
 fn closed_until(at: Instant) -> Gate {
-    Gate { not_before: Some(at), others_not_before: Some(at + SECOND * 30), ..Gate::NEWCOMER }
+    Gate { shared_not_before: Some(at), others_not_before: Some(at + SECOND * 30), ..Gate::NEWCOMER }
 }
 
 /// Open to canaries, and to others only if none of them comes.

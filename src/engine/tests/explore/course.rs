@@ -296,6 +296,7 @@ fn ended(message: &Message) -> Option<Effect> {
         Outcome::DeviceRead(_)
         | Outcome::CredentialAccepted(_)
         | Outcome::Checked(_)
+        | Outcome::CredentialRead { .. }
         | Outcome::SecretRead { .. } => None,
     }
 }

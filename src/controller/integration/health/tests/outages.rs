@@ -38,7 +38,7 @@ fn one_device_that_never_gets_an_answer_makes_no_other_wait_for_long() {
         let answer = Answer { device, issuer, error: Some(&error), throttled: false, newcomers: false };
         health.answered(&answer, at);
         assert!(health.trouble().is_some() && health.gate().one_at_a_time);
-        health.gate().not_before.unwrap() - at
+        health.gate().closed_until().unwrap() - at
     };
     for hour in 0..20 {
         assert_eq!(unreachable(1, now + MINUTE * 60 * hour), DOWN_FIRST);

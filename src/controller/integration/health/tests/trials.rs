@@ -68,7 +68,7 @@ impl Answered {
 
     /// How long the gate is closed.
     fn waits(&self) -> Option<Duration> {
-        Some(self.health.gate().not_before?.saturating_duration_since(self.now))
+        Some(self.health.gate().closed_until()?.saturating_duration_since(self.now))
     }
 }
 
@@ -132,7 +132,7 @@ fn two_refused_keys_cost_six_refusals_of_the_same_three_devices_and_then_both_ar
     let canaries: Vec<u32> = answered.health.canaries().iter().map(|canary| canary.device).collect();
     assert_eq!(canaries, [1, 2, 3]);
     for wait in [2, 4, 8, 16, 32, 60, 60] {
-        answered.now = answered.health.gate().not_before.unwrap();
+        answered.now = answered.health.gate().closed_until().unwrap();
         assert_eq!((answered.next(), answered.refuse(1, 1)), (issuer(1), Next::Retry));
         assert_eq!((answered.next(), answered.waits()), (issuer(2), None));
         assert_eq!(answered.refuse(1, 2), Next::Retry);
@@ -200,7 +200,7 @@ fn canaries_go_first_and_another_takes_their_place_if_none_of_them_comes() {
     answered.refuse_three(1);
     let (now, uid) = (answered.now, device(2).uid);
     let gate = answered.health.gate();
-    assert_eq!(gate.not_before, Some(now + MINUTE));
+    assert_eq!(gate.shared_not_before, Some(now + MINUTE));
     assert_eq!(gate.others_not_before, Some(now + MINUTE + SECOND * 30));
     assert_eq!(answered.health.retry_at(uid, now), Some(now + MINUTE));
     assert_eq!(answered.health.retry_at(device(4).uid, now), None);

@@ -1,0 +1,88 @@
+//! What a device has to prove its identity with: what its integration has for all, or something of its own,
+//! which is read when it is needed and kept no longer than there is work.
+
+use crate::api::version;
+use crate::clock::Now;
+use crate::controller::device::act::UsableIntegration;
+use crate::controller::device::decide::IntegrationState;
+use crate::controller::integration::credentials::KeySource;
+use crate::engine::Engine;
+use crate::engine::devices::OwnCredentials;
+use crate::engine::integrations::is_of_namespace;
+use crate::fleet::DeviceId;
+
+impl Engine {
+    /// The integration as this device sees it.
+    pub(super) fn integration_of(&self, id: DeviceId) -> IntegrationState<'_> {
+        let grace = self.active.grace(id);
+        let Some(record) = self.fleet.get(id) else { return IntegrationState::Missing(grace) };
+        let (integration, names) = (record.integration, &self.fleet.names);
+        if !self.registry.serves(integration, record.namespace, names) {
+            let own = is_of_namespace(integration, record.namespace, names);
+            return if own { IntegrationState::Missing(grace) } else { IntegrationState::NotAllowed(grace) };
+        }
+        let Some(target) = self.registry.target(integration) else {
+            return IntegrationState::NotReady(grace);
+        };
+        if !record.own_credential {
+            return IntegrationState::Usable(target);
+        }
+        let own = self.active.work(id).and_then(|work| work.own.as_deref());
+        match (own.and_then(OwnCredentials::unusable), own.and_then(|own| own.target(target.revision))) {
+            (Some(why), _) => IntegrationState::Keyless(target, why),
+            (None, Some(own)) => IntegrationState::Usable(own),
+            (None, None) => IntegrationState::Unread(target),
+        }
+    }
+
+    /// The device's integration, if it admits the device and can be used, with what the device has to prove its
+    /// identity with. Nothing is asked of DPS and nothing written to a Secret without it.
+    pub(in crate::engine) fn usable_of(&self, id: DeviceId) -> Option<UsableIntegration> {
+        let record = self.fleet.get(id)?;
+        let serves = self.registry.serves(record.integration, record.namespace, &self.fleet.names);
+        let usable = self.registry.usable(record.integration).filter(|_| serves)?;
+        let target = if record.own_credential {
+            self.active.work(id)?.own.as_ref()?.target(usable.target.revision)?
+        } else {
+            &usable.target
+        };
+        Some(UsableIntegration { target: target.clone(), connection: usable.connection.clone() })
+    }
+
+    /// The same as a call that begins now has to use it, and the revision of the integration's target.
+    pub(super) fn usable_for_call(
+        &mut self,
+        id: DeviceId,
+        looks_up: bool,
+        now: Now,
+    ) -> Option<(UsableIntegration, u64)> {
+        let usable = self.usable_of(id)?;
+        let record = self.fleet.get(id)?;
+        let (integration, own) = (record.integration, record.own_credential);
+        let revision = self.registry.target(integration)?.revision;
+        let usable = if own { usable } else { self.registry.for_call(integration, looks_up, now.mono)? };
+        Some((usable, revision))
+    }
+
+    /// A device's own credentials are those that it names now, for its integration as that is now.
+    pub(super) fn fit_credentials(&mut self, id: DeviceId) {
+        let Some(integration) = self.fleet.get(id).map(|record| record.integration) else { return };
+        let Some(work) = self.active.work_mut(id) else { return };
+        let generation = work.device.metadata.generation.unwrap_or(0);
+        work.own = work.own.take().filter(|own| own.are_of(generation));
+        let stated = work.device.status.as_ref().and_then(|status| status.credential.as_ref());
+        let stated = stated.and_then(KeySource::stated);
+        if let (Some(own), Some(target)) = (work.own.as_mut(), self.registry.target(integration)) {
+            own.fit(target, stated.as_ref());
+        }
+    }
+
+    /// DPS has accepted the device's own credential: what was read is what is registered.
+    pub(super) fn credential_registered(&mut self, id: DeviceId) {
+        let source = self.active.work(id).and_then(|work| work.facts.source.as_ref());
+        if let Some(source) = source {
+            let version = version::parse(source.version.as_deref());
+            self.fleet.source_judged(id, version);
+        }
+    }
+}

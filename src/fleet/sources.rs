@@ -1,0 +1,173 @@
+//! Secrets that devices' own keys are read from: at which version each key was looked at last, and which
+//! version is there as far as anything has shown.
+
+use std::collections::{HashMap, HashSet};
+
+use super::intern::Sym;
+use super::{DeviceId, Fleet};
+use crate::api::attestation::{CredentialStatus, DeviceAttestation, SymmetricKey};
+use crate::api::device::ProvisionedDevice;
+use crate::api::version;
+
+/// Namespace and name of such a Secret.
+pub type SourceKey = (Sym, Box<str>);
+
+/// What is known of a device's own key.
+#[derive(Debug)]
+struct Source {
+    key: SourceKey,
+    /// resourceVersion at which the key was looked at; 0 if that is not known.
+    judged: u64,
+}
+
+/// A Secret that devices name.
+#[derive(Debug, Default)]
+struct Named {
+    devices: Vec<DeviceId>,
+    /// resourceVersion as it was last shown or read; 0 if it never was.
+    seen: u64,
+    /// The watch by label shows it.
+    labelled: bool,
+}
+
+/// Which Secrets are named from now on, and which no longer.
+#[derive(Debug, Default, PartialEq)]
+pub struct SourceChanges {
+    pub begin: HashSet<SourceKey>,
+    pub end: HashSet<SourceKey>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    of: HashMap<DeviceId, Source>,
+    named: HashMap<SourceKey, Named>,
+    changes: SourceChanges,
+    /// What lists that are being read have shown, by the namespace that each is limited to.
+    listed: HashMap<Option<Sym>, HashSet<SourceKey>>,
+}
+
+/// The keys of a device that has some of its own.
+fn symmetric(device: &ProvisionedDevice) -> Option<&SymmetricKey> {
+    let DeviceAttestation { symmetric_key } = device.spec.attestation.as_ref()?;
+    symmetric_key.as_ref()
+}
+
+/// The version at which the key was looked at, if the status names the same Secret and slot.
+fn judged(device: &ProvisionedDevice, symmetric: &SymmetricKey) -> u64 {
+    let status = device.status.as_ref().and_then(|status| status.credential.as_ref());
+    let is_its = |status: &&CredentialStatus| {
+        status.secret_name.as_deref() == Some(symmetric.active_secret())
+            && status.slot == Some(symmetric.active)
+    };
+    let version = status.filter(is_its).and_then(|status| status.secret_resource_version.as_deref());
+    version::parse(version)
+}
+
+impl Sources {
+    /// Takes in a device as it is declared, with a key of its own or without. `known`: it is the object of
+    /// before, and what was looked at since its status was written stays known.
+    pub fn declare(&mut self, id: DeviceId, namespace: Sym, device: &ProvisionedDevice, known: bool) {
+        if !known {
+            self.remove(id);
+        }
+        let Some(symmetric) = symmetric(device) else { return self.remove(id) };
+        let key: SourceKey = (namespace, symmetric.active_secret().into());
+        let stated = judged(device, symmetric);
+        if let Some(source) = self.of.get_mut(&id).filter(|source| source.key == key) {
+            source.judged = source.judged.max(stated);
+            return;
+        }
+        self.remove(id);
+        if !self.named.contains_key(&key) && !self.changes.end.remove(&key) {
+            self.changes.begin.insert(key.clone());
+        }
+        self.named.entry(key.clone()).or_default().devices.push(id);
+        self.of.insert(id, Source { key, judged: stated });
+    }
+
+    pub fn remove(&mut self, id: DeviceId) {
+        let Some(Source { key, .. }) = self.of.remove(&id) else { return };
+        let Some(named) = self.named.get_mut(&key) else { return };
+        named.devices.retain(|other| *other != id);
+        if named.devices.is_empty() {
+            self.named.remove(&key);
+            if !self.changes.begin.remove(&key) {
+                self.changes.end.insert(key);
+            }
+        }
+    }
+}
+
+impl Fleet {
+    /// What has come up since this was asked last.
+    pub fn take_source_changes(&mut self) -> SourceChanges {
+        std::mem::take(&mut self.sources.changes)
+    }
+
+    /// True if a device names the Secret as its key's.
+    pub fn is_source(&self, key: &SourceKey) -> bool {
+        self.sources.named.contains_key(key)
+    }
+
+    /// True if the watch by label shows the Secret.
+    pub fn is_source_labelled(&self, key: &SourceKey) -> bool {
+        self.sources.named.get(key).is_some_and(|named| named.labelled)
+    }
+
+    /// True if the Secret of the device's own key is there with another version than the one at which the key
+    /// was looked at.
+    pub fn is_source_outdated(&self, id: DeviceId) -> bool {
+        let Some(Source { key, judged }) = self.sources.of.get(&id) else { return false };
+        self.sources.named.get(key).is_some_and(|named| named.seen != 0 && named.seen != *judged)
+    }
+
+    /// Takes in at which version the Secret is. Returns the devices for which that is news.
+    pub fn source_seen(&mut self, key: &SourceKey, version: u64) -> Vec<DeviceId> {
+        let Some(named) = self.sources.named.get_mut(key) else { return Vec::new() };
+        if std::mem::replace(&mut named.seen, version) == version {
+            return Vec::new();
+        }
+        let devices = named.devices.iter();
+        let is_news = |id: &&DeviceId| self.sources.of.get(id).is_some_and(|of| of.judged != version);
+        devices.filter(is_news).copied().collect()
+    }
+
+    /// The watch by label shows the Secret, or no longer does.
+    pub fn source_labelled(&mut self, key: &SourceKey, labelled: bool) {
+        if let Some(named) = self.sources.named.get_mut(key) {
+            named.labelled = labelled;
+        }
+        if labelled {
+            for scope in [None, Some(key.0)] {
+                self.sources.listed.get_mut(&scope).map(|list| list.insert(key.clone()));
+            }
+        }
+    }
+
+    /// A device's key was read at this version of its Secret; 0: there is none.
+    pub fn source_judged(&mut self, id: DeviceId, version: u64) {
+        let Some(source) = self.sources.of.get_mut(&id) else { return };
+        source.judged = version;
+        if let Some(named) = self.sources.named.get_mut(&source.key) {
+            named.seen = version;
+        }
+    }
+
+    /// A list of labelled Secrets begins.
+    pub fn begin_source_list(&mut self, namespace: Option<&str>) {
+        let namespace = namespace.map(|namespace| self.names.intern(namespace));
+        self.sources.listed.insert(namespace, HashSet::new());
+    }
+
+    /// It ends: what it has not shown is not labelled any more. Whether it is there it does not say.
+    pub fn end_source_list(&mut self, namespace: Option<&str>) {
+        let wanted = namespace.map(|namespace| self.names.intern(namespace));
+        let listed = self.sources.listed.remove(&wanted).unwrap_or_default();
+        for (key, named) in &mut self.sources.named {
+            if wanted.is_none_or(|only| only == key.0) {
+                named.labelled &= listed.contains(key);
+            }
+        }
+    }
+}
