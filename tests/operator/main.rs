@@ -11,6 +11,7 @@ mod devices;
 mod dps;
 mod examples;
 mod gitops;
+mod individual;
 mod integrations;
 mod keys;
 mod kubernetes;

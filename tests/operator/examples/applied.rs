@@ -47,6 +47,29 @@ async fn the_small_fleet_example_gives_each_device_what_it_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_individual_enrollments_example_gives_each_device_its_own_key_and_device_id() {
+    let example = Example::read("individual-enrollments");
+    let world = example.world().await;
+    let scope = text(&example.named("DpsIntegration", "gates")["spec"]["idScope"]).to_owned();
+    let keys = |device: &str| {
+        let secret = example.named("Secret", &format!("{device}-dps"));
+        ["primaryKey", "secondaryKey"].map(|key| text(&secret["stringData"][key]).to_owned())
+    };
+    for device in ["gate-01", "gate-02"] {
+        let [primary, secondary] = keys(device);
+        world.dps.set_device_keys(&scope, device, &primary, &secondary).unwrap();
+    }
+    world.dps.set_device_id(&scope, "gate-02", Some("North-Gate")).unwrap();
+
+    let secrets = example.works_in(&world).await;
+
+    for (device, id) in [("gate-01", "gate-01"), ("gate-02", "North-Gate")] {
+        let data = &secrets[&format!("{device}-hub")];
+        assert_eq!((&data["sharedAccessKey"], data["deviceId"].as_str()), (&keys(device)[0], id));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_custom_allocation_example_sends_payloads_and_receives_returned_ones() {
     let example = Example::read("custom-allocation");
     let mut simulator = example.simulator();

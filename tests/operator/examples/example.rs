@@ -61,6 +61,9 @@ impl Example {
                 ..IdScope::default()
             });
             let keys = &integration["spec"]["attestation"]["symmetricKey"];
+            if keys.is_null() {
+                continue;
+            }
             let primary = self.key(&keys["primaryKeyRef"], "primaryKey");
             let secondary = match &keys["secondaryKeyRef"] {
                 // A group has two keys, whether the integration uses both or not.

@@ -1,6 +1,8 @@
 //! What happens to devices, as the enumerator runs it. A new flow is one more function: what there is
 //! before, what happens, and when it is done.
 
+mod own;
+
 use serde_json::{Value, json};
 
 use super::enumerator::Flow;

@@ -11,9 +11,10 @@ use crate::world::{HUBS, Kind, World};
 
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Times, versions and ids.
-const VARIABLE: [&str; 12] = [
+const VARIABLE: [&str; 13] = [
     "uid",
     "resourceVersion",
+    "secretResourceVersion",
     "creationTimestamp",
     "managedFields",
     "lastTransitionTime",

@@ -1,4 +1,4 @@
-//! Group keys, and which of them a Secret was made from.
+//! Keys of groups and of individual enrollments, and which of them a Secret was made from.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -16,20 +16,31 @@ pub const NEW_KEY: &str = super::WRONG_KEY;
 /// All that tests use.
 pub const GROUP_KEYS: [&str; 4] = [PRIMARY_KEY, SECONDARY_KEY, NEW_KEY, NEWEST_KEY];
 
-/// By what status and annotations name a group key.
-pub fn fingerprint(group_key: &str) -> String {
-    let digest = Sha256::new_with_prefix(b"dps-operator/v1\0").chain_update(bytes_of(group_key)).finalize();
+/// Keys of individual enrollments; every device that has some has the same.
+pub const OWN_KEYS: [&str; 3] = [
+    "DCjx9c6rXLqjV/naEi0wBGdZNe+8DlBhEFCHslY2kOtqzImY72+QVZFDAIofGAvzhjH0tdp+7qiNlk29OPWrTA==",
+    "tSaUK0C0yUS0A60A6H/8DkA2t1KShgEBoaofvRZurZMLYQGCQH+tXRmBORG9ev1VAoPaAPuMe4MIWoQkJ7+N9A==",
+    "uFo8uOazwbe3ItCq+nnqHVHkNFIy/JCk2XiefqGnflTLFcuLfxeWwOf3O6lZLVBu+OGVGGe4dnN0x9Pwe3JY8A==",
+];
+
+/// By what status and annotations name a key.
+pub fn fingerprint(key: &str) -> String {
+    let digest = Sha256::new_with_prefix(b"dps-operator/v1\0").chain_update(bytes_of(key)).finalize();
     digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The group key that a Secret was made from. Fails if it is a mixture, or made from none.
+/// All keys that a device with this registration id can have, and what each was made from.
+pub fn device_keys(id: &str) -> impl Iterator<Item = (&'static str, String)> {
+    let derived = GROUP_KEYS.into_iter().map(move |key| (key, base64(&device_key(key, id))));
+    derived.chain(OWN_KEYS.into_iter().map(|key| (key, key.to_owned())))
+}
+
+/// The key that a Secret was made from. Fails if it is a mixture, or made from none.
 pub fn made_from(secret: &Value) -> &'static str {
     let (values, name) = (data(secret), &secret["metadata"]["name"]);
     let key = &values["sharedAccessKey"];
-    let is_maker = |group_key: &&str| base64(&device_key(group_key, &values["registrationId"])) == *key;
-    let Some(maker) = GROUP_KEYS.into_iter().find(is_maker) else {
-        panic!("{name} was made from no group key")
-    };
+    let found = device_keys(&values["registrationId"]).find(|(_, device)| device == key);
+    let Some((maker, _)) = found else { panic!("{name} was made from no key") };
     let (hub, device) = (&values["iotHubHostname"], &values["deviceId"]);
     let whole = format!("HostName={hub};DeviceId={device};SharedAccessKey={key}");
     // A test may name a gateway, which comes last.

@@ -23,6 +23,13 @@ pub fn device(name: &str, spec: Value) -> Value {
     json!({"metadata": {"name": name}, "spec": merged(usual, spec)})
 }
 
+/// Settings of a device whose own keys are in the Secret `NAME-dps`.
+pub fn own_keys(name: &str) -> Value {
+    let secret = format!("{name}-dps");
+    let keys = json!({"primaryKeyRef": {"name": secret}, "secondaryKeyRef": {"name": secret}});
+    json!({"attestation": {"symmetricKey": keys}})
+}
+
 pub fn secret(name: &str, data: &[(&str, &str)]) -> Value {
     let data: Map<String, Value> =
         data.iter().map(|(key, value)| ((*key).to_owned(), json!(STANDARD.encode(value)))).collect();

@@ -271,6 +271,27 @@ impl World {
         self.change_group_key("factory-key", key).await;
     }
 
+    /// A device with an individual enrollment whose keys these are, in its own Secret.
+    pub async fn enrolled(&self, name: &str, keys: [&str; 2]) -> Value {
+        let [primary, secondary] = keys;
+        self.dps.set_device_keys(SCOPE, name, primary, secondary).expect("the keys are valid");
+        self.own_keys(name, keys).await;
+        self.device_with(name, manifests::own_keys(name)).await
+    }
+
+    /// Creates the Secret with a device's own keys.
+    pub async fn own_keys(&self, name: &str, [primary, secondary]: [&str; 2]) -> Value {
+        let keys = [(PRIMARY, primary), (SECONDARY, secondary)];
+        self.create(Kind::Secret, manifests::secret(&format!("{name}-dps"), &keys)).await
+    }
+
+    /// Replaces a device's own keys in its Secret.
+    pub async fn change_own_keys(&self, name: &str, [primary, secondary]: [&str; 2]) {
+        let secret = format!("{name}-dps");
+        let data = manifests::secret(&secret, &[(PRIMARY, primary), (SECONDARY, secondary)])["data"].clone();
+        self.patch(Kind::Secret, &secret, json!({"data": data})).await;
+    }
+
     pub async fn device(&self, name: &str) -> Value {
         self.device_with(name, json!({})).await
     }

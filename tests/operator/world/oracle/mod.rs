@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 
 use self::story::{Breach, Process, Story};
 pub use self::watching::Watching;
-use super::keys::GROUP_KEYS;
+use super::keys::{GROUP_KEYS, OWN_KEYS};
 use super::objects::{revision, value};
 use super::scanner::{Scanner, device_key};
 use super::waiting::until;
@@ -50,11 +50,12 @@ pub fn breaches(story: &Story) -> Vec<Breach> {
     found
 }
 
-/// The keys of the groups, and those of the first devices.
+/// The keys of the groups and of individual enrollments, and those that the first devices derive.
 fn secrets_of(story: &Story) -> Scanner {
     let mut scanner = Scanner::default();
     let ids: BTreeSet<&String> =
         story.ledger.iter().filter_map(|entry| entry.registration_id.as_ref()).collect();
+    OWN_KEYS.into_iter().for_each(|key| scanner.seek_base64(key));
     for key in GROUP_KEYS {
         scanner.seek_base64(key);
         ids.iter().take(DEVICES).for_each(|id| scanner.seek(&device_key(key, id)));

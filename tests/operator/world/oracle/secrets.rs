@@ -5,9 +5,8 @@ use serde_json::Value;
 use super::managed::{is_operators, is_touched};
 use super::story::{Breach, Story, named};
 use crate::world::Kind;
-use crate::world::keys::{GROUP_KEYS, fingerprint};
+use crate::world::keys::{OWN_KEYS, device_keys, fingerprint};
 use crate::world::objects::data;
-use crate::world::scanner::{base64, device_key};
 
 const PREFIX: &str = "dps-operator.io/";
 const HUBS: &str = ".azure-devices.net";
@@ -43,19 +42,21 @@ fn is_whole(secret: &Value, is_new: bool) -> Vec<Breach> {
     if let Some(key) = keys.iter().find(|key| is_new && !values.contains_key(**key)) {
         breaches.push(breach(format!("{key} is missing")));
     }
-    let derived = |group_key: &&str| base64(&device_key(group_key, id));
-    let (made, foreign): (Vec<&str>, Vec<&str>) = GROUP_KEYS
-        .iter()
-        .partition(|key| Some(fingerprint(key).as_str()) == annotation(secret, "credential-fingerprint"));
+    let of_its_own = assignment["keySecret"].is_string();
+    let says = |key: &str| {
+        of_its_own == OWN_KEYS.contains(&key)
+            && Some(fingerprint(key).as_str()) == annotation(secret, "credential-fingerprint")
+    };
+    let (made, foreign): (Vec<_>, Vec<_>) = device_keys(id).partition(|(key, _)| says(key));
     let text: String = values.values().map(|value| format!("{value}\n")).collect();
-    if foreign.iter().any(|key| text.contains(&derived(key))) {
-        breaches.push(breach("a key that was made from another group key than it says".to_owned()));
+    if foreign.iter().any(|(_, device)| text.contains(device)) {
+        breaches.push(breach("a key that was made from another one than it says".to_owned()));
     }
     let facts = [
         ("iotHubHostname", assignment["hub"].as_str().map(str::to_owned)),
         ("deviceId", assignment["deviceId"].as_str().map(str::to_owned)),
         ("registrationId", Some(id.to_owned())),
-        ("sharedAccessKey", made.first().map(derived)),
+        ("sharedAccessKey", made.first().map(|(_, device)| device.clone())),
     ];
     for (key, expected) in &facts {
         let wrong = |found: &String| keys.contains(key) && expected.as_ref().is_some_and(|it| it != found);
