@@ -17,8 +17,8 @@ use crate::fleet::{SourceChanges, SourceKey};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::watch::Observed;
 
-/// Secrets that are watched by their name; the API server admits some hundred streams of one client.
-const BY_NAME: usize = 128;
+/// Secrets that are watched by their name: each is a stream, of which there are few (`kube_io::refs`).
+const BY_NAME: usize = 32;
 /// Between two looks at one Secret that is not watched,
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// and between two looks at any: ten a second.
@@ -79,6 +79,9 @@ impl Engine {
             self.watches.start_sources(&self.context);
         }
         for key in begin {
+            // A Secret with a device's key is never the output for a device.
+            let users = self.fleet.devices_of_secret(self.fleet.names.text(key.0), &key.1);
+            users.collect::<Vec<_>>().into_iter().for_each(|id| self.ready.wake_later(id));
             if self.sources.begin(&key, now.mono) {
                 self.watches.watch_source(self.fleet.names.text(key.0), &key, &self.context);
             }

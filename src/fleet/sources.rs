@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::intern::Sym;
+use super::record::Record;
 use super::{DeviceId, Fleet};
 use crate::api::attestation::{CredentialStatus, DeviceAttestation, SymmetricKey};
 use crate::api::device::ProvisionedDevice;
@@ -16,7 +17,8 @@ pub type SourceKey = (Sym, Box<str>);
 #[derive(Debug)]
 struct Source {
     key: SourceKey,
-    /// resourceVersion at which the key was looked at; 0 if that is not known.
+    /// resourceVersion at which the key was looked at and from which nothing follows any more; 0 if there is
+    /// none.
     judged: u64,
 }
 
@@ -110,6 +112,12 @@ impl Fleet {
         self.sources.named.contains_key(key)
     }
 
+    /// True if the device's Secret is one that a device names as its key's.
+    pub fn writes_to_source(&self, id: DeviceId) -> bool {
+        let key = |record: &Record| (record.namespace, record.secret_name().into());
+        !self.sources.named.is_empty() && self.get(id).is_some_and(|record| self.is_source(&key(record)))
+    }
+
     /// True if the watch by label shows the Secret.
     pub fn is_source_labelled(&self, key: &SourceKey) -> bool {
         self.sources.named.get(key).is_some_and(|named| named.labelled)
@@ -145,12 +153,18 @@ impl Fleet {
         }
     }
 
-    /// A device's key was read at this version of its Secret; 0: there is none.
-    pub fn source_judged(&mut self, id: DeviceId, version: u64) {
-        let Some(source) = self.sources.of.get_mut(&id) else { return };
-        source.judged = version;
-        if let Some(named) = self.sources.named.get_mut(&source.key) {
+    /// The Secret of a device's key was read at this version; 0: there is none.
+    pub fn source_read(&mut self, id: DeviceId, version: u64) {
+        let named = self.sources.of.get(&id).and_then(|source| self.sources.named.get_mut(&source.key));
+        if let Some(named) = named {
             named.seen = version;
+        }
+    }
+
+    /// Nothing follows any more from what a device's key is at this version of its Secret.
+    pub fn source_judged(&mut self, id: DeviceId, version: u64) {
+        if let Some(source) = self.sources.of.get_mut(&id) {
+            source.judged = version;
         }
     }
 

@@ -1,5 +1,6 @@
 mod claims;
 mod sharing;
+mod sources;
 
 use serde_json::{Value, json};
 

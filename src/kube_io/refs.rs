@@ -1,6 +1,7 @@
 //! Key Secrets and CA ConfigMaps carry no label of ours, so each is watched by its name; several
 //! integrations that use one share its watch. Each watch is a stream on one connection, and the API
-//! server admits some hundred of those, so beyond a number the rest is read once a minute instead.
+//! server admits some hundred of those (250 by default), beside which requests need theirs; so beyond a
+//! number the rest is read once a minute instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::api::names;
 use crate::api::references::{Reference, Referred, ReferredKind};
 
 /// Objects that are watched; further ones are polled,
-const WATCHES: usize = 128;
+const WATCHES: usize = 96;
 /// this many at a time.
 const READS: usize = 4;
 /// Longest value of a Secret that is kept: longer ones are no keys of a group.

@@ -24,7 +24,8 @@ impl Engine {
                 seen: self.fleet.secret(id),
                 read: work.secret_read,
                 watch_is_complete: self.fleet.is_secret_watch_complete(),
-                holds_group_key: self.registry.is_group_key(namespace, record.secret_name()),
+                holds_key: self.registry.is_group_key(namespace, record.secret_name())
+                    || self.fleet.writes_to_source(id),
             },
             standing: self.standing(id),
             status_is_ours: record.written.is_some() && record.written == record.status,

@@ -120,6 +120,7 @@ impl Engine {
         let follows = news && credentials.is_ok();
         work.unreported |= news;
         work.own = Some(Box::new(OwnCredentials::new(generation, credentials)));
+        self.fleet.source_read(id, version);
         if !follows {
             self.fleet.source_judged(id, version);
         }

@@ -151,3 +151,22 @@ fn a_secret_vouches_for_the_id_scope_that_it_was_written_for() {
         assert_eq!(is_younger_better(&fleet, both), better, "{written_for}");
     }
 }
+
+#[test]
+fn a_device_with_its_own_credential_has_no_claim_before_it_is_registered() {
+    let mut fleet = Fleet::default();
+    let alone = json!({"spec": {
+        "registrationId": "shared", "attestation": {"symmetricKey": {"primaryKeyRef": {"name": "x"}}},
+    }});
+    let a = fleet.upsert(&device("a", 1, 1, &alone), Some(1)).0;
+    let b = fleet.upsert(&device("b", 2, 1, &json!({"spec": {"registrationId": "shared"}})), Some(1)).0;
+    declare(&mut fleet, "A");
+    let may = |fleet: &Fleet| fleet.get(a).unwrap().may_have_its_id();
+    assert!(!may(&fleet) && is_younger_better(&fleet, [a, b]), "it is the older one");
+    assert!(!fleet.get(a).unwrap().holds_against_others(), "its integration stands for others");
+
+    fleet.set_registered(a, Registration::Known);
+
+    assert!(may(&fleet) && !is_younger_better(&fleet, [a, b]));
+    assert!(fleet.get(a).unwrap().is_proven(), "DPS has said so of its own credential");
+}

@@ -78,7 +78,7 @@ async fn a_generated_secret_is_refused_as_a_group_key() {
     assert_eq!(world.ledger_since(before), []);
 }
 
-/// The operator watches the first 128 objects that integrations refer to and reads the others now and then.
+/// The operator watches the first 96 objects that integrations refer to and reads the others now and then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn integrations_work_also_beyond_the_number_of_keys_that_the_operator_watches() {
     const INTEGRATIONS: usize = 140;

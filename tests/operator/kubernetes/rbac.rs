@@ -10,7 +10,7 @@ use crate::world::waiting::until_true;
 use crate::world::{INTEGRATION, Kind, POLL, PRIMARY_KEY, Setup, WRONG_KEY, World};
 
 /// Beyond so many objects that integrations refer to, the rest is read instead of watched.
-const WATCHED: usize = 128;
+const WATCHED: usize = 96;
 
 /// `verb resource`, of the first role in the file that tests and chart agree on.
 fn granted() -> BTreeSet<String> {

@@ -79,8 +79,8 @@ pub struct SecretState {
     /// The watch shows every generated Secret. It does not when there are too many foreign ones with
     /// our label, or when it is not allowed.
     pub watch_is_complete: bool,
-    /// It holds the key of an enrollment group.
-    pub holds_group_key: bool,
+    /// It holds the key of an enrollment.
+    pub holds_key: bool,
 }
 
 /// Whether a device may use its registration id.
@@ -215,7 +215,7 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
     let device = Subject { snapshot, settings: &settings, target };
     let checks = [
         Subject::registration_id_not_allowed, // by the integration's prefixes
-        Subject::secret_holds_group_key,      // its Secret is the integration's own
+        Subject::secret_holds_key,            // its Secret is one that a key is read from
         Subject::registration_id_taken,       // by a device with the better claim
         Subject::without_credential,          // its own is not read, or of no use
         Subject::secret_unread,               // it may hold what is not known yet

@@ -29,12 +29,12 @@ fn has_conflict(device: &ProvisionedDevice) -> bool {
 }
 
 impl Subject<'_> {
-    pub(super) fn secret_holds_group_key(&self) -> Option<Decision> {
-        self.snapshot.secret.holds_group_key.then(|| {
+    pub(super) fn secret_holds_key(&self) -> Option<Decision> {
+        self.snapshot.secret.holds_key.then(|| {
             Decision::say(
                 Reason::SecretConflict,
                 format!(
-                    "Secret {:?} holds an enrollment group's key; choose another spec.secret.name.",
+                    "Secret {:?} holds the key of an enrollment; choose another spec.secret.name.",
                     self.settings.secret_name
                 ),
             )

@@ -348,7 +348,7 @@ fn references_ids_and_secret_names_that_are_not_allowed_are_refused() {
     assert_eq!(prefixed.decide().step, Step::Call(Call::Register, Lane::New));
 
     let key = Situation {
-        secret: SecretState { holds_group_key: true, ..secret(SecretSeen::No) },
+        secret: SecretState { holds_key: true, ..secret(SecretSeen::No) },
         ..Situation::new_device()
     };
     assert_eq!((key.decide().step, said(&key.decide())), (Step::Nothing, Some(Reason::SecretConflict)));

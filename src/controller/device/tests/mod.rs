@@ -7,6 +7,7 @@ mod facts;
 mod first_secret;
 mod formats;
 mod open_registrations;
+mod own;
 mod revived;
 mod secrets;
 mod statuses;
@@ -161,7 +162,7 @@ struct Situation {
 
 /// As the watch shows a Secret, with nothing read.
 fn secret(seen: SecretSeen) -> SecretState {
-    SecretState { seen, read: false, watch_is_complete: true, holds_group_key: false }
+    SecretState { seen, read: false, watch_is_complete: true, holds_key: false }
 }
 
 impl Situation {

@@ -1,6 +1,7 @@
 //! How an integration fares, together with the permits that its gate limits.
 
 mod outages;
+mod own;
 mod trials;
 
 use std::time::Duration;

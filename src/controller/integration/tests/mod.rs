@@ -1,6 +1,7 @@
 //! Tables for what is decided and said about an integration.
 
 pub(crate) mod keys;
+mod own;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

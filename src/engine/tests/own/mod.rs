@@ -207,7 +207,7 @@ async fn a_drift_check_is_signed_with_its_own_key_and_finds_it_elsewhere() {
 async fn a_secret_without_our_label_is_looked_at_once_a_minute() {
     let mut world = World::per_device().await;
     // As many as are watched by their names.
-    for number in 0..128 {
+    for number in 0..32 {
         let name = format!("other-{number}");
         world.declare(&name, own(&name));
     }

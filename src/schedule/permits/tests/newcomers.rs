@@ -180,3 +180,60 @@ fn however_long_the_calls_of_one_groups_newcomers_take_there_is_room_for_those_o
         assert_eq!(begun, calls, "a quarter for all newcomers, and of that what it leaves free for {group}");
     }
 }
+
+#[test]
+fn refusals_of_the_shared_credential_hold_no_device_that_has_its_own() {
+    let now = Instant::now();
+    let closed = Gate { shared_not_before: Some(now + MINUTE), ..Gate::NEWCOMER };
+    let mut queue = Permits::new(600, 1000);
+    queue.admit(1, HOME, &scope(), closed, now);
+    for waiter in 0..3 {
+        queue.enqueue(of(1), waiter, Lane::New, now);
+    }
+    assert_eq!((queue.poll(now), queue.next_at()), (None, Some(now + MINUTE)));
+    queue.enqueue_alone(of(1), 10, Lane::Fleet, now);
+    let permit = queue.poll(now).unwrap();
+    assert_eq!((permit.waiter, permit.lane()), (10, Lane::Fleet));
+    queue.next_time(permit, now);
+    let permit = queue.poll(now).unwrap();
+    assert_eq!(permit.waiter, 10, "also if it came too late the first time");
+    queue.finished(permit, Ended::Answered, now);
+    assert_eq!(queue.poll(now), None);
+
+    // What DPS asks of all holds it, too.
+    queue.enqueue_alone(of(1), 11, Lane::New, now);
+    queue.set_gate(1, Gate { not_before: Some(now + MINUTE), ..Gate::NEWCOMER });
+    assert_eq!((queue.poll(now), queue.next_at()), (None, Some(now + MINUTE)));
+}
+
+#[test]
+fn both_kinds_of_devices_take_turns_and_canaries_go_before_the_others_of_theirs_only() {
+    let now = Instant::now();
+    let mut queue = Permits::new(6000, 1000);
+    let gate = Gate { others_not_before: Some(now + MINUTE), ..Gate::OPEN };
+    queue.admit(1, HOME, &scope(), gate, now);
+    for waiter in 0..4 {
+        queue.enqueue(of(1), waiter, Lane::New, now);
+        queue.enqueue_alone(of(1), 10 + waiter, Lane::New, now);
+    }
+    let order = |queue: &mut Permits, at: Instant, most: usize| -> Vec<u32> {
+        let mut times = (0..).map(|step| at + Duration::from_millis(20) * step);
+        let mut next = || queue.poll(times.next().unwrap()).map(|permit| permit.waiter);
+        (0..2 * most).filter_map(|_| next()).take(most).collect()
+    };
+    assert_eq!(order(&mut queue, now, 2), [10, 11], "those of the shared credential wait for canaries");
+    let later = now + MINUTE;
+    let mixed = order(&mut queue, later, 6);
+    assert_eq!(mixed, [0, 12, 1, 13, 2, 3]);
+}
+
+#[test]
+fn a_device_that_gets_a_credential_of_its_own_waits_among_those() {
+    let (mut queue, now) = queue(600, Gate { shared_not_before: None, ..Gate::NEWCOMER }, 2);
+    queue.set_gate(1, Gate { shared_not_before: Some(now + MINUTE), ..Gate::NEWCOMER });
+    assert_eq!(queue.poll(now), None);
+    queue.enqueue_alone(of(1), 1, Lane::New, now);
+    assert_eq!(queue.poll(now).map(|permit| permit.waiter), Some(1));
+    queue.leave(0);
+    assert!(queue.waiters(1).is_empty());
+}

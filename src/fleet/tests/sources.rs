@@ -1,0 +1,155 @@
+//! Secrets that devices' own keys are read from.
+
+use serde_json::{Value, json};
+
+use super::device;
+use crate::fleet::{Fleet, SourceKey};
+
+/// A device whose keys are in these Secrets; `credential`: what its status says of the one it has.
+fn own(active: &str, secrets: [&str; 2], credential: &Value) -> Value {
+    let keys = json!({
+        "primaryKeyRef": {"name": secrets[0]}, "secondaryKeyRef": {"name": secrets[1]}, "active": active,
+    });
+    json!({"spec": {"attestation": {"symmetricKey": keys}}, "status": {"credential": credential}})
+}
+
+fn looked_at(secret: &str, slot: &str, version: &str) -> Value {
+    json!({
+        "type": "SymmetricKey", "slot": slot, "fingerprint": "0000000000000001", "secretName": secret,
+        "secretResourceVersion": version,
+    })
+}
+
+fn key(fleet: &mut Fleet, secret: &str) -> SourceKey {
+    (fleet.names.intern("fleet"), secret.into())
+}
+
+/// The Secrets that are named from now on, and those that no longer are.
+fn changes(fleet: &mut Fleet) -> [Vec<String>; 2] {
+    let changes = fleet.take_source_changes();
+    [changes.begin, changes.end].map(|keys| {
+        let mut names: Vec<String> = keys.iter().map(|key| key.1.to_string()).collect();
+        names.sort();
+        names
+    })
+}
+
+#[test]
+fn a_secret_is_followed_while_a_device_names_it_for_the_slot_that_it_uses() {
+    let mut fleet = Fleet::default();
+    let show = |fleet: &mut Fleet, name: &str, version, object: &Value| {
+        fleet.upsert(&device(name, name.as_bytes()[0], version, object), Some(1)).0
+    };
+    let none: [Vec<String>; 2] = Default::default();
+    show(&mut fleet, "plain", 1, &json!({}));
+    assert_eq!(changes(&mut fleet), none);
+    let a = show(&mut fleet, "a", 1, &own("Primary", ["x", "y"], &Value::Null));
+    let b = show(&mut fleet, "b", 1, &own("Primary", ["x", "x"], &Value::Null));
+    assert_eq!(changes(&mut fleet), [vec!["x".to_owned()], vec![]]);
+
+    show(&mut fleet, "a", 2, &own("Secondary", ["x", "y"], &Value::Null));
+    assert_eq!(changes(&mut fleet), [vec!["y".to_owned()], vec![]]);
+    show(&mut fleet, "a", 3, &json!({}));
+    assert_eq!(changes(&mut fleet), [vec![], vec!["y".to_owned()]]);
+    assert!(!fleet.get(a).unwrap().own_credential && fleet.get(b).unwrap().own_credential);
+    fleet.remove(b);
+    assert_eq!(changes(&mut fleet), [vec![], vec!["x".to_owned()]]);
+    // Come and gone in between.
+    show(&mut fleet, "a", 4, &own("Primary", ["x", "x"], &Value::Null));
+    fleet.remove(a);
+    assert_eq!(changes(&mut fleet), none);
+}
+
+#[test]
+fn a_key_is_outdated_while_its_secret_has_another_version_than_the_one_that_was_looked_at() {
+    let mut fleet = Fleet::default();
+    let show = |fleet: &mut Fleet, version, object: &Value| {
+        fleet.upsert(&device("a", 1, version, object), Some(1)).0
+    };
+    let a = show(&mut fleet, 1, &own("Primary", ["x", "x"], &looked_at("x", "Primary", "7")));
+    let x = key(&mut fleet, "x");
+    assert!(!fleet.is_source_outdated(a), "nothing has shown the Secret");
+    assert_eq!(fleet.source_seen(&x, 7), super::NONE);
+    assert!(!fleet.is_source_outdated(a));
+    assert_eq!(fleet.source_seen(&x, 9), [a]);
+    assert!(fleet.is_source_outdated(a));
+    assert_eq!(fleet.source_seen(&x, 9), super::NONE, "once");
+    // Read, and it is another key; then registered.
+    fleet.source_read(a, 10);
+    assert!(fleet.is_source_outdated(a));
+    fleet.source_judged(a, 10);
+    assert!(!fleet.is_source_outdated(a));
+    // A status that is written later need not say so.
+    show(&mut fleet, 2, &own("Primary", ["x", "x"], &looked_at("x", "Primary", "7")));
+    assert!(!fleet.is_source_outdated(a));
+    // An earlier version is another one, too: the API server may have gone back.
+    assert_eq!(fleet.source_seen(&x, 3), [a]);
+    // A Secret that is not there.
+    fleet.source_read(a, 0);
+    assert!(!fleet.is_source_outdated(a));
+    let other = key(&mut fleet, "other");
+    assert_eq!(fleet.source_seen(&other, 5), super::NONE);
+}
+
+#[test]
+fn what_a_status_says_of_another_secret_or_slot_says_nothing_of_this_one() {
+    for (status, is_known) in [
+        (looked_at("x", "Primary", "7"), true),
+        (looked_at("y", "Primary", "7"), false),
+        (looked_at("x", "Secondary", "7"), false),
+        (json!({"type": "SymmetricKey", "slot": "Primary", "fingerprint": "0000000000000001"}), false),
+        (Value::Null, false),
+    ] {
+        let mut fleet = Fleet::default();
+        let a = fleet.upsert(&device("a", 1, 1, &own("Primary", ["x", "x"], &status)), Some(1)).0;
+        let x = key(&mut fleet, "x");
+        fleet.source_seen(&x, 7);
+        assert_eq!(fleet.is_source_outdated(a), !is_known, "{status}");
+    }
+}
+
+#[test]
+fn another_object_of_the_name_is_looked_at_afresh() {
+    let mut fleet = Fleet::default();
+    let declared = own("Primary", ["x", "x"], &Value::Null);
+    let a = fleet.upsert(&device("a", 1, 1, &declared), Some(1)).0;
+    let x = key(&mut fleet, "x");
+    fleet.source_seen(&x, 7);
+    fleet.source_judged(a, 7);
+    fleet.upsert(&device("a", 2, 2, &declared), Some(1));
+    assert_eq!(fleet.source_seen(&x, 7), [a]);
+}
+
+#[test]
+fn a_secret_is_labelled_until_a_list_or_its_end_says_otherwise() {
+    let mut fleet = Fleet::default();
+    for (name, uid, secret) in [("a", 1, "x"), ("b", 2, "y")] {
+        fleet.upsert(&device(name, uid, 1, &own("Primary", [secret, secret], &Value::Null)), Some(1));
+    }
+    let [x, y] = ["x", "y"].map(|secret| key(&mut fleet, secret));
+    for namespace in [None, Some("fleet")] {
+        fleet.begin_source_list(namespace);
+        fleet.source_labelled(&x, true);
+        fleet.source_labelled(&y, true);
+        fleet.end_source_list(namespace);
+        assert!(fleet.is_source_labelled(&x) && fleet.is_source_labelled(&y));
+        fleet.begin_source_list(namespace);
+        fleet.source_labelled(&y, true);
+        fleet.end_source_list(namespace);
+        assert!(!fleet.is_source_labelled(&x) && fleet.is_source_labelled(&y));
+    }
+    fleet.begin_source_list(Some("elsewhere"));
+    fleet.end_source_list(Some("elsewhere"));
+    assert!(fleet.is_source_labelled(&y));
+    fleet.source_labelled(&y, false);
+    assert!(!fleet.is_source_labelled(&y));
+}
+
+#[test]
+fn the_secret_that_a_device_writes_may_be_one_that_another_reads_its_key_from() {
+    let mut fleet = Fleet::default();
+    let writer = fleet.upsert(&device("w", 1, 1, &json!({})), Some(1)).0;
+    assert!(!fleet.writes_to_source(writer));
+    fleet.upsert(&device("a", 2, 1, &own("Primary", ["w-hub", "w-hub"], &Value::Null)), Some(1));
+    assert!(fleet.writes_to_source(writer));
+}
