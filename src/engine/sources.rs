@@ -78,10 +78,12 @@ impl Engine {
         if !begin.is_empty() && !std::mem::replace(&mut self.sources.watched, true) {
             self.watches.start_sources(&self.context);
         }
+        // A Secret with a device's key is never the output for a device.
+        for key in begin.iter().chain(&end) {
+            let writers = self.fleet.devices_of_secret(self.fleet.names.text(key.0), &key.1);
+            writers.for_each(|id| self.ready.wake_later(id));
+        }
         for key in begin {
-            // A Secret with a device's key is never the output for a device.
-            let users = self.fleet.devices_of_secret(self.fleet.names.text(key.0), &key.1);
-            users.collect::<Vec<_>>().into_iter().for_each(|id| self.ready.wake_later(id));
             if self.sources.begin(&key, now.mono) {
                 self.watches.watch_source(self.fleet.names.text(key.0), &key, &self.context);
             }

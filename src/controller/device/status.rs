@@ -88,12 +88,19 @@ pub fn is_equal(
     {
         return false;
     }
-    let mut wanted = timeless(wanted);
+    let (mut written, mut wanted) = (timeless(written), timeless(wanted));
+    // That the Secret of its key has another version by now is worth no write. After a start it is, of a key that
+    // was refused: that one need not be tried again.
+    if failure.is_none() {
+        let credentials =
+            [&mut written, &mut wanted].into_iter().filter_map(|status| status.credential.as_mut());
+        credentials.for_each(|credential| credential.secret_resource_version = None);
+    }
     // Version 0.1.0 showed it of registered devices only: that is worth no write.
     if wanted.assigned_hub.is_none() && written.registration_id.is_none() {
         wanted.registration_id = None;
     }
-    timeless(written) == wanted
+    written == wanted
 }
 
 /// True for a transition that is worth a line in the log: another reason or another hub.
@@ -107,10 +114,6 @@ pub fn is_news(written: Option<&ProvisionedDeviceStatus>, wanted: &ProvisionedDe
 fn timeless(status: &ProvisionedDeviceStatus) -> ProvisionedDeviceStatus {
     let mut status = status.clone();
     status.attempts = None;
-    // That its Secret has another version by now, and the same key, is worth no write.
-    if let Some(credential) = &mut status.credential {
-        credential.secret_resource_version = None;
-    }
     if let Some(error) = &mut status.last_error {
         error.time = None;
         error.tracking_id = None;

@@ -75,6 +75,8 @@ impl Engine {
         if unresolved {
             work.facts.unresolved = Unresolved::Begun;
         }
+        // The index cannot compare credentials that it does not know.
+        work.unreported = true;
         if is_told {
             self.forget_former(id);
         }

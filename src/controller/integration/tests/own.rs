@@ -9,6 +9,7 @@ use crate::api::conditions::Reason;
 use crate::api::references::Referred;
 use crate::controller::integration::credentials::{Credentials, KeySource};
 use crate::controller::integration::resolve::references;
+use crate::controller::integration::status::was_accepted;
 use crate::dps::attestation::seal::Statement;
 use crate::dps::attestation::{CredentialId, CredentialKind};
 use crate::dps::ids::RegistrationId;
@@ -34,6 +35,13 @@ fn an_integration_whose_devices_share_nothing_is_usable_without_any_key() {
     assert_eq!(credentials.in_use(), CredentialId::OF_EACH_DEVICE);
     assert!(credentials.for_device(&id).is_none() && credentials.other().is_none());
     assert!(credentials.seal(None, &Statement::of("test", [])).is_none());
+    let accepted = |scope: &str| {
+        let mut declared = integration(json!({"attestation": {"perDevice": {}}}));
+        let status = json!({"observedGeneration": 3, "acceptedIdScope": scope, "conditions": []});
+        declared.status = Some(serde_json::from_value(status).unwrap());
+        was_accepted(&declared, credentials)
+    };
+    assert!(accepted("0ne1") && !accepted("0ne2"));
     let two = json!({"perDevice": {}, "symmetricKey": {"primaryKeyRef": {"name": "keys"}}});
     for attestation in [two, json!({})] {
         let refused = resolved(&integration(json!({"attestation": attestation})), good_keys(), good_keys());

@@ -203,3 +203,56 @@ async fn the_secret_that_is_written_is_never_its_own_source() {
     let source = world.api.get("secrets", "edge-7-dps").unwrap();
     assert_eq!(source["data"]["connectionString"], Value::Null);
 }
+
+#[tokio::test]
+async fn a_key_that_changes_while_its_integration_is_suspended_is_registered_afterwards() {
+    let mut world = settled().await;
+    let suspended =
+        |suspend: bool| json!({"attestation": {"perDevice": {}, "symmetricKey": null}, "suspend": suspend});
+    world.declare_integration(suspended(true));
+    world.enroll("edge-7", 3, 4);
+    world.give_keys("edge-7", &key(3), &key(4));
+    for _ in 0..3 {
+        world.until_idle(0).await;
+        world.pass(MINUTE);
+    }
+    assert_eq!((world.registers(), shared_access_key(&world)), (1, key(1)));
+    world.declare_integration(suspended(false));
+    world.until("the new key", |world| shared_access_key(world) == key(3)).await;
+    world.until_ready("edge-7").await;
+    assert_eq!(world.registers(), 2);
+}
+
+#[tokio::test]
+async fn what_was_read_for_a_spec_of_before_is_not_used() {
+    let mut world = World::per_device().await;
+    world.enroll("edge-7", 1, 2);
+    world.give_keys("edge-7", &key(1), &key(2));
+    world.api.set_latency(std::time::Duration::from_millis(100));
+    world.declare("edge-7", own("edge-7"));
+    world.engine.turn(true, world.now);
+    world.declare("edge-7", in_slot("edge-7", "Secondary"));
+    world.until_ready("edge-7").await;
+    world.until_idle(0).await;
+    assert_eq!((world.registers(), shared_access_key(&world)), (1, key(2)));
+}
+
+#[tokio::test]
+async fn a_secret_that_a_key_is_read_from_is_never_written() {
+    let mut world = settled().await;
+    let adopt = json!({"metadata": {"annotations": {"dps-operator.io/adopt": "true"}}});
+    world.api.apply("secrets", "edge-7-dps", adopt);
+    world.deliver();
+    let source = world.api.get("secrets", "edge-7-dps").unwrap();
+    let mut other = own("edge-8");
+    other["secret"] = json!({"name": "edge-7-dps"});
+    world.enroll("edge-8", 1, 2);
+    world.give_keys("edge-8", &key(1), &key(2));
+    world.declare("edge-8", other);
+    world.until_reason("edge-8", "SecretConflict").await;
+    assert_eq!(world.api.get("secrets", "edge-7-dps").unwrap(), source);
+    assert_eq!(world.registers(), 1);
+    // Nobody reads it any more.
+    world.declare("edge-7", json!({"attestation": null}));
+    world.until("another device may have it", |world| world.registers() >= 2).await;
+}

@@ -48,7 +48,26 @@ async fn a_refused_device_says_which_secret_holds_its_key() {
     assert_eq!(credential["secretResourceVersion"], world.source_version("edge-7"));
     assert_eq!((&credential["secretName"], &credential["fingerprint"]), (&json!("edge-7-dps"), &json!(null)));
 
-    // A new process does not forget how long it was to wait.
+    // Touched, and the same key: it is not tried again for that, and not by a new process, either.
+    let touched = json!({"metadata": {"annotations": {"example.com/touched": "1"}}});
+    for restart in [false, true] {
+        world.until_idle(0).await;
+        let calls = world.asked();
+        world.api.apply("secrets", "edge-7-dps", touched.clone());
+        world.deliver();
+        world.until_idle(0).await;
+        if restart {
+            world.restart();
+            world.until_idle(0).await;
+        }
+        assert_eq!(world.asked(), calls, "{restart}");
+    }
+
+    // A new process does not forget how long it was to wait, if it is the very version that was refused.
+    world.pass(MINUTE * 2);
+    world.until_idle(0).await;
+    world.give_keys("edge-7", &key(8), &key(8));
+    world.until_idle(0).await;
     world.until_idle(0).await;
     let calls = world.asked();
     world.restart();
@@ -76,6 +95,7 @@ async fn refused_devices_of_a_group_condemn_no_device_with_its_own_key_nor_does_
     for _ in 0..12 {
         world.pass(Duration::from_secs(5));
         world.until_idle(0).await;
+        assert_ne!(world.reason("edge-7"), "IntegrationNotReady", "it waits for its turn and nothing else");
     }
     assert_eq!(ready(&world, "edge-7"), json!(["True", "Provisioned"]));
     world.until_idle(0).await;
@@ -110,4 +130,24 @@ async fn one_refusal_of_a_healthy_device_leaves_the_others_alone() {
     world.pass(MINUTE);
     world.until_idle(0).await;
     assert_eq!(world.integration()["devices"]["total"], 3);
+}
+
+/// DPS may say of a device that it does not know what it says of a wrong key.
+#[tokio::test]
+async fn a_device_that_is_looked_up_first_and_is_refused_is_registered() {
+    let mut world = World::per_device().await;
+    world.enroll("edge-7", 1, 2);
+    world.give_keys("edge-7", &key(1), &key(2));
+    let unauthorized =
+        dps_simulator::FaultAction::Status { status: 401, retry_after: None, error_code: Some(401_002) };
+    let lookup =
+        dps_simulator::Fault::device("edge-7", unauthorized).on(dps_simulator::OperationKind::Lookup);
+    world.dps.control().inject(lookup.times(1)).unwrap();
+    let mut spec = own("edge-7");
+    spec["registration"] = json!({"onCreate": "LookupFirst"});
+    world.declare("edge-7", spec);
+    world.until_idle(0).await;
+    world.pass(Duration::from_secs(10));
+    world.until_ready("edge-7").await;
+    assert_eq!(world.registers(), 1);
 }
