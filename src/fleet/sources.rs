@@ -153,11 +153,13 @@ impl Fleet {
         }
     }
 
-    /// The Secret of a device's key was read at this version; 0: there is none.
-    pub fn source_read(&mut self, id: DeviceId, version: u64) {
+    /// The Secret of a device's key was read at this version; 0: there is none. `labelled`: the watch by label
+    /// shows it, and may have done so before any device named it.
+    pub fn source_read(&mut self, id: DeviceId, version: u64, labelled: bool) {
         let named = self.sources.of.get(&id).and_then(|source| self.sources.named.get_mut(&source.key));
         if let Some(named) = named {
             named.seen = version;
+            named.labelled |= labelled;
         }
     }
 

@@ -14,6 +14,7 @@ use super::secret::{self, Desired, Judgement, Known, Material};
 use super::settings::Settings;
 use crate::api::attestation::{DeviceAttestation, SymmetricKey};
 use crate::api::device::ProvisionedDevice;
+use crate::api::names;
 use crate::api::references::Referred;
 use crate::api::shared::FormatType;
 use crate::api::version;
@@ -225,6 +226,8 @@ fn registered(
 pub struct OwnRead {
     pub credentials: Result<Credentials, Unusable>,
     pub version: u64,
+    /// It has our label, so that the watch shows when it changes.
+    pub labelled: bool,
 }
 
 /// Reads what a device has to prove its identity with by itself.
@@ -240,24 +243,33 @@ pub async fn read_credential(
     for (name, key) in attestation.symmetric_key.iter().flat_map(SymmetricKey::references) {
         wanted.entry(name).or_default().insert(key.to_owned());
     }
-    let mut found = BTreeMap::new();
+    let active_secret = attestation.symmetric_key.as_ref().map(SymmetricKey::active_secret);
+    let (mut found, mut labelled) = (BTreeMap::new(), false);
     for (name, keys) in wanted {
         let referred = match writer.read_secret(namespace, name).await {
-            Ok(Some(secret)) => refs::secret(secret, &keys),
+            Ok(Some(secret)) => {
+                labelled |= Some(name) == active_secret && is_labelled(&secret);
+                refs::secret(secret, &keys)
+            }
             Ok(None) => Referred::Missing,
             Err(ApiError::Forbidden(_)) => Referred::Forbidden,
             Err(error) => return Err(error),
         };
         found.insert(name, referred);
     }
-    let active = attestation.symmetric_key.as_ref().and_then(|keys| found.get(keys.active_secret()));
+    let active = active_secret.and_then(|name| found.get(name));
     let version = match active {
         Some(Referred::Present { version, .. }) => version::parse(Some(version)),
         _ => 0,
     };
     let credentials =
         Credentials::resolve_own(attestation, |name| found.get(name).unwrap_or(&Referred::Missing));
-    Ok(OwnRead { credentials, version })
+    Ok(OwnRead { credentials, version, labelled })
+}
+
+fn is_labelled(secret: &Secret) -> bool {
+    let label = secret.metadata.labels.as_ref().and_then(|labels| labels.get(names::WATCH_LABEL));
+    label.is_some_and(|value| value == "true")
 }
 
 /// A Secret that is to be written: for what, and what is known of it.

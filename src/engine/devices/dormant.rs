@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::entry::Timers;
+use super::own::OwnCredentials;
 use super::packed::{Packed, Packer};
 use super::work::{Freshness, Work};
 use crate::api::conditions::{self, ConditionType};
@@ -27,6 +28,8 @@ pub(super) struct Dormant {
     fresh: bool,
     share: Share,
     pub(super) timers: Timers,
+    /// Its own credentials, if they have been read: it is about to need them.
+    pub(super) own: Option<Box<OwnCredentials>>,
 }
 
 impl Dormant {
@@ -61,6 +64,7 @@ impl Dormant {
             fresh: work.facts.fresh,
             share: work.share,
             timers,
+            own: None,
         };
         dormant.restored(hub_suffixes, now).filter(|back| comes_to_the_same(&back.facts, &work.facts))?;
         Some(dormant)

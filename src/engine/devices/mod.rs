@@ -238,9 +238,10 @@ impl Active {
         let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.may_sleep()) else { return };
         let Some(work) = &entry.work else { return };
         let dormant = Dormant::of(work, entry.timers, &mut self.packer, &self.hub_suffixes, now);
-        if let Some(dormant) = dormant {
+        if let Some(mut dormant) = dormant {
             entry.timers = Timers::default();
-            let work = entry.work.take();
+            let mut work = entry.work.take();
+            dormant.own = work.as_mut().and_then(|work| work.own.take()).map(OwnCredentials::alone);
             self.dormant.insert(id, dormant);
             self.end(work);
             self.tidy(id);
@@ -255,7 +256,7 @@ impl Active {
         if self.work(id).is_none()
             && let Some(work) = restored
         {
-            self.begin(id, work);
+            self.begin(id, Work { own: dormant.own, ..work });
         }
     }
 
@@ -285,6 +286,9 @@ impl Active {
 
     /// The device's own credentials may be others than those that were read.
     pub fn forget_credentials(&mut self, id: DeviceId) {
+        if let Some(dormant) = self.dormant.get_mut(&id) {
+            dormant.own = None;
+        }
         if let Some(work) = self.work_mut(id) {
             work.own = None;
         }

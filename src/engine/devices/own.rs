@@ -20,6 +20,12 @@ impl OwnCredentials {
         Self { generation, read, target: None }
     }
 
+    /// Without what they come to.
+    pub fn alone(mut self: Box<Self>) -> Box<Self> {
+        self.target = None;
+        self
+    }
+
     /// True if they are what the device names now.
     pub fn are_of(&self, generation: i64) -> bool {
         self.generation == generation

@@ -94,7 +94,7 @@ impl Engine {
     }
 
     fn credential_read(&mut self, id: DeviceId, generation: i64, read: Result<OwnRead, ApiError>, now: Now) {
-        let OwnRead { credentials, version } = match read {
+        let OwnRead { credentials, version, labelled } = match read {
             Ok(read) => read,
             Err(_) if self.active.work(id).is_none() => return,
             Err(error) => return self.unanswered(id, &error, now),
@@ -120,7 +120,7 @@ impl Engine {
         let follows = news && credentials.is_ok();
         work.unreported |= news;
         work.own = Some(Box::new(OwnCredentials::new(generation, credentials)));
-        self.fleet.source_read(id, version);
+        self.fleet.source_read(id, version, labelled);
         if !follows {
             self.fleet.source_judged(id, version);
         }

@@ -75,7 +75,7 @@ fn a_key_is_outdated_while_its_secret_has_another_version_than_the_one_that_was_
     assert!(fleet.is_source_outdated(a));
     assert_eq!(fleet.source_seen(&x, 9), super::NONE, "once");
     // Read, and it is another key; then registered.
-    fleet.source_read(a, 10);
+    fleet.source_read(a, 10, false);
     assert!(fleet.is_source_outdated(a));
     fleet.source_judged(a, 10);
     assert!(!fleet.is_source_outdated(a));
@@ -85,7 +85,7 @@ fn a_key_is_outdated_while_its_secret_has_another_version_than_the_one_that_was_
     // An earlier version is another one, too: the API server may have gone back.
     assert_eq!(fleet.source_seen(&x, 3), [a]);
     // A Secret that is not there.
-    fleet.source_read(a, 0);
+    fleet.source_read(a, 0, false);
     assert!(!fleet.is_source_outdated(a));
     let other = key(&mut fleet, "other");
     assert_eq!(fleet.source_seen(&other, 5), super::NONE);
@@ -143,6 +143,12 @@ fn a_secret_is_labelled_until_a_list_or_its_end_says_otherwise() {
     assert!(fleet.is_source_labelled(&y));
     fleet.source_labelled(&y, false);
     assert!(!fleet.is_source_labelled(&y));
+    // Read with the label, which the watch has shown before the device was there.
+    let b = fleet.find("fleet", "b").unwrap();
+    fleet.source_read(b, 7, false);
+    assert!(!fleet.is_source_labelled(&y));
+    fleet.source_read(b, 7, true);
+    assert!(fleet.is_source_labelled(&y));
 }
 
 #[test]
@@ -152,4 +158,30 @@ fn the_secret_that_a_device_writes_may_be_one_that_another_reads_its_key_from() 
     assert!(!fleet.writes_to_source(writer));
     fleet.upsert(&device("a", 2, 1, &own("Primary", ["w-hub", "w-hub"], &Value::Null)), Some(1));
     assert!(fleet.writes_to_source(writer));
+}
+
+#[test]
+fn a_device_with_its_own_credential_is_never_made_from_its_record() {
+    let condition = |kind: &str, reason: &str| json!({"type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let status = |credential: Value| {
+        json!({
+            "observedGeneration": 1, "registrationId": "a", "deviceId": "a", "assignedHub": "hub-a",
+            "credential": credential,
+            "conditions": [
+                condition("Ready", "Provisioned"), condition("Registered", "Registered"),
+                condition("SecretReady", "Written"),
+            ],
+        })
+    };
+    let group = || json!({"type": "SymmetricKey", "slot": "Primary", "fingerprint": "0000000000000001"});
+    for (spec, credential, is_plain) in [
+        (json!({}), group(), true),
+        (own("Primary", ["x", "x"], &Value::Null)["spec"].take(), group(), false),
+        (json!({}), looked_at("x", "Primary", "7"), false),
+    ] {
+        let mut fleet = Fleet::default();
+        let object = json!({"spec": spec, "status": status(credential)});
+        let a = fleet.upsert(&device("a", 1, 1, &object), Some(1)).0;
+        assert_eq!(fleet.get(a).unwrap().plain_since.is_some(), is_plain, "{object}");
+    }
 }

@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use crate::world::proxy::{Armed, Rule, Side, status};
 use crate::world::waiting::until;
-use crate::world::{INTEGRATION, Setup, World};
+use crate::world::{INTEGRATION, Kind, Setup, World};
 
 /// What the operator watches in a namespace.
 const WATCHES: [&str; 4] =
@@ -64,12 +64,12 @@ impl World {
                 records.filter(|record| record.call.is_effect() && record.call.resource != "leases");
             lasting.collect::<Vec<_>>()
         };
-        // The counters of an integration follow within ten seconds.
+        // The counters of an integration follow within ten seconds, or later if writing them has failed.
         let rest = Duration::from_secs(11);
         let resting = until(self.patience * 2, Duration::ZERO, async || {
             let before = effects().len();
             tokio::time::sleep(rest).await;
-            if effects().len() == before { Ok(before) } else { Err(()) }
+            if effects().len() == before && self.counters_are_right().await { Ok(before) } else { Err(()) }
         });
         let before = resting.await.unwrap_or_else(|()| self.give_up("it never comes to rest", &Value::Null));
         tokio::time::sleep(seconds(0, 60)).await;
@@ -79,5 +79,15 @@ impl World {
             .map(|record| format!("{} {} {}", record.call, record.call.name, record.body["status"]))
             .collect();
         assert_eq!(late, [""; 0], "after everything had come to rest");
+    }
+
+    /// Each integration counts the devices that refer to it.
+    async fn counters_are_right(&self) -> bool {
+        let devices = self.list(Kind::Device).await;
+        self.list(Kind::Integration).await.iter().all(|integration| {
+            let is_its =
+                |device: &&Value| device["spec"]["integrationRef"]["name"] == integration["metadata"]["name"];
+            integration["status"]["devices"]["total"] == devices.iter().filter(is_its).count()
+        })
     }
 }

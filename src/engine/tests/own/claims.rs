@@ -43,13 +43,13 @@ async fn who_has_one_good_key_keeps_nobody_from_other_ids() {
     spec["registrationId"] = json!("edge-8");
     world.declare("grab-own", spec);
     world.until_idle(0).await;
-    world = world.with_own("edge-8").await;
     for number in 0..10 {
         let name = format!("truck-{number}");
         world.declare(&name, json!({}));
         world.pass(Duration::from_secs(10));
         world.until_ready(&name).await;
     }
+    let mut world = world.with_own("edge-8").await;
     world.pass(MINUTE);
     world.until_idle(0).await;
     for number in 0..10 {

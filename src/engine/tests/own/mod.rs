@@ -257,3 +257,35 @@ async fn one_that_is_watched_by_its_name_is_read_at_once() {
     world.take(Message::Source(None, seen(secret, false)));
     world.until("the new key", |world| text(&world.hub_secret("edge-7"), "sharedAccessKey") == key(3)).await;
 }
+
+#[tokio::test]
+async fn a_fleet_that_waits_for_its_turn_has_each_key_read_once() {
+    const FLEET: usize = 560;
+    let mut world = World::per_device().await.with_own("first").await;
+    for number in 0..FLEET {
+        let name = format!("edge-{number}");
+        world.enroll(&name, 1, 2);
+        world.give_keys(&name, &key(1), &key(2));
+        world.declare(&name, own(&name));
+    }
+    world.until_idle(0).await;
+    let reads = |world: &World| {
+        (0..FLEET).map(|number| world.api.reads("secrets", &format!("edge-{number}-dps"))).sum::<usize>()
+    };
+    assert_eq!(reads(&world), FLEET, "what is missing is known before their turn comes");
+    // One whose key changes while it sleeps gets the new one.
+    world.enroll("edge-559", 3, 4);
+    world.give_keys("edge-559", &key(3), &key(4));
+    while world.registers() <= FLEET {
+        world.pass(Duration::from_secs(1));
+        world.until_idle(0).await;
+    }
+    world
+        .until("all are Ready", |world| {
+            let ready = |name: &str| self::ready(world, name) == json!(["True", "Provisioned"]);
+            (0..FLEET).all(|number| ready(&format!("edge-{number}")))
+        })
+        .await;
+    assert_eq!((world.registers(), reads(&world)), (FLEET + 1, FLEET + 1));
+    assert_eq!(text(&world.hub_secret("edge-559"), "sharedAccessKey"), key(3));
+}
