@@ -6,11 +6,16 @@ use dps_dev::{Guarded, Signal};
 use dps_simulator::{Fault, FaultAction, OperationKind, Outage};
 use serde_json::{Value, json};
 
+use crate::world::keys::OWN_KEYS;
 use crate::world::objects::{is_ready, text};
 use crate::world::proxy::{Action, Proxies, Proxy, Rule, status};
 use crate::world::waiting::until;
-use crate::world::{HUBS, Kind, PRIMARY_KEY, SCOPE, SECONDARY_KEY, Setup, World, manifests};
+use crate::world::{
+    HUBS, Kind, PRIMARY, PRIMARY_KEY, SCOPE, SECONDARY, SECONDARY_KEY, Setup, World, manifests,
+};
 
+/// The keys of individual enrollments at the beginning and at the end.
+const OWN: [&str; 2] = [OWN_KEYS[0], OWN_KEYS[1]];
 const INTEGRATIONS: [&str; 3] = ["factory", "mill", "port"];
 /// Between two things that happen.
 const PACE: Duration = Duration::from_millis(100);
@@ -61,8 +66,11 @@ impl Soak {
             world.integration_with_both_keys(name, PRIMARY_KEY, SECONDARY_KEY).await;
         }
         for number in 0..devices {
-            let name = INTEGRATIONS[number % INTEGRATIONS.len()];
-            world.device_with(&device(number), json!({"integrationRef": {"name": name}})).await;
+            if has_own_key(number) {
+                enroll(&world, number, OWN).await;
+            }
+            let integration = INTEGRATIONS[number % INTEGRATIONS.len()];
+            world.create(Kind::Device, declared(number, integration)).await;
         }
         world.wait_all_ready(devices).await;
         Self { world, second, proxies, dice: Dice(seed), devices }
@@ -89,6 +97,54 @@ impl Soak {
 
 fn device(number: usize) -> String {
     format!("device-{number:04}")
+}
+
+/// Every fourth device has an individual enrollment.
+fn has_own_key(number: usize) -> bool {
+    number % 4 == 3
+}
+
+fn declared(number: usize, integration: &str) -> Value {
+    let name = device(number);
+    let own = if has_own_key(number) { manifests::own_keys(&name) } else { json!({}) };
+    let of = json!({"integrationRef": {"name": integration}});
+    manifests::device(&name, manifests::merged(own, of))
+}
+
+/// Its enrollment and its Secret have these keys.
+async fn enroll(world: &World, number: usize, keys: [&str; 2]) {
+    let name = device(number);
+    world.dps.set_device_keys(SCOPE, &name, keys[0], keys[1]).expect("the keys are valid");
+    let secret = manifests::secret(&format!("{name}-dps"), &[(PRIMARY, keys[0]), (SECONDARY, keys[1])]);
+    if let Err(kube::Error::Api(_)) = world.try_create(Kind::Secret, secret).await {
+        world.change_own_keys(&name, keys).await;
+    }
+}
+
+/// What becomes of a device's own key.
+async fn edit_key(Soak { world, dice, devices, .. }: &mut Soak) {
+    let number = dice.roll(*devices / 4) * 4 + 3;
+    let (name, secret) = (device(number), format!("{}-dps", device(number)));
+    let symmetric = |change: Value| json!({"spec": {"attestation": {"symmetricKey": change}}});
+    match dice.roll(6) {
+        0 | 1 => enroll(world, number, [dice.of(&OWN_KEYS), dice.of(&OWN_KEYS)]).await,
+        2 => {
+            let _ = world.api(Kind::Secret).delete(&secret, &Default::default()).await;
+        }
+        3 => {
+            let label = json!({"dps-operator.io/watch": dice.of(&[json!("true"), Value::Null])});
+            let _ = world.try_patch(Kind::Secret, &secret, json!({"metadata": {"labels": label}})).await;
+        }
+        4 => {
+            let slot = symmetric(json!({"active": dice.of(&["Primary", "Secondary"])}));
+            let _ = world.try_patch(Kind::Device, &name, slot).await;
+        }
+        // Its enrollment is still there, so that DPS refuses the derived key.
+        _ => {
+            let left = json!({"spec": {"attestation": null}});
+            let _ = world.try_patch(Kind::Device, &name, left).await;
+        }
+    }
 }
 
 /// What a user does to a device. What is not there just now is no error.
@@ -122,8 +178,7 @@ async fn edit(Soak { world, dice, devices, .. }: &mut Soak, step: usize) {
         }
         _ => {
             let _ = world.api(Kind::Device).delete(&name, &Default::default()).await;
-            let name = json!({"integrationRef": {"name": dice.of(&INTEGRATIONS)}});
-            let manifest = manifests::device(&device(dice.roll(devices)), name);
+            let manifest = declared(dice.roll(devices), dice.of(&INTEGRATIONS));
             let _ = world.try_create(Kind::Device, manifest).await;
             return;
         }
@@ -211,8 +266,14 @@ async fn recover(world: &mut World) {
     set_clock(world, 0);
     world.patience = Duration::from_secs(400);
     for object in world.list(Kind::Device).await {
-        let resume = json!({"spec": {"suspend": false}});
-        world.patch(Kind::Device, text(&object["metadata"]["name"]), resume).await;
+        let name = text(&object["metadata"]["name"]);
+        let number = name.rsplit('-').next().and_then(|number| number.parse().ok()).expect("a number");
+        let mut whole = json!({"spec": {"suspend": false}});
+        if has_own_key(number) {
+            enroll(world, number, OWN).await;
+            whole = manifests::merged(whole, json!({"spec": manifests::own_keys(name)}));
+        }
+        world.patch(Kind::Device, name, whole).await;
     }
     let all_ready = until(world.patience, Duration::from_millis(500), async || {
         let devices = world.list(Kind::Device).await;
@@ -239,7 +300,11 @@ async fn a_fleet_in_which_everything_happens_at_once_comes_to_rest() {
     let mut steps = 0;
     while begun.elapsed() < time {
         steps += 1;
-        edit(&mut soak, steps).await;
+        if soak.dice.roll(5) == 0 {
+            edit_key(&mut soak).await;
+        } else {
+            edit(&mut soak, steps).await;
+        }
         if soak.dice.roll(10) == 0 {
             trouble(&mut soak).await;
         }
