@@ -107,16 +107,22 @@ impl Registered {
     }
 
     /// What the status says of the credential that it was registered with. `looked_at`: where the device's own
-    /// was since.
-    pub(super) fn credential_status(&self, looked_at: Option<&KeySource>) -> Option<CredentialStatus> {
+    /// was since; `refused`: DPS has refused what was found there.
+    pub(super) fn credential_status(
+        &self,
+        looked_at: Option<&KeySource>,
+        refused: bool,
+    ) -> Option<CredentialStatus> {
         let shown = credential::show(self.credential?);
         let of_its_own = shown.secret_name.is_some();
         let looked_at = looked_at.filter(|_| of_its_own);
-        let key_secret = looked_at.map(|source| source.secret.clone()).or_else(|| self.key_secret.clone());
+        let secret_name = looked_at.map(|source| source.secret.clone()).or_else(|| self.key_secret.clone());
+        // A settled device reads its key again only if it finds another version.
+        let counts = |source: &&KeySource| refused || source.key == self.credential;
         Some(CredentialStatus {
             slot: self.slot,
-            secret_name: key_secret.filter(|_| of_its_own).or(shown.secret_name),
-            secret_resource_version: looked_at.and_then(|source| source.version.clone()),
+            secret_name: secret_name.filter(|_| of_its_own).or(shown.secret_name),
+            secret_resource_version: looked_at.filter(counts).and_then(|source| source.version.clone()),
             ..shown
         })
     }

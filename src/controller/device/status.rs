@@ -40,7 +40,7 @@ pub fn render(
         device_id: registered.map(|r| r.device_id.clone()),
         assignment: registered.map(|r| r.assignment.clone()),
         credential: match registered {
-            Some(registered) => registered.credential_status(facts.source.as_ref()),
+            Some(registered) => registered.credential_status(facts.source.as_ref(), failure.is_some()),
             None => facts.source.as_ref().map(looked_at),
         },
         registered_hash: registered.and_then(|r| r.hash).map(Hash::shown).or(before.registered_hash),

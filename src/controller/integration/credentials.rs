@@ -12,6 +12,7 @@ use crate::dps::attestation::seal::{Seal, Statement};
 use crate::dps::attestation::symmetric_key::EnrollmentKey;
 use crate::dps::attestation::{CredentialId, CredentialKind, DeviceCredential};
 use crate::dps::ids::RegistrationId;
+use crate::fleet::credential;
 
 /// A Secret that a device's own key was read from, and at which version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +20,21 @@ pub struct KeySource {
     pub secret: String,
     /// `None` where it is known by name only.
     pub version: Option<String>,
+    /// Which key that was.
+    pub key: Option<CredentialId>,
 }
 
 impl KeySource {
     /// Where a status says that the device's own credential was looked at.
-    pub fn stated(credential: &CredentialStatus) -> Option<Self> {
-        let CredentialStatus { secret_name, secret_resource_version, .. } = credential;
-        Some(Self { secret: secret_name.clone()?, version: secret_resource_version.clone() })
+    pub fn stated(status: &CredentialStatus) -> Option<Self> {
+        let CredentialStatus { secret_name, secret_resource_version, .. } = status;
+        let version = secret_resource_version.clone();
+        Some(Self { secret: secret_name.clone()?, version, key: credential::read(status) })
+    }
+
+    /// True if both are the same version of one Secret.
+    pub fn is_same_version(&self, other: &Self) -> bool {
+        self.secret == other.secret && self.version == other.version
     }
 }
 
@@ -341,7 +350,10 @@ fn slot_key(
         let message = format!("Key {key:?} of Secret {name:?} is not {what}: {error}.");
         Unusable::new(Reason::KeyInvalid, message)
     })?;
-    let source = || KeySource { secret: name.to_owned(), version: Some(version.clone()) };
+    let source = || {
+        let version = Some(version.clone());
+        KeySource { secret: name.to_owned(), version, key: Some(key.id()) }
+    };
     let source = (kind == CredentialKind::IndividualKey).then(source);
     Ok(SlotKey { slot, id: key.id(), key, source })
 }

@@ -57,7 +57,8 @@ impl Target {
     #[must_use]
     pub fn for_device(&self, own: Credentials, stated: Option<&KeySource>) -> Self {
         let parts = [self.revision.to_string(), own.in_use().to_string()];
-        let as_recorded = self.as_recorded && stated.is_some() && stated == own.source();
+        let same = stated.zip(own.source()).is_some_and(|(stated, own)| stated.is_same_version(own));
+        let as_recorded = self.as_recorded && same;
         Self {
             revision: Hash::of("own target", parts.iter().map(String::as_bytes)).number(),
             terms: Terms { credentials: own, ..self.terms.clone() },

@@ -79,7 +79,9 @@ impl Engine {
 
     /// DPS has accepted the device's own credential: what was read is what is registered.
     pub(super) fn credential_registered(&mut self, id: DeviceId) {
-        let source = self.active.work(id).and_then(|work| work.facts.source.as_ref());
+        let Some(facts) = self.active.work(id).map(|work| &work.facts) else { return };
+        let registered = facts.registered.as_ref().and_then(|registered| registered.credential);
+        let source = facts.source.as_ref().filter(|source| source.key == registered);
         if let Some(source) = source {
             let version = version::parse(source.version.as_deref());
             self.fleet.source_judged(id, version);

@@ -134,7 +134,9 @@ fn its_status_names_the_secret_of_its_key_and_is_read_back_as_its_own() {
     assert_eq!(credential::read(&status), Some(own(1).in_use()));
     // The key was changed and is not registered: which one it has, and where the next one was looked at.
     situation.facts.credential_read(&own(2));
-    assert_eq!(credential::read(&shown(&situation)), Some(own(1).in_use()));
+    let status = shown(&situation);
+    assert_eq!(credential::read(&status), Some(own(1).in_use()));
+    assert_eq!(status.secret_resource_version, None, "a settled device has to look at it again");
 
     let mut new = with_own(1);
     new.facts.credential_read(&own(1));

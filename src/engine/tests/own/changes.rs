@@ -224,6 +224,50 @@ async fn a_key_that_changes_while_its_integration_is_suspended_is_registered_aft
 }
 
 #[tokio::test]
+async fn also_if_another_process_goes_on() {
+    let mut world = settled().await;
+    let attestation = json!({"perDevice": {}, "symmetricKey": null});
+    world.declare_integration(json!({"attestation": attestation, "suspend": true}));
+    world.enroll("edge-7", 3, 4);
+    world.give_keys("edge-7", &key(3), &key(4));
+    for _ in 0..3 {
+        world.until_idle(0).await;
+        world.pass(MINUTE);
+    }
+    world.restart();
+    world.until_idle(0).await;
+    world.declare_integration(json!({"attestation": attestation, "suspend": false}));
+    world.until("the new key", |world| shared_access_key(world) == key(3)).await;
+    assert_eq!(world.registers(), 2);
+}
+
+/// What is written meanwhile does not say that the new key was looked at: the next process knows no more.
+#[tokio::test]
+async fn nor_is_one_lost_that_policy_never_has_left_out() {
+    let mut world = settled().await;
+    let attestation = json!({"perDevice": {}, "symmetricKey": null});
+    let policy = |policy: &str| {
+        json!({
+            "attestation": attestation,
+            "deviceDefaults": {"driftCheck": {"interval": "0s"}, "reprovision": {"policy": policy}},
+        })
+    };
+    world.declare_integration(policy("Never"));
+    world.enroll("edge-7", 3, 4);
+    world.give_keys("edge-7", &key(3), &key(4));
+    for _ in 0..3 {
+        world.until_idle(0).await;
+        world.pass(MINUTE);
+    }
+    assert_eq!(world.registers(), 1);
+    world.restart();
+    world.until_idle(0).await;
+    world.declare_integration(policy("OnChange"));
+    world.until("the new key", |world| shared_access_key(world) == key(3)).await;
+    assert_eq!(world.registers(), 2);
+}
+
+#[tokio::test]
 async fn what_was_read_for_a_spec_of_before_is_not_used() {
     let mut world = World::per_device().await;
     world.enroll("edge-7", 1, 2);
