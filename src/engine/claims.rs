@@ -31,7 +31,7 @@ impl Engine {
 
     /// The id scope of its integration, if DPS has accepted that there, or the device's own credential.
     fn scope_of(&self, record: &Record) -> Option<String> {
-        let is_its_own = record.own_credential && record.registration() != Registration::None;
+        let is_its_own = record.has_own_credential() && record.registration() != Registration::None;
         let declared = || Some(self.registry.object(record.integration)?.spec.id_scope.as_str());
         let own = is_its_own.then(declared).flatten();
         own.or(self.registry.accepted_scope(record.integration)).map(str::to_ascii_lowercase)

@@ -100,7 +100,7 @@ impl Tally {
     fn add_planned(&mut self, record: &Record, wanted: Wanted<'_>) {
         let schedule = record.schedule.or(wanted.inherited.schedule);
         // Devices with credentials of their own are no part of a rotation.
-        let shared = record.credential.filter(|_| !record.own_credential);
+        let shared = record.credential.filter(|_| !record.has_own_credential());
         if shared.is_some() {
             self.rotation.total += 1;
         }

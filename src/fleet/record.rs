@@ -65,8 +65,6 @@ pub struct Record {
     pub base: Hash,
     /// Hash of the registration record as the status shows it.
     pub looked_up: Hash,
-    /// It has a credential of its own, and none of its integration's.
-    pub own_credential: bool,
     /// The credential that it was registered with.
     pub credential: Option<CredentialId>,
     /// Hash of the integration's token that it has served.
@@ -136,7 +134,7 @@ impl Record {
         let payload = self.payload.or(inherited.payload);
         let registered = hash::registered(scope, self.registration_id(), payload);
         let same_registration = settled.registered.is_none_or(|settled| settled == registered)
-            && (self.own_credential || self.credential == Some(credential))
+            && (self.has_own_credential() || self.credential == Some(credential))
             && inherited.token.is_none_or(|token| self.token == Some(token));
         let rendered = hash::rendered(self.base, inherited.secret(self.mask));
         match (same_registration, settled.rendered.is_none_or(|settled| settled == rendered)) {
@@ -169,10 +167,15 @@ impl Record {
         self.is_proven() || self.registration() != Registration::None
     }
 
+    /// It has a credential of its own, and none of its integration's.
+    pub fn has_own_credential(&self) -> bool {
+        self.registrations.alone
+    }
+
     /// False for a device with a credential of its own that is not registered: before DPS has accepted that,
     /// anybody could have made it up.
     pub fn may_have_its_id(&self) -> bool {
-        !self.own_credential || self.registration() != Registration::None
+        !self.has_own_credential() || self.registration() != Registration::None
     }
 
     /// True if this says nothing new of it.
@@ -268,7 +271,6 @@ impl Record {
                 status.map_or_else(|| hash::Assigned::default().hash(), assigned_hash),
             ),
             looked_up: status.map_or_else(|| hash::LookedUp::default().hash(), looked_up_hash),
-            own_credential: device.spec.attestation.is_some(),
             credential: status.and_then(|status| status.credential.as_ref()).and_then(credential::read),
             token: status.and_then(|s| s.last_handled_integration_token.as_deref()).map(hash::token),
             asks: asks(device),

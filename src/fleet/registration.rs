@@ -57,7 +57,7 @@ pub(super) struct Registrations {
     /// As the Secret says that the watch has shown.
     pub shown: Option<Sym>,
     /// With a credential of its own, of which what DPS says of others proves nothing.
-    alone: bool,
+    pub alone: bool,
 }
 
 impl Registrations {

@@ -24,7 +24,7 @@ impl Engine {
         let Some(target) = self.registry.target(integration) else {
             return IntegrationState::NotReady(grace);
         };
-        if !record.own_credential {
+        if !record.has_own_credential() {
             return IntegrationState::Usable(target);
         }
         let own = self.active.work(id).and_then(|work| work.own.as_deref());
@@ -41,7 +41,7 @@ impl Engine {
         let record = self.fleet.get(id)?;
         let serves = self.registry.serves(record.integration, record.namespace, &self.fleet.names);
         let usable = self.registry.usable(record.integration).filter(|_| serves)?;
-        let target = if record.own_credential {
+        let target = if record.has_own_credential() {
             self.active.work(id)?.own.as_ref()?.target(usable.target.revision)?
         } else {
             &usable.target
@@ -58,7 +58,7 @@ impl Engine {
     ) -> Option<(UsableIntegration, u64)> {
         let usable = self.usable_of(id)?;
         let record = self.fleet.get(id)?;
-        let (integration, own) = (record.integration, record.own_credential);
+        let (integration, own) = (record.integration, record.has_own_credential());
         let revision = self.registry.target(integration)?.revision;
         let usable = if own { usable } else { self.registry.for_call(integration, looks_up, now.mono)? };
         Some((usable, revision))

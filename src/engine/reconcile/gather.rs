@@ -61,7 +61,7 @@ impl Engine {
 
     /// The integration could be used, but is suspended or in trouble.
     pub(super) fn is_held_up(&self, id: DeviceId) -> bool {
-        self.fleet.get(id).is_some_and(|record| match record.own_credential {
+        self.fleet.get(id).is_some_and(|record| match record.has_own_credential() {
             true => self.registry.holds_up_alone(record.integration),
             false => self.registry.holds_up(record.integration),
         })

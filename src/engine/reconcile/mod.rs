@@ -97,7 +97,7 @@ impl Engine {
             return match self.active.due_work(id) {
                 Some(_) if self.active.is_checking(id) => Outlook::Busy,
                 // Its credentials have to be read first, and only its object says where they are.
-                Some(_) if record.own_credential => Outlook::TakeUp(Need::Fetch),
+                Some(_) if record.has_own_credential() => Outlook::TakeUp(Need::Fetch),
                 Some(_) => Outlook::DriftCheck,
                 None => Outlook::Settled,
             };

@@ -39,7 +39,7 @@ impl Engine {
         let is_asked = record.settled.is_some() && self.active.due_work(id).is_some();
         if is_canary || (is_asked && self.registry.asks(sym, now.mono)) {
             self.permits.enqueue_first(party, id, lane, now.mono);
-        } else if record.own_credential {
+        } else if record.has_own_credential() {
             self.permits.enqueue_alone(party, id, lane, now.mono);
         } else {
             self.permits.enqueue(party, id, lane, now.mono);

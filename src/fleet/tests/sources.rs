@@ -51,7 +51,7 @@ fn a_secret_is_followed_while_a_device_names_it_for_the_slot_that_it_uses() {
     assert_eq!(changes(&mut fleet), [vec!["y".to_owned()], vec![]]);
     show(&mut fleet, "a", 3, &json!({}));
     assert_eq!(changes(&mut fleet), [vec![], vec!["y".to_owned()]]);
-    assert!(!fleet.get(a).unwrap().own_credential && fleet.get(b).unwrap().own_credential);
+    assert!(!fleet.get(a).unwrap().has_own_credential() && fleet.get(b).unwrap().has_own_credential());
     fleet.remove(b);
     assert_eq!(changes(&mut fleet), [vec![], vec!["x".to_owned()]]);
     // Come and gone in between.
