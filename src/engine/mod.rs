@@ -38,7 +38,7 @@ use self::endings::Endings;
 use self::former::Former;
 use self::integrations::Registry;
 use self::observe::Watches;
-use self::observe::sync::{Sync, WatchId, WatchedKind};
+use self::observe::sync::{SourceWatch, Sync, WatchId, WatchedKind};
 use self::publish::{CountCalls, Publisher};
 use self::reconcile::outcome::Done;
 use self::sources::Sources;
@@ -75,9 +75,9 @@ enum Message {
     Device(WatchId, Observed<ProvisionedDevice>),
     Secret(WatchId, Observed<PartialObjectMeta<Secret>>),
     Namespace(Observed<PartialObjectMeta<Namespace>>),
-    /// A Secret that a device's own key is read from, by the watch for our label; `None`: by its name.
-    Source(Option<WatchId>, Observed<PartialObjectMeta<Secret>>),
-    /// The version of such a Secret.
+    /// A Secret that a device's own key is read from.
+    Source(SourceWatch, Observed<PartialObjectMeta<Secret>>),
+    /// The version of such a Secret; 0 if there is none.
     SourceRead(SourceKey, Result<u64, ApiError>),
     Outcome(Done),
     IntegrationWritten(Sym, Result<Stored, ApiError>),
@@ -315,7 +315,7 @@ impl Engine {
         let ready = if is_ready { Some(now) } else { self.ready.next_due() };
         let permits = self.permits.next_at().filter(|_| self.may_call());
         let (turn, tick) = (self.active.next_turn_at(now), self.active.ticks.next());
-        let look = self.sources.next();
+        let look = self.sources.looks.next();
         let devices = [ready, permits, turn, tick, look].into_iter().flatten().filter(|_| complete);
         devices
             .min()

@@ -26,17 +26,20 @@ struct Source {
 #[derive(Debug, Default)]
 struct Named {
     devices: Vec<DeviceId>,
-    /// resourceVersion as it was last shown or read; 0 if it never was.
+    /// resourceVersion as it was last shown or read; 0 if it never was, or is not there.
     seen: u64,
     /// The watch by label shows it.
     labelled: bool,
 }
 
-/// Which Secrets are named from now on, and which no longer.
+/// Which Secrets are to be followed from now on, and which no longer: those that a device names and that the
+/// watch by label does not show.
 #[derive(Debug, Default, PartialEq)]
 pub struct SourceChanges {
     pub begin: HashSet<SourceKey>,
     pub end: HashSet<SourceKey>,
+    /// Those that no device names any more.
+    pub unnamed: Vec<SourceKey>,
 }
 
 /// All of them.
@@ -47,6 +50,8 @@ pub(super) struct Sources {
     changes: SourceChanges,
     /// What lists that are being read have shown, by the namespace that each is limited to.
     listed: HashMap<Option<Sym>, HashSet<SourceKey>>,
+    /// Lists that may not be read: the label of a Secret says nothing there.
+    forbidden: HashSet<Option<Sym>>,
 }
 
 /// The keys of a device that has some of its own.
@@ -81,8 +86,8 @@ impl Sources {
             return;
         }
         self.remove(id);
-        if !self.named.contains_key(&key) && !self.changes.end.remove(&key) {
-            self.changes.begin.insert(key.clone());
+        if !self.named.contains_key(&key) {
+            self.changes.follow(&key, true);
         }
         self.named.entry(key.clone()).or_default().devices.push(id);
         self.of.insert(id, Source { key, judged: stated });
@@ -93,10 +98,38 @@ impl Sources {
         let Some(named) = self.named.get_mut(&key) else { return };
         named.devices.retain(|other| *other != id);
         if named.devices.is_empty() {
+            let followed = !named.labelled;
             self.named.remove(&key);
-            if !self.changes.begin.remove(&key) {
-                self.changes.end.insert(key);
+            if followed {
+                self.changes.follow(&key, false);
             }
+            self.changes.unnamed.push(key);
+        }
+    }
+
+    /// The watch by label shows the Secret, or does not.
+    fn label(&mut self, key: &SourceKey, labelled: bool) {
+        let Some(named) = self.named.get_mut(key) else { return };
+        if std::mem::replace(&mut named.labelled, labelled) != labelled {
+            self.changes.follow(key, !labelled);
+        }
+    }
+
+    /// Of this scope only what is listed is labelled. Returns devices whose Secret is not.
+    fn limit(&mut self, scope: Option<Sym>, listed: &HashSet<SourceKey>) -> Vec<DeviceId> {
+        let is_left = |key: &&SourceKey| scope.is_none_or(|only| only == key.0) && !listed.contains(*key);
+        let left: Vec<SourceKey> = self.named.keys().filter(is_left).cloned().collect();
+        left.iter().for_each(|key| self.label(key, false));
+        left.iter().filter_map(|key| self.named.get(key)).flat_map(|named| named.devices.clone()).collect()
+    }
+}
+
+impl SourceChanges {
+    fn follow(&mut self, key: &SourceKey, wanted: bool) {
+        let (undone, made) =
+            if wanted { (&mut self.end, &mut self.begin) } else { (&mut self.begin, &mut self.end) };
+        if !undone.remove(key) {
+            made.insert(key.clone());
         }
     }
 }
@@ -107,20 +140,17 @@ impl Fleet {
         std::mem::take(&mut self.sources.changes)
     }
 
-    /// True if a device names the Secret as its key's.
-    pub fn is_source(&self, key: &SourceKey) -> bool {
-        self.sources.named.contains_key(key)
+    /// Devices whose key is in this Secret.
+    pub fn devices_of_source(&self, key: &SourceKey) -> Vec<DeviceId> {
+        self.sources.named.get(key).map(|named| named.devices.clone()).unwrap_or_default()
     }
 
-    /// True if the device's Secret is one that a device names as its key's.
+    /// True if the device's Secret is there and one that a device reads its key from. One that is only named
+    /// belongs to the device that writes it.
     pub fn writes_to_source(&self, id: DeviceId) -> bool {
         let key = |record: &Record| (record.namespace, record.secret_name().into());
-        !self.sources.named.is_empty() && self.get(id).is_some_and(|record| self.is_source(&key(record)))
-    }
-
-    /// True if the watch by label shows the Secret.
-    pub fn is_source_labelled(&self, key: &SourceKey) -> bool {
-        self.sources.named.get(key).is_some_and(|named| named.labelled)
+        let is_there = |key| self.sources.named.get(&key).is_some_and(|named| named.seen != 0);
+        !self.sources.named.is_empty() && self.get(id).is_some_and(|record| is_there(key(record)))
     }
 
     /// True if the Secret of the device's own key is there with another version than the one at which the key
@@ -141,25 +171,37 @@ impl Fleet {
         devices.filter(is_news).copied().collect()
     }
 
-    /// The watch by label shows the Secret, or no longer does.
-    pub fn source_labelled(&mut self, key: &SourceKey, labelled: bool) {
+    /// There is none, or one that the operator has written. That is no news: what was copied serves on.
+    pub fn source_missing(&mut self, key: &SourceKey) {
         if let Some(named) = self.sources.named.get_mut(key) {
-            named.labelled = labelled;
-        }
-        if labelled {
-            for scope in [None, Some(key.0)] {
-                self.sources.listed.get_mut(&scope).map(|list| list.insert(key.clone()));
-            }
+            named.seen = 0;
         }
     }
 
-    /// The Secret of a device's key was read at this version; 0: there is none. `labelled`: the watch by label
-    /// shows it, and may have done so before any device named it.
+    /// The watch by label shows the Secret.
+    pub fn source_labelled(&mut self, key: &SourceKey) {
+        self.sources.label(key, true);
+        for scope in [None, Some(key.0)] {
+            self.sources.listed.get_mut(&scope).map(|list| list.insert(key.clone()));
+        }
+    }
+
+    /// It no longer does. Returns the devices that name the Secret.
+    pub fn source_unlabelled(&mut self, key: &SourceKey) -> Vec<DeviceId> {
+        self.sources.label(key, false);
+        self.devices_of_source(key)
+    }
+
+    /// The Secret of a device's key was read at this version; 0: there is none. `labelled`: it has our label,
+    /// so that the watch shows it, and may have done so before any device named it.
     pub fn source_read(&mut self, id: DeviceId, version: u64, labelled: bool) {
-        let named = self.sources.of.get(&id).and_then(|source| self.sources.named.get_mut(&source.key));
-        if let Some(named) = named {
+        let Some(key) = self.sources.of.get(&id).map(|source| source.key.clone()) else { return };
+        if let Some(named) = self.sources.named.get_mut(&key) {
             named.seen = version;
-            named.labelled |= labelled;
+        }
+        let is_shown = [None, Some(key.0)].iter().all(|scope| !self.sources.forbidden.contains(scope));
+        if labelled && is_shown {
+            self.sources.label(&key, true);
         }
     }
 
@@ -172,18 +214,28 @@ impl Fleet {
 
     /// A list of labelled Secrets begins.
     pub fn begin_source_list(&mut self, namespace: Option<&str>) {
-        let namespace = namespace.map(|namespace| self.names.intern(namespace));
-        self.sources.listed.insert(namespace, HashSet::new());
+        let scope = self.source_scope(namespace);
+        self.sources.forbidden.remove(&scope);
+        self.sources.listed.insert(scope, HashSet::new());
     }
 
-    /// It ends: what it has not shown is not labelled any more. Whether it is there it does not say.
-    pub fn end_source_list(&mut self, namespace: Option<&str>) {
-        let wanted = namespace.map(|namespace| self.names.intern(namespace));
-        let listed = self.sources.listed.remove(&wanted).unwrap_or_default();
-        for (key, named) in &mut self.sources.named {
-            if wanted.is_none_or(|only| only == key.0) {
-                named.labelled &= listed.contains(key);
-            }
-        }
+    /// It ends: what it has not shown is not labelled. Whether it is there it does not say. Returns devices
+    /// whose Secret it has not shown.
+    pub fn end_source_list(&mut self, namespace: Option<&str>) -> Vec<DeviceId> {
+        let scope = self.source_scope(namespace);
+        let listed = self.sources.listed.remove(&scope).unwrap_or_default();
+        self.sources.limit(scope, &listed)
+    }
+
+    /// It may not be read: nothing is known to be labelled. Returns the same.
+    pub fn forbid_source_list(&mut self, namespace: Option<&str>) -> Vec<DeviceId> {
+        let scope = self.source_scope(namespace);
+        self.sources.forbidden.insert(scope);
+        self.sources.listed.remove(&scope);
+        self.sources.limit(scope, &HashSet::new())
+    }
+
+    fn source_scope(&mut self, namespace: Option<&str>) -> Option<Sym> {
+        namespace.map(|namespace| self.names.intern(namespace))
     }
 }

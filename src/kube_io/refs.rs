@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::Resource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::task::{AbortHandle, JoinSet};
@@ -148,12 +148,15 @@ fn kept(bytes: Vec<u8>, most: usize) -> Zeroizing<Vec<u8>> {
     if whole.len() <= most { whole } else { Zeroizing::new(whole[..most].to_vec()) }
 }
 
+/// True if the operator has written the Secret.
+pub fn is_generated(meta: &ObjectMeta) -> bool {
+    let labels = meta.labels.as_ref();
+    labels.and_then(|labels| labels.get(names::MANAGED_BY_LABEL)).is_some_and(|by| by == names::MANAGED_BY)
+}
+
 /// What is kept of a Secret that is referred to for these of its keys.
 pub fn secret(secret: Secret, keys: &BTreeSet<String>) -> Referred {
-    let labels = secret.meta().labels.as_ref();
-    let generated = labels
-        .and_then(|labels| labels.get(names::MANAGED_BY_LABEL))
-        .is_some_and(|by| by == names::MANAGED_BY);
+    let generated = is_generated(&secret.metadata);
     let version = secret.metadata.resource_version.clone().unwrap_or_default();
     let wipe = |(key, ByteString(bytes))| (key, kept(bytes, KEY_MAX));
     let data = secret.data.into_iter().flatten().map(wipe).filter(|(key, _)| keys.contains(key)).collect();

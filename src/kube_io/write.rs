@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::ApiError;
 use super::guard::Guarded;
+use super::refs::is_generated;
 use crate::api::device::ProvisionedDevice;
 use crate::api::digest::Digest;
 use crate::api::names::FIELD_MANAGER;
@@ -136,7 +137,8 @@ impl Writer {
         Ok(found.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()))
     }
 
-    /// The version of a Secret, of which nothing else is read; 0 when there is none.
+    /// The version of a Secret, of which nothing else is read; 0 when there is none, or one that the operator
+    /// has written.
     ///
     /// # Errors
     /// As classified.
@@ -144,6 +146,7 @@ impl Writer {
         let _slot = self.read_slots.acquire().await;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let found = api.get_metadata_opt(name).await.map_err(|error| ApiError::from(&error))?;
+        let found = found.filter(|secret| !is_generated(&secret.metadata));
         Ok(found.map_or(0, |secret| version::of(&secret.metadata)))
     }
 

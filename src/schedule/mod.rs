@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod contest;
 pub mod due;
+pub mod looks;
 pub mod pace;
 pub mod permits;
 pub mod ready;

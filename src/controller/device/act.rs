@@ -221,7 +221,7 @@ fn registered(
 }
 
 /// A device's own credentials as they were read, or why they cannot be used; and at which version the Secret
-/// was that they are in, 0 if there is none.
+/// was that they are in; 0 if there is none, or one that the operator has written.
 #[derive(Debug)]
 pub struct OwnRead {
     pub credentials: Result<Credentials, Unusable>,
@@ -259,7 +259,7 @@ pub async fn read_credential(
     }
     let active = active_secret.and_then(|name| found.get(name));
     let version = match active {
-        Some(Referred::Present { version, .. }) => version::parse(Some(version)),
+        Some(Referred::Present { version, generated: false, .. }) => version::parse(Some(version)),
         _ => 0,
     };
     let credentials =

@@ -293,8 +293,8 @@ impl Keys {
     ) -> Result<Self, Unusable> {
         let SymmetricKey { primary_key_ref: primary, secondary_key_ref: secondary, active } = symmetric;
         let key = |slot, name: &str, key: &str| slot_key(kind, slot, (name, key), find(name));
-        let primary = key(KeySlot::Primary, &primary.name, &primary.key)?;
-        let secondary = secondary.as_ref().map(|r| key(KeySlot::Secondary, &r.name, &r.key)).transpose()?;
+        let primary = key(KeySlot::Primary, &primary.name, &primary.key);
+        let secondary = secondary.as_ref().map(|r| key(KeySlot::Secondary, &r.name, &r.key));
         let (in_use, other) = match (active, secondary) {
             (KeySlot::Primary, secondary) => (primary, secondary),
             (KeySlot::Secondary, Some(secondary)) => (secondary, Some(primary)),
@@ -304,7 +304,13 @@ impl Keys {
                 return Err(Unusable::new(Reason::InvalidConfiguration, message));
             }
         };
-        Ok(Self { in_use, other })
+        let other = match kind {
+            // A rotation tells devices of both keys apart, so both have to be known.
+            CredentialKind::GroupKey => other.transpose()?,
+            // What was registered with it is registered once more with the one in use.
+            CredentialKind::IndividualKey => other.and_then(Result::ok),
+        };
+        Ok(Self { in_use: in_use?, other })
     }
 }
 

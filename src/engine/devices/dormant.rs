@@ -94,7 +94,7 @@ fn comes_to_the_same(back: &Facts, facts: &Facts) -> bool {
     let Facts {
         registered,
         previous_hub,
-        // It is read again.
+        // It goes with the device's own credentials.
         source: _,
         secret,
         failure: _,

@@ -254,8 +254,11 @@ impl Active {
         let restored = dormant.restored(&self.hub_suffixes, now);
         self.entry(id).timers = dormant.timers;
         if self.work(id).is_none()
-            && let Some(work) = restored
+            && let Some(mut work) = restored
         {
+            if let Some(Ok(own)) = dormant.own.as_ref().map(|own| own.read()) {
+                work.facts.credential_read(own);
+            }
             self.begin(id, Work { own: dormant.own, ..work });
         }
     }
@@ -291,6 +294,14 @@ impl Active {
         }
         if let Some(work) = self.work_mut(id) {
             work.own = None;
+        }
+        self.doubt_credential_read(id);
+    }
+
+    /// What is being read of the device's own credentials may be old by now.
+    pub fn doubt_credential_read(&mut self, id: DeviceId) {
+        if let Some(work) = self.work_mut(id) {
+            work.doubted = work.doubted.wrapping_add(1);
         }
     }
 

@@ -43,9 +43,9 @@ impl OwnCredentials {
         }
     }
 
-    /// Why they cannot be used.
-    pub fn unusable(&self) -> Option<&Unusable> {
-        self.read.as_ref().err()
+    /// What was read, or why it cannot be used.
+    pub fn read(&self) -> Result<&Credentials, &Unusable> {
+        self.read.as_ref()
     }
 
     /// What they come to with the integration's target of this revision.

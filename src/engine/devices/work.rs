@@ -46,6 +46,8 @@ pub(in crate::engine) struct Work {
     pub same_settings: Option<Hash>,
     /// Its own credentials, once they have been read.
     pub own: Option<Box<OwnCredentials>>,
+    /// How often a read of them came into doubt: one that had begun before says nothing.
+    pub doubted: u32,
     /// There are facts that are not written to the status yet.
     pub unreported: bool,
     /// resourceVersion at which the watch last showed the end of the Secret.
@@ -77,6 +79,7 @@ impl Work {
             share: Share::Device,
             same_settings: None,
             own: None,
+            doubted: 0,
             unreported: false,
             secret_gone_at: 0,
             tried: None,

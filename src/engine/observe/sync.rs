@@ -5,10 +5,18 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::api::references::Reference;
+use crate::fleet::SourceKey;
 
 /// Names a watch: its place in `Config::namespaces`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::engine) struct WatchId(pub usize);
+
+/// A watch of Secrets that devices' own keys are read from: of all that have our label, or of one by its name.
+#[derive(Clone, Debug)]
+pub(in crate::engine) enum SourceWatch {
+    Labelled(WatchId),
+    Named(SourceKey),
+}
 
 /// Kinds of objects that are watched for as long as the operator runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

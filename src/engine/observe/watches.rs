@@ -9,7 +9,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{Instrument, info_span};
 
-use super::sync::{WatchId, WatchedKind};
+use super::sync::{SourceWatch, WatchId, WatchedKind};
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
 use crate::api::names;
@@ -79,7 +79,7 @@ impl Watches {
     /// Secrets that devices' own keys are read from, as far as they have our label.
     pub fn start_sources(&mut self, context: &Context) {
         for (watch, namespace) in scopes(context) {
-            let wrap = move |observed| Message::Source(Some(watch), observed);
+            let wrap = move |observed| Message::Source(SourceWatch::Labelled(watch), observed);
             let labels = Some(format!("{}=true", names::WATCH_LABEL));
             let scope = WatchScope {
                 kind: refs::KIND,
@@ -103,13 +103,14 @@ impl Watches {
             labels: None,
         };
         let (server, sender) = context.connection();
-        let wrap = |observed| Message::Source(None, observed);
+        let named = key.clone();
+        let wrap = move |observed| Message::Source(SourceWatch::Named(named.clone()), observed);
         let watch = watch::run_metadata::<Secret, _>(server, scope, sender, wrap);
         let span = info_span!("watch", kind = refs::KIND, namespace);
         self.sources.insert(key.clone(), self.source_tasks.spawn(watch.instrument(span)));
     }
 
-    /// No device names it any more.
+    /// It need not be followed any more.
     pub fn unwatch_source(&mut self, key: &SourceKey) {
         if let Some(task) = self.sources.remove(key) {
             task.abort();

@@ -7,7 +7,6 @@ use crate::controller::device::act::UsableIntegration;
 use crate::controller::device::decide::IntegrationState;
 use crate::controller::integration::credentials::KeySource;
 use crate::engine::Engine;
-use crate::engine::devices::OwnCredentials;
 use crate::engine::integrations::is_of_namespace;
 use crate::fleet::DeviceId;
 
@@ -28,7 +27,7 @@ impl Engine {
             return IntegrationState::Usable(target);
         }
         let own = self.active.work(id).and_then(|work| work.own.as_deref());
-        match (own.and_then(OwnCredentials::unusable), own.and_then(|own| own.target(target.revision))) {
+        match (own.and_then(|own| own.read().err()), own.and_then(|own| own.target(target.revision))) {
             (Some(why), _) => IntegrationState::Keyless(target, why),
             (None, Some(own)) => IntegrationState::Usable(own),
             (None, None) => IntegrationState::Unread(target),

@@ -5,7 +5,7 @@ use tracing::debug;
 use super::outcome::{Called, Checked, DpsResult, Question};
 use crate::clock::Now;
 use crate::controller::device::decide::Call;
-use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Unresolved};
+use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Trigger, Unresolved};
 use crate::controller::device::secret::settings_of_same_rendering;
 use crate::controller::failure;
 use crate::controller::integration::health::Canary;
@@ -39,7 +39,12 @@ impl Engine {
         let usable = self.usable_of(id).filter(|usable| usable.target.revision == question.target);
         let inherited = usable.map(|usable| usable.target.inherited.clone());
         let (Some(record), Some(work)) = (self.fleet.get(id), self.active.work_mut(id)) else { return };
+        let is_check = call == Call::Lookup
+            && work.facts.trigger == Some(Trigger::DriftCheck)
+            && record.has_own_credential();
         let registers = matches!(result, Ok(DpsResult::Registered(_)));
+        // The index cannot compare credentials that it does not know.
+        work.unreported = true;
         let is_told = registers || matches!(result, Ok(DpsResult::Found(_)));
         match (result, standing) {
             // It says itself in which scope and with which credential.
@@ -61,6 +66,10 @@ impl Engine {
                 work.facts.not_found();
                 work.facts.served.reconcile_at = served.reconcile_at;
             }
+            // A failed check says nothing of the device: the next one comes.
+            (Err(_), Standing::Present) if is_check => {
+                (work.facts.trigger, work.unreported) = (None, false);
+            }
             (Err(error), Standing::Present) => {
                 if work.facts.registered.is_none() {
                     // There was nothing to look up: this was the look.
@@ -75,8 +84,6 @@ impl Engine {
         if unresolved {
             work.facts.unresolved = Unresolved::Begun;
         }
-        // The index cannot compare credentials that it does not know.
-        work.unreported = true;
         if is_told {
             self.forget_former(id);
         }

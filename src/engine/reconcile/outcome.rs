@@ -132,6 +132,8 @@ pub(in crate::engine) enum Outcome {
     CredentialRead {
         /// Of the device that named the credentials.
         generation: i64,
+        /// How often a read of them had come into doubt before.
+        doubted: u32,
         read: Result<OwnRead, ApiError>,
     },
     SecretRead {

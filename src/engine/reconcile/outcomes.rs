@@ -57,7 +57,9 @@ impl Engine {
             Outcome::CredentialAccepted(question) => self.credential_accepted(id, question, now),
             Outcome::Called(called) => self.called(id, *called, now),
             Outcome::Checked(checked) => self.drift_checked(id, *checked, now),
-            Outcome::CredentialRead { generation, read } => self.credential_read(id, generation, read, now),
+            Outcome::CredentialRead { generation, doubted, read } => {
+                self.credential_read(id, (generation, doubted), read, now);
+            }
             Outcome::SecretRead { revision, read } => self.secret_read(id, revision, read, now),
             Outcome::SecretWritten(written) => self.secret_written(id, *written, now),
             Outcome::StatusWritten(written) => self.status_written(id, *written, now),
@@ -93,7 +95,13 @@ impl Engine {
         self.reconcile(id, now);
     }
 
-    fn credential_read(&mut self, id: DeviceId, generation: i64, read: Result<OwnRead, ApiError>, now: Now) {
+    fn credential_read(
+        &mut self,
+        id: DeviceId,
+        asked: (i64, u32),
+        read: Result<OwnRead, ApiError>,
+        now: Now,
+    ) {
         let OwnRead { credentials, version, labelled } = match read {
             Ok(read) => read,
             Err(_) if self.active.work(id).is_none() => return,
@@ -101,6 +109,11 @@ impl Engine {
         };
         self.active.reset_unanswered(id);
         let Some(work) = self.active.work_mut(id) else { return };
+        let generation = work.device.metadata.generation.unwrap_or(0);
+        if asked != (generation, work.doubted) {
+            // Something else is named by now, or the Secret was seen to change meanwhile: it is read again.
+            return self.ready.go_on(id);
+        }
         let registered = work.facts.registered.as_ref().and_then(|registered| registered.credential);
         let news = match &credentials {
             Ok(own) => {

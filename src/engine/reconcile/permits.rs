@@ -37,10 +37,11 @@ impl Engine {
         let (sym, party) = (record.integration, party(&self.fleet, id));
         let is_canary = self.registry.retry_at(sym, record.uid, now.mono).is_some();
         let is_asked = record.settled.is_some() && self.active.due_work(id).is_some();
-        if is_canary || (is_asked && self.registry.asks(sym, now.mono)) {
-            self.permits.enqueue_first(party, id, lane, now.mono);
-        } else if record.has_own_credential() {
+        if record.has_own_credential() {
+            // What becomes of it says nothing of others: it goes before none of them.
             self.permits.enqueue_alone(party, id, lane, now.mono);
+        } else if is_canary || (is_asked && self.registry.asks(sym, now.mono)) {
+            self.permits.enqueue_first(party, id, lane, now.mono);
         } else {
             self.permits.enqueue(party, id, lane, now.mono);
         }

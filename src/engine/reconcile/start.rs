@@ -199,12 +199,12 @@ impl Engine {
             work.freshness = Freshness::Stale;
             return self.start_device_read(id);
         };
-        let generation = work.device.metadata.generation.unwrap_or(0);
+        let (generation, doubted) = (work.device.metadata.generation.unwrap_or(0), work.doubted);
         let namespace = self.fleet.names.text(record.namespace).to_owned();
         let writer = self.context.writer.clone();
         self.start_request(id, async move {
             let read = act::read_credential(&writer, &namespace, &attestation).await;
-            Outcome::CredentialRead { generation, read }
+            Outcome::CredentialRead { generation, doubted, read }
         });
     }
 

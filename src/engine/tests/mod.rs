@@ -37,7 +37,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use zeroize::Zeroizing;
 
 use self::api::{Api, Stored};
-use super::observe::sync::WatchId;
+use super::observe::sync::{SourceWatch, WatchId};
 use super::{Context, Engine, MESSAGES, Message};
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::cli::{Cli, Command};
@@ -221,7 +221,10 @@ impl World {
                     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
                     let labels = &object["metadata"]["labels"];
                     if labels["dps-operator.io/watch"] == "true" {
-                        self.take(Message::Source(Some(WATCH), seen(object.clone(), deleted)));
+                        self.take(Message::Source(
+                            SourceWatch::Labelled(WATCH),
+                            seen(object.clone(), deleted),
+                        ));
                     }
                     let shown = !deleted && labels["app.kubernetes.io/managed-by"] == "dps-operator";
                     let was_shown = self.labelled.remove(&name);

@@ -121,43 +121,82 @@ fn another_object_of_the_name_is_looked_at_afresh() {
 }
 
 #[test]
-fn a_secret_is_labelled_until_a_list_or_its_end_says_otherwise() {
+fn a_secret_with_our_label_is_not_followed_until_a_list_or_its_end_says_that_it_has_none() {
     let mut fleet = Fleet::default();
+    let mut devices = Vec::new();
     for (name, uid, secret) in [("a", 1, "x"), ("b", 2, "y")] {
-        fleet.upsert(&device(name, uid, 1, &own("Primary", [secret, secret], &Value::Null)), Some(1));
+        let declared = own("Primary", [secret, secret], &Value::Null);
+        devices.push(fleet.upsert(&device(name, uid, 1, &declared), Some(1)).0);
     }
     let [x, y] = ["x", "y"].map(|secret| key(&mut fleet, secret));
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let none: [Vec<String>; 2] = Default::default();
+    assert_eq!(changes(&mut fleet), [names(&["x", "y"]), vec![]]);
     for namespace in [None, Some("fleet")] {
         fleet.begin_source_list(namespace);
-        fleet.source_labelled(&x, true);
-        fleet.source_labelled(&y, true);
-        fleet.end_source_list(namespace);
-        assert!(fleet.is_source_labelled(&x) && fleet.is_source_labelled(&y));
+        fleet.source_labelled(&x);
+        fleet.source_labelled(&y);
+        assert_eq!(fleet.end_source_list(namespace), super::NONE);
+        assert_eq!(changes(&mut fleet), [vec![], names(&["x", "y"])]);
         fleet.begin_source_list(namespace);
-        fleet.source_labelled(&y, true);
-        fleet.end_source_list(namespace);
-        assert!(!fleet.is_source_labelled(&x) && fleet.is_source_labelled(&y));
+        fleet.source_labelled(&y);
+        assert_eq!(fleet.end_source_list(namespace), [devices[0]]);
+        assert_eq!(changes(&mut fleet), [names(&["x"]), vec![]]);
+        assert_eq!(fleet.source_unlabelled(&y), [devices[1]]);
+        assert_eq!(changes(&mut fleet), [names(&["y"]), vec![]]);
     }
+    fleet.source_labelled(&y);
     fleet.begin_source_list(Some("elsewhere"));
-    fleet.end_source_list(Some("elsewhere"));
-    assert!(fleet.is_source_labelled(&y));
-    fleet.source_labelled(&y, false);
-    assert!(!fleet.is_source_labelled(&y));
+    assert_eq!(fleet.end_source_list(Some("elsewhere")), super::NONE);
+    assert_eq!(changes(&mut fleet), [vec![], names(&["y"])]);
+
     // Read with the label, which the watch has shown before the device was there.
-    let b = fleet.find("fleet", "b").unwrap();
-    fleet.source_read(b, 7, false);
-    assert!(!fleet.is_source_labelled(&y));
-    fleet.source_read(b, 7, true);
-    assert!(fleet.is_source_labelled(&y));
+    fleet.source_read(devices[0], 7, false);
+    assert_eq!(changes(&mut fleet), none);
+    fleet.source_read(devices[0], 7, true);
+    assert_eq!(changes(&mut fleet), [vec![], names(&["x"])]);
+    // One that nobody follows need not be left.
+    fleet.remove(devices[0]);
+    assert_eq!(changes(&mut fleet), none);
+}
+
+#[test]
+fn where_the_list_may_not_be_read_no_label_counts() {
+    let none: [Vec<String>; 2] = Default::default();
+    for namespace in [None, Some("fleet")] {
+        let mut fleet = Fleet::default();
+        let a = fleet.upsert(&device("a", 1, 1, &own("Primary", ["x", "x"], &Value::Null)), Some(1)).0;
+        let x = key(&mut fleet, "x");
+        fleet.source_labelled(&x);
+        fleet.take_source_changes();
+        assert_eq!(fleet.forbid_source_list(namespace), [a]);
+        assert_eq!(changes(&mut fleet), [vec!["x".to_owned()], vec![]]);
+        fleet.source_read(a, 7, true);
+        assert_eq!(changes(&mut fleet), none);
+        // Once it may be read, it does.
+        fleet.begin_source_list(namespace);
+        fleet.source_read(a, 7, true);
+        assert_eq!(changes(&mut fleet), [vec![], vec!["x".to_owned()]]);
+    }
 }
 
 #[test]
 fn the_secret_that_a_device_writes_may_be_one_that_another_reads_its_key_from() {
     let mut fleet = Fleet::default();
     let writer = fleet.upsert(&device("w", 1, 1, &json!({})), Some(1)).0;
+    let source = key(&mut fleet, "w-hub");
+    fleet.source_seen(&source, 7);
     assert!(!fleet.writes_to_source(writer));
-    fleet.upsert(&device("a", 2, 1, &own("Primary", ["w-hub", "w-hub"], &Value::Null)), Some(1));
+    let reader =
+        fleet.upsert(&device("a", 2, 1, &own("Primary", ["w-hub", "w-hub"], &Value::Null)), Some(1)).0;
+    assert!(!fleet.writes_to_source(writer), "it is only named");
+    fleet.source_seen(&source, 7);
     assert!(fleet.writes_to_source(writer));
+    fleet.source_missing(&source);
+    assert!(!fleet.writes_to_source(writer));
+    fleet.source_read(reader, 8, false);
+    assert!(fleet.writes_to_source(writer));
+    assert_eq!(fleet.devices_of_source(&source), [reader]);
 }
 
 #[test]

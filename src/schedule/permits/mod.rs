@@ -202,19 +202,20 @@ impl Permits {
         self.place(waiter, Place { tenant, namespace, lane, alone, ticket: self.next_ticket, since })
     }
 
-    /// Queues a device before all others of its lane.
+    /// Queues a device with the shared credential before all others of its lane.
     pub fn enqueue_first(&mut self, party: Party, waiter: Waiter, lane: Lane, now: Instant) -> bool {
         let Party { namespace, integration: tenant } = party;
         let before = self.places.get(&waiter).copied().filter(|place| place.tenant == tenant);
-        if before.is_some_and(|place| place.lane <= lane && place.ticket < FIRST_TICKET) {
+        let is_first = |place: Place| place.lane <= lane && !place.alone && place.ticket < FIRST_TICKET;
+        if before.is_some_and(is_first) {
             return true;
         }
         self.leave(waiter);
         self.next_front_ticket -= 1;
         let since = before.map_or(now, |place| place.since);
         let lane = before.map_or(lane, |place| place.lane.min(lane));
-        let alone = before.is_some_and(|place| place.alone);
-        self.place(waiter, Place { tenant, namespace, lane, alone, ticket: self.next_front_ticket, since })
+        let ticket = self.next_front_ticket;
+        self.place(waiter, Place { tenant, namespace, lane, alone: false, ticket, since })
     }
 
     fn place(&mut self, waiter: Waiter, place: Place) -> bool {

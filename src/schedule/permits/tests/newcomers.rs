@@ -237,3 +237,16 @@ fn a_device_that_gets_a_credential_of_its_own_waits_among_those() {
     queue.leave(0);
     assert!(queue.waiters(1).is_empty());
 }
+
+#[test]
+fn a_canary_that_had_a_credential_of_its_own_goes_before_those_that_share_one() {
+    let now = Instant::now();
+    let (mut queue, _) = queue(600, Gate { others_not_before: Some(now + MINUTE), ..Gate::OPEN }, 2);
+    queue.enqueue_alone(of(1), 10, Lane::New, now);
+    let permit = queue.poll(now).unwrap();
+    assert_eq!(permit.waiter, 10);
+    queue.next_time(permit, now);
+    queue.set_gate(1, Gate { shared_not_before: Some(now + MINUTE), ..Gate::OPEN });
+    queue.enqueue_first(of(1), 10, Lane::New, now);
+    assert_eq!(queue.poll(now), None, "it shares the credential that is refused");
+}
