@@ -21,14 +21,20 @@ fn of_stranger(name: &str) -> serde_json::Value {
     spec
 }
 
-#[tokio::test]
-async fn who_has_one_good_key_keeps_nobody_from_other_ids() {
+/// Beside the integration with a group, another one has a device with a good key of its own.
+async fn with_a_device_of_another() -> World {
     let mut world = World::start(&[]).await;
     declare_stranger(&mut world);
     world.enroll("edge-7", 1, 2);
     world.give_keys("edge-7", &key(1), &key(2));
     world.declare("edge-7", of_stranger("edge-7"));
     world.until_ready("edge-7").await;
+    world
+}
+
+#[tokio::test]
+async fn who_has_one_good_key_keeps_nobody_from_other_ids() {
+    let mut world = with_a_device_of_another().await;
     // It claims the ids of others, with keys that DPS does not know, and is the older one of each two.
     for number in 0..10 {
         let name = format!("grab-{number}");
@@ -62,12 +68,7 @@ async fn who_has_one_good_key_keeps_nobody_from_other_ids() {
 
 #[tokio::test]
 async fn once_registered_it_has_its_id() {
-    let mut world = World::start(&[]).await;
-    declare_stranger(&mut world);
-    world.enroll("edge-7", 1, 2);
-    world.give_keys("edge-7", &key(1), &key(2));
-    world.declare("edge-7", of_stranger("edge-7"));
-    world.until_ready("edge-7").await;
+    let mut world = with_a_device_of_another().await;
     world.declare("truck-1", json!({}));
     world.until_ready("truck-1").await;
     world.declare("other", json!({"registrationId": "edge-7"}));

@@ -74,6 +74,17 @@ impl World {
         self
     }
 
+    /// With one whose place is checked every ten minutes.
+    async fn with_checks(name: &str) -> Self {
+        let mut world = Self::per_device().await;
+        world.declare_integration(json!({
+            "attestation": {"perDevice": {}, "symmetricKey": null}, "deviceDefaults": {"driftCheck": {"interval": "10m"}},
+        }));
+        let mut world = world.with_own(name).await;
+        world.until_idle(0).await;
+        world
+    }
+
     fn hub_secret(&self, name: &str) -> Value {
         self.api.get("secrets", &format!("{name}-hub")).unwrap_or(Value::Null)
     }
@@ -190,12 +201,7 @@ async fn a_new_process_reads_no_key_and_calls_and_writes_nothing() {
 
 #[tokio::test]
 async fn a_drift_check_is_signed_with_its_own_key_and_finds_it_elsewhere() {
-    let mut world = World::per_device().await;
-    world.declare_integration(json!({
-        "attestation": {"perDevice": {}, "symmetricKey": null}, "deviceDefaults": {"driftCheck": {"interval": "10m"}},
-    }));
-    let mut world = world.with_own("edge-7").await;
-    world.until_idle(0).await;
+    let mut world = World::with_checks("edge-7").await;
     let hub = world.status("edge-7")["assignedHub"].as_str().unwrap().to_owned();
     let other = HUBS.into_iter().find(|other| *other != hub).unwrap();
     world.dps.control().move_device(SCOPE, "edge-7", other).unwrap();
