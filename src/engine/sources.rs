@@ -131,7 +131,7 @@ impl Engine {
     fn source_shown(&mut self, key: &SourceKey, secret: &PartialObjectMeta<Secret>) {
         self.source_seen(key, version::of(&secret.metadata));
         if refs::is_generated(&secret.metadata) {
-            // A device that names it is told so, and keeps the one that it was written for from nothing.
+            // A device that names it is told so. The one that it was written for goes on.
             self.source_missing(key);
         }
     }

@@ -1,7 +1,6 @@
 //! The side effects, one system at a time. What they return is taken in as facts, and the device is
 //! decided upon once more.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -12,15 +11,10 @@ use super::open_registration::{OpenRegistration, RegisteredTerms};
 use super::registered::Made;
 use super::secret::{self, Desired, Judgement, Known, Material};
 use super::settings::Settings;
-use crate::api::attestation::{DeviceAttestation, SymmetricKey};
 use crate::api::device::ProvisionedDevice;
-use crate::api::names;
-use crate::api::references::Referred;
 use crate::api::shared::FormatType;
 use crate::api::version;
-use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::target::{Instance, Target};
-use crate::controller::integration::unusable::Unusable;
 use crate::dps::answer::Assignment;
 use crate::dps::attestation::DeviceCredential;
 use crate::dps::call::Call;
@@ -30,7 +24,6 @@ use crate::dps::error::{Detail, DpsError};
 use crate::dps::ids::RegistrationId;
 use crate::dps::operation::{Delayed, Progress};
 use crate::kube_io::error::ApiError;
-use crate::kube_io::refs;
 use crate::kube_io::write::Writer;
 
 /// Tries when the Secret keeps changing between our read and our write.
@@ -218,58 +211,6 @@ fn registered(
     let key_secret = target.credentials.source().map(|source| source.secret.clone());
     let made = Made { scope, registration_id: id.as_str(), credential, slot, key_secret, hash };
     Registered::new(assignment, made)
-}
-
-/// A device's own credentials as they were read, or why they cannot be used; and at which version the Secret
-/// was that they are in; 0 if there is none, or one that the operator has written.
-#[derive(Debug)]
-pub struct OwnRead {
-    pub credentials: Result<Credentials, Unusable>,
-    pub version: u64,
-    /// It has our label, so that the watch shows when it changes.
-    pub labelled: bool,
-}
-
-/// Reads what a device has to prove its identity with by itself.
-///
-/// # Errors
-/// As the API server answers.
-pub async fn read_credential(
-    writer: &Writer,
-    namespace: &str,
-    attestation: &DeviceAttestation,
-) -> Result<OwnRead, ApiError> {
-    let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for (name, key) in attestation.symmetric_key.iter().flat_map(SymmetricKey::references) {
-        wanted.entry(name).or_default().insert(key.to_owned());
-    }
-    let active_secret = attestation.symmetric_key.as_ref().map(SymmetricKey::active_secret);
-    let (mut found, mut labelled) = (BTreeMap::new(), false);
-    for (name, keys) in wanted {
-        let referred = match writer.read_secret(namespace, name).await {
-            Ok(Some(secret)) => {
-                labelled |= Some(name) == active_secret && is_labelled(&secret);
-                refs::secret(secret, &keys)
-            }
-            Ok(None) => Referred::Missing,
-            Err(ApiError::Forbidden(_)) => Referred::Forbidden,
-            Err(error) => return Err(error),
-        };
-        found.insert(name, referred);
-    }
-    let active = active_secret.and_then(|name| found.get(name));
-    let version = match active {
-        Some(Referred::Present { version, generated: false, .. }) => version::parse(Some(version)),
-        _ => 0,
-    };
-    let credentials =
-        Credentials::resolve_own(attestation, |name| found.get(name).unwrap_or(&Referred::Missing));
-    Ok(OwnRead { credentials, version, labelled })
-}
-
-fn is_labelled(secret: &Secret) -> bool {
-    let label = secret.metadata.labels.as_ref().and_then(|labels| labels.get(names::WATCH_LABEL));
-    label.is_some_and(|value| value == "true")
 }
 
 /// A Secret that is to be written: for what, and what is known of it.

@@ -6,6 +6,7 @@ pub mod facts;
 mod failed;
 pub mod formats;
 pub mod open_registration;
+pub mod own_key;
 mod recorded;
 pub mod registered;
 pub mod secret;

@@ -3,10 +3,11 @@
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
-use crate::controller::device::act::{OwnRead, Registration, SecretDone, SecretTrouble};
+use crate::controller::device::act::{Registration, SecretDone, SecretTrouble};
 use crate::controller::device::decide::Call;
 use crate::controller::device::facts::{Located, Registered, ServedRequests};
 use crate::controller::device::open_registration::OpenRegistration;
+use crate::controller::device::own_key::OwnRead;
 use crate::controller::events::EventNote;
 use crate::dps::attestation::CredentialId;
 use crate::dps::error::DpsError;

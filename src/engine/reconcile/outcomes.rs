@@ -11,8 +11,9 @@ use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
 use crate::api::version;
 use crate::clock::Now;
-use crate::controller::device::act::{OwnRead, SecretDone, SecretTrouble};
+use crate::controller::device::act::{SecretDone, SecretTrouble};
 use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Trigger, Unresolved};
+use crate::controller::device::own_key::OwnRead;
 use crate::controller::device::secret::read_back;
 use crate::controller::events::{EventNote, EventReason};
 use crate::engine::Engine;
@@ -185,7 +186,7 @@ impl Engine {
                 work.found = Some(*secret);
                 let told = match &work.facts.registered {
                     None => Some(Registration::None),
-                    // Whoever has the device's own key could have sealed it.
+                    // Everybody who has the device's own key could have sealed it.
                     Some(_) if sealed && target.credentials.source().is_some() => None,
                     Some(_) if sealed => Some(Registration::Known),
                     Some(_) => Some(Registration::Said),

@@ -17,6 +17,7 @@ use crate::clock::Now;
 use crate::controller::device::act::{self, SecretBefore, SecretWrite};
 use crate::controller::device::decide::{Call, Verdict};
 use crate::controller::device::facts::ServedRequests;
+use crate::controller::device::own_key;
 use crate::controller::device::secret::settings_hash;
 use crate::controller::device::settings::annotation;
 use crate::controller::device::status;
@@ -203,7 +204,7 @@ impl Engine {
         let namespace = self.fleet.names.text(record.namespace).to_owned();
         let writer = self.context.writer.clone();
         self.start_request(id, async move {
-            let read = act::read_credential(&writer, &namespace, &attestation).await;
+            let read = own_key::read_credential(&writer, &namespace, &attestation).await;
             Outcome::CredentialRead { generation, doubted, read }
         });
     }
