@@ -23,6 +23,7 @@ mod error;
 mod kubectl;
 mod node;
 mod options;
+pub mod pki;
 mod ports;
 pub mod process;
 mod processes;

@@ -1,6 +1,7 @@
 //! How devices prove who they are to DPS: what users declare, of all devices of an integration or of one,
 //! and what may be shown of it.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,11 +10,15 @@ use serde::{Deserialize, Serialize};
 /// can still read an object that uses a newer one.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.symmetricKey), has(self.perDevice)].filter(x, x).size() == 1").message("set exactly one kind of attestation: symmetricKey or perDevice"))]
+#[x_kube(validation = Rule::new("[has(self.symmetricKey), has(self.x509), has(self.perDevice)].filter(x, x).size() == 1").message("set exactly one kind of attestation: symmetricKey, x509 or perDevice"))]
 pub struct Attestation {
     /// The keys of a symmetric-key enrollment group; each device's key is derived from them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symmetric_key: Option<SymmetricKey>,
+    /// Every device has an X.509 certificate, in a Secret of its namespace. DPS finds the enrollment by it: a
+    /// group of one of its CAs, or an individual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub x509: Option<X509>,
     /// Nothing is shared: every device has an individual enrollment, and spec.attestation of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_device: Option<PerDevice>,
@@ -24,15 +29,111 @@ pub struct Attestation {
 #[serde(rename_all = "camelCase")]
 pub struct PerDevice {}
 
+/// Where the certificates of devices are.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct X509 {
+    /// Name of the Secret of type kubernetes.io/tls with a device's certificate, in the device's namespace;
+    /// {name} stands for the device's metadata.name.
+    #[serde(default = "certificate_secret")]
+    #[schemars(length(max = 132), regex(pattern = r"^[a-z0-9.-]{0,63}\{name\}[a-z0-9.-]{0,63}$"))]
+    pub secret_name: String,
+}
+
 /// How one device proves who it is, whatever its integration says of the others.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.symmetricKey)].filter(x, x).size() == 1").message("set exactly one kind of attestation: symmetricKey"))]
+#[x_kube(validation = Rule::new("[has(self.symmetricKey), has(self.x509)].filter(x, x).size() == 1").message("set exactly one kind of attestation: symmetricKey or x509"))]
 pub struct DeviceAttestation {
     /// The keys of the device's individual enrollment, in Secrets of the device's namespace. They are used
     /// as they are, nothing is derived.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub symmetric_key: Option<SymmetricKey>,
+    pub symmetric_key: Option<Box<SymmetricKey>>,
+    /// The device's X.509 certificate. Whether a group or an individual enrollment admits it, DPS finds out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub x509: Option<DeviceX509>,
+}
+
+/// Where the certificate of one device is.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceX509 {
+    /// The Secret of type kubernetes.io/tls in this namespace. Without it the integration's
+    /// attestation.x509.secretName says which one, else it is <metadata.name>-tls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<CertificateRef>,
+}
+
+/// A Secret of type kubernetes.io/tls in this namespace.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateRef {
+    /// Name of the Secret.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub name: String,
+}
+
+/// What a device proves its identity with by itself, and where that is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnCredential {
+    /// Keys of an individual enrollment.
+    Keys(SymmetricKey),
+    /// A certificate, in the Secret of this name.
+    Certificate(String),
+}
+
+impl OwnCredential {
+    /// Of a device of this name, by its own word, else by its integration's. `template`: how that names the
+    /// Secrets of its devices' certificates, if it does. `None` for a kind that this version does not know, too.
+    pub fn of(own: Option<&DeviceAttestation>, template: Option<&str>, name: &str) -> Option<Self> {
+        let expanded = |template: &str| Self::Certificate(template.replace(DEVICE_NAME, name));
+        match own {
+            None => template.map(expanded),
+            Some(DeviceAttestation { symmetric_key: Some(keys), x509: None }) => {
+                Some(Self::Keys((**keys).clone()))
+            }
+            Some(DeviceAttestation { symmetric_key: None, x509: Some(DeviceX509 { secret_ref }) }) => {
+                let named = secret_ref.as_ref().map(|secret| Self::Certificate(secret.name.clone()));
+                Some(named.unwrap_or_else(|| expanded(template.unwrap_or(CERTIFICATE_SECRET))))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Name of the Secret with what is to be used.
+    pub fn secret(&self) -> &str {
+        match self {
+            Self::Keys(keys) => keys.active_secret(),
+            Self::Certificate(secret) => secret,
+        }
+    }
+
+    /// The slot of a key.
+    pub fn slot(&self) -> Option<KeySlot> {
+        match self {
+            Self::Keys(keys) => Some(keys.active),
+            Self::Certificate(_) => None,
+        }
+    }
+
+    pub fn kind(&self) -> CredentialType {
+        match self {
+            Self::Keys(_) => CredentialType::SymmetricKey,
+            Self::Certificate(_) => CredentialType::X509,
+        }
+    }
+}
+
+/// Stands for a device's name in a template.
+const DEVICE_NAME: &str = "{name}";
+/// The Secret of a certificate, where nothing else is said: as cert-manager's documentation names them.
+const CERTIFICATE_SECRET: &str = "{name}-tls";
+
+fn certificate_secret() -> String {
+    CERTIFICATE_SECRET.to_owned()
 }
 
 /// Where the two keys of an enrollment are.
@@ -156,7 +257,7 @@ pub struct KeyStatus {
     pub fingerprint: String,
 }
 
-/// Which key a device was registered with.
+/// Which key or certificate a device was registered with.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialStatus {
@@ -166,13 +267,17 @@ pub struct CredentialStatus {
     /// The slot that the key was in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<KeySlot>,
-    /// Fingerprint of the group's key, or of the device's own; absent until DPS has accepted it.
+    /// Fingerprint of the group's key, or of the device's own; absent until DPS has accepted it. Of a certificate
+    /// the first 16 hex digits of its SHA-256: how the thumbprint begins that the hub has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// The Secret that the device's own key was read from; absent for a key derived from a group's.
+    /// When the certificate expires that the device was registered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
+    /// The Secret that the device's own key or certificate was read from; absent for a key derived from a group's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// resourceVersion of that Secret when its key was last looked at.
+    /// resourceVersion of that Secret when it was last looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_resource_version: Option<String>,
 }
@@ -181,4 +286,5 @@ pub struct CredentialStatus {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum CredentialType {
     SymmetricKey,
+    X509,
 }

@@ -55,7 +55,9 @@ fn find_narrower(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) 
         rules.filter_map(|rule| rule["rule"].as_str().map(str::to_owned)).collect()
     };
     let before = rules(old);
-    let admits_more = |rule: &String| is_wider(rule, &before) || counts_further(rule, &before, old);
+    let admits_more = |rule: &String| {
+        is_wider(rule, &before) || counts_further(rule, &before, old) || concerns_unknown(rule, old)
+    };
     for rule in rules(new).difference(&before).filter(|rule| !admits_more(rule)) {
         say(&format!("the rule {rule} is new"));
     }
@@ -93,6 +95,16 @@ fn counts_further(rule: &str, before: &BTreeSet<String>, old: &Value) -> bool {
     let Some(now) = counted(rule) else { return false };
     let mut earlier = before.iter().filter_map(|rule| counted(rule));
     earlier.any(|earlier| earlier.is_subset(&now) && now.difference(&earlier).all(is_unknown))
+}
+
+/// True if the rule asks for something only of objects with members that the old schema does not know.
+fn concerns_unknown(rule: &str, old: &Value) -> bool {
+    let members = rule.strip_prefix('[').and_then(|rule| rule.split_once("].filter(x, x).size() == 0 || "));
+    let is_unknown = |member: &str| {
+        let name = member.strip_prefix("has(self.").and_then(|rest| rest.strip_suffix(')'));
+        name.is_some_and(|name| old["properties"][name].is_null())
+    };
+    members.is_some_and(|(members, _)| members.split(", ").all(is_unknown))
 }
 
 /// What the new CRD takes away from the old one: names, served versions, and what their schemas admit.
@@ -168,6 +180,22 @@ fn exactly_one_of_more_members_admits_no_less_if_no_object_can_have_the_others()
         let mut found = Vec::new();
         find_narrower("", &ruled(one_of("has(self.a)")), &ruled(one_of(new)), &mut found);
         assert_eq!(found.len(), count, "{new}");
+    }
+}
+
+#[test]
+fn a_rule_for_members_that_no_object_can_have_admits_no_less() {
+    let old = json!({"properties": {"a": {}}});
+    for (rule, count) in [
+        ("[has(self.b), has(self.c)].filter(x, x).size() == 0 || self.a == 'x'", 0),
+        ("[has(self.b), has(self.a)].filter(x, x).size() == 0 || self.a == 'x'", 1),
+        ("[has(self.b)].filter(x, x).size() == 0 && self.a == 'x'", 1),
+    ] {
+        let mut new = old.clone();
+        new["x-kubernetes-validations"] = json!([{"rule": rule}]);
+        let mut found = Vec::new();
+        find_narrower("", &old, &new, &mut found);
+        assert_eq!(found.len(), count, "{rule}");
     }
 }
 

@@ -85,6 +85,10 @@ pub enum Reason {
     CaBundleInvalid,
     HostNotAllowed,
     QuotaInsufficient,
+    CertificateNotFound,
+    CertificateInvalid,
+    CertificateNotYetValid,
+    CertificateExpired,
 }
 
 impl Reason {
@@ -122,6 +126,10 @@ impl Reason {
         Self::CaBundleInvalid,
         Self::HostNotAllowed,
         Self::QuotaInsufficient,
+        Self::CertificateNotFound,
+        Self::CertificateInvalid,
+        Self::CertificateNotYetValid,
+        Self::CertificateExpired,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -158,6 +166,10 @@ impl Reason {
             Self::CaBundleInvalid => "CaBundleInvalid",
             Self::HostNotAllowed => "HostNotAllowed",
             Self::QuotaInsufficient => "QuotaInsufficient",
+            Self::CertificateNotFound => "CertificateNotFound",
+            Self::CertificateInvalid => "CertificateInvalid",
+            Self::CertificateNotYetValid => "CertificateNotYetValid",
+            Self::CertificateExpired => "CertificateExpired",
         }
     }
 
@@ -183,6 +195,7 @@ impl Reason {
                 | Self::KeyInvalid
                 | Self::CaBundleInvalid
                 | Self::HostNotAllowed
+                | Self::CertificateInvalid
         )
     }
 
@@ -206,6 +219,9 @@ impl Reason {
                 | Self::CaBundleNotFound
                 | Self::EndpointUnreachable
                 | Self::Throttled
+                | Self::CertificateNotFound
+                | Self::CertificateNotYetValid
+                | Self::CertificateExpired
         )
     }
 }

@@ -37,6 +37,8 @@ use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
     printcolumn(name = "Integration-Namespace", type_ = "string", json_path = ".spec.integrationRef.namespace", priority = 1),
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.secret.name", priority = 1),
     printcolumn(name = "Last-Reg", type_ = "date", json_path = ".status.lastRegistrationTime", priority = 1),
+    // A date that lies ahead is no age, which is what kubectl makes of type "date".
+    printcolumn(name = "Cert-Expires", type_ = "string", json_path = ".status.credential.notAfter", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
     validation = Rule::new("(has(self.spec.registrationId) ? self.spec.registrationId : self.metadata.name) == (has(oldSelf.spec.registrationId) ? oldSelf.spec.registrationId : oldSelf.metadata.name)").message("the registration id is immutable; create another ProvisionedDevice for another id").field_path(".spec.registrationId"),
     validation = Rule::new("has(self.spec.registrationId) || self.metadata.name.size() <= 128").message("metadata.name is longer than the 128 characters of a registration id; set spec.registrationId").field_path(".spec.registrationId"),
@@ -50,8 +52,8 @@ pub struct ProvisionedDeviceSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9]([a-z0-9._:-]{0,126}[a-z0-9])?$"))]
     pub registration_id: Option<String>,
-    /// How this device proves who it is, if not as its integration says: a device with an individual
-    /// enrollment.
+    /// How this device proves who it is, if not as its integration says: with a key of an individual
+    /// enrollment, or with a certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attestation: Option<DeviceAttestation>,
     /// JSON object handed to DPS's custom allocation; at most 64 KiB.

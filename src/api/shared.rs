@@ -90,7 +90,10 @@ pub enum FormatType {
 /// Other names for the standard keys of the Secret; an empty name leaves the key out.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[[has(self.connectionString) ? self.connectionString : 'connectionString', has(self.iotHubHostname) ? self.iotHubHostname : 'iotHubHostname', has(self.deviceId) ? self.deviceId : 'deviceId', has(self.sharedAccessKey) ? self.sharedAccessKey : 'sharedAccessKey', has(self.registrationId) ? self.registrationId : 'registrationId', has(self.idScope) ? self.idScope : 'idScope', has(self.returnedPayload) ? self.returnedPayload : 'returnedPayload'].filter(k, k != '')].all(l, l.all(k, l.indexOf(k) == l.lastIndexOf(k)))").message("two keys of the Secret would have the same name"))]
+#[x_kube(
+    validation = Rule::new("[[has(self.connectionString) ? self.connectionString : 'connectionString', has(self.iotHubHostname) ? self.iotHubHostname : 'iotHubHostname', has(self.deviceId) ? self.deviceId : 'deviceId', has(self.sharedAccessKey) ? self.sharedAccessKey : 'sharedAccessKey', has(self.registrationId) ? self.registrationId : 'registrationId', has(self.idScope) ? self.idScope : 'idScope', has(self.returnedPayload) ? self.returnedPayload : 'returnedPayload'].filter(k, k != '')].all(l, l.all(k, l.indexOf(k) == l.lastIndexOf(k)))").message("two keys of the Secret would have the same name"),
+    validation = Rule::new("[has(self.certificate), has(self.privateKey), has(self.caCertificate)].filter(x, x).size() == 0 || [[has(self.connectionString) ? self.connectionString : 'connectionString', has(self.iotHubHostname) ? self.iotHubHostname : 'iotHubHostname', has(self.deviceId) ? self.deviceId : 'deviceId', has(self.sharedAccessKey) ? self.sharedAccessKey : 'sharedAccessKey', has(self.registrationId) ? self.registrationId : 'registrationId', has(self.idScope) ? self.idScope : 'idScope', has(self.returnedPayload) ? self.returnedPayload : 'returnedPayload', has(self.certificate) ? self.certificate : '', has(self.privateKey) ? self.privateKey : '', has(self.caCertificate) ? self.caCertificate : ''].filter(k, k != '')].all(l, l.all(k, l.indexOf(k) == l.lastIndexOf(k)))").message("two keys of the Secret would have the same name")
+)]
 pub struct SecretKeys {
     /// Replaces connectionString.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +123,18 @@ pub struct SecretKeys {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)?$"))]
     pub returned_payload: Option<String>,
+    /// Replaces tls.crt: the certificate that the device was registered with, of devices that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)?$"))]
+    pub certificate: Option<String>,
+    /// Replaces tls.key: the certificate's private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)?$"))]
+    pub private_key: Option<String>,
+    /// Replaces ca.crt: the CA's certificate, where the source has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)?$"))]
+    pub ca_certificate: Option<String>,
 }
 
 /// Settings of the generated Secret, apart from its name.
@@ -158,4 +173,9 @@ pub struct SecretSettings {
         )
     )]
     pub gateway_hostname: Option<String>,
+    /// Where IoT Edge finds the files of the Secret: the IoT Edge formats of devices with certificates name them
+    /// there. /var/run/dps if nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^/[A-Za-z0-9._/-]*$"))]
+    pub certificate_directory: Option<String>,
 }

@@ -6,9 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::conditions::Reason;
 use crate::api::device::LastError;
 use crate::dps::attestation::CredentialKind;
+use crate::dps::attestation::certificate::CertificateFacts;
 use crate::dps::call::Call;
 use crate::dps::clock_offset::{Off, TokenClock};
 use crate::dps::error::{Detail, DpsError, Refusal};
+use crate::dps::tls::{Handshake, Presented};
 use crate::schedule::retry::{self, RetryClass};
 
 /// The reason of the device's Ready condition.
@@ -78,10 +80,37 @@ pub fn said_by_dps(error: &DpsError) -> String {
     said.map(|said| format!(" DPS said: {}.", said.trim_end_matches('.'))).unwrap_or_default()
 }
 
+/// What may be wrong with a certificate. What DPS says of it does not tell these apart.
+fn certificate_refused(presented: &Presented, call: Call) -> String {
+    let CertificateFacts { issuer, last: (last, above), .. } = &presented.facts;
+    match presented.handshake {
+        Handshake::NotAskedFor => "DPS did not ask for a client certificate in the TLS handshake, so it has not seen the \
+             device's. Check spec.hostname of the integration, and that no proxy on the way ends TLS connections."
+            .to_owned(),
+        Handshake::KeyNotTaken => "DPS takes no signature that the key of the device's certificate can make. Have the \
+             certificate issued for another kind of key: ECDSA with P-256, or RSA with 2048 bits."
+            .to_owned(),
+        Handshake::Sent => format!(
+            "DPS refused the certificate with the SHA-256 thumbprint {}, issued by {issuer}. Either no enrollment has it (an \
+             individual enrollment has to hold this very certificate, a group the one of a CA above it); or that CA is not \
+             uploaded to the DPS instance or not verified there; or a CA is missing in tls.crt (the last certificate sent is \
+             that of {last}, issued by {above}); or an IP filter is in the way.{}",
+            presented.facts.shown_thumbprint(),
+            if call == Call::Lookup { UNKNOWN_TO_A_LOOKUP } else { "" },
+        ),
+    }
+}
+
+const UNKNOWN_TO_A_LOOKUP: &str = " It was asked where the device is, and may answer so to one that it does not know: for a \
+     device that was never registered, set registration.onCreate to Register.";
+
 fn unauthorized(refusal: &Refusal) -> String {
+    if let Some(presented) = &refusal.certificate {
+        return certificate_refused(presented, refusal.call);
+    }
     let key = match refusal.issuer.kind() {
         CredentialKind::GroupKey => "the enrollment group's key is wrong",
-        CredentialKind::IndividualKey => {
+        CredentialKind::IndividualKey | CredentialKind::Certificate => {
             "the key in the Secret that spec.attestation names is not that of the device's individual enrollment"
         }
     };

@@ -14,7 +14,7 @@ use crate::dps::call::Call;
 use crate::dps::clock_offset::{ClockOffset, Off, TokenClock};
 use crate::dps::error::{DpsError, Invalid};
 use crate::dps::ids::RegistrationId;
-use crate::dps::refusal::success;
+use crate::dps::refusal::{MadeWith, success};
 use crate::dps::scrub::Shown;
 use crate::dps::wire::{Operation, RegistrationState};
 
@@ -48,14 +48,16 @@ fn read(call: Call, answer: &HttpAnswer) -> Option<Result<Assignment, DpsError>>
     let reader =
         Reader { id: &id, kind: CredentialKind::GroupKey, hub_suffixes: &suffixes, status: answer.status };
     match call {
-        Call::Lookup => match success::<RegistrationState>(call, answer, &token, &clock) {
+        Call::Lookup => match success::<RegistrationState>(call, answer, MadeWith::Token(&token, &clock)) {
             Ok(state) => Some(reader.lookup(state)),
             Err(error) => Some(Err(error)),
         },
-        Call::Register { .. } | Call::Poll => match success::<Operation>(call, answer, &token, &clock) {
-            Ok(operation) => reader.operation(operation),
-            Err(error) => Some(Err(error)),
-        },
+        Call::Register { .. } | Call::Poll => {
+            match success::<Operation>(call, answer, MadeWith::Token(&token, &clock)) {
+                Ok(operation) => reader.operation(operation),
+                Err(error) => Some(Err(error)),
+            }
+        }
     }
 }
 

@@ -1,39 +1,35 @@
 //! Register, poll and lookup: the three calls that a device may make, and no other.
 
 use std::error::Error;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use reqwest::tls::Version;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Assignment, HttpAnswer, Reader};
 use super::attestation::DeviceCredential;
-use super::ca_bundle::{BundleError, CaBundle};
+use super::ca_bundle::CaBundle;
 use super::call::Call;
 use super::clock_offset::ClockOffset;
 use super::error::{Detail, DpsError, Invalid, Unreachable};
 use super::host::Endpoint;
+pub use super::http::ClientError;
+use super::http::{Http, REQUEST_TIMEOUT, Session};
 use super::ids::{IdScope, RegistrationId, escape};
 use super::observe::{self, Observer};
 use super::operation::{Delayed, OpenOperation, Progress, Registrant};
 use super::patience::Patience;
 use super::proxy::{self, Proxy};
-use super::refusal::success;
+use super::refusal::{MadeWith, success};
 use super::retry_after;
 use super::tls::TlsFailure;
 use super::wire::{API_VERSION, DeviceRegistration, Operation, RegistrationState};
 use crate::clock::{self, Now};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections to one host that are kept for later calls: as many as there may be calls at a time by default.
-/// With fewer, each burst of calls would begin with as many handshakes as are missing.
-const IDLE: usize = 256;
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// DPS admits 5 polls in 10 s for a device.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -44,28 +40,11 @@ const LONGEST_SLEEP: Duration = REQUEST_TIMEOUT;
 const POLL_FAILURES: u32 = 3;
 const BODY_MAX: usize = 256 * 1024;
 const HEADERS_MAX: usize = 16 * 1024;
-const HEADERS_COUNT: usize = 64;
 
-/// A CA bundle or proxy that no client can be made from.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    #[error("there are no trusted root certificates")]
-    NoRoots,
-    #[error("the HTTP client cannot be set up")]
-    Setup(#[source] reqwest::Error),
-}
-
-/// A connection pool that is made by its first call: reading the system's roots takes tens of
-/// milliseconds, which the loop does not have for each edit of a CA bundle.
-type Pool = LazyLock<Result<reqwest::Client, reqwest::Error>, Box<dyn FnOnce() -> Made + Send>>;
-type Made = Result<reqwest::Client, reqwest::Error>;
-
-/// One connection pool for one set of trusted roots.
+/// DPS as it is reached with one set of trusted roots.
 #[derive(Clone, Debug)]
 pub struct DpsClient {
-    http: Arc<Pool>,
+    http: Arc<Http>,
     hub_suffixes: Arc<[String]>,
     observer: Arc<dyn Observer>,
     /// After this time, and the waits that DPS asked for, an operation is given up that has no end.
@@ -94,6 +73,12 @@ impl Identity<'_> {
     }
 }
 
+/// A device in one operation, with its connections.
+struct Caller<'a> {
+    identity: Identity<'a>,
+    session: Session,
+}
+
 /// How long an operation that goes on is left alone: as long as DPS asked, and no less than this.
 struct Wait {
     asked: Option<Duration>,
@@ -119,30 +104,7 @@ impl DpsClient {
         hub_suffixes: Arc<[String]>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, ClientError> {
-        let mut builder = reqwest::Client::builder()
-            .https_only(true)
-            .http1_only()
-            .http1_max_headers(HEADERS_COUNT)
-            .tls_version_min(Version::TLS_1_2)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .pool_max_idle_per_host(IDLE)
-            .user_agent(concat!("dps-operator/", env!("CARGO_PKG_VERSION")));
-        if let Some(bundle) = ca_bundle {
-            let certificates = bundle.certificates.iter().map(|der| reqwest::Certificate::from_der(der));
-            let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(ClientError::Setup)?;
-            builder = builder.tls_certs_merge(certificates);
-        }
-        if let Some(proxy) = proxy {
-            builder = builder.proxy(reqwest::Proxy::https(proxy.address()).map_err(ClientError::Setup)?);
-        }
-        let http: Pool = LazyLock::new(Box::new(|| builder.build()));
-        // All that was given has been checked: what may be missing are the system's roots.
-        if ca_bundle.is_none() && LazyLock::force(&http).is_err() {
-            return Err(ClientError::NoRoots);
-        }
+        let http = Http::new(ca_bundle, proxy)?;
         Ok(Self { http: Arc::new(http), hub_suffixes, observer, operation_timeout: OPERATION_TIMEOUT })
     }
 
@@ -165,9 +127,10 @@ impl DpsClient {
     ) -> Result<Progress, DpsError> {
         let patience = Patience::new(Instant::now(), self.operation_timeout);
         let call = Call::Register { payload: payload.is_some() };
+        let caller = self.caller(identity)?;
         let url = format!("{}/register", registration_url(identity));
         let (answer, mut operation) =
-            self.call::<Operation>(identity, call, &url, &body(identity.id, payload)).await?;
+            self.call::<Operation>(&caller, call, &url, &body(identity.id, payload)).await?;
         accepted();
         let id = operation.id();
         if let Some(ended) = self.reader(identity, answer.status).operation(operation) {
@@ -179,7 +142,7 @@ impl DpsClient {
         let least = if asked.is_some() { Duration::ZERO } else { POLL_INTERVAL };
         let registrant = identity.registrant();
         let open = OpenOperation { id, registrant, patience, failures: 0, ask_at: answer.at };
-        self.follow(identity, open, Some(Wait { asked, least, error: None })).await
+        self.follow(&caller, open, Some(Wait { asked, least, error: None })).await
     }
 
     /// Asks how an operation has ended for which DPS had asked for a long wait, and follows it further.
@@ -195,13 +158,13 @@ impl DpsClient {
         if !operation.is_of(&identity.registrant()) {
             return Err(DpsError::Forgotten(Detail::default()));
         }
-        self.follow(identity, operation, None).await
+        self.follow(&self.caller(identity)?, operation, None).await
     }
 
     /// Polls the operation, at first after this wait.
     async fn follow(
         &self,
-        identity: Identity<'_>,
+        caller: &Caller<'_>,
         mut open: OpenOperation,
         first: Option<Wait>,
     ) -> Result<Progress, DpsError> {
@@ -218,16 +181,17 @@ impl DpsClient {
                 }
                 sleep_until(at).await;
             }
-            wait = match self.poll(identity, &mut open).await? {
+            wait = match self.poll(caller, &mut open).await? {
                 Polled::Assigned(assignment) => return Ok(Progress::Assigned(assignment)),
                 Polled::GoesOn(next) => Some(next),
             };
         }
     }
 
-    async fn poll(&self, identity: Identity<'_>, open: &mut OpenOperation) -> Result<Polled, DpsError> {
+    async fn poll(&self, caller: &Caller<'_>, open: &mut OpenOperation) -> Result<Polled, DpsError> {
+        let identity = caller.identity;
         let url = format!("{}/operations/{}", registration_url(identity), escape(open.id.as_str()));
-        let (answer, mut operation) = match self.call::<Operation>(identity, Call::Poll, &url, &[]).await {
+        let (answer, mut operation) = match self.call::<Operation>(caller, Call::Poll, &url, &[]).await {
             Ok(polled) => polled,
             Err(error) => {
                 open.failures += 1;
@@ -254,8 +218,13 @@ impl DpsClient {
     /// `Conflict`.
     pub async fn lookup(&self, identity: Identity<'_>) -> Result<Assignment, DpsError> {
         let (url, body) = (registration_url(identity), body(identity.id, None));
-        let (answer, state) = self.call::<RegistrationState>(identity, Call::Lookup, &url, &body).await?;
+        let (answer, state) =
+            self.call::<RegistrationState>(&self.caller(identity)?, Call::Lookup, &url, &body).await?;
         self.reader(identity, answer.status).lookup(state)
+    }
+
+    fn caller<'a>(&self, identity: Identity<'a>) -> Result<Caller<'a>, DpsError> {
+        Ok(Caller { identity, session: self.http.session(identity.credential)? })
     }
 
     fn reader<'a>(&'a self, identity: Identity<'a>, status: StatusCode) -> Reader<'a> {
@@ -270,32 +239,36 @@ impl DpsClient {
     /// for: the next call uses DPS's time. That call needs a permit of its own, so it is not made here.
     async fn call<T: DeserializeOwned>(
         &self,
-        identity: Identity<'_>,
+        caller: &Caller<'_>,
         call: Call,
         url: &str,
         body: &[u8],
     ) -> Result<(HttpAnswer, T), DpsError> {
-        let now = clock::now();
+        let (identity, now) = (caller.identity, clock::now());
         let token = identity.clock.basis(identity.credential.issuer, now.wall.as_second(), now.mono);
-        let answer = self.send(identity, call, url, body, token.made_for).await;
+        let answer = self.send(caller, call, url, body, token.made_for).await;
         self.observer.request_ended(call.as_str(), observe::outcome(&answer), now.mono.elapsed());
         let answer = answer?;
-        let read = success(call, &answer, &token, identity.clock)?;
+        let presented = caller.session.presented(identity.credential.certificate());
+        let made_with = presented.map_or(MadeWith::Token(&token, identity.clock), |presented| {
+            MadeWith::Certificate(identity.credential.issuer, presented)
+        });
+        let read = success(call, &answer, made_with)?;
         Ok((answer, read))
     }
 
     async fn send(
         &self,
-        identity: Identity<'_>,
+        caller: &Caller<'_>,
         call: Call,
         url: &str,
         body: &[u8],
         now: i64,
     ) -> Result<HttpAnswer, DpsError> {
-        // Made of nothing but certificates that have been read: if there is no pool, it is TLS.
-        let http = self.http.as_ref().as_ref();
-        let http = http.map_err(|_| DpsError::Unreachable(Unreachable::Tls(TlsFailure::Issuer)))?;
-        let mut request = http
+        let identity = caller.identity;
+        let mut request = caller
+            .session
+            .http
             .request(call.method(), format!("{url}?api-version={API_VERSION}"))
             .header(ACCEPT, "application/json");
         if let Some(authorization) = identity.credential.authorize(identity.scope, identity.id, now) {

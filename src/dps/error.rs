@@ -6,7 +6,7 @@ use super::attestation::CredentialId;
 use super::call::Call;
 use super::clock_offset::TokenClock;
 use super::scrub::Shown;
-use super::tls::TlsFailure;
+use super::tls::{Handshake, Presented, TlsFailure};
 
 /// What DPS said when it refused, without anything that could be secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,21 +19,25 @@ pub struct Detail {
     pub tracking_id: Option<Shown>,
 }
 
-/// A token that DPS refused (HTTP 401): what it was made from, and what DPS said.
+/// A token or a certificate that DPS refused (HTTP 401): what it was made from, and what DPS said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Of the credential that signed the token.
+    /// Of the credential that signed the token, or the certificate itself.
     pub issuer: CredentialId,
     pub clock: TokenClock,
+    /// Of a device with a certificate.
+    pub certificate: Option<Box<Presented>>,
     pub call: Call,
     pub detail: Detail,
 }
 
 impl Refusal {
-    /// True if the clock that the token was made with was right, so that DPS refused the credential.
+    /// True if DPS refused the credential: the clock that the token was made with was right, and DPS has seen
+    /// the certificate.
     pub fn concerns_credential(&self) -> bool {
+        let seen = |presented: &Presented| presented.handshake == Handshake::Sent;
         match self.clock {
-            TokenClock::Right | TokenClock::Corrected(_) => true,
+            TokenClock::Right | TokenClock::Corrected(_) => self.certificate.as_deref().is_none_or(seen),
             TokenClock::Wrong | TokenClock::Unbelievable(_) => false,
         }
     }
@@ -44,7 +48,7 @@ impl Refusal {
     /// A refusal of this credential, whose token was made with the right clock.
     pub fn of(issuer: CredentialId) -> Self {
         let call = Call::Register { payload: false };
-        Self { issuer, clock: TokenClock::Right, call, detail: Detail::default() }
+        Self { issuer, clock: TokenClock::Right, certificate: None, call, detail: Detail::default() }
     }
 }
 

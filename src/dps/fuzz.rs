@@ -12,7 +12,7 @@ use super::call::Call;
 use super::clock_offset::ClockOffset;
 use super::error::DpsError;
 use super::ids::RegistrationId;
-use super::refusal::success;
+use super::refusal::{MadeWith, success};
 use super::wire::{Operation, RegistrationState};
 use crate::clock::Now;
 
@@ -40,13 +40,15 @@ pub(crate) fn read(
     let reader = Reader { id, kind, hub_suffixes, status };
     match call {
         Call::Lookup => Some(
-            success::<RegistrationState>(call, &answer, &token, &clock)
+            success::<RegistrationState>(call, &answer, MadeWith::Token(&token, &clock))
                 .and_then(|state| reader.lookup(state)),
         ),
-        Call::Register { .. } | Call::Poll => match success::<Operation>(call, &answer, &token, &clock) {
-            Ok(operation) => reader.operation(operation),
-            Err(error) => Some(Err(error)),
-        },
+        Call::Register { .. } | Call::Poll => {
+            match success::<Operation>(call, &answer, MadeWith::Token(&token, &clock)) {
+                Ok(operation) => reader.operation(operation),
+                Err(error) => Some(Err(error)),
+            }
+        }
     }
 }
 

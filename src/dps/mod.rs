@@ -11,6 +11,7 @@ pub mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod host;
+mod http;
 pub mod ids;
 pub mod observe;
 pub mod operation;

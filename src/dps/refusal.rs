@@ -5,25 +5,42 @@ use http::StatusCode;
 use http::header::{DATE, HeaderValue};
 
 use super::answer::HttpAnswer;
+use super::attestation::CredentialId;
 use super::call::Call;
 use super::clock_offset::{ClockOffset, TokenBasis, TokenClock};
 use super::error::{Detail, DpsError, Invalid, Refusal};
 use super::retry_after;
 use super::scrub::Shown;
+use super::tls::Presented;
 use super::wire::ErrorBody;
+
+/// What a request was made with.
+pub(super) enum MadeWith<'a> {
+    Token(&'a TokenBasis, &'a ClockOffset),
+    /// It has authenticated the connection.
+    Certificate(CredentialId, Presented),
+}
 
 /// The answer's JSON, or the error that its status stands for.
 pub(super) fn success<T: serde::de::DeserializeOwned>(
     call: Call,
     answer: &HttpAnswer,
-    token: &TokenBasis,
-    clock: &ClockOffset,
+    made_with: MadeWith<'_>,
 ) -> Result<T, DpsError> {
     match answer.status {
         StatusCode::OK | StatusCode::ACCEPTED => {
             serde_json::from_slice(&answer.body).map_err(|_| DpsError::InvalidResponse(Invalid::NotJson))
         }
-        StatusCode::UNAUTHORIZED => Err(refused_token(call, answer, token, clock)),
+        StatusCode::UNAUTHORIZED => Err(match made_with {
+            MadeWith::Token(token, clock) => refused_token(call, answer, token, clock),
+            MadeWith::Certificate(issuer, presented) => DpsError::Unauthorized(Refusal {
+                issuer,
+                clock: TokenClock::Right,
+                certificate: Some(Box::new(presented)),
+                call,
+                detail: detail(answer),
+            }),
+        }),
         status => Err(refusal(call, status.as_u16(), answer)),
     }
 }
@@ -54,7 +71,8 @@ fn refused_token(call: Call, answer: &HttpAnswer, token: &TokenBasis, clock: &Cl
     match clock.refused(token, date, answer.at.wall.as_second(), answer.at.mono) {
         TokenClock::Wrong => DpsError::ClockOff,
         clock => {
-            DpsError::Unauthorized(Refusal { issuer: token.issuer, clock, call, detail: detail(answer) })
+            let (issuer, detail) = (token.issuer, detail(answer));
+            DpsError::Unauthorized(Refusal { issuer, clock, certificate: None, call, detail })
         }
     }
 }

@@ -3,14 +3,69 @@
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use rustls::CertificateError;
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, SignatureScheme};
+
+use super::attestation::certificate::CertificateFacts;
 
 /// The settings in which two TLS configurations can differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TlsSettings {
     /// PEM or DER, trusted beside the public roots.
     pub ca_bundle: Option<Arc<[u8]>>,
+}
+
+/// A device's certificate, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    pub facts: CertificateFacts,
+    pub handshake: Handshake,
+}
+
+/// What became of a certificate in the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// The server did not ask for one. rustls takes part in no renegotiation, where it might do so later.
+    NotAskedFor,
+    /// The server takes no signature that its key can make.
+    KeyNotTaken,
+    Sent,
+}
+
+/// Presents a device's certificate when the server asks for one.
+#[derive(Debug)]
+pub(super) struct Presenter {
+    certified: Arc<CertifiedKey>,
+    handshake: AtomicU8,
+}
+
+impl Presenter {
+    pub fn new(certified: Arc<CertifiedKey>) -> Self {
+        Self { certified, handshake: AtomicU8::new(Handshake::NotAskedFor as u8) }
+    }
+
+    pub fn handshake(&self) -> Handshake {
+        let all = [Handshake::NotAskedFor, Handshake::KeyNotTaken, Handshake::Sent];
+        let seen = self.handshake.load(Ordering::Relaxed);
+        all.into_iter().find(|handshake| *handshake as u8 == seen).unwrap_or(Handshake::NotAskedFor)
+    }
+}
+
+impl ResolvesClientCert for Presenter {
+    /// Whatever CAs the server names: it need not name those above an individual enrollment's certificate.
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let fits = self.certified.key.choose_scheme(schemes).is_some();
+        let handshake = if fits { Handshake::Sent } else { Handshake::KeyNotTaken };
+        self.handshake.store(handshake as u8, Ordering::Relaxed);
+        fits.then(|| self.certified.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 /// Why TLS could not be agreed upon.

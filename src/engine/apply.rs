@@ -11,8 +11,11 @@ use crate::schedule::permits::Ended;
 impl Engine {
     /// Applies what follows from a change of an integration, but for lookups: those are calls.
     pub(super) fn apply(&mut self, sym: Sym, change: &Change, now: Now) {
-        let scope = self.registry.object(sym).map(|object| object.spec.id_scope.as_str());
-        self.fleet.set_scope(sym, scope, self.registry.is_proven(sym));
+        let spec = self.registry.object(sym).map(|object| &object.spec);
+        let scope = spec.map(|spec| spec.id_scope.as_str());
+        let certificates = spec.and_then(|spec| spec.attestation.x509.as_ref());
+        let certificates = certificates.map(|x509| x509.secret_name.as_str());
+        self.fleet.set_scope(sym, scope, self.registry.is_proven(sym), certificates);
         match &change.permits {
             Some(PermitChange::Admit { group, scope, gate, limits }) => {
                 self.permits.admit(sym.index(), *group, scope, *gate, now.mono);

@@ -1,5 +1,6 @@
-//! Secrets that devices' own keys are read from, and how a change of one is noticed: by one watch for all that
-//! have our label, by a watch of its own for a few others, and by a look at each of the rest in turn.
+//! Secrets that devices' own keys and certificates are read from, and how a change of one is noticed: by one watch
+//! for all with a certificate and one for all that have our label, by a watch of its own for a few others, and by
+//! a look at each of the rest in turn.
 
 use std::collections::HashSet;
 
@@ -11,7 +12,7 @@ use super::Engine;
 use super::observe::sync::{SourceWatch, WatchId};
 use crate::api::version;
 use crate::clock::Now;
-use crate::fleet::{DeviceId, SourceChanges, SourceKey};
+use crate::fleet::{DeviceId, SourceChanges, SourceKey, SourceList};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::refs;
 use crate::kube_io::watch::Observed;
@@ -20,28 +21,66 @@ use crate::schedule::looks::{Looks, Turn};
 /// Secrets that are watched by their name: each is a stream, of which there are few (`kube_io::refs`).
 const BY_NAME: usize = 32;
 
-/// How each is followed that has not our label.
+/// How each is followed that no watch of many shows.
 #[derive(Debug)]
 pub(super) struct Sources {
-    /// The watch by label runs.
-    watched: bool,
+    keys: Watching,
+    certificates: Watching,
     pub(super) looks: Looks<SourceKey>,
     /// Secrets that the list of their own watch, which is being read, has not shown yet.
     unseen: HashSet<SourceKey>,
 }
 
+/// A watch of many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Watching {
+    #[default]
+    Unneeded,
+    Needed,
+    Running,
+}
+
+impl Watching {
+    fn needed(&mut self) {
+        if *self == Self::Unneeded {
+            *self = Self::Needed;
+        }
+    }
+
+    /// True if it is to be started now.
+    fn starts(&mut self) -> bool {
+        let starts = *self == Self::Needed;
+        if starts {
+            *self = Self::Running;
+        }
+        starts
+    }
+}
+
 impl Default for Sources {
     fn default() -> Self {
-        Self { watched: false, looks: Looks::new(BY_NAME), unseen: HashSet::new() }
+        let (keys, certificates) = (Watching::default(), Watching::default());
+        Self { keys, certificates, looks: Looks::new(BY_NAME), unseen: HashSet::new() }
     }
 }
 
 impl Engine {
     /// Follows the Secrets that devices name by now, and looks at those whose turn has come.
     pub(super) fn follow_sources(&mut self, now: Now) {
-        let SourceChanges { begin, end, unnamed } = self.fleet.take_source_changes();
-        if !begin.is_empty() && !std::mem::replace(&mut self.sources.watched, true) {
-            self.watches.start_sources(&self.context);
+        let SourceChanges { begin, end, unnamed, keys, certificates } = self.fleet.take_source_changes();
+        if keys {
+            self.sources.keys.needed();
+        }
+        if certificates {
+            self.sources.certificates.needed();
+        }
+        if self.sources.keys.starts() {
+            self.watches.start_sources(SourceList::Labelled, &self.context);
+        }
+        // All that are declared by then need no look of their own.
+        if self.sync.is_complete() && self.sources.certificates.starts() {
+            self.fleet.begin_to_list_certificates();
+            self.watches.start_sources(SourceList::Certificates, &self.context);
         }
         for key in &end {
             if self.sources.looks.leave(key) {
@@ -80,27 +119,38 @@ impl Engine {
         observed: Observed<PartialObjectMeta<Secret>>,
     ) {
         match watch {
-            SourceWatch::Labelled(watch) => self.labelled_observed(watch, observed),
+            SourceWatch::Listed(list, watch) => self.listed_observed(list, watch, observed),
             SourceWatch::Named(key) => self.named_observed(&key, observed),
         }
     }
 
-    fn labelled_observed(&mut self, watch: WatchId, observed: Observed<PartialObjectMeta<Secret>>) {
+    fn listed_observed(
+        &mut self,
+        list: SourceList,
+        watch: WatchId,
+        observed: Observed<PartialObjectMeta<Secret>>,
+    ) {
         let only = self.context.config.namespaces().get(watch.0).cloned().flatten();
         // Whether one that is not shown any more is there is found out by looking at it.
         let unlabelled = match observed {
-            Observed::Listing(_) => return self.fleet.begin_source_list(only.as_deref()),
+            Observed::Listing(_) => return self.fleet.begin_source_list(list, only.as_deref()),
             Observed::Present(secret) => {
                 let Some(key) = self.source_key(&secret) else { return };
-                self.fleet.source_labelled(&key);
+                self.fleet.source_listed(list, &key);
                 return self.source_shown(&key, &secret);
             }
             Observed::Gone(secret) => {
                 let Some(key) = self.source_key(&secret) else { return };
-                self.fleet.source_unlabelled(&key)
+                match list {
+                    SourceList::Labelled => self.fleet.source_unlabelled(&key),
+                    SourceList::Certificates => {
+                        self.source_missing(&key);
+                        self.fleet.devices_of_source(&key)
+                    }
+                }
             }
-            Observed::Listed => self.fleet.end_source_list(only.as_deref()),
-            Observed::Forbidden => self.fleet.forbid_source_list(only.as_deref()),
+            Observed::Listed => self.fleet.end_source_list(list, only.as_deref()),
+            Observed::Forbidden => self.fleet.forbid_source_list(list, only.as_deref()),
         };
         self.doubt_credential_reads(unlabelled);
     }

@@ -12,6 +12,7 @@ use super::intern::Sym;
 use super::record::Record;
 use super::registration::{Claim, Declared, Registration, Registrations};
 use super::{DeviceId, Fleet};
+use crate::api::attestation::OwnCredential;
 
 /// Devices by the registration id that they claim. One that is being deleted claims none.
 #[derive(Debug)]
@@ -90,9 +91,17 @@ impl Fleet {
     }
 
     /// An integration is declared for this id scope, or no longer. `proven`: DPS has accepted it there since
-    /// this process leads.
-    pub fn set_scope(&mut self, integration: Sym, scope: Option<&str>, proven: bool) {
-        let declared = scope.map(|scope| Declared { scope: self.names.intern_scope(scope), proven });
+    /// this process leads. `certificates`: how the Secrets with its devices' certificates are named, if each has one.
+    pub fn set_scope(
+        &mut self,
+        integration: Sym,
+        scope: Option<&str>,
+        proven: bool,
+        certificates: Option<&str>,
+    ) {
+        let certificates = certificates.map(|template| self.names.intern(template));
+        let declared =
+            scope.map(|scope| Declared { scope: self.names.intern_scope(scope), proven, certificates });
         let before = match declared {
             Some(declared) => self.scopes.insert(integration, declared),
             None => self.scopes.remove(&integration),
@@ -100,8 +109,20 @@ impl Fleet {
         if before != declared {
             for id in self.of_integration(integration).to_vec() {
                 self.reranked(id, |registrations| registrations.here = declared);
+                if before.and_then(|before| before.certificates) != certificates {
+                    self.redeclare_source(id, certificates);
+                }
             }
         }
+    }
+
+    /// The integration names the Secrets with its devices' certificates otherwise. One that its object names stays.
+    fn redeclare_source(&mut self, id: DeviceId, certificates: Option<Sym>) {
+        let Some(record) = self.get(id).filter(|record| !record.registrations.own) else { return };
+        let template = certificates.map(|template| self.names.text(template));
+        let own = OwnCredential::of(None, template, &record.name);
+        let key = own.map(|own| (record.namespace, own.secret().into()));
+        self.sources.redeclare(id, key);
     }
 
     /// Changes what its claim is worth.

@@ -3,11 +3,12 @@
 use crate::api::attestation::{CredentialStatus, CredentialType};
 use crate::dps::attestation::{CredentialId, CredentialKind};
 
-/// The credential that a status names. One of the device's own has a Secret that it was read from.
+/// The credential that a status names. A key of the device's own has a Secret that it was read from.
 pub fn read(status: &CredentialStatus) -> Option<CredentialId> {
     let kind = match (status.kind, &status.secret_name) {
         (CredentialType::SymmetricKey, None) => CredentialKind::GroupKey,
         (CredentialType::SymmetricKey, Some(_)) => CredentialKind::IndividualKey,
+        (CredentialType::X509, _) => CredentialKind::Certificate,
     };
     CredentialId::parse(kind, status.fingerprint.as_ref()?)
 }
@@ -17,11 +18,13 @@ pub fn show(id: CredentialId) -> CredentialStatus {
     let (kind, secret_name) = match id.kind() {
         CredentialKind::GroupKey => (CredentialType::SymmetricKey, None),
         CredentialKind::IndividualKey => (CredentialType::SymmetricKey, Some(String::new())),
+        CredentialKind::Certificate => (CredentialType::X509, Some(String::new())),
     };
     CredentialStatus {
         kind,
         slot: None,
         fingerprint: Some(id.to_string()),
+        not_after: None,
         secret_name,
         secret_resource_version: None,
     }

@@ -75,7 +75,8 @@ impl Mask {
     const FOREIGN: u8 = 8;
     /// The device's own formats contain the DPS endpoint.
     const NAMES_ENDPOINT: u8 = 16;
-    const COUNT: usize = 32;
+    const DIRECTORY: u8 = 32;
+    const COUNT: usize = 64;
 
     pub fn of(device: &ProvisionedDevice) -> Self {
         let secret = device.spec.secret.as_ref().map(|secret| &secret.settings);
@@ -86,6 +87,7 @@ impl Mask {
             (Self::GATEWAY, secret.is_some_and(|s| s.gateway_hostname.is_some())),
             (Self::FOREIGN, named.is_some() && named != device.metadata.namespace.as_ref()),
             (Self::NAMES_ENDPOINT, secret.is_some_and(names_endpoint)),
+            (Self::DIRECTORY, secret.is_some_and(|s| s.certificate_directory.is_some())),
         ];
         Self(flags.into_iter().filter(|(_, set)| *set).map(|(bit, _)| bit).sum())
     }
@@ -149,19 +151,30 @@ impl Inherited {
 
 fn masked(secret: &SecretSettings, endpoint: &str, mask: Mask) -> Hash {
     // Every field: a change of one that is left out here would never reach a Secret.
-    let SecretSettings { deletion_policy, labels, annotations, formats, keys, gateway_hostname } = secret;
+    let SecretSettings {
+        deletion_policy,
+        labels,
+        annotations,
+        formats,
+        keys,
+        gateway_hostname,
+        certificate_directory,
+    } = secret;
     let own_endpoint = mask.has(Mask::NAMES_ENDPOINT);
     let inherited_endpoint = !mask.has(Mask::FORMATS) && names_endpoint(secret);
     let unless = |bit, value: Value| if mask.has(bit) { Value::Null } else { value };
-    let parts = json!([
+    let mut parts = vec![
         unless(Mask::DELETION_POLICY, json!(deletion_policy)),
         unless(Mask::FORMATS, json!(formats)),
         unless(Mask::GATEWAY, json!(gateway_hostname)),
         unless(Mask::FOREIGN, json!([labels, annotations])),
         json!(keys),
-        (own_endpoint || inherited_endpoint).then_some(endpoint),
-    ]);
-    Hash::of("inherited", [parts.to_string().as_bytes()])
+        json!((own_endpoint || inherited_endpoint).then_some(endpoint)),
+    ];
+    // Version 0.1 had none: what it wrote stays as it is.
+    let directory = certificate_directory.as_ref().filter(|_| !mask.has(Mask::DIRECTORY));
+    parts.extend(directory.map(|directory| json!(directory)));
+    Hash::of("inherited", [Value::Array(parts).to_string().as_bytes()])
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ use self::registration::Declared;
 pub use self::secrets::SecretSeen;
 use self::secrets::{BySecret, Secrets, secret_hash};
 use self::sources::Sources;
-pub use self::sources::{SourceChanges, SourceKey};
+pub use self::sources::{SourceChanges, SourceKey, SourceList};
+use crate::api::attestation::OwnCredential;
 use crate::api::device::ProvisionedDevice;
 use crate::api::digest::Digest;
 
@@ -90,7 +91,12 @@ impl Fleet {
         });
         of_devices
             .chain(self.secrets.namespaces())
-            .chain(self.scopes.values().map(|declared| declared.scope))
+            .chain(
+                self.scopes
+                    .values()
+                    .flat_map(|declared| [Some(declared.scope), declared.certificates])
+                    .flatten(),
+            )
             .collect()
     }
 
@@ -116,11 +122,14 @@ impl Fleet {
     pub fn upsert(&mut self, device: &ProvisionedDevice, list: Option<u32>) -> (DeviceId, DeviceChange) {
         let mut record = Record::from_device(device, &mut self.names, list.unwrap_or(0));
         record.registrations.here = self.scopes.get(&record.integration).copied();
+        let template = record.registrations.here.and_then(|declared| declared.certificates);
+        let template = template.map(|template| self.names.text(template));
+        let own = OwnCredential::of(device.spec.attestation.as_ref(), template, &record.name);
         let Some(id) = self.find_sym(record.namespace, &record.name) else {
             record.secret_seen = self.secrets.claim(secret_hash(&record, &self.hasher));
             let namespace = record.namespace;
             let id = self.insert(record);
-            self.sources.declare(id, namespace, device, false);
+            self.sources.declare(id, namespace, device, own.as_ref(), false);
             return (id, DeviceChange::New);
         };
         let Some(old) = self.get_mut(id) else { return (id, DeviceChange::Known) };
@@ -143,7 +152,8 @@ impl Fleet {
         if old.secret_name() != record.secret_name() {
             record.secret_seen = self.secrets.claim(secret_hash(&record, &self.hasher));
         }
-        self.sources.declare(id, record.namespace, device, change == DeviceChange::Changed);
+        let known = change == DeviceChange::Changed;
+        self.sources.declare(id, record.namespace, device, own.as_ref(), known);
         self.unindex(id);
         self.records[id as usize] = Some(record);
         self.index(id);

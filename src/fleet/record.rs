@@ -133,8 +133,13 @@ impl Record {
         }
         let payload = self.payload.or(inherited.payload);
         let registered = hash::registered(scope, self.registration_id(), payload);
+        let same_credential = match self.has_own_credential() {
+            // Which of its own it should be its source shows.
+            true => self.credential.is_none_or(|used| !used.kind().is_shared()),
+            false => self.credential == Some(credential),
+        };
         let same_registration = settled.registered.is_none_or(|settled| settled == registered)
-            && (self.has_own_credential() || self.credential == Some(credential))
+            && same_credential
             && inherited.token.is_none_or(|token| self.token == Some(token));
         let rendered = hash::rendered(self.base, inherited.secret(self.mask));
         match (same_registration, settled.rendered.is_none_or(|settled| settled == rendered)) {
@@ -169,7 +174,7 @@ impl Record {
 
     /// It has a credential of its own, and none of its integration's.
     pub fn has_own_credential(&self) -> bool {
-        self.registrations.alone
+        self.registrations.is_alone()
     }
 
     /// False for a device with a credential of its own that is not registered: before DPS has accepted that,

@@ -42,6 +42,8 @@ pub struct Declared {
     pub scope: Sym,
     /// DPS has accepted the integration there since this process leads.
     pub proven: bool,
+    /// How the Secrets with its devices' certificates are named, if each has one.
+    pub certificates: Option<Sym>,
 }
 
 /// The id scopes, in lower case, in which a device's registration id is registered, by who says so. In
@@ -56,8 +58,8 @@ pub(super) struct Registrations {
     said: Option<Sym>,
     /// As the Secret says that the watch has shown.
     pub shown: Option<Sym>,
-    /// With a credential of its own, of which what DPS says of others proves nothing.
-    pub alone: bool,
+    /// Its object says that it has a credential of its own.
+    pub own: bool,
 }
 
 impl Registrations {
@@ -69,7 +71,7 @@ impl Registrations {
             .filter(|status| status.registration_id.as_ref().is_some_and(of_this_id))
             .and_then(|status| status.id_scope.as_deref())
             .map(|scope| names.intern_scope(scope));
-        Self { said, alone: device.spec.attestation.is_some(), ..Self::default() }
+        Self { said, own: device.spec.attestation.is_some(), ..Self::default() }
     }
 
     /// What all this is worth where the device is now.
@@ -93,8 +95,13 @@ impl Registrations {
         self.known.is_some() && self.known == self.here.map(|declared| declared.scope)
     }
 
+    /// It has a credential of its own, of which what DPS says of others proves nothing.
+    pub fn is_alone(self) -> bool {
+        self.own || self.here.is_some_and(|declared| declared.certificates.is_some())
+    }
+
     pub fn is_proven(self) -> bool {
-        if self.alone { self.is_known() } else { self.here.is_some_and(|declared| declared.proven) }
+        if self.is_alone() { self.is_known() } else { self.here.is_some_and(|declared| declared.proven) }
     }
 
     /// DPS has registered the device here, or its Secret was read: then it shows what it is.
@@ -112,6 +119,7 @@ impl Registrations {
 
     pub fn scopes(self) -> impl Iterator<Item = Sym> {
         let here = self.here.map(|declared| declared.scope);
-        [here, self.known, self.said, self.shown].into_iter().flatten()
+        let certificates = self.here.and_then(|declared| declared.certificates);
+        [here, certificates, self.known, self.said, self.shown].into_iter().flatten()
     }
 }

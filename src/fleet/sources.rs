@@ -1,24 +1,33 @@
-//! Secrets that devices' own keys are read from: at which version each key was looked at last, and which
-//! version is there as far as anything has shown.
+//! Secrets that devices' own keys and certificates are read from: at which version each was looked at last, and
+//! which version is there as far as anything has shown.
 
 use std::collections::{HashMap, HashSet};
 
 use super::intern::Sym;
 use super::record::Record;
 use super::{DeviceId, Fleet};
-use crate::api::attestation::{CredentialStatus, DeviceAttestation, SymmetricKey};
+use crate::api::attestation::{CredentialStatus, CredentialType, OwnCredential};
 use crate::api::device::ProvisionedDevice;
 use crate::api::version;
 
 /// Namespace and name of such a Secret.
 pub type SourceKey = (Sym, Box<str>);
 
-/// What is known of a device's own key.
+/// Watches that each show many of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceList {
+    /// Those with our label.
+    Labelled,
+    /// Those of type kubernetes.io/tls: all that a certificate is read from.
+    Certificates,
+}
+
+/// What is known of a device's own key or certificate.
 #[derive(Debug)]
 struct Source {
     key: SourceKey,
-    /// resourceVersion at which the key was looked at and from which nothing follows any more; 0 if there is
-    /// none.
+    kind: CredentialType,
+    /// resourceVersion at which it was looked at and from which nothing follows any more; 0 if there is none.
     judged: u64,
 }
 
@@ -26,20 +35,28 @@ struct Source {
 #[derive(Debug, Default)]
 struct Named {
     devices: Vec<DeviceId>,
+    /// Those of them that read a certificate.
+    certificates: usize,
     /// resourceVersion as it was last shown or read; 0 if it never was, or is not there.
     seen: u64,
     /// The watch by label shows it.
     labelled: bool,
+    /// The watch of certificates may have shown it before any device named it.
+    missed: bool,
 }
 
-/// Which Secrets are to be followed from now on, and which no longer: those that a device names and that the
-/// watch by label does not show.
+/// Which Secrets are to be followed from now on, and which no longer: those that a device names and that no watch
+/// of many shows.
 #[derive(Debug, Default, PartialEq)]
 pub struct SourceChanges {
     pub begin: HashSet<SourceKey>,
     pub end: HashSet<SourceKey>,
     /// Those that no device names any more.
     pub unnamed: Vec<SourceKey>,
+    /// Keys are read, so that the watch by label is needed,
+    pub keys: bool,
+    /// or certificates, so that theirs is.
+    pub certificates: bool,
 }
 
 /// All of them.
@@ -49,78 +66,138 @@ pub(super) struct Sources {
     named: HashMap<SourceKey, Named>,
     changes: SourceChanges,
     /// What lists that are being read have shown, by the namespace that each is limited to.
-    listed: HashMap<Option<Sym>, HashSet<SourceKey>>,
-    /// Lists that may not be read: the label of a Secret says nothing there.
-    forbidden: HashSet<Option<Sym>>,
+    listed: HashMap<(SourceList, Option<Sym>), HashSet<SourceKey>>,
+    /// Lists that may not be read: a Secret that they do not show may be there.
+    forbidden: HashSet<(SourceList, Option<Sym>)>,
+    /// Certificates are watched.
+    lists_certificates: bool,
 }
 
-/// The keys of a device that has some of its own.
-fn symmetric(device: &ProvisionedDevice) -> Option<&SymmetricKey> {
-    let DeviceAttestation { symmetric_key } = device.spec.attestation.as_ref()?;
-    symmetric_key.as_ref()
-}
-
-/// The version at which the key was looked at, if the status names the same Secret and slot.
-fn judged(device: &ProvisionedDevice, symmetric: &SymmetricKey) -> u64 {
+/// The version at which it was looked at, if the status names the same Secret and slot.
+fn judged(device: &ProvisionedDevice, own: &OwnCredential) -> u64 {
     let status = device.status.as_ref().and_then(|status| status.credential.as_ref());
     let is_its = |status: &&CredentialStatus| {
-        status.secret_name.as_deref() == Some(symmetric.active_secret())
-            && status.slot == Some(symmetric.active)
+        status.secret_name.as_deref() == Some(own.secret())
+            && (status.kind, status.slot) == (own.kind(), own.slot())
     };
     let version = status.filter(is_its).and_then(|status| status.secret_resource_version.as_deref());
     version::parse(version)
 }
 
 impl Sources {
-    /// Takes in a device as it is declared, with a key of its own or without. `known`: it is the object of
+    /// Takes in what a device reads its credential from, if it has one of its own. `known`: it is the object of
     /// before, and what was looked at since its status was written stays known.
-    pub fn declare(&mut self, id: DeviceId, namespace: Sym, device: &ProvisionedDevice, known: bool) {
+    pub fn declare(
+        &mut self,
+        id: DeviceId,
+        namespace: Sym,
+        device: &ProvisionedDevice,
+        own: Option<&OwnCredential>,
+        known: bool,
+    ) {
         if !known {
             self.remove(id);
         }
-        let Some(symmetric) = symmetric(device) else { return self.remove(id) };
-        let key: SourceKey = (namespace, symmetric.active_secret().into());
-        let stated = judged(device, symmetric);
-        if let Some(source) = self.of.get_mut(&id).filter(|source| source.key == key) {
+        let Some(own) = own else { return self.remove(id) };
+        let (key, stated): (SourceKey, _) = ((namespace, own.secret().into()), judged(device, own));
+        if let Some(source) =
+            self.of.get_mut(&id).filter(|source| source.key == key && source.kind == own.kind())
+        {
             source.judged = source.judged.max(stated);
             return;
         }
-        self.remove(id);
-        if !self.named.contains_key(&key) {
-            self.changes.follow(&key, true);
+        self.name(id, key, own.kind(), stated);
+    }
+
+    /// The integration says from now on that a device has its certificate there, or that it has none.
+    pub fn redeclare(&mut self, id: DeviceId, key: Option<SourceKey>) {
+        match key {
+            Some(key) => self.name(id, key, CredentialType::X509, 0),
+            None => self.remove(id),
         }
-        self.named.entry(key.clone()).or_default().devices.push(id);
-        self.of.insert(id, Source { key, judged: stated });
+    }
+
+    fn name(&mut self, id: DeviceId, key: SourceKey, kind: CredentialType, judged: u64) {
+        self.remove(id);
+        let is_certificate = kind == CredentialType::X509;
+        self.changes.keys |= !is_certificate;
+        self.changes.certificates |= is_certificate;
+        let missed = is_certificate && self.lists_certificates && !self.named.contains_key(&key);
+        self.named.entry(key.clone()).or_default();
+        self.change(&key, |named| {
+            named.devices.push(id);
+            named.certificates += usize::from(is_certificate);
+            named.missed |= missed;
+        });
+        self.of.insert(id, Source { key, kind, judged });
     }
 
     pub fn remove(&mut self, id: DeviceId) {
-        let Some(Source { key, .. }) = self.of.remove(&id) else { return };
-        let Some(named) = self.named.get_mut(&key) else { return };
-        named.devices.retain(|other| *other != id);
-        if named.devices.is_empty() {
-            let followed = !named.labelled;
+        let Some(Source { key, kind, .. }) = self.of.remove(&id) else { return };
+        self.change(&key, |named| {
+            named.devices.retain(|other| *other != id);
+            named.certificates -= usize::from(kind == CredentialType::X509);
+        });
+        if self.named.get(&key).is_some_and(|named| named.devices.is_empty()) {
             self.named.remove(&key);
-            if followed {
-                self.changes.follow(&key, false);
-            }
             self.changes.unnamed.push(key);
         }
     }
 
-    /// The watch by label shows the Secret, or does not.
-    fn label(&mut self, key: &SourceKey, labelled: bool) {
+    /// Changes what is known of a Secret, and notes whether it is to be followed by itself from now on.
+    fn change(&mut self, key: &SourceKey, change: impl FnOnce(&mut Named)) {
         let Some(named) = self.named.get_mut(key) else { return };
-        if std::mem::replace(&mut named.labelled, labelled) != labelled {
-            self.changes.follow(key, !labelled);
+        let is_hidden = [None, Some(key.0)]
+            .iter()
+            .any(|scope| self.forbidden.contains(&(SourceList::Certificates, *scope)));
+        let before = named.is_followed(is_hidden);
+        change(named);
+        let after = named.is_followed(is_hidden);
+        if before != after {
+            self.changes.follow(key, after);
         }
     }
 
-    /// Of this scope only what is listed is labelled. Returns devices whose Secret is not.
-    fn limit(&mut self, scope: Option<Sym>, listed: &HashSet<SourceKey>) -> Vec<DeviceId> {
+    /// Those of a scope that a list has not shown.
+    fn left_out(&self, scope: Option<Sym>, listed: &HashSet<SourceKey>) -> Vec<SourceKey> {
         let is_left = |key: &&SourceKey| scope.is_none_or(|only| only == key.0) && !listed.contains(*key);
-        let left: Vec<SourceKey> = self.named.keys().filter(is_left).cloned().collect();
-        left.iter().for_each(|key| self.label(key, false));
+        self.named.keys().filter(is_left).cloned().collect()
+    }
+
+    /// Of this scope only what is listed is labelled. Returns devices whose Secret is not.
+    fn limit_labelled(&mut self, scope: Option<Sym>, listed: &HashSet<SourceKey>) -> Vec<DeviceId> {
+        let left = self.left_out(scope, listed);
+        left.iter().for_each(|key| self.change(key, |named| named.labelled = false));
         left.iter().filter_map(|key| self.named.get(key)).flat_map(|named| named.devices.clone()).collect()
+    }
+
+    /// Certificates are all shown by their watch from now on, or none.
+    fn set_certificates_hidden(&mut self, scope: Option<Sym>, hidden: bool) {
+        let list = (SourceList::Certificates, scope);
+        if self.forbidden.contains(&list) == hidden {
+            return;
+        }
+        if hidden {
+            self.forbidden.insert(list);
+        } else {
+            self.forbidden.remove(&list);
+        }
+        for key in self.left_out(scope, &HashSet::new()) {
+            let Some(named) = self.named.get(&key) else { continue };
+            if named.is_followed(!hidden) != named.is_followed(hidden) {
+                self.changes.follow(&key, hidden);
+            }
+        }
+    }
+}
+
+impl Named {
+    /// No watch of many tells of it. `is_hidden`: that of certificates may not be read.
+    fn is_followed(&self, is_hidden: bool) -> bool {
+        let has_keys = self.devices.len() > self.certificates;
+        let has_certificates = self.certificates > 0;
+        !self.devices.is_empty()
+            && ((has_keys && !self.labelled) || (has_certificates && (is_hidden || self.missed)))
     }
 }
 
@@ -140,12 +217,12 @@ impl Fleet {
         std::mem::take(&mut self.sources.changes)
     }
 
-    /// Devices whose key is in this Secret.
+    /// Devices whose key or certificate is in this Secret.
     pub fn devices_of_source(&self, key: &SourceKey) -> Vec<DeviceId> {
         self.sources.named.get(key).map(|named| named.devices.clone()).unwrap_or_default()
     }
 
-    /// True if the device's Secret is there and one that a device reads its key from. One that is only named
+    /// True if the device's Secret is there and one that a device reads its key or certificate from. One that is only named
     /// belongs to the device that writes it.
     pub fn writes_to_source(&self, id: DeviceId) -> bool {
         let key = |record: &Record| (record.namespace, record.secret_name().into());
@@ -153,86 +230,120 @@ impl Fleet {
         !self.sources.named.is_empty() && self.get(id).is_some_and(|record| is_there(key(record)))
     }
 
-    /// True if the Secret of the device's own key is there with another version than the one at which the key
-    /// was looked at.
+    /// True if the Secret of the device's own key or certificate is there with another version than the one at
+    /// which it was looked at.
     pub fn is_source_outdated(&self, id: DeviceId) -> bool {
-        let Some(Source { key, judged }) = self.sources.of.get(&id) else { return false };
+        let Some(Source { key, judged, .. }) = self.sources.of.get(&id) else { return false };
         self.sources.named.get(key).is_some_and(|named| named.seen != 0 && named.seen != *judged)
     }
 
     /// Takes in at which version the Secret is. Returns the devices for which that is news.
     pub fn source_seen(&mut self, key: &SourceKey, version: u64) -> Vec<DeviceId> {
-        let Some(named) = self.sources.named.get_mut(key) else { return Vec::new() };
-        if std::mem::replace(&mut named.seen, version) == version {
+        let Some(named) = self.sources.named.get(key) else { return Vec::new() };
+        let is_same = named.seen == version;
+        self.sources.change(key, |named| (named.seen, named.missed) = (version, false));
+        if is_same {
             return Vec::new();
         }
-        let devices = named.devices.iter();
-        let is_news = |id: &&DeviceId| self.sources.of.get(id).is_some_and(|of| of.judged != version);
-        devices.filter(is_news).copied().collect()
+        let devices = self.devices_of_source(key).into_iter();
+        devices.filter(|id| self.sources.of.get(id).is_some_and(|of| of.judged != version)).collect()
     }
 
     /// There is none, or one that the operator has written. That is no news: what was copied serves on.
     pub fn source_missing(&mut self, key: &SourceKey) {
-        if let Some(named) = self.sources.named.get_mut(key) {
-            named.seen = 0;
-        }
+        self.sources.change(key, |named| (named.seen, named.missed) = (0, false));
     }
 
-    /// The watch by label shows the Secret.
-    pub fn source_labelled(&mut self, key: &SourceKey) {
-        self.sources.label(key, true);
+    /// The watch shows the Secret.
+    pub fn source_listed(&mut self, list: SourceList, key: &SourceKey) {
+        if list == SourceList::Labelled {
+            self.sources.change(key, |named| named.labelled = true);
+        }
+        // Of certificates there may be any number that no device names.
+        if list == SourceList::Certificates && !self.sources.named.contains_key(key) {
+            return;
+        }
         for scope in [None, Some(key.0)] {
-            self.sources.listed.get_mut(&scope).map(|list| list.insert(key.clone()));
+            self.sources.listed.get_mut(&(list, scope)).map(|listed| listed.insert(key.clone()));
         }
     }
 
-    /// It no longer does. Returns the devices that name the Secret.
+    /// The watch by label no longer shows it. Returns the devices that name the Secret.
     pub fn source_unlabelled(&mut self, key: &SourceKey) -> Vec<DeviceId> {
-        self.sources.label(key, false);
+        self.sources.change(key, |named| named.labelled = false);
         self.devices_of_source(key)
     }
 
-    /// The Secret of a device's key was read at this version; 0: there is none. `labelled`: it has our label,
+    /// The Secret of a device's credential was read at this version; 0: there is none. `labelled`: it has our label,
     /// so that the watch shows it, and may have done so before any device named it.
     pub fn source_read(&mut self, id: DeviceId, version: u64, labelled: bool) {
         let Some(key) = self.sources.of.get(&id).map(|source| source.key.clone()) else { return };
-        if let Some(named) = self.sources.named.get_mut(&key) {
-            named.seen = version;
-        }
-        let is_shown = [None, Some(key.0)].iter().all(|scope| !self.sources.forbidden.contains(scope));
-        if labelled && is_shown {
-            self.sources.label(&key, true);
-        }
+        let is_hidden =
+            |scope: &Option<Sym>| self.sources.forbidden.contains(&(SourceList::Labelled, *scope));
+        let shown = labelled && ![None, Some(key.0)].iter().any(is_hidden);
+        self.sources.change(&key, |named| {
+            (named.seen, named.missed) = (version, false);
+            named.labelled |= shown;
+        });
     }
 
-    /// Nothing follows any more from what a device's key is at this version of its Secret.
+    /// Nothing follows any more from what a device's credential is at this version of its Secret.
     pub fn source_judged(&mut self, id: DeviceId, version: u64) {
         if let Some(source) = self.sources.of.get_mut(&id) {
             source.judged = version;
         }
     }
 
-    /// A list of labelled Secrets begins.
-    pub fn begin_source_list(&mut self, namespace: Option<&str>) {
-        let scope = self.source_scope(namespace);
-        self.sources.forbidden.remove(&scope);
-        self.sources.listed.insert(scope, HashSet::new());
+    /// Certificates are watched from now on.
+    pub fn begin_to_list_certificates(&mut self) {
+        self.sources.lists_certificates = true;
     }
 
-    /// It ends: what it has not shown is not labelled. Whether it is there it does not say. Returns devices
-    /// whose Secret it has not shown.
-    pub fn end_source_list(&mut self, namespace: Option<&str>) -> Vec<DeviceId> {
+    /// A list begins.
+    pub fn begin_source_list(&mut self, list: SourceList, namespace: Option<&str>) {
         let scope = self.source_scope(namespace);
-        let listed = self.sources.listed.remove(&scope).unwrap_or_default();
-        self.sources.limit(scope, &listed)
+        match list {
+            SourceList::Labelled => drop(self.sources.forbidden.remove(&(list, scope))),
+            SourceList::Certificates => self.sources.set_certificates_hidden(scope, false),
+        }
+        self.sources.listed.insert((list, scope), HashSet::new());
     }
 
-    /// It may not be read: nothing is known to be labelled. Returns the same.
-    pub fn forbid_source_list(&mut self, namespace: Option<&str>) -> Vec<DeviceId> {
+    /// It ends. What it has not shown is not labelled: whether it is there it does not say. A certificate that it
+    /// has not shown is not there. Returns devices whose Secret is not labelled.
+    pub fn end_source_list(&mut self, list: SourceList, namespace: Option<&str>) -> Vec<DeviceId> {
         let scope = self.source_scope(namespace);
-        self.sources.forbidden.insert(scope);
-        self.sources.listed.remove(&scope);
-        self.sources.limit(scope, &HashSet::new())
+        let listed = self.sources.listed.remove(&(list, scope)).unwrap_or_default();
+        match list {
+            SourceList::Labelled => self.sources.limit_labelled(scope, &listed),
+            SourceList::Certificates => {
+                for key in self.sources.left_out(scope, &listed) {
+                    self.sources.change(&key, |named| {
+                        // One that was named meanwhile is looked at.
+                        if named.certificates == named.devices.len() {
+                            named.seen = 0;
+                        }
+                    });
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// It may not be read: nothing is known to be labelled, and no certificate to be missing. Returns the same.
+    pub fn forbid_source_list(&mut self, list: SourceList, namespace: Option<&str>) -> Vec<DeviceId> {
+        let scope = self.source_scope(namespace);
+        self.sources.listed.remove(&(list, scope));
+        match list {
+            SourceList::Labelled => {
+                self.sources.forbidden.insert((list, scope));
+                self.sources.limit_labelled(scope, &HashSet::new())
+            }
+            SourceList::Certificates => {
+                self.sources.set_certificates_hidden(scope, true);
+                Vec::new()
+            }
+        }
     }
 
     fn source_scope(&mut self, namespace: Option<&str>) -> Option<Sym> {

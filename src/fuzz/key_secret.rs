@@ -62,7 +62,7 @@ pub fn key_secret(data: &[u8]) {
             let size = decoded(data).map(|key| key.len());
             assert!(size.is_some_and(|size| (16..=64).contains(&size)), "a key of {size:?} bytes is taken");
             let device = credentials.for_device(&valid(RegistrationId::parse(ID)));
-            let Proof::SymmetricKey(key) = valid(device.ok_or("no key is shared")).proof;
+            let Proof::SymmetricKey(key) = valid(device.ok_or("no key is shared")).proof else { return };
             assert_eq!(STANDARD.decode(key.reveal()).map(|key| key.len()), Ok(32), "no key for a device");
             let usual = matches!(size, Some(32 | 64));
             let said = |credentials: &Credentials| {

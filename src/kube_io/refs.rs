@@ -107,6 +107,7 @@ impl<M: Send + 'static> ReferenceWatches<M> {
             namespace: Some(reference.namespace.clone()),
             name: Some(reference.name.clone()),
             labels: None,
+            of_type: None,
         };
         let (server, sender, wrap) = (self.server.clone(), self.sender.clone(), self.wrap);
         let span = info_span!("watch", kind = %K::kind(&()), namespace = reference.namespace);

@@ -49,7 +49,11 @@ pub fn class_of(reason: Reason) -> RetryClass {
         | Reason::KeyInvalid
         | Reason::CaBundleInvalid
         | Reason::HostNotAllowed
-        | Reason::QuotaInsufficient => RetryClass::Terminal,
+        | Reason::QuotaInsufficient
+        | Reason::CertificateNotFound
+        | Reason::CertificateInvalid
+        | Reason::CertificateNotYetValid
+        | Reason::CertificateExpired => RetryClass::Terminal,
     }
 }
 

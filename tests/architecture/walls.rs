@@ -13,7 +13,7 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
     ("controller/", &["api", "controller", "dps", "fleet", "schedule"]),
     // What is done.
     ("controller/device/act.rs", &["api", "clock", "controller", "dps", "fleet", "kube_io"]),
-    ("controller/device/own_key.rs", &["api", "controller", "kube_io"]),
+    ("controller/device/own_credential.rs", &["api", "controller", "dps", "kube_io"]),
     ("kube_io/", &["api", "clock", "kube_io", "schedule", "telemetry"]),
     (
         "engine/",
@@ -109,7 +109,7 @@ pub const PURE: &[&str] = &[
     "kube_io/lease/decide.rs",
     "schedule/",
 ];
-pub const NOT_PURE: &[&str] = &["controller/device/act.rs", "controller/device/own_key.rs"];
+pub const NOT_PURE: &[&str] = &["controller/device/act.rs", "controller/device/own_credential.rs"];
 
 /// Handles of tasks are data: what is in flight can be aborted by its owner.
 pub const PURE_ALL_THE_SAME: &[&str] = &["tokio::task::AbortHandle"];

@@ -22,3 +22,4 @@ mod secrets;
 mod status;
 mod under_fire;
 mod world;
+mod x509;

@@ -1,69 +1,51 @@
-//! Certificates for tests: CAs, and devices under them.
+//! Certificates for tests, as the simulator and its clients take them.
+
+use std::ops::Deref;
 
 use dps_simulator::{Certificate, CertificateAuthority, Certificates};
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// A key with its certificate.
-pub struct Identity {
-    params: CertificateParams,
-    key: KeyPair,
-    pub pem: String,
-}
+pub struct Identity(dps_dev::pki::Identity);
 
-fn params(common_name: &str, is_ca: bool) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    if is_ca {
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+impl Deref for Identity {
+    type Target = dps_dev::pki::Identity;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
-    params
 }
 
 impl Identity {
     pub fn root(common_name: &str) -> Self {
-        Self::self_signed(params(common_name, true))
+        Self(dps_dev::pki::Identity::root(common_name).unwrap())
     }
 
     /// A device that needs no CA.
     pub fn own(common_name: &str) -> Self {
-        Self::self_signed(params(common_name, false))
-    }
-
-    fn self_signed(params: CertificateParams) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { params, key, pem }
+        Self(dps_dev::pki::Identity::own(common_name).unwrap())
     }
 
     pub fn intermediate(&self, common_name: &str) -> Self {
-        self.issue(params(common_name, true))
+        Self(self.0.intermediate(common_name).unwrap())
     }
 
     pub fn device(&self, common_name: &str) -> Self {
-        self.issue(params(common_name, false))
+        Self(self.0.device(common_name).unwrap())
     }
 
     /// One whose time is over.
     pub fn expired_device(&self, common_name: &str) -> Self {
-        let mut params = params(common_name, false);
-        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
-        self.issue(params)
-    }
-
-    fn issue(&self, params: CertificateParams) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let issuer = Issuer::from_params(&self.params, &self.key);
-        let pem = params.signed_by(&key, &issuer).unwrap().pem();
-        Self { params, key, pem }
+        let expired = |params: &mut rcgen::CertificateParams| {
+            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        };
+        Self(self.0.device_with(common_name, expired).unwrap())
     }
 
     /// Its key under another name.
     pub fn renamed(&self, common_name: &str) -> Certificate {
-        let renamed = params(common_name, true).self_signed(&self.key).unwrap();
-        Certificate::from_pem(&renamed.pem()).unwrap()
+        Certificate::from_pem(&self.0.renamed(common_name).unwrap()).unwrap()
     }
 
     pub fn certificate(&self) -> Certificate {
@@ -74,15 +56,11 @@ impl Identity {
         Certificates { primary: self.certificate(), secondary: None }
     }
 
-    pub fn key_pem(&self) -> String {
-        self.key.serialize_pem()
-    }
-
     /// What a TLS client presents: this certificate, then those.
     pub fn presented(&self, others: &[&Self]) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let der = |identity: &Self| CertificateDer::from_pem_slice(identity.pem.as_bytes()).unwrap();
         let chain = std::iter::once(self).chain(others.iter().copied()).map(der).collect();
-        (chain, PrivatePkcs8KeyDer::from(self.key.serialize_der()).into())
+        (chain, PrivatePkcs8KeyDer::from(self.key_der()).into())
     }
 
     /// The same as an uploaded CA.

@@ -17,6 +17,7 @@ use crate::api::version;
 use crate::controller::integration::target::{Instance, Target};
 use crate::dps::answer::Assignment;
 use crate::dps::attestation::DeviceCredential;
+use crate::dps::attestation::certificate::CertificateFacts;
 use crate::dps::call::Call;
 use crate::dps::client::Identity;
 use crate::dps::connections::Connection;
@@ -209,7 +210,8 @@ fn registered(
     let RegisteredTerms { slot, hash } = terms;
     let (scope, credential) = (target.scope(), target.credentials.in_use());
     let key_secret = target.credentials.source().map(|source| source.secret.clone());
-    let made = Made { scope, registration_id: id.as_str(), credential, slot, key_secret, hash };
+    let not_after = target.credentials.certificate().and_then(CertificateFacts::expires);
+    let made = Made { scope, registration_id: id.as_str(), credential, slot, key_secret, not_after, hash };
     Registered::new(assignment, made)
 }
 

@@ -15,7 +15,8 @@ pub use super::served::ServedRequests;
 pub use super::unresolved::Unresolved;
 use crate::api::device::ProvisionedDeviceStatus;
 use crate::api::version;
-use crate::controller::integration::credentials::{Credentials, KeySource};
+use crate::controller::integration::credentials::Credentials;
+use crate::controller::integration::key_source::KeySource;
 use crate::dps::ids::HubHostname;
 use crate::fleet::hash::Hash;
 

@@ -3,7 +3,9 @@
 
 use serde::Serialize;
 
+use crate::api::attestation::CredentialType;
 use crate::api::shared::FormatType;
+use crate::dps::attestation::certificate::TlsFiles;
 use crate::dps::attestation::{DeviceCredential, Proof};
 
 /// Version of the hub's MQTT interface, as its documentation names it in user names.
@@ -26,24 +28,30 @@ pub struct Parts<'a> {
     pub credential: &'a DeviceCredential,
     pub connection_string: &'a str,
     pub gateway_hostname: Option<&'a str>,
+    /// Where IoT Edge finds the files of the Secret.
+    pub certificate_directory: &'a str,
+    /// Their names there.
+    pub certificate_file: &'a str,
+    pub private_key_file: &'a str,
 }
 
-impl<'a> Parts<'a> {
-    fn key(&self) -> &'a str {
-        match &self.credential.proof {
-            Proof::SymmetricKey(key) => key.reveal(),
+/// Data keys that a format writes for a credential of this kind.
+pub fn keys(format: FormatType, kind: CredentialType) -> &'static [&'static str] {
+    match (format, kind) {
+        (FormatType::Env, CredentialType::SymmetricKey) => {
+            &[CONNECTION_STRING, HOSTNAME, DEVICE_ID, DEVICE_KEY]
         }
-    }
-}
-
-/// Data keys that a format writes.
-pub fn keys(format: FormatType) -> &'static [&'static str] {
-    match format {
-        FormatType::Env => &[CONNECTION_STRING, HOSTNAME, DEVICE_ID, DEVICE_KEY],
-        FormatType::Dotenv => &["device.env"],
-        FormatType::IotEdgeConfigToml | FormatType::IotEdgeDpsConfigToml => &["config.toml"],
-        FormatType::Mqtt => &["mqttHost", "mqttPort", "mqttUsername", "mqttClientId"],
-        FormatType::ServiceBinding => &["type", "provider", "host", "username", "password"],
+        (FormatType::Env, CredentialType::X509) => &[CONNECTION_STRING, HOSTNAME, DEVICE_ID],
+        (FormatType::Dotenv, _) => &["device.env"],
+        (FormatType::IotEdgeConfigToml | FormatType::IotEdgeDpsConfigToml, _) => &["config.toml"],
+        (FormatType::Mqtt, _) => &["mqttHost", "mqttPort", "mqttUsername", "mqttClientId"],
+        (FormatType::ServiceBinding, CredentialType::SymmetricKey) => {
+            &["type", "provider", "host", "username", "password"]
+        }
+        // Well-known entries of the Service Binding Specification for Kubernetes.
+        (FormatType::ServiceBinding, CredentialType::X509) => {
+            &["type", "provider", "host", "username", "certificates", "private-key"]
+        }
     }
 }
 
@@ -62,21 +70,39 @@ pub fn values(format: FormatType, parts: &Parts<'_>) -> Vec<String> {
             &mqtt_username(parts),
             parts.device_id,
         ]),
-        FormatType::ServiceBinding => {
-            owned(&["azure-iothub", "azure", parts.hub, &mqtt_username(parts), parts.key()])
-        }
+        FormatType::ServiceBinding => service_binding(parts),
     }
 }
 
-fn environment<'a>(parts: &Parts<'a>) -> [&'a str; 4] {
-    [parts.connection_string, parts.hub, parts.device_id, parts.key()]
+fn service_binding(parts: &Parts<'_>) -> Vec<String> {
+    let username = mqtt_username(parts);
+    let mut values = vec!["azure-iothub", "azure", parts.hub, &username];
+    match &parts.credential.proof {
+        Proof::SymmetricKey(key) => values.push(key.reveal()),
+        Proof::Certificate(certificate) => {
+            let TlsFiles { certificates, key, authority: _ } = certificate.reveal();
+            // PEM that was read is text.
+            let text = |pem| str::from_utf8(pem).unwrap_or_default();
+            values.extend([text(certificates), text(key)]);
+        }
+    }
+    values.into_iter().map(str::to_owned).collect()
+}
+
+fn environment<'a>(parts: &Parts<'a>) -> Vec<&'a str> {
+    let mut values = vec![parts.connection_string, parts.hub, parts.device_id];
+    match &parts.credential.proof {
+        Proof::SymmetricKey(key) => values.push(key.reveal()),
+        Proof::Certificate(_) => {}
+    }
+    values
 }
 
 /// One variable a line, unquoted: docker takes everything behind the first `=` as it is, and to
 /// systemd none of the characters that occur here means anything.
 fn dotenv(parts: &Parts<'_>) -> String {
-    let names = keys(FormatType::Env).iter();
-    names.zip(environment(parts)).map(|(name, value)| format!("{name}={value}\n")).collect()
+    let names = [CONNECTION_STRING, HOSTNAME, DEVICE_ID, DEVICE_KEY];
+    names.iter().zip(environment(parts)).map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
 /// `<hub>/<device>/?api-version=<version>`: "Communicate with an IoT hub using the MQTT protocol".
@@ -102,15 +128,48 @@ struct EdgeManual<'a> {
 #[derive(Serialize)]
 struct Manual<'a> {
     source: &'static str,
-    connection_string: &'a str,
+    #[serde(flatten)]
+    identity: ManualIdentity<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ManualIdentity<'a> {
+    Key { connection_string: &'a str },
+    Certificate { iothub_hostname: &'a str, device_id: &'a str, authentication: X509Method },
+}
+
+#[derive(Serialize)]
+struct X509Method {
+    method: &'static str,
+    identity_cert: String,
+    identity_pk: String,
+}
+
+impl X509Method {
+    /// The files of the Secret, where IoT Edge finds them.
+    fn new(parts: &Parts<'_>) -> Self {
+        let directory = parts.certificate_directory.trim_end_matches('/');
+        let uri = |name: &str| format!("file://{directory}/{name}");
+        Self {
+            method: "x509",
+            identity_cert: uri(parts.certificate_file),
+            identity_pk: uri(parts.private_key_file),
+        }
+    }
 }
 
 impl<'a> EdgeManual<'a> {
     fn new(parts: &Parts<'a>) -> Self {
-        Self {
-            parent_hostname: parts.gateway_hostname,
-            provisioning: Manual { source: "manual", connection_string: parts.connection_string },
-        }
+        let identity = match &parts.credential.proof {
+            Proof::SymmetricKey(_) => ManualIdentity::Key { connection_string: parts.connection_string },
+            Proof::Certificate(_) => ManualIdentity::Certificate {
+                iothub_hostname: parts.hub,
+                device_id: parts.device_id,
+                authentication: X509Method::new(parts),
+            },
+        };
+        Self { parent_hostname: parts.gateway_hostname, provisioning: Manual { source: "manual", identity } }
     }
 }
 
@@ -131,10 +190,18 @@ struct Dps<'a> {
 }
 
 #[derive(Serialize)]
-struct DpsAttestation<'a> {
-    method: &'static str,
-    registration_id: &'a str,
-    symmetric_key: KeyValue<'a>,
+#[serde(untagged)]
+enum DpsAttestation<'a> {
+    Key {
+        method: &'static str,
+        registration_id: &'a str,
+        symmetric_key: KeyValue<'a>,
+    },
+    Certificate {
+        registration_id: &'a str,
+        #[serde(flatten)]
+        x509: X509Method,
+    },
 }
 
 #[derive(Serialize)]
@@ -145,11 +212,14 @@ struct KeyValue<'a> {
 impl<'a> DpsAttestation<'a> {
     fn new(parts: &Parts<'a>) -> Self {
         match &parts.credential.proof {
-            Proof::SymmetricKey(key) => Self {
+            Proof::SymmetricKey(key) => Self::Key {
                 method: "symmetric_key",
                 registration_id: parts.registration_id,
                 symmetric_key: KeyValue { value: key.reveal() },
             },
+            Proof::Certificate(_) => {
+                Self::Certificate { registration_id: parts.registration_id, x509: X509Method::new(parts) }
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ pub mod facts;
 mod failed;
 pub mod formats;
 pub mod open_registration;
-pub mod own_key;
+pub mod own_credential;
 mod recorded;
 pub mod registered;
 pub mod secret;

@@ -3,12 +3,14 @@
 use std::cmp::Ordering;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value};
 
 use super::served::ServedRequests;
 use crate::api::attestation::{CredentialStatus, KeySlot};
 use crate::api::device::{AssignmentStatus, ProvisionedDeviceStatus};
-use crate::controller::integration::credentials::{Credentials, KeySource};
+use crate::controller::integration::credentials::Credentials;
+use crate::controller::integration::key_source::KeySource;
 use crate::dps::answer::Assignment;
 use crate::dps::attestation::CredentialId;
 use crate::dps::ids::{HubHostname, IdScope, RegistrationId, is_device_id};
@@ -28,8 +30,11 @@ pub struct Registered {
     /// The credential that it was registered with, and the slot that this was in.
     pub credential: Option<CredentialId>,
     pub slot: Option<KeySlot>,
-    /// Name of the Secret that the device's own key was read from; `None` for a key that others share.
+    /// Name of the Secret that the device's own key or certificate was read from; `None` for a key that others
+    /// share.
     pub key_secret: Option<String>,
+    /// When the certificate expires that it was registered with.
+    pub not_after: Option<Timestamp>,
     /// `None` when another version of the hash wrote it: then it is recomputed, never a reason to register.
     pub hash: Option<Hash>,
     pub returned_payload: Option<ReturnedPayload>,
@@ -45,6 +50,7 @@ pub struct Made<'a> {
     pub credential: CredentialId,
     pub slot: Option<KeySlot>,
     pub key_secret: Option<String>,
+    pub not_after: Option<Timestamp>,
     /// Of what was registered.
     pub hash: Hash,
 }
@@ -69,6 +75,11 @@ impl Registered {
             credential: status.credential.as_ref().and_then(credential::read),
             slot: status.credential.as_ref().and_then(|credential| credential.slot),
             key_secret: status.credential.as_ref().and_then(|credential| credential.secret_name.clone()),
+            not_after: status
+                .credential
+                .as_ref()
+                .and_then(|credential| credential.not_after.as_ref())
+                .and_then(|time| whole_seconds(time.0)),
             hash: status.registered_hash.as_deref().and_then(Hash::parse),
             returned_payload: status
                 .returned_payload_hash
@@ -121,6 +132,7 @@ impl Registered {
         let counts = |source: &&KeySource| refused || source.key == self.credential;
         Some(CredentialStatus {
             slot: self.slot,
+            not_after: self.not_after.map(Time),
             secret_name: secret_name.filter(|_| of_its_own).or(shown.secret_name),
             secret_resource_version: looked_at.filter(counts).and_then(|source| source.version.clone()),
             ..shown
@@ -165,7 +177,7 @@ impl Registered {
 
     /// What an assignment means for a device that was registered like this.
     pub fn new(assignment: Assignment, made: Made<'_>) -> Self {
-        let Made { scope, registration_id, credential, slot, key_secret, hash } = made;
+        let Made { scope, registration_id, credential, slot, key_secret, not_after, hash } = made;
         Self {
             scope: scope.to_owned(),
             registration_id: registration_id.to_owned(),
@@ -176,6 +188,7 @@ impl Registered {
             credential: Some(credential),
             slot,
             key_secret,
+            not_after,
             hash: Some(hash),
             returned_payload: assignment.payload.as_ref().map(ReturnedPayload::new),
             time: None,

@@ -8,7 +8,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::formats;
-use crate::api::attestation::{DeviceAttestation, SymmetricKey};
+use crate::api::attestation::{CredentialType, DeviceAttestation};
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceSpec};
 use crate::api::integration::DeviceDefaults;
 use crate::api::names::{REPROVISION_REQUESTED_AT, TOKEN_MAX};
@@ -16,6 +16,13 @@ use crate::api::payload::PayloadError;
 use crate::api::shared::{DeletionPolicy, FormatType, OnCreate, SecretKeys, SecretSettings};
 use crate::dps::ids::{InvalidId, RegistrationId};
 use crate::fleet::inherit::{OwnSchedule, Policy};
+
+/// Where IoT Edge finds certificates if nothing else is said.
+const CERTIFICATE_DIRECTORY: &str = "/var/run/dps";
+
+/// Standard keys of a certificate and its private key, as a Secret of type kubernetes.io/tls has them.
+pub const CERTIFICATE: &str = "tls.crt";
+pub const PRIVATE_KEY: &str = "tls.key";
 
 /// Standard key of the payload that custom allocation returned.
 pub const RETURNED_PAYLOAD: &str = "returnedPayload";
@@ -37,6 +44,8 @@ pub struct Settings<'a> {
     pub keys: KeyNames<'a>,
     pub formats: BTreeSet<FormatType>,
     pub gateway_hostname: Option<&'a str>,
+    /// Where IoT Edge finds the files of the Secret.
+    pub certificate_directory: &'a str,
 }
 
 /// Names of the standard keys in the Secret; `None` leaves one out.
@@ -49,6 +58,10 @@ pub struct KeyNames<'a> {
     pub registration_id: Option<&'a str>,
     pub id_scope: Option<&'a str>,
     pub returned_payload: Option<&'a str>,
+    /// Of devices with certificates.
+    pub certificate: Option<&'a str>,
+    pub private_key: Option<&'a str>,
+    pub ca_certificate: Option<&'a str>,
 }
 
 impl<'a> KeyNames<'a> {
@@ -65,21 +78,27 @@ impl<'a> KeyNames<'a> {
             registration_id: name(|k| k.registration_id.as_ref(), "registrationId"),
             id_scope: name(|k| k.id_scope.as_ref(), "idScope"),
             returned_payload: name(|k| k.returned_payload.as_ref(), RETURNED_PAYLOAD),
+            certificate: name(|k| k.certificate.as_ref(), CERTIFICATE),
+            private_key: name(|k| k.private_key.as_ref(), PRIVATE_KEY),
+            ca_certificate: name(|k| k.ca_certificate.as_ref(), "ca.crt"),
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = &'a str> {
-        [
+    /// Those that the Secret of a device with a credential of this kind has.
+    fn of_kind(&self, kind: CredentialType) -> impl Iterator<Item = &'a str> {
+        let own = match kind {
+            CredentialType::SymmetricKey => [self.shared_access_key, None, None],
+            CredentialType::X509 => [self.certificate, self.private_key, self.ca_certificate],
+        };
+        let common = [
             self.connection_string,
             self.iot_hub_hostname,
             self.device_id,
-            self.shared_access_key,
             self.registration_id,
             self.id_scope,
             self.returned_payload,
-        ]
-        .into_iter()
-        .flatten()
+        ];
+        own.into_iter().chain(common).flatten()
     }
 }
 
@@ -112,7 +131,7 @@ pub enum InvalidSettings {
     #[error("Annotation {REPROVISION_REQUESTED_AT} is longer than 256 characters.")]
     LongToken,
     #[error(
-        "spec.attestation names Secret {0:?}, which is the one that is written for this device; set another spec.secret.name."
+        "Secret {0:?} is the one that is written for this device, and the one that its key or certificate should be read from; set another spec.secret.name."
     )]
     SecretIsSource(String),
     #[error("secret.formats: IotEdgeConfigToml and IotEdgeDpsConfigToml both write config.toml; choose one.")]
@@ -168,9 +187,13 @@ impl<'a> Settings<'a> {
             keys: merged.keys,
             formats: merged.formats,
             gateway_hostname: merged.gateway_hostname.filter(|gateway| !gateway.is_empty()),
+            certificate_directory: merged.certificate_directory.unwrap_or(CERTIFICATE_DIRECTORY),
         };
-        settings.check_keys()?;
-        settings.check_source(attestation.as_ref())?;
+        let kind = kind(attestation.as_ref());
+        settings.check_keys(kind)?;
+        for name in sources(attestation.as_ref()) {
+            settings.check_source(name)?;
+        }
         Ok(settings)
     }
 
@@ -181,23 +204,28 @@ impl<'a> Settings<'a> {
         keys.find(|key| !prefixes.is_empty() && !allowed(key)).copied()
     }
 
-    /// What is written would be read as the key the next time.
-    fn check_source(&self, attestation: Option<&DeviceAttestation>) -> Result<(), InvalidSettings> {
-        let symmetric = attestation.and_then(|attestation| attestation.symmetric_key.as_ref());
-        let mut sources = symmetric.into_iter().flat_map(SymmetricKey::references);
-        let is_written = sources.any(|(name, _)| name == self.secret_name);
-        if is_written { Err(InvalidSettings::SecretIsSource(self.secret_name.clone())) } else { Ok(()) }
+    /// What is written would be read as the credential the next time.
+    ///
+    /// # Errors
+    /// When the Secret of this name is the device's own.
+    pub fn check_source(&self, name: &str) -> Result<(), InvalidSettings> {
+        if name == self.secret_name { Err(InvalidSettings::SecretIsSource(name.to_owned())) } else { Ok(()) }
     }
 
     /// Admission sees each object by itself, not what the two come to together.
-    fn check_keys(&self) -> Result<(), InvalidSettings> {
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check_keys(&self, kind: CredentialType) -> Result<(), InvalidSettings> {
         let both = [FormatType::IotEdgeConfigToml, FormatType::IotEdgeDpsConfigToml];
         if both.iter().all(|format| self.formats.contains(format)) {
             return Err(InvalidSettings::TwoConfigFiles);
         }
         let mut seen = BTreeSet::new();
-        let names =
-            self.keys.all().chain(self.formats.iter().flat_map(|format| formats::keys(*format)).copied());
+        let names = self
+            .keys
+            .of_kind(kind)
+            .chain(self.formats.iter().flat_map(|format| formats::keys(*format, kind)).copied());
         for name in names {
             if !seen.insert(name) {
                 return Err(InvalidSettings::SameKey(name.to_owned()));
@@ -222,6 +250,7 @@ struct Merged<'a> {
     keys: KeyNames<'a>,
     formats: BTreeSet<FormatType>,
     gateway_hostname: Option<&'a str>,
+    certificate_directory: Option<&'a str>,
 }
 
 static NO_SETTINGS: SecretSettings = SecretSettings {
@@ -231,6 +260,7 @@ static NO_SETTINGS: SecretSettings = SecretSettings {
     formats: None,
     keys: None,
     gateway_hostname: None,
+    certificate_directory: None,
 };
 
 impl<'a> Merged<'a> {
@@ -240,8 +270,15 @@ impl<'a> Merged<'a> {
         inherited: Option<&'a SecretSettings>,
         shares_namespace: bool,
     ) -> Self {
-        let SecretSettings { deletion_policy, labels, annotations, formats, keys, gateway_hostname } =
-            own.unwrap_or(&NO_SETTINGS);
+        let SecretSettings {
+            deletion_policy,
+            labels,
+            annotations,
+            formats,
+            keys,
+            gateway_hostname,
+            certificate_directory,
+        } = own.unwrap_or(&NO_SETTINGS);
         let inherited = inherited.unwrap_or(&NO_SETTINGS);
         let map = |own: &'a Option<Entries>, inherited: &'a Option<Entries>| {
             let inherited = inherited.iter().filter(|_| shares_namespace);
@@ -256,6 +293,9 @@ impl<'a> Merged<'a> {
             keys: KeyNames::new(keys.as_ref(), inherited.keys.as_ref()),
             formats: formats.into_iter().flatten().map(|format| format.kind).collect(),
             gateway_hostname: gateway_hostname.as_deref().or(inherited.gateway_hostname.as_deref()),
+            certificate_directory: certificate_directory
+                .as_deref()
+                .or(inherited.certificate_directory.as_deref()),
         }
     }
 }
@@ -268,6 +308,23 @@ fn payload<'a>(
     let inherited = || Some((PayloadSource::Inherited, defaults?.payload.as_ref()?));
     let Some((source, payload)) = own.or_else(inherited) else { return Ok(None) };
     payload.checked().map(Some).map_err(|error| InvalidSettings::Payload(source, error))
+}
+
+/// Secrets that the device itself names for what it proves its identity with.
+fn sources(attestation: Option<&DeviceAttestation>) -> impl Iterator<Item = &str> {
+    let keys = attestation.and_then(|attestation| attestation.symmetric_key.as_ref());
+    let x509 = attestation.and_then(|attestation| attestation.x509.as_ref()?.secret_ref.as_ref());
+    let keys = keys.into_iter().flat_map(|keys| keys.references()).map(|(name, _)| name);
+    keys.chain(x509.map(|secret| secret.name.as_str()))
+}
+
+/// The kind of credential as far as the device itself says. What its integration says is looked at where that is
+/// known.
+fn kind(attestation: Option<&DeviceAttestation>) -> CredentialType {
+    match attestation.and_then(|attestation| attestation.x509.as_ref()) {
+        Some(_) => CredentialType::X509,
+        None => CredentialType::SymmetricKey,
+    }
 }
 
 fn token(device: &ProvisionedDevice) -> Result<Option<&str>, InvalidSettings> {

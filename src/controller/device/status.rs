@@ -8,7 +8,8 @@ use super::facts::{Facts, Failure};
 use crate::api::attestation::{CredentialStatus, CredentialType};
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason, reason_of};
 use crate::api::device::{BindingStatus, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus};
-use crate::controller::integration::credentials::KeySource;
+use crate::controller::integration::key_source::KeySource;
+use crate::fleet::credential;
 use crate::fleet::hash::Hash;
 use crate::schedule::retry;
 
@@ -59,9 +60,10 @@ pub fn render(
 /// Of a device with a credential of its own that DPS has not accepted.
 fn looked_at(source: &KeySource) -> CredentialStatus {
     CredentialStatus {
-        kind: CredentialType::SymmetricKey,
+        kind: source.key.map_or(CredentialType::SymmetricKey, |key| credential::show(key).kind),
         slot: None,
         fingerprint: None,
+        not_after: None,
         secret_name: Some(source.secret.clone()),
         secret_resource_version: source.version.clone(),
     }
@@ -163,7 +165,10 @@ fn conditions(
 fn keeps_ready(reason: Reason) -> Option<bool> {
     match reason {
         Reason::Provisioned => Some(true),
-        Reason::Disabled | Reason::EnrollmentNotFound | Reason::DuplicateRegistrationId => Some(false),
+        Reason::Disabled
+        | Reason::EnrollmentNotFound
+        | Reason::DuplicateRegistrationId
+        | Reason::CertificateExpired => Some(false),
         _ if concerns_secret(reason) => Some(false),
         _ => None,
     }
@@ -210,6 +215,10 @@ fn concerns_registration(reason: Reason) -> bool {
             | Reason::ServiceUnavailable
             | Reason::KeySecretNotFound
             | Reason::KeyInvalid
+            | Reason::CertificateNotFound
+            | Reason::CertificateInvalid
+            | Reason::CertificateNotYetValid
+            | Reason::CertificateExpired
     )
 }
 

@@ -1,66 +1,41 @@
 //! What devices prove their identity with: the two keys of an enrollment group, or of one device's
-//! individual enrollment. Slots, and which of them is in use, are known here and nowhere else. Pure.
+//! individual enrollment, or a certificate of the device. Slots, and which of them is in use, are known here and in
+//! `keys`, and nowhere else. Pure.
 
+use std::sync::Arc;
+
+use super::key_source::KeySource;
+use super::keys::{self, Keys, SlotKey};
 use super::secret_versions::SecretVersions;
 use super::unusable::Unusable;
-use crate::api::attestation::{
-    Attestation, CredentialStatus, CredentialsStatus, DeviceAttestation, KeySlot, KeyStatus, SymmetricKey,
-};
+use crate::api::attestation::{Attestation, CredentialsStatus, KeySlot, SymmetricKey};
 use crate::api::conditions::Reason;
 use crate::api::references::Referred;
+use crate::dps::attestation::certificate::{CertificateFacts, DeviceCertificate};
 use crate::dps::attestation::seal::{Seal, Statement};
-use crate::dps::attestation::symmetric_key::EnrollmentKey;
 use crate::dps::attestation::{CredentialId, CredentialKind, DeviceCredential};
 use crate::dps::ids::RegistrationId;
-use crate::fleet::credential;
-
-/// A Secret that a device's own key was read from, and at which version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeySource {
-    pub secret: String,
-    /// `None` where it is known by name only.
-    pub version: Option<String>,
-    /// Which key that was.
-    pub key: Option<CredentialId>,
-}
-
-impl KeySource {
-    /// Where a status says that the device's own credential was looked at.
-    pub fn stated(status: &CredentialStatus) -> Option<Self> {
-        let CredentialStatus { secret_name, secret_resource_version, .. } = status;
-        let version = secret_resource_version.clone();
-        Some(Self { secret: secret_name.clone()?, version, key: credential::read(status) })
-    }
-
-    /// True if both are the same version of one Secret.
-    pub fn is_same_version(&self, other: &Self) -> bool {
-        self.secret == other.secret && self.version == other.version
-    }
-}
-
-/// A key of the enrollment and where it came from.
-#[derive(Clone, Debug, PartialEq)]
-struct SlotKey {
-    slot: KeySlot,
-    id: CredentialId,
-    key: EnrollmentKey,
-    /// Of a device's own.
-    source: Option<KeySource>,
-}
-
-/// Both keys, as far as they are declared.
-#[derive(Clone, Debug, PartialEq)]
-struct Keys {
-    /// New registrations are made with this one.
-    in_use: SlotKey,
-    other: Option<SlotKey>,
-}
 
 /// What devices have to prove their identity with.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Credentials {
-    /// `None` where each device has some of its own.
-    keys: Option<Keys>,
+pub struct Credentials(Held);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Held {
+    Keys(Keys),
+    Certificate(Arc<DeviceCertificate>, KeySource),
+    /// Each device has something of its own. `certificates`: how the Secrets with their certificates are
+    /// named, where the devices do not say so.
+    OfEachDevice {
+        certificates: Option<String>,
+    },
+}
+
+/// One of them, with its secret.
+#[derive(Clone, Copy)]
+enum One<'a> {
+    Key(&'a SlotKey),
+    Certificate(&'a Arc<DeviceCertificate>),
 }
 
 /// The slot that new registrations should use.
@@ -79,53 +54,78 @@ impl Credentials {
         find: impl Fn(&str) -> &'a Referred,
     ) -> Result<Self, Unusable> {
         match attestation {
-            Attestation { symmetric_key: Some(symmetric), per_device: None } => {
-                let keys = Keys::resolve(CredentialKind::GroupKey, symmetric, find)?;
-                Ok(Self { keys: Some(keys) })
+            Attestation { symmetric_key: Some(symmetric), x509: None, per_device: None } => {
+                Keys::resolve(CredentialKind::GroupKey, symmetric, find).map(|keys| Self(Held::Keys(keys)))
             }
-            Attestation { symmetric_key: None, per_device: Some(_) } => Ok(Self { keys: None }),
+            Attestation { symmetric_key: None, x509: Some(x509), per_device: None } => {
+                Ok(Self(Held::OfEachDevice { certificates: Some(x509.secret_name.clone()) }))
+            }
+            Attestation { symmetric_key: None, x509: None, per_device: Some(_) } => {
+                Ok(Self(Held::OfEachDevice { certificates: None }))
+            }
             _ => {
-                let message =
-                    "spec.attestation: set either symmetricKey or perDevice; this version knows no other.";
+                let message = "spec.attestation: set one of symmetricKey, x509 and perDevice; this version knows no other.";
                 Err(Unusable::new(Reason::InvalidConfiguration, message))
             }
         }
     }
 
-    /// A device's own, in the same way.
+    /// The keys of a device's own enrollment, in the same way.
     ///
     /// # Errors
     /// As `resolve`.
     pub fn resolve_own<'a>(
-        attestation: &DeviceAttestation,
+        symmetric: &SymmetricKey,
         find: impl Fn(&str) -> &'a Referred,
     ) -> Result<Self, Unusable> {
-        let DeviceAttestation { symmetric_key: Some(symmetric) } = attestation else {
-            let message = "spec.attestation: set symmetricKey; this version knows no other.";
-            return Err(Unusable::new(Reason::InvalidConfiguration, message));
-        };
-        let keys = Keys::resolve(CredentialKind::IndividualKey, symmetric, find)?;
-        Ok(Self { keys: Some(keys) })
+        Keys::resolve(CredentialKind::IndividualKey, symmetric, find).map(|keys| Self(Held::Keys(keys)))
+    }
+
+    /// A device's own certificate, and where it was read.
+    pub fn of_certificate(certificate: DeviceCertificate, source: KeySource) -> Self {
+        Self(Held::Certificate(Arc::new(certificate), source))
+    }
+
+    fn keys(&self) -> Option<&Keys> {
+        match &self.0 {
+            Held::Keys(keys) => Some(keys),
+            Held::Certificate(..) | Held::OfEachDevice { .. } => None,
+        }
     }
 
     /// False where each device has to have some of its own.
     pub fn are_shared(&self) -> bool {
-        self.keys.is_some()
+        !matches!(self.0, Held::OfEachDevice { .. })
+    }
+
+    /// How the Secrets with the certificates of devices are named that say nothing else; `None` where such a
+    /// device has none.
+    pub fn certificates(&self) -> Option<&str> {
+        match &self.0 {
+            Held::OfEachDevice { certificates } => certificates.as_deref(),
+            Held::Keys(_) | Held::Certificate(..) => None,
+        }
     }
 
     /// The credential that new registrations are made with.
     pub fn in_use(&self) -> CredentialId {
-        self.keys.as_ref().map_or(CredentialId::OF_EACH_DEVICE, |keys| keys.in_use.id)
+        match &self.0 {
+            Held::Keys(keys) => keys.in_use.id,
+            Held::Certificate(certificate, _) => certificate.id(),
+            Held::OfEachDevice { .. } => CredentialId::OF_EACH_DEVICE,
+        }
     }
 
     pub fn other(&self) -> Option<CredentialId> {
-        self.keys.as_ref()?.other.as_ref().map(|other| other.id)
+        self.keys()?.other.as_ref().map(|other| other.id)
     }
 
     /// True if both use the same credential, in the same slot.
     pub fn use_the_same(&self, other: &Self) -> bool {
-        let in_use = |credentials: &Self| credentials.keys.as_ref().map(|keys| keys.in_use.clone());
-        in_use(self) == in_use(other)
+        match (&self.0, &other.0) {
+            (Held::Keys(own), Held::Keys(other)) => own.in_use == other.in_use,
+            (own, other) => own == other,
+        }
     }
 
     /// True if the credential is one of the present ones.
@@ -135,76 +135,87 @@ impl Credentials {
 
     /// What a device proves its identity with in a new registration; `None` where that is its own affair.
     pub fn for_device(&self, id: &RegistrationId) -> Option<DeviceCredential> {
-        Some(self.keys.as_ref()?.in_use.key.for_device(id))
+        self.in_use_now().map(|one| one.for_device(id))
     }
 
     /// What a device that was registered with this credential proves its identity with; `None` if the
     /// credential is none of the present ones.
     pub fn of_device(&self, id: &RegistrationId, used: CredentialId) -> Option<DeviceCredential> {
-        Some(self.find(used)?.key.for_device(id))
+        self.find(used).map(|one| one.for_device(id))
     }
 
     /// Seals what is written down of a device, with the key of the credential that it has if that is
     /// at hand: what is written once more with nothing changed is the same.
     pub fn seal(&self, used: Option<CredentialId>, statement: &Statement) -> Option<Seal> {
-        let in_use = self.keys.as_ref().map(|keys| &keys.in_use);
-        Some(used.and_then(|used| self.find(used)).or(in_use)?.key.seal(statement))
+        let one = used.and_then(|used| self.find(used)).or_else(|| self.in_use_now())?;
+        Some(match one {
+            One::Key(slot) => slot.key.seal(statement),
+            One::Certificate(certificate) => certificate.seal(statement),
+        })
     }
 
     /// True if the statement was sealed with one of the present keys.
     pub fn have_sealed(&self, statement: &Statement, seal: &Seal) -> bool {
-        self.all().any(|slot| slot.key.has_sealed(statement, seal))
+        match &self.0 {
+            Held::Keys(keys) => keys.all().any(|slot| slot.key.has_sealed(statement, seal)),
+            Held::Certificate(certificate, _) => certificate.has_sealed(statement, seal),
+            Held::OfEachDevice { .. } => false,
+        }
     }
 
     /// The slot of the credential in use.
     pub fn slot(&self) -> Option<KeySlot> {
-        self.keys.as_ref().map(|keys| keys.in_use.slot)
+        self.keys().map(|keys| keys.in_use.slot)
     }
 
     /// Where a device's own credential was read.
     pub fn source(&self) -> Option<&KeySource> {
-        self.keys.as_ref()?.in_use.source.as_ref()
+        match &self.0 {
+            Held::Keys(keys) => keys.in_use.source.as_ref(),
+            Held::Certificate(_, source) => Some(source),
+            Held::OfEachDevice { .. } => None,
+        }
     }
 
-    /// What is odd about keys that DPS refuses: any base64 text passes for a key, a password for instance.
+    /// What may be shown of a device's certificate.
+    pub fn certificate(&self) -> Option<&CertificateFacts> {
+        match &self.0 {
+            Held::Certificate(certificate, _) => Some(certificate.facts()),
+            Held::Keys(_) | Held::OfEachDevice { .. } => None,
+        }
+    }
+
+    /// What is odd about keys that DPS refuses.
     pub fn oddities(&self) -> Option<String> {
-        let size = |key: &SlotKey| {
-            let size = key.key.unusual_size()?;
-            let slot = match key.slot {
-                KeySlot::Primary => "primary",
-                KeySlot::Secondary => "secondary",
-            };
-            Some(format!("the {slot} key decodes to {size} bytes"))
-        };
-        let sizes: Vec<String> = self.all().filter_map(size).collect();
-        (!sizes.is_empty()).then(|| {
-            format!(
-                "Look whether it is the group's key at all: {}, and keys that Azure makes have 64 (88 characters of \
-                 base64), older ones 32.",
-                sizes.join(", ")
-            )
-        })
+        self.keys()?.oddities()
     }
 
     /// The one key that stands in both slots.
     pub fn twice(&self) -> Option<CredentialId> {
-        let Keys { in_use, other } = self.keys.as_ref()?;
-        let other = other.as_ref()?;
-        (other.key == in_use.key).then_some(other.id)
+        self.keys()?.twice()
     }
 
     /// The other one in use, if there is another.
     pub fn swapped(&self) -> Option<Self> {
-        let Keys { in_use, other } = self.keys.clone()?;
-        Some(Self { keys: Some(Keys { in_use: other?, other: Some(in_use) }) })
+        self.keys()?.swapped().map(|keys| Self(Held::Keys(keys)))
     }
 
-    fn all(&self) -> impl Iterator<Item = &SlotKey> {
-        self.keys.iter().flat_map(|keys| std::iter::once(&keys.in_use).chain(&keys.other))
+    fn in_use_now(&self) -> Option<One<'_>> {
+        match &self.0 {
+            Held::Keys(keys) => Some(One::Key(&keys.in_use)),
+            Held::Certificate(certificate, _) => Some(One::Certificate(certificate)),
+            Held::OfEachDevice { .. } => None,
+        }
     }
 
-    fn find(&self, id: CredentialId) -> Option<&SlotKey> {
-        self.all().find(|key| key.id == id)
+    fn find(&self, id: CredentialId) -> Option<One<'_>> {
+        match &self.0 {
+            Held::Keys(keys) => keys.find(id).map(One::Key),
+            Held::Certificate(certificate, _) => {
+                Some(One::Certificate(certificate)).filter(|_| certificate.id() == id)
+            }
+            Held::OfEachDevice { .. } => None,
+        }
     }
 
     /// What the integration's status says of them, if it has any. `proven`: those that DPS has accepted; `accepted`: it
@@ -216,150 +227,39 @@ impl Credentials {
         versions: &SecretVersions,
         before: Option<&CredentialsStatus>,
     ) -> Option<CredentialsStatus> {
-        let in_use = &self.keys.as_ref()?.in_use;
-        let of = |slot: KeySlot| self.all().find(|key| key.slot == slot);
-        // What stands there already is public.
-        let is_known = |key: &&SlotKey| proven.contains(&key.id) || before.is_some_and(|b| shows(b, key.id));
-        let shown = |slot| of(slot).filter(is_known).map(|key| KeyStatus { fingerprint: key.id.to_string() });
-        Some(CredentialsStatus {
-            primary: shown(KeySlot::Primary),
-            secondary: shown(KeySlot::Secondary),
-            unproven: versions.shown(|slot| of(slot).is_some_and(|key| !is_known(&key))),
-            in_use: Some(in_use.slot),
-            working: if accepted { Some(in_use.slot) } else { before.and_then(|b| self.still_working(b)) },
-        })
-    }
-
-    /// The slot that DPS accepted last, while its key is the same.
-    fn still_working(&self, before: &CredentialsStatus) -> Option<KeySlot> {
-        let key = self.all().find(|key| Some(key.slot) == before.working)?;
-        (fingerprint(before, key) == Some(key.id)).then_some(key.slot)
+        self.keys().map(|keys| keys.status(proven, accepted, versions, before))
     }
 
     /// True if the status knows the credential in use, where all share one.
     pub fn is_recorded(&self, versions: &SecretVersions, status: Option<&CredentialsStatus>) -> bool {
-        let knows = |keys: &Keys| status.is_some_and(|status| is_recorded(status, versions, &keys.in_use));
-        self.keys.as_ref().is_none_or(knows)
+        let knows =
+            |keys: &Keys| status.is_some_and(|status| keys::is_recorded(status, versions, &keys.in_use));
+        self.keys().is_none_or(knows)
     }
 
     /// True if the status says that DPS accepted the credential in use, where all share one.
     pub fn is_recorded_as_accepted(&self, status: Option<&CredentialsStatus>) -> bool {
-        let accepted = |Keys { in_use, .. }: &Keys| {
-            let status = status.filter(|status| status.working == Some(in_use.slot));
-            status.is_some_and(|status| fingerprint(status, in_use) == Some(in_use.id))
-        };
-        self.keys.as_ref().is_none_or(accepted)
+        self.keys().is_none_or(|keys| keys.is_recorded_as_accepted(status))
     }
 
     /// True if the status says that the other one is used instead.
     pub fn is_recorded_as_replaced(&self, status: &CredentialsStatus) -> bool {
-        let other = self.keys.as_ref().and_then(|keys| keys.other.as_ref());
+        let other = self.keys().and_then(|keys| keys.other.as_ref());
         other.is_some_and(|other| status.in_use == Some(other.slot))
     }
 
     /// True if the status knows both.
     pub fn are_recorded(&self, versions: &SecretVersions, status: &CredentialsStatus) -> bool {
-        self.all().all(|key| is_recorded(status, versions, key))
+        let mut all = self.keys().into_iter().flat_map(Keys::all);
+        all.all(|key| keys::is_recorded(status, versions, key))
     }
 }
 
-/// What the status says of the key in the slot of this one.
-fn fingerprint(status: &CredentialsStatus, key: &SlotKey) -> Option<CredentialId> {
-    let recorded = match key.slot {
-        KeySlot::Primary => status.primary.as_ref(),
-        KeySlot::Secondary => status.secondary.as_ref(),
-    };
-    recorded.and_then(|recorded| CredentialId::parse(key.id.kind(), &recorded.fingerprint))
-}
-
-/// True if the status shows the fingerprint, in either slot.
-fn shows(status: &CredentialsStatus, id: CredentialId) -> bool {
-    let mut shown = [&status.primary, &status.secondary].into_iter().flatten();
-    shown.any(|key| CredentialId::parse(id.kind(), &key.fingerprint) == Some(id))
-}
-
-fn is_recorded(status: &CredentialsStatus, versions: &SecretVersions, key: &SlotKey) -> bool {
-    match fingerprint(status, key) {
-        Some(recorded) => recorded == key.id,
-        None => versions.is_recorded(key.slot, status.unproven.as_ref()),
-    }
-}
-
-impl Keys {
-    fn resolve<'a>(
-        kind: CredentialKind,
-        symmetric: &SymmetricKey,
-        find: impl Fn(&str) -> &'a Referred,
-    ) -> Result<Self, Unusable> {
-        let SymmetricKey { primary_key_ref: primary, secondary_key_ref: secondary, active } = symmetric;
-        let key = |slot, name: &str, key: &str| slot_key(kind, slot, (name, key), find(name));
-        let primary = key(KeySlot::Primary, &primary.name, &primary.key);
-        let secondary = secondary.as_ref().map(|r| key(KeySlot::Secondary, &r.name, &r.key));
-        let (in_use, other) = match (active, secondary) {
-            (KeySlot::Primary, secondary) => (primary, secondary),
-            (KeySlot::Secondary, Some(secondary)) => (secondary, Some(primary)),
-            (KeySlot::Secondary, None) => {
-                let message =
-                    "spec.attestation.symmetricKey.active is Secondary, but there is no secondaryKeyRef.";
-                return Err(Unusable::new(Reason::InvalidConfiguration, message));
-            }
-        };
-        let other = match kind {
-            // A rotation tells devices of both keys apart, so both have to be known.
-            CredentialKind::GroupKey => other.transpose()?,
-            // What was registered with it is registered once more with the one in use.
-            CredentialKind::IndividualKey => other.and_then(Result::ok),
-        };
-        Ok(Self { in_use: in_use?, other })
-    }
-}
-
-/// Reads a key from what is known of its Secret. `named`: the Secret and the key in it.
-fn slot_key(
-    kind: CredentialKind,
-    slot: KeySlot,
-    (name, key): (&str, &str),
-    referred: &Referred,
-) -> Result<SlotKey, Unusable> {
-    let (whose, what) = match kind {
-        CredentialKind::GroupKey => ("the enrollment group's key", "an enrollment group key"),
-        CredentialKind::IndividualKey => {
-            ("the key of the device's individual enrollment", "the key of an individual enrollment")
+impl One<'_> {
+    fn for_device(self, id: &RegistrationId) -> DeviceCredential {
+        match self {
+            Self::Key(slot) => slot.key.for_device(id),
+            Self::Certificate(certificate) => certificate.credential(),
         }
-    };
-    let not_found = |message: String| Unusable::new(Reason::KeySecretNotFound, message);
-    let (data, generated, version) = match referred {
-        Referred::Present { data, generated, version } => (data, *generated, version),
-        Referred::Forbidden => {
-            return Err(not_found(format!(
-                "Secret {name:?} may not be read by the operator; check its RBAC."
-            )));
-        }
-        Referred::Missing | Referred::Unread | Referred::TooMuch => {
-            return Err(not_found(format!(
-                "Secret {name:?} does not exist. Create it with {whose} under {key:?}."
-            )));
-        }
-    };
-    if generated {
-        let message = format!(
-            "Secret {name:?} was written by this operator for a device; name the Secret with {whose}."
-        );
-        return Err(Unusable::new(Reason::KeyInvalid, message));
     }
-    let Some(bytes) = data.get(key) else {
-        let message =
-            format!("Secret {name:?} has no key {key:?}. Add it, or name the right one in the reference.");
-        return Err(not_found(message));
-    };
-    let key = EnrollmentKey::parse(kind, bytes).map_err(|error| {
-        let message = format!("Key {key:?} of Secret {name:?} is not {what}: {error}.");
-        Unusable::new(Reason::KeyInvalid, message)
-    })?;
-    let source = || {
-        let version = Some(version.clone());
-        KeySource { secret: name.to_owned(), version, key: Some(key.id()) }
-    };
-    let source = (kind == CredentialKind::IndividualKey).then(source);
-    Ok(SlotKey { slot, id: key.id(), key, source })
 }

@@ -3,10 +3,13 @@
 
 pub mod acceptance;
 pub mod ca_bundle;
+pub mod certificate;
 pub mod consent;
 pub mod credentials;
 pub mod health;
+pub mod key_source;
 pub mod key_twice;
+mod keys;
 pub mod prefixes;
 pub mod resolve;
 pub mod secret_versions;

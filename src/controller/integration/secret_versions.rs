@@ -17,6 +17,7 @@ impl SecretVersions {
     pub fn of<'a>(attestation: &Attestation, find: impl Fn(&str) -> &'a Referred) -> Self {
         let Attestation {
             symmetric_key: Some(SymmetricKey { primary_key_ref, secondary_key_ref, active: _ }),
+            x509: _,
             per_device: _,
         } = attestation
         else {

@@ -5,7 +5,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::consent;
-use super::credentials::{Credentials, KeySource};
+use super::credentials::Credentials;
+use super::key_source::KeySource;
 use crate::api::integration::DeviceDefaults;
 use crate::dps::host::Endpoint;
 use crate::dps::ids::IdScope;

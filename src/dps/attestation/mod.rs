@@ -1,15 +1,18 @@
 //! How a device proves to DPS who it is. What a kind of credential can do is decided in this folder;
 //! everything else passes credentials on as they are.
 
+pub mod certificate;
 mod key_text;
 mod sas;
 pub mod seal;
 pub mod symmetric_key;
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::header::HeaderValue;
 
+use self::certificate::DeviceCertificate;
 use self::symmetric_key::DeviceKey;
 use super::ids::{IdScope, RegistrationId};
 
@@ -20,6 +23,9 @@ pub enum CredentialKind {
     GroupKey,
     /// The symmetric key of a device's individual enrollment, used as it is.
     IndividualKey,
+    /// An X.509 certificate of the device. Whether a group of its CA admits it or an individual enrollment,
+    /// DPS decides by the chain.
+    Certificate,
 }
 
 impl CredentialKind {
@@ -28,7 +34,7 @@ impl CredentialKind {
     pub fn device_id_is_registration_id(self) -> bool {
         match self {
             Self::GroupKey => true,
-            Self::IndividualKey => false,
+            Self::IndividualKey | Self::Certificate => false,
         }
     }
 
@@ -37,7 +43,7 @@ impl CredentialKind {
     pub fn is_shared(self) -> bool {
         match self {
             Self::GroupKey => true,
-            Self::IndividualKey => false,
+            Self::IndividualKey | Self::Certificate => false,
         }
     }
 }
@@ -81,7 +87,7 @@ impl fmt::Display for CredentialId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceCredential {
     /// Id of the secret that vouches for the device: for a derived key, the enrollment group's key; for an
-    /// individual enrollment's, that key itself.
+    /// individual enrollment's, that key itself; for a certificate, that.
     pub issuer: CredentialId,
     pub proof: Proof,
 }
@@ -90,6 +96,7 @@ pub struct DeviceCredential {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
     SymmetricKey(DeviceKey),
+    Certificate(Arc<DeviceCertificate>),
 }
 
 impl DeviceCredential {
@@ -110,6 +117,15 @@ impl DeviceCredential {
                 value.set_sensitive(true);
                 Some(value)
             }
+            Proof::Certificate(_) => None,
+        }
+    }
+
+    /// The certificate that authenticates the connection, if it is one.
+    pub fn certificate(&self) -> Option<&Arc<DeviceCertificate>> {
+        match &self.proof {
+            Proof::SymmetricKey(_) => None,
+            Proof::Certificate(certificate) => Some(certificate),
         }
     }
 }

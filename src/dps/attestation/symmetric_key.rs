@@ -44,7 +44,7 @@ impl EnrollmentKey {
     pub fn for_device(&self, id: &RegistrationId) -> DeviceCredential {
         let key = match self.kind {
             CredentialKind::GroupKey => STANDARD.encode(hmac_sha256(&self.bytes, id.as_str().as_bytes())),
-            CredentialKind::IndividualKey => STANDARD.encode(&*self.bytes),
+            CredentialKind::IndividualKey | CredentialKind::Certificate => STANDARD.encode(&*self.bytes),
         };
         DeviceCredential { issuer: self.id(), proof: Proof::SymmetricKey(DeviceKey(Zeroizing::new(key))) }
     }
@@ -88,6 +88,7 @@ impl DeviceKey {
         let fits = match kind {
             CredentialKind::GroupKey => bytes.len() == 32,
             CredentialKind::IndividualKey => key_text::SIZES.contains(&bytes.len()),
+            CredentialKind::Certificate => false,
         };
         fits.then(|| Self(Zeroizing::new(text.to_owned())))
     }
@@ -130,7 +131,7 @@ mod tests {
     fn the_published_derivation_vector_holds() {
         let id = RegistrationId::parse("sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6").unwrap();
         let key = EnrollmentKey::parse(CredentialKind::GroupKey, PUBLISHED_KEY.as_bytes()).unwrap();
-        let Proof::SymmetricKey(device) = key.for_device(&id).proof;
+        let Proof::SymmetricKey(device) = key.for_device(&id).proof else { panic!("it is a key") };
         assert_eq!(device.reveal(), "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=");
     }
 
@@ -164,7 +165,7 @@ mod tests {
         let key = EnrollmentKey::parse(CredentialKind::IndividualKey, PUBLISHED_KEY.as_bytes()).unwrap();
         for id in ["a", "b"] {
             let device = key.for_device(&RegistrationId::parse(id).unwrap());
-            let Proof::SymmetricKey(own) = &device.proof;
+            let Proof::SymmetricKey(own) = &device.proof else { panic!("it is a key") };
             assert_eq!((own.reveal(), device.issuer), (PUBLISHED_KEY, key.id()));
             assert_eq!(DeviceCredential::of_key(key.id(), own.reveal()), Some(device));
         }

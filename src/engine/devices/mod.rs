@@ -22,7 +22,7 @@ use std::sync::Arc;
 use self::dormant::Dormant;
 pub(super) use self::entry::{DueWork, HeldPermit};
 use self::entry::{Entry, Timers};
-pub(super) use self::own::OwnCredentials;
+pub(super) use self::own::{OwnCredentials, ReadFor};
 use self::packed::Packer;
 use self::reads::Reads;
 pub(super) use self::room::Load;
@@ -241,7 +241,7 @@ impl Active {
         if let Some(mut dormant) = dormant {
             entry.timers = Timers::default();
             let mut work = entry.work.take();
-            dormant.own = work.as_mut().and_then(|work| work.own.take()).map(OwnCredentials::alone);
+            dormant.own = work.as_mut().and_then(|work| work.own.take()).and_then(OwnCredentials::alone);
             self.dormant.insert(id, dormant);
             self.end(work);
             self.tidy(id);

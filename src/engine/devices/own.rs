@@ -2,33 +2,43 @@
 
 use std::sync::Arc;
 
-use crate::controller::integration::credentials::{Credentials, KeySource};
+use crate::controller::integration::credentials::Credentials;
+use crate::controller::integration::key_source::KeySource;
 use crate::controller::integration::target::Target;
 use crate::controller::integration::unusable::Unusable;
 
+/// For which declaration credentials were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct ReadFor {
+    /// Of the device.
+    pub generation: i64,
+    /// The Secret that it names, or its integration for it.
+    pub secret: Option<String>,
+}
+
 /// What was read, and what it comes to with the device's integration.
 pub(in crate::engine) struct OwnCredentials {
-    /// Of the device that named them.
-    generation: i64,
+    read_for: ReadFor,
     read: Result<Credentials, Unusable>,
     /// At this revision of the integration's.
     target: Option<(u64, Arc<Target>)>,
 }
 
 impl OwnCredentials {
-    pub fn new(generation: i64, read: Result<Credentials, Unusable>) -> Self {
-        Self { generation, read, target: None }
+    pub fn new(read_for: ReadFor, read: Result<Credentials, Unusable>) -> Self {
+        Self { read_for, read, target: None }
     }
 
-    /// Without what they come to.
-    pub fn alone(mut self: Box<Self>) -> Box<Self> {
+    /// What is kept of them while the device waits: not what they come to, and no certificate, which is large.
+    pub fn alone(mut self: Box<Self>) -> Option<Box<Self>> {
         self.target = None;
-        self
+        let is_large = self.read.as_ref().is_ok_and(|own| own.certificate().is_some());
+        (!is_large).then_some(self)
     }
 
     /// True if they are what the device names now.
-    pub fn are_of(&self, generation: i64) -> bool {
-        self.generation == generation
+    pub fn are_for(&self, declared: &ReadFor) -> bool {
+        self.read_for == *declared
     }
 
     /// Puts them in the place of what the integration has for its devices, as it is now. `stated`: where the

@@ -5,16 +5,16 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::api::references::Reference;
-use crate::fleet::SourceKey;
+use crate::fleet::{SourceKey, SourceList};
 
 /// Names a watch: its place in `Config::namespaces`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::engine) struct WatchId(pub usize);
 
-/// A watch of Secrets that devices' own keys are read from: of all that have our label, or of one by its name.
+/// A watch of Secrets that devices' own keys and certificates are read from: of many, or of one by its name.
 #[derive(Clone, Debug)]
 pub(in crate::engine) enum SourceWatch {
-    Labelled(WatchId),
+    Listed(SourceList, WatchId),
     Named(SourceKey),
 }
 

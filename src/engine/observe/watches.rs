@@ -15,7 +15,7 @@ use crate::api::integration::DpsIntegration;
 use crate::api::names;
 use crate::api::references::Reference;
 use crate::engine::{Context, Message};
-use crate::fleet::SourceKey;
+use crate::fleet::{SourceKey, SourceList};
 use crate::kube_io::client::ApiServer;
 use crate::kube_io::refs::{self, ReferenceWatches, WatchNumber};
 use crate::kube_io::watch::{self, WatchScope};
@@ -76,15 +76,20 @@ impl Watches {
         }
     }
 
-    /// Secrets that devices' own keys are read from, as far as they have our label.
-    pub fn start_sources(&mut self, context: &Context) {
+    /// Secrets that devices' own keys or certificates are read from: those that have our label, or all with a
+    /// certificate.
+    pub fn start_sources(&mut self, list: SourceList, context: &Context) {
         for (watch, namespace) in scopes(context) {
-            let wrap = move |observed| Message::Source(SourceWatch::Labelled(watch), observed);
-            let labels = Some(format!("{}=true", names::WATCH_LABEL));
+            let wrap = move |observed| Message::Source(SourceWatch::Listed(list, watch), observed);
+            let (labels, of_type) = match list {
+                SourceList::Labelled => (Some(format!("{}=true", names::WATCH_LABEL)), None),
+                SourceList::Certificates => (None, Some("kubernetes.io/tls")),
+            };
             let scope = WatchScope {
                 kind: refs::KIND,
                 namespace: namespace.clone(),
                 labels,
+                of_type,
                 is_part: true,
                 ..WatchScope::default()
             };
@@ -101,6 +106,7 @@ impl Watches {
             namespace: Some(namespace.to_owned()),
             name: Some(key.1.to_string()),
             labels: None,
+            of_type: None,
         };
         let (server, sender) = context.connection();
         let named = key.clone();

@@ -1,12 +1,14 @@
 //! What a device has to prove its identity with: what its integration has for all, or something of its own,
 //! which is read when it is needed and kept no longer than there is work.
 
+use crate::api::attestation::OwnCredential;
 use crate::api::version;
 use crate::clock::Now;
 use crate::controller::device::act::UsableIntegration;
 use crate::controller::device::decide::IntegrationState;
-use crate::controller::integration::credentials::KeySource;
+use crate::controller::integration::key_source::KeySource;
 use crate::engine::Engine;
+use crate::engine::devices::ReadFor;
 use crate::engine::integrations::is_of_namespace;
 use crate::fleet::DeviceId;
 
@@ -28,7 +30,7 @@ impl Engine {
         }
         let own = self.active.work(id).and_then(|work| work.own.as_deref());
         match (own.and_then(|own| own.read().err()), own.and_then(|own| own.target(target.revision))) {
-            (Some(why), _) => IntegrationState::Keyless(target, why),
+            (Some(why), _) => IntegrationState::Keyless(target, why, grace),
             (None, Some(own)) => IntegrationState::Usable(own),
             (None, None) => IntegrationState::Unread(target),
         }
@@ -63,12 +65,24 @@ impl Engine {
         Some((usable, revision))
     }
 
+    /// Where a device's own credentials are to be read, by its own word or its integration's; `None` for a kind
+    /// that this version does not know.
+    pub(super) fn declared_credential(&self, id: DeviceId) -> Option<(ReadFor, Option<OwnCredential>)> {
+        let (work, record) = (self.active.work(id)?, self.fleet.get(id)?);
+        let target = self.registry.target(record.integration);
+        let template = target.and_then(|target| target.credentials.certificates());
+        let own = OwnCredential::of(work.device.spec.attestation.as_ref(), template, &record.name);
+        let secret = own.as_ref().map(|own| own.secret().to_owned());
+        Some((ReadFor { generation: work.device.metadata.generation.unwrap_or(0), secret }, own))
+    }
+
     /// A device's own credentials are those that it names now, for its integration as that is now.
     pub(super) fn fit_credentials(&mut self, id: DeviceId) {
         let Some(integration) = self.fleet.get(id).map(|record| record.integration) else { return };
+        let declared = self.declared_credential(id);
         let Some(work) = self.active.work_mut(id) else { return };
-        let generation = work.device.metadata.generation.unwrap_or(0);
-        work.own = work.own.take().filter(|own| own.are_of(generation));
+        let declared = declared.map(|(now, _)| now);
+        work.own = work.own.take().filter(|own| declared.is_some_and(|now| own.are_for(&now)));
         let stated = work.device.status.as_ref().and_then(|status| status.credential.as_ref());
         let stated = stated.and_then(KeySource::stated);
         if let (Some(own), Some(target)) = (work.own.as_mut(), self.registry.target(integration)) {

@@ -34,6 +34,7 @@ impl Engine {
             retry_at: self.registry.retry_at(record.integration, record.uid, now.mono),
             metadata_prefixes: &self.context.config.secret_metadata_prefixes,
             now: now.mono,
+            wall: now.wall,
         })
     }
 
@@ -95,7 +96,7 @@ impl Engine {
                 }
             }
             IntegrationState::Unread(target)
-            | IntegrationState::Keyless(target, _)
+            | IntegrationState::Keyless(target, ..)
             | IntegrationState::Usable(target) => {
                 let namespace = self.fleet.names.text(record.namespace);
                 if !target.allows_id(record.registration_id(), namespace)

@@ -155,16 +155,20 @@ impl Engine {
 
     /// Nothing to do now: either it is settled, or something will wake it.
     fn rest(&mut self, id: DeviceId, now: Now) {
+        let (waits, may_pass) = match self.integration_of(id) {
+            IntegrationState::Keyless(_, why, _) => (why.passes, why.passes),
+            state => (state.target().is_none(), false),
+        };
         if let Some(work) = self.active.work_mut(id) {
             // A check that was not made now is due again in an interval.
             work.facts.trigger = work.facts.trigger.filter(|trigger| *trigger != Trigger::DriftCheck);
-            work.unreported = work.facts.trigger.is_some() || work.facts.failure.is_some();
+            work.unreported &= may_pass;
+            work.unreported |= work.facts.trigger.is_some() || work.facts.failure.is_some();
         }
         let Some(record) = self.fleet.get(id) else { return };
         if self.need(id, record) == Need::Nothing {
             return self.settle(id, now);
         }
-        let waits = self.integration_of(id).target().is_none();
         if waits || self.is_held_up(id) {
             self.plan_report(id, now);
         }

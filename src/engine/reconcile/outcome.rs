@@ -7,10 +7,11 @@ use crate::controller::device::act::{Registration, SecretDone, SecretTrouble};
 use crate::controller::device::decide::Call;
 use crate::controller::device::facts::{Located, Registered, ServedRequests};
 use crate::controller::device::open_registration::OpenRegistration;
-use crate::controller::device::own_key::OwnRead;
+use crate::controller::device::own_credential::OwnRead;
 use crate::controller::events::EventNote;
 use crate::dps::attestation::CredentialId;
 use crate::dps::error::DpsError;
+use crate::engine::devices::ReadFor;
 use crate::fleet::DeviceId;
 use crate::fleet::uid::Uid;
 use crate::kube_io::error::ApiError;
@@ -131,8 +132,7 @@ pub(in crate::engine) enum Outcome {
     Called(Box<Called>),
     Checked(Box<Checked>),
     CredentialRead {
-        /// Of the device that named the credentials.
-        generation: i64,
+        read_for: ReadFor,
         /// How often a read of them had come into doubt before.
         doubted: u32,
         read: Result<OwnRead, ApiError>,

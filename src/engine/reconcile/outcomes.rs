@@ -13,11 +13,11 @@ use crate::api::version;
 use crate::clock::Now;
 use crate::controller::device::act::{SecretDone, SecretTrouble};
 use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Trigger, Unresolved};
-use crate::controller::device::own_key::OwnRead;
+use crate::controller::device::own_credential::OwnRead;
 use crate::controller::device::secret::read_back;
 use crate::controller::events::{EventNote, EventReason};
 use crate::engine::Engine;
-use crate::engine::devices::{Freshness, OwnCredentials};
+use crate::engine::devices::{Freshness, OwnCredentials, ReadFor};
 use crate::engine::integrations::is_of_namespace;
 use crate::engine::publish::EventWindow;
 use crate::fleet::record::Record;
@@ -58,8 +58,8 @@ impl Engine {
             Outcome::CredentialAccepted(question) => self.credential_accepted(id, question, now),
             Outcome::Called(called) => self.called(id, *called, now),
             Outcome::Checked(checked) => self.drift_checked(id, *checked, now),
-            Outcome::CredentialRead { generation, doubted, read } => {
-                self.credential_read(id, (generation, doubted), read, now);
+            Outcome::CredentialRead { read_for, doubted, read } => {
+                self.credential_read(id, (read_for, doubted), read, now);
             }
             Outcome::SecretRead { revision, read } => self.secret_read(id, revision, read, now),
             Outcome::SecretWritten(written) => self.secret_written(id, *written, now),
@@ -99,7 +99,7 @@ impl Engine {
     fn credential_read(
         &mut self,
         id: DeviceId,
-        asked: (i64, u32),
+        (read_for, doubted): (ReadFor, u32),
         read: Result<OwnRead, ApiError>,
         now: Now,
     ) {
@@ -109,9 +109,9 @@ impl Engine {
             Err(error) => return self.unanswered(id, &error, now),
         };
         self.active.reset_unanswered(id);
+        let declared = self.declared_credential(id);
         let Some(work) = self.active.work_mut(id) else { return };
-        let generation = work.device.metadata.generation.unwrap_or(0);
-        if asked != (generation, work.doubted) {
+        if declared.is_none_or(|(now, _)| now != read_for) || doubted != work.doubted {
             // Something else is named by now, or the Secret was seen to change meanwhile: it is read again.
             return self.ready.go_on(id);
         }
@@ -124,7 +124,7 @@ impl Engine {
             }
             // The copy in the device's own Secret serves on. That it is missing matters once it is needed.
             Err(why) => {
-                let missed = why.reason == Reason::KeySecretNotFound;
+                let missed = matches!(why.reason, Reason::KeySecretNotFound | Reason::CertificateNotFound);
                 if missed && work.facts.trigger == Some(Trigger::DriftCheck) {
                     (work.facts.trigger, work.unreported) = (None, false);
                 }
@@ -133,7 +133,7 @@ impl Engine {
         };
         let follows = news && credentials.is_ok();
         work.unreported |= news;
-        work.own = Some(Box::new(OwnCredentials::new(generation, credentials)));
+        work.own = Some(Box::new(OwnCredentials::new(read_for, credentials)));
         self.fleet.source_read(id, version, labelled);
         if !follows {
             self.fleet.source_judged(id, version);

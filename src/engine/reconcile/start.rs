@@ -17,7 +17,7 @@ use crate::clock::Now;
 use crate::controller::device::act::{self, SecretBefore, SecretWrite};
 use crate::controller::device::decide::{Call, Verdict};
 use crate::controller::device::facts::ServedRequests;
-use crate::controller::device::own_key;
+use crate::controller::device::own_credential;
 use crate::controller::device::secret::settings_hash;
 use crate::controller::device::settings::annotation;
 use crate::controller::device::status;
@@ -194,18 +194,19 @@ impl Engine {
 
     /// Reads a device's own credentials.
     pub(super) fn start_credential_read(&mut self, id: DeviceId) {
+        let Some((read_for, own)) = self.declared_credential(id) else { return };
         let (Some(work), Some(record)) = (self.active.work_mut(id), self.fleet.get(id)) else { return };
-        let Some(attestation) = work.device.spec.attestation.clone() else {
+        if own.is_none() && work.device.spec.attestation.is_none() {
             // The index knows a newer object.
             work.freshness = Freshness::Stale;
             return self.start_device_read(id);
-        };
-        let (generation, doubted) = (work.device.metadata.generation.unwrap_or(0), work.doubted);
+        }
+        let (doubted, registration_id) = (work.doubted, work.device.registration_id().to_owned());
         let namespace = self.fleet.names.text(record.namespace).to_owned();
         let writer = self.context.writer.clone();
         self.start_request(id, async move {
-            let read = own_key::read_credential(&writer, &namespace, &attestation).await;
-            Outcome::CredentialRead { generation, doubted, read }
+            let read = own_credential::read_credential(&writer, &namespace, own.as_ref(), &registration_id);
+            Outcome::CredentialRead { read_for, doubted, read: read.await }
         });
     }
 

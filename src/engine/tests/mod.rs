@@ -24,6 +24,7 @@ mod strangers;
 mod tenants;
 mod vouching;
 mod writers;
+mod x509;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use super::{Context, Engine, MESSAGES, Message};
 use crate::api::references::{Reference, Referred, ReferredKind};
 use crate::cli::{Cli, Command};
 use crate::clock::{self, Now};
+use crate::fleet::SourceList;
 use crate::kube_io::client::ApiServer;
 use crate::kube_io::watch::Observed;
 use crate::kube_io::write::Writer;
@@ -220,11 +222,13 @@ impl World {
                 "secrets" => {
                     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
                     let labels = &object["metadata"]["labels"];
-                    if labels["dps-operator.io/watch"] == "true" {
-                        self.take(Message::Source(
-                            SourceWatch::Labelled(WATCH),
-                            seen(object.clone(), deleted),
-                        ));
+                    let lists = [
+                        (SourceList::Labelled, labels["dps-operator.io/watch"] == "true"),
+                        (SourceList::Certificates, object["type"] == "kubernetes.io/tls"),
+                    ];
+                    for (list, _) in lists.into_iter().filter(|(_, shows)| *shows) {
+                        let watch = SourceWatch::Listed(list, WATCH);
+                        self.take(Message::Source(watch, seen(object.clone(), deleted)));
                     }
                     let shown = !deleted && labels["app.kubernetes.io/managed-by"] == "dps-operator";
                     let was_shown = self.labelled.remove(&name);

@@ -25,7 +25,7 @@ fn claimants_of_a_registration_id_are_found_and_ordered() {
 /// The integration of all devices is declared for this id scope, and DPS has accepted it.
 fn declare(fleet: &mut Fleet, scope: &str) {
     let factory = fleet.names.intern("fleet/factory");
-    fleet.set_scope(factory, Some(scope), true);
+    fleet.set_scope(factory, Some(scope), true, None);
 }
 
 /// Two devices that claim one id, the older one first, with these statuses.
@@ -87,7 +87,7 @@ fn a_registration_counts_in_its_own_id_scope_whoever_says_so() {
         }
         assert_eq!(seen, [is_said, false, is_said], "{status}");
         let factory = fleet.names.get("fleet/factory").unwrap();
-        fleet.set_scope(factory, None, false);
+        fleet.set_scope(factory, None, false, None);
         assert!(!is_younger_better(&fleet, both) && fleet.scopes.is_empty());
     }
 }
@@ -98,11 +98,11 @@ fn what_is_known_is_worth_no_more_than_what_is_shown_until_dps_has_accepted_the_
     let mut fleet = Fleet::default();
     let both @ [a, b] = rivals(&mut fleet, 1, [&here, &here]);
     let factory = fleet.names.get("fleet/factory").unwrap();
-    fleet.set_scope(factory, Some("A"), false);
+    fleet.set_scope(factory, Some("A"), false, None);
     fleet.set_has_its_secret(a, "A");
     fleet.set_registered(b, Registration::Known);
     assert!(!is_younger_better(&fleet, both));
-    fleet.set_scope(factory, Some("A"), true);
+    fleet.set_scope(factory, Some("A"), true, None);
     assert!(is_younger_better(&fleet, both));
     // Its Secret was read, and has no seal.
     fleet.set_registered(a, Registration::Said);
@@ -125,7 +125,7 @@ fn a_device_can_be_verified_while_its_secret_is_unread_or_its_integration_has_ca
         let mut fleet = Fleet::default();
         let id = fleet.upsert(&device("a", 1, 1, &json!({"status": here})), Some(1)).0;
         let factory = fleet.names.get("fleet/factory").unwrap();
-        fleet.set_scope(factory, Some("A"), proven);
+        fleet.set_scope(factory, Some("A"), proven, None);
         if shown {
             fleet.secret_seen("fleet", "a-hub", 5);
             fleet.set_has_its_secret(id, "A");

@@ -115,7 +115,7 @@ fn happen(fleet: &mut Fleet, event: Event, version: u64) {
         }
         Event::Declared(integration, scope, proven) => {
             let integration = fleet.names.intern(&format!("fleet/factory-{integration}"));
-            fleet.set_scope(integration, scope.map(|scope| SCOPES[scope]), proven);
+            fleet.set_scope(integration, scope.map(|scope| SCOPES[scope]), proven, None);
         }
     }
 }

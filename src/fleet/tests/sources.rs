@@ -1,9 +1,11 @@
-//! Secrets that devices' own keys are read from.
+//! Secrets that devices' own keys and certificates are read from.
 
 use serde_json::{Value, json};
 
 use super::device;
-use crate::fleet::{Fleet, SourceKey};
+use crate::fleet::{Fleet, SourceKey, SourceList};
+
+const LABELLED: SourceList = SourceList::Labelled;
 
 /// A device whose keys are in these Secrets; `credential`: what its status says of the one it has.
 fn own(active: &str, secrets: [&str; 2], credential: &Value) -> Value {
@@ -133,21 +135,21 @@ fn a_secret_with_our_label_is_not_followed_until_a_list_or_its_end_says_that_it_
     let none: [Vec<String>; 2] = Default::default();
     assert_eq!(changes(&mut fleet), [names(&["x", "y"]), vec![]]);
     for namespace in [None, Some("fleet")] {
-        fleet.begin_source_list(namespace);
-        fleet.source_labelled(&x);
-        fleet.source_labelled(&y);
-        assert_eq!(fleet.end_source_list(namespace), super::NONE);
+        fleet.begin_source_list(LABELLED, namespace);
+        fleet.source_listed(LABELLED, &x);
+        fleet.source_listed(LABELLED, &y);
+        assert_eq!(fleet.end_source_list(LABELLED, namespace), super::NONE);
         assert_eq!(changes(&mut fleet), [vec![], names(&["x", "y"])]);
-        fleet.begin_source_list(namespace);
-        fleet.source_labelled(&y);
-        assert_eq!(fleet.end_source_list(namespace), [devices[0]]);
+        fleet.begin_source_list(LABELLED, namespace);
+        fleet.source_listed(LABELLED, &y);
+        assert_eq!(fleet.end_source_list(LABELLED, namespace), [devices[0]]);
         assert_eq!(changes(&mut fleet), [names(&["x"]), vec![]]);
         assert_eq!(fleet.source_unlabelled(&y), [devices[1]]);
         assert_eq!(changes(&mut fleet), [names(&["y"]), vec![]]);
     }
-    fleet.source_labelled(&y);
-    fleet.begin_source_list(Some("elsewhere"));
-    assert_eq!(fleet.end_source_list(Some("elsewhere")), super::NONE);
+    fleet.source_listed(LABELLED, &y);
+    fleet.begin_source_list(LABELLED, Some("elsewhere"));
+    assert_eq!(fleet.end_source_list(LABELLED, Some("elsewhere")), super::NONE);
     assert_eq!(changes(&mut fleet), [vec![], names(&["y"])]);
 
     // Read with the label, which the watch has shown before the device was there.
@@ -167,14 +169,14 @@ fn where_the_list_may_not_be_read_no_label_counts() {
         let mut fleet = Fleet::default();
         let a = fleet.upsert(&device("a", 1, 1, &own("Primary", ["x", "x"], &Value::Null)), Some(1)).0;
         let x = key(&mut fleet, "x");
-        fleet.source_labelled(&x);
+        fleet.source_listed(LABELLED, &x);
         fleet.take_source_changes();
-        assert_eq!(fleet.forbid_source_list(namespace), [a]);
+        assert_eq!(fleet.forbid_source_list(LABELLED, namespace), [a]);
         assert_eq!(changes(&mut fleet), [vec!["x".to_owned()], vec![]]);
         fleet.source_read(a, 7, true);
         assert_eq!(changes(&mut fleet), none);
         // Once it may be read, it does.
-        fleet.begin_source_list(namespace);
+        fleet.begin_source_list(LABELLED, namespace);
         fleet.source_read(a, 7, true);
         assert_eq!(changes(&mut fleet), [vec![], vec!["x".to_owned()]]);
     }

@@ -34,6 +34,8 @@ pub struct WatchScope {
     /// `None`: all namespaces.
     pub namespace: Option<String>,
     pub labels: Option<String>,
+    /// By their type, of Secrets.
+    pub of_type: Option<&'static str>,
     pub name: Option<String>,
     /// Its failures concern a part only: the process is ready all the same.
     pub is_part: bool,
@@ -41,7 +43,8 @@ pub struct WatchScope {
 
 impl WatchScope {
     fn fields(&self) -> Option<String> {
-        self.name.as_ref().map(|name| format!("metadata.name={name}"))
+        let name = self.name.as_ref().map(|name| format!("metadata.name={name}"));
+        name.or_else(|| self.of_type.map(|of_type| format!("type={of_type}")))
     }
 
     fn list(&self, page: u32, go_on: Option<String>) -> ListParams {

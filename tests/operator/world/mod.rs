@@ -1,6 +1,7 @@
 //! A test's world: a namespace of its own on the shared control plane, a simulator of its own, an
 //! operator of its own with the rights it ships with.
 
+pub mod certificates;
 pub mod clock;
 pub mod commands;
 pub mod control_plane;
@@ -18,8 +19,8 @@ mod setup;
 pub mod waiting;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dps_dev::{ControlPlane, Guarded};
@@ -78,6 +79,8 @@ pub struct World {
     pub dps_proxy: Option<String>,
     /// What else than the simulator operators may call.
     pub further_hosts: Vec<String>,
+    /// Of certificates that devices have.
+    private_keys: Mutex<Vec<Vec<u8>>>,
     /// Operators elect a leader by the Lease that is named after the namespace.
     pub leader_elect: bool,
     /// What operators that are started from now on go by, if it is not the machine's.
@@ -158,6 +161,7 @@ impl World {
             registrations_per_minute: UNLIMITED,
             dps_proxy: None,
             further_hosts: Vec::new(),
+            private_keys: Mutex::default(),
             leader_elect: false,
             clock: None,
             proxies: None,

@@ -1,13 +1,16 @@
 //! What one device needs now. A chain of pure checks; the first that has something to say decides.
 
 mod calls;
+mod certificates;
 mod secrets;
 mod subject;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::facts::Facts;
 use super::settings::Settings;
+use crate::api::attestation::{CredentialType, OwnCredential};
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
 use crate::controller::integration::target::Target;
@@ -29,7 +32,7 @@ pub enum IntegrationState<'a> {
     /// It can be, and the device's own credential is not read yet.
     Unread(&'a Target),
     /// It can be, and the device's own credential cannot.
-    Keyless(&'a Target, &'a Unusable),
+    Keyless(&'a Target, &'a Unusable, Grace),
     /// With the device's own credential, if it has one.
     Usable(&'a Target),
 }
@@ -39,7 +42,7 @@ impl<'a> IntegrationState<'a> {
     pub fn target(&self) -> Option<&'a Target> {
         match self {
             Self::NotAllowed(_) | Self::Missing(_) | Self::NotReady(_) => None,
-            Self::Unread(target) | Self::Keyless(target, _) | Self::Usable(target) => Some(target),
+            Self::Unread(target) | Self::Keyless(target, ..) | Self::Usable(target) => Some(target),
         }
     }
 }
@@ -112,6 +115,8 @@ pub struct Snapshot<'a> {
     /// Labels and annotations that users give a Secret must begin with one of these; none: any will do.
     pub metadata_prefixes: &'a [String],
     pub now: Instant,
+    /// The same on the wall clock.
+    pub wall: Timestamp,
 }
 
 /// A Secret that was restored again and again is left alone for a while.
@@ -209,17 +214,19 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
         IntegrationState::Missing(grace) => return integration_missing(snapshot, grace),
         IntegrationState::NotReady(grace) => return integration_not_ready(snapshot, grace),
         IntegrationState::Unread(target)
-        | IntegrationState::Keyless(target, _)
+        | IntegrationState::Keyless(target, ..)
         | IntegrationState::Usable(target) => target,
     };
     let device = Subject { snapshot, settings: &settings, target };
     let checks = [
         Subject::registration_id_not_allowed, // by the integration's prefixes
         Subject::secret_holds_key,            // its Secret is one that a key is read from
+        Subject::secret_is_source,            // or the one with its certificate
         Subject::registration_id_taken,       // by a device with the better claim
         Subject::without_credential,          // its own is not read, or of no use
         Subject::secret_unread,               // it may hold what is not known yet
         Subject::secret_touched,              // deleted or edited: restored without a call
+        Subject::certificate_out_of_date,     // DPS and hubs refuse it
         Subject::call_due,                    // register, or look up
         Subject::secret_outdated,             // rendered from other settings or another assignment
     ];
@@ -303,13 +310,31 @@ impl Subject<'_> {
         let refused = |reason, message: &str| Some(refused(self.snapshot, reason, message));
         match self.snapshot.integration {
             IntegrationState::Unread(_) => Some(Decision::step(Step::ReadCredential)),
-            IntegrationState::Keyless(_, why) => refused(why.reason, &why.message),
+            IntegrationState::Keyless(_, why, grace) if why.passes && !grace.is_over() => {
+                Some(Decision::rest())
+            }
+            IntegrationState::Keyless(_, why, _) => refused(why.reason, &why.message),
+            _ if self.target.credentials.certificate().is_some() => {
+                let invalid = self.settings.check_keys(CredentialType::X509).err()?;
+                refused(Reason::InvalidConfiguration, &invalid.to_string())
+            }
             _ if self.target.credentials.are_shared() => None,
             _ => refused(
                 Reason::InvalidConfiguration,
-                "The integration's attestation is perDevice, so that each device needs a credential of its own: set spec.attestation.symmetricKey to the keys of its individual enrollment.",
+                "The integration's attestation is perDevice, so that each device needs a credential of its own: set spec.attestation.symmetricKey to the keys of its individual enrollment, or x509 to the Secret with its certificate.",
             ),
         }
+    }
+
+    /// The integration names it for all of its devices, which admission cannot see.
+    fn secret_is_source(&self) -> Option<Decision> {
+        let IntegrationState::Unread(target) = self.snapshot.integration else { return None };
+        let device = self.snapshot.device;
+        let name = device.metadata.name.as_deref().unwrap_or_default();
+        let own =
+            OwnCredential::of(device.spec.attestation.as_ref(), target.credentials.certificates(), name)?;
+        let invalid = self.settings.check_source(own.secret()).err()?;
+        Some(refused(self.snapshot, Reason::InvalidConfiguration, &invalid.to_string()))
     }
 
     fn registration_id_taken(&self) -> Option<Decision> {

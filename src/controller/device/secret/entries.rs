@@ -7,8 +7,10 @@ use zeroize::Zeroizing;
 use super::Material;
 use crate::controller::device::facts::Registered;
 use crate::controller::device::formats::{self, Parts};
-use crate::controller::device::settings::Settings;
+use crate::controller::device::settings::{CERTIFICATE, KeyNames, PRIVATE_KEY, Settings};
 use crate::dps::attestation::Proof;
+use crate::dps::attestation::certificate::TlsFiles;
+use crate::fleet::credential;
 
 /// Data of the Secret: the standard keys, then those of the formats.
 pub(super) fn entries(
@@ -16,27 +18,29 @@ pub(super) fn entries(
     registered: &Registered,
     material: &Material<'_>,
 ) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
-    let Proof::SymmetricKey(key) = &material.credential.proof;
+    let proof = &material.credential.proof;
+    let secret = match proof {
+        Proof::SymmetricKey(key) => Zeroizing::new(format!("SharedAccessKey={}", key.reveal())),
+        Proof::Certificate(_) => Zeroizing::new("x509=true".to_owned()),
+    };
     let gateway =
         settings.gateway_hostname.map(|host| format!(";GatewayHostName={host}")).unwrap_or_default();
     // Hub, device id and key are validated: none can contain the ';' that separates the parts.
     let connection_string = Zeroizing::new(format!(
-        "HostName={};DeviceId={};SharedAccessKey={}{gateway}",
-        registered.hub,
-        registered.device_id,
-        key.reveal()
+        "HostName={};DeviceId={};{}{gateway}",
+        registered.hub, registered.device_id, *secret
     ));
     let returned = registered.returned_payload.as_ref().and_then(|payload| payload.json.as_deref());
     let keys = &settings.keys;
-    let standard = [
-        (keys.connection_string, Some(connection_string.as_str())),
-        (keys.iot_hub_hostname, Some(registered.hub.as_str())),
-        (keys.device_id, Some(registered.device_id.as_str())),
-        (keys.shared_access_key, Some(key.reveal())),
-        (keys.registration_id, Some(registered.registration_id.as_str())),
-        (keys.id_scope, Some(registered.scope.as_str())),
-        (keys.returned_payload, returned),
+    let common = [
+        (keys.connection_string, Some(connection_string.as_bytes())),
+        (keys.iot_hub_hostname, Some(registered.hub.as_bytes())),
+        (keys.device_id, Some(registered.device_id.as_bytes())),
+        (keys.registration_id, Some(registered.registration_id.as_bytes())),
+        (keys.id_scope, Some(registered.scope.as_bytes())),
+        (keys.returned_payload, returned.map(str::as_bytes)),
     ];
+    let standard = common.into_iter().chain(of_proof(keys, proof));
     let endpoint = material.target.instance.endpoint.to_string();
     let parts = Parts {
         hub: &registered.hub,
@@ -47,15 +51,35 @@ pub(super) fn entries(
         credential: material.credential,
         connection_string: &connection_string,
         gateway_hostname: settings.gateway_hostname,
+        certificate_directory: settings.certificate_directory,
+        certificate_file: keys.certificate.unwrap_or(CERTIFICATE),
+        private_key_file: keys.private_key.unwrap_or(PRIVATE_KEY),
     };
+    let kind = credential::show(material.credential.issuer).kind;
     let formatted = settings
         .formats
         .iter()
-        .flat_map(|format| formats::keys(*format).iter().zip(formats::values(*format, &parts)));
+        .flat_map(|format| formats::keys(*format, kind).iter().zip(formats::values(*format, &parts)));
     let formatted = formatted.map(|(name, value)| ((*name).to_owned(), Zeroizing::new(value.into_bytes())));
     standard
-        .into_iter()
-        .filter_map(|(name, value)| Some((name?.to_owned(), Zeroizing::new(value?.as_bytes().to_vec()))))
+        .filter_map(|(name, value)| Some((name?.to_owned(), Zeroizing::new(value?.to_vec()))))
         .chain(formatted)
         .collect()
+}
+
+/// What only a credential of this kind has.
+fn of_proof<'a>(keys: &KeyNames<'a>, proof: &'a Proof) -> [(Option<&'a str>, Option<&'a [u8]>); 3] {
+    match proof {
+        Proof::SymmetricKey(key) => {
+            [(keys.shared_access_key, Some(key.reveal().as_bytes())), (None, None), (None, None)]
+        }
+        Proof::Certificate(certificate) => {
+            let TlsFiles { certificates, key, authority } = certificate.reveal();
+            [
+                (keys.certificate, Some(certificates)),
+                (keys.private_key, Some(key)),
+                (keys.ca_certificate, authority.as_deref()),
+            ]
+        }
+    }
 }

@@ -24,7 +24,7 @@ use super::settings::Settings;
 use crate::api::device::ProvisionedDevice;
 use crate::api::names;
 use crate::controller::integration::target::Target;
-use crate::dps::attestation::DeviceCredential;
+use crate::dps::attestation::{CredentialKind, DeviceCredential};
 use crate::fleet::hash::{self, Hash};
 use crate::fleet::inherit::{Inherited, Mask, own_hash};
 
@@ -64,7 +64,13 @@ pub fn settings_of_same_rendering(
     inherited: &Inherited,
 ) -> Option<Hash> {
     let (before, written) = (facts.registered.as_ref()?, facts.secret.as_ref()?);
-    let same = before.returned_payload.is_some() == registered.returned_payload.is_some()
+    // A certificate brings a CA with it, or does not.
+    let is_key = |registered: &Registered| {
+        registered.credential.is_some_and(|used| used.kind() != CredentialKind::Certificate)
+    };
+    let same = is_key(before)
+        && is_key(registered)
+        && before.returned_payload.is_some() == registered.returned_payload.is_some()
         && before.scope == registered.scope
         && written.rendered == Some(rendered_hash(device, before, inherited));
     same.then(|| settings_hash(device, inherited))

@@ -1,7 +1,12 @@
 //! What is recorded in a Secret about the registration that it was written for.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::entries::entries;
 use super::judge::{Named, named_device};
@@ -15,6 +20,7 @@ use crate::controller::device::facts::{
 };
 use crate::controller::device::settings::{RETURNED_PAYLOAD, Settings};
 use crate::controller::integration::target::Target;
+use crate::dps::attestation::certificate::{DeviceCertificate, TlsFiles};
 use crate::dps::attestation::{CredentialId, CredentialKind, DeviceCredential};
 use crate::fleet::hash::Hash;
 
@@ -30,9 +36,12 @@ pub(super) struct AssignmentAnnotation {
     enrollment_group: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<KeySlot>,
-    /// Name of the Secret that the device's own key was read from.
+    /// Name of the Secret that the device's own key or certificate was read from.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_secret: Option<String>,
+    /// When the certificate expires; absent for a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<jiff::Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<jiff::Timestamp>,
     /// Data key of the returned payload, unless it is the standard one.
@@ -54,6 +63,7 @@ impl AssignmentAnnotation {
             enrollment_group: registered.enrollment_group.clone(),
             slot: registered.slot,
             key_secret: registered.key_secret.clone(),
+            not_after: registered.not_after,
             time: registered.time,
             payload_key: settings
                 .keys
@@ -62,6 +72,15 @@ impl AssignmentAnnotation {
                 .map(str::to_owned),
             token: served.token.clone(),
             integration_token: served.integration_token.clone(),
+        }
+    }
+
+    /// Of the credential that the device was registered with.
+    fn credential_kind(&self) -> CredentialKind {
+        match (&self.key_secret, self.not_after) {
+            (_, Some(_)) => CredentialKind::Certificate,
+            (Some(_), None) => CredentialKind::IndividualKey,
+            (None, None) => CredentialKind::GroupKey,
         }
     }
 }
@@ -78,6 +97,10 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
     if !was_written_for(secret, device, sealed) {
         return None;
     }
+    let assignment: AssignmentAnnotation =
+        serde_json::from_str(annotation(secret, names::ASSIGNMENT)?).ok()?;
+    let fingerprint = annotation(secret, names::CREDENTIAL_FINGERPRINT);
+    let credential = fingerprint.and_then(|text| CredentialId::parse(assignment.credential_kind(), text));
     let AssignmentAnnotation {
         hub,
         device_id,
@@ -85,18 +108,12 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
         enrollment_group,
         slot,
         key_secret,
+        not_after,
         time,
         payload_key,
         token,
         integration_token,
-    } = serde_json::from_str(annotation(secret, names::ASSIGNMENT)?).ok()?;
-    // The device may name the key otherwise by now.
-    let key = payload_key.as_deref().unwrap_or(RETURNED_PAYLOAD);
-    // The seal covers what is ours; others may have put something beside it.
-    let is_believed = !sealed || managed_keys(secret).any(|managed| managed == key);
-    let returned = secret.data.as_ref().and_then(|data| data.get(key)).filter(|_| is_believed);
-    let returned = returned.map(|bytes| bytes.0.as_slice());
-    let returned_payload = returned.and_then(|json| serde_json::from_slice(json).ok());
+    } = assignment;
     let registered = Registered {
         scope: scope.to_owned(),
         registration_id: registration_id.to_owned(),
@@ -104,11 +121,17 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
         device_id,
         assignment,
         enrollment_group,
-        credential: recorded_credential(secret, key_secret.is_some()),
+        credential,
         slot,
         key_secret,
+        not_after,
         hash: annotation(secret, names::REGISTERED_HASH).and_then(Hash::parse),
-        returned_payload: returned_payload.as_ref().map(ReturnedPayload::new),
+        // The device may name the key otherwise by now.
+        returned_payload: returned_payload(
+            secret,
+            payload_key.as_deref().unwrap_or(RETURNED_PAYLOAD),
+            sealed,
+        ),
         time,
     };
     let registered = registered.plausible()?;
@@ -133,10 +156,12 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
     })
 }
 
-/// The credential that the device was registered with; `own`: one that only it has.
-fn recorded_credential(secret: &Secret, own: bool) -> Option<CredentialId> {
-    let kind = if own { CredentialKind::IndividualKey } else { CredentialKind::GroupKey };
-    CredentialId::parse(kind, annotation(secret, names::CREDENTIAL_FINGERPRINT)?)
+/// The payload under this key.
+fn returned_payload(secret: &Secret, key: &str, sealed: bool) -> Option<ReturnedPayload> {
+    // The seal covers what is ours; others may have put something beside it.
+    let is_believed = !sealed || managed_keys(secret).any(|managed| managed == key);
+    let json = secret.data.as_ref()?.get(key).filter(|_| is_believed)?;
+    serde_json::from_slice(&json.0).ok().as_ref().map(ReturnedPayload::new)
 }
 
 /// A seal stands in for a mark that others have taken away, and lets a namespace be restored under
@@ -162,13 +187,33 @@ fn agrees_with_itself(
 ) -> bool {
     let Ok(settings) = Settings::of(device, target.defaults.as_deref()) else { return false };
     let Some(data) = &secret.data else { return false };
-    let text = |key: Option<&str>| str::from_utf8(&data.get(key?)?.0).ok();
-    let parts = text(settings.keys.connection_string).into_iter().flat_map(|text| text.split(';'));
-    let in_connection_string = parts.filter_map(|part| part.strip_prefix("SharedAccessKey=")).next();
-    let key = text(settings.keys.shared_access_key).or(in_connection_string);
-    let credential =
-        registered.credential.zip(key).and_then(|(issuer, key)| DeviceCredential::of_key(issuer, key));
+    let credential = registered.credential.and_then(|issuer| match issuer.kind() {
+        CredentialKind::Certificate => certificate_in(data, &settings, issuer),
+        CredentialKind::GroupKey | CredentialKind::IndividualKey => key_in(data, &settings, issuer),
+    });
     let Some(credential) = credential else { return false };
     let rendered = entries(&settings, registered, &Material { target, credential: &credential, served });
     rendered.iter().all(|(key, value)| data.get(key).is_some_and(|there| there.0 == **value))
+}
+
+type Data = BTreeMap<String, ByteString>;
+
+/// The device's key as it stands in the Secret.
+fn key_in(data: &Data, settings: &Settings<'_>, issuer: CredentialId) -> Option<DeviceCredential> {
+    let text = |key: Option<&str>| str::from_utf8(&data.get(key?)?.0).ok();
+    let parts = text(settings.keys.connection_string).into_iter().flat_map(|text| text.split(';'));
+    let in_connection_string = parts.filter_map(|part| part.strip_prefix("SharedAccessKey=")).next();
+    DeviceCredential::of_key(issuer, text(settings.keys.shared_access_key).or(in_connection_string)?)
+}
+
+/// The device's certificate as it stands in the Secret, if it is the one that the device was registered with.
+fn certificate_in(data: &Data, settings: &Settings<'_>, issuer: CredentialId) -> Option<DeviceCredential> {
+    let file = |key: Option<&str>| Some(data.get(key?)?.0.clone());
+    let files = TlsFiles {
+        certificates: file(settings.keys.certificate)?,
+        key: Zeroizing::new(file(settings.keys.private_key)?),
+        authority: file(settings.keys.ca_certificate),
+    };
+    let certificate = DeviceCertificate::read(files, &settings.registration_id).ok()?;
+    (certificate.id() == issuer).then(|| Arc::new(certificate).credential())
 }

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
+use super::certificate;
+use crate::api::attestation::CredentialType;
 use crate::api::shared::FormatType;
 use crate::controller::device::formats::{Parts, keys, values};
 use crate::dps::attestation::symmetric_key::DeviceKey;
@@ -35,27 +37,74 @@ fn parts() -> Parts<'static> {
         credential: &CREDENTIAL,
         connection_string: "HostName=hub-a.azure-devices.net;DeviceId=truck-1;SharedAccessKey=c2VjcmV0",
         gateway_hostname: None,
+        certificate_directory: "/var/run/dps/",
+        certificate_file: "tls.crt",
+        private_key_file: "tls.key",
+    }
+}
+
+/// The same of a device with a certificate.
+fn x509() -> Parts<'static> {
+    static CREDENTIAL: LazyLock<DeviceCredential> = LazyLock::new(|| certificate("truck-1"));
+    let connection_string = "HostName=hub-a.azure-devices.net;DeviceId=truck-1;x509=true";
+    Parts { credential: &CREDENTIAL, connection_string, ..parts() }
+}
+
+fn kind(parts: &Parts<'_>) -> CredentialType {
+    match parts.credential.proof {
+        Proof::SymmetricKey(_) => CredentialType::SymmetricKey,
+        Proof::Certificate(_) => CredentialType::X509,
     }
 }
 
 fn data(format: FormatType, parts: &Parts<'_>) -> BTreeMap<&'static str, String> {
-    keys(format).iter().copied().zip(values(format, parts)).collect()
+    keys(format, kind(parts)).iter().copied().zip(values(format, parts)).collect()
 }
 
 #[test]
 fn every_format_has_a_value_for_each_of_its_keys() {
-    for format in ALL {
-        assert_eq!(keys(format).len(), values(format, &parts()).len(), "{format:?}");
+    for (format, parts) in ALL.into_iter().flat_map(|format| [(format, parts()), (format, x509())]) {
+        assert_eq!(keys(format, kind(&parts)).len(), values(format, &parts).len(), "{format:?}");
     }
 }
 
 #[test]
 fn environment_and_dotenv_hold_the_same() {
-    let env = data(FormatType::Env, &parts());
-    let file = &data(FormatType::Dotenv, &parts())["device.env"];
-    let read: BTreeMap<_, _> = file.lines().map(|line| line.split_once('=').unwrap()).collect();
-    assert_eq!(read, env.iter().map(|(key, value)| (*key, value.as_str())).collect());
-    assert_eq!(env["IOTHUB_DEVICE_CONNECTION_STRING"], parts().connection_string);
+    for parts in [parts(), x509()] {
+        let env = data(FormatType::Env, &parts);
+        let file = &data(FormatType::Dotenv, &parts)["device.env"];
+        let read: BTreeMap<_, _> = file.lines().map(|line| line.split_once('=').unwrap()).collect();
+        assert_eq!(read, env.iter().map(|(key, value)| (*key, value.as_str())).collect());
+        assert_eq!(env["IOTHUB_DEVICE_CONNECTION_STRING"], parts.connection_string);
+    }
+}
+
+#[test]
+fn a_certificate_is_named_by_its_files_and_is_no_password() {
+    let parts = x509();
+    let manual: toml::Table = data(FormatType::IotEdgeConfigToml, &parts)["config.toml"].parse().unwrap();
+    let files = toml::toml! {
+        method = "x509"
+        identity_cert = "file:///var/run/dps/tls.crt"
+        identity_pk = "file:///var/run/dps/tls.key"
+    };
+    let provisioning = manual["provisioning"].as_table().unwrap();
+    assert_eq!(provisioning["source"].as_str(), Some("manual"));
+    assert_eq!(provisioning["iothub_hostname"].as_str(), Some(parts.hub));
+    assert_eq!(provisioning["device_id"].as_str(), Some("truck-1"));
+    assert_eq!(provisioning["authentication"].as_table(), Some(&files));
+    assert!(!provisioning.contains_key("connection_string"));
+
+    let dps: toml::Table = data(FormatType::IotEdgeDpsConfigToml, &parts)["config.toml"].parse().unwrap();
+    let mut attestation = files;
+    attestation.insert("registration_id".to_owned(), "truck-1".into());
+    assert_eq!(dps["provisioning"]["attestation"].as_table(), Some(&attestation));
+
+    let binding = data(FormatType::ServiceBinding, &parts);
+    let names: Vec<&str> = binding.keys().copied().collect();
+    assert_eq!(names, ["certificates", "host", "private-key", "provider", "type", "username"]);
+    assert!(binding["certificates"].starts_with("-----BEGIN CERTIFICATE-----"));
+    assert!(binding["private-key"].starts_with("-----BEGIN PRIVATE KEY-----"));
 }
 
 #[test]

@@ -34,8 +34,10 @@ use crate::api::references::Referred;
 use crate::clock::Now;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::target::{Instance, Target, Terms};
+use crate::dps::attestation::DeviceCredential;
+use crate::dps::attestation::certificate::{DeviceCertificate, TlsFiles};
 use crate::dps::host::AllowedHosts;
-use crate::dps::ids::IdScope;
+use crate::dps::ids::{IdScope, RegistrationId};
 use crate::dps::tls::TlsSettings;
 use crate::fleet::SecretSeen;
 use crate::fleet::inherit::Inherited;
@@ -110,6 +112,18 @@ fn device(spec: serde_json::Value) -> ProvisionedDevice {
     .unwrap()
 }
 
+/// A certificate of the device with this registration id, for a hundred years.
+fn certificate(id: &str) -> DeviceCredential {
+    let device = dps_dev::pki::Identity::own(id).unwrap();
+    let files = TlsFiles {
+        certificates: device.pem.clone().into_bytes(),
+        key: Zeroizing::new(device.key_pem().into_bytes()),
+        authority: None,
+    };
+    let id = RegistrationId::parse(id).unwrap();
+    Arc::new(DeviceCertificate::read(files, &id).unwrap()).credential()
+}
+
 /// A device as it stands after a registration with the active key.
 fn registered(device: &ProvisionedDevice, target: &Target) -> Registered {
     let settings = Settings::of(device, target.defaults.as_deref()).unwrap();
@@ -123,6 +137,7 @@ fn registered(device: &ProvisionedDevice, target: &Target) -> Registered {
         credential: Some(target.credentials.in_use()),
         slot: Some(KeySlot::Primary),
         key_secret: None,
+        not_after: None,
         hash: Some(registered_hash(&settings, target)),
         returned_payload: None,
         time: Some(NOW.wall),
@@ -205,6 +220,7 @@ impl Situation {
             retry_at: self.retry_at,
             metadata_prefixes: &self.metadata_prefixes,
             now: NOW.mono,
+            wall: NOW.wall,
         })
     }
 }

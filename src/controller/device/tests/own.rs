@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::controller::device::decide::Verdict;
-use crate::controller::device::decide::{Call, Step};
+use crate::controller::device::decide::{Call, Grace, Step};
 use crate::controller::device::facts::{Doubt, RecordedInSecret, Unresolved};
 use crate::controller::device::status::render;
 use crate::controller::integration::unusable::Unusable;
@@ -15,7 +15,7 @@ fn own(filler: u8) -> Credentials {
     let text = base64::engine::general_purpose::STANDARD.encode([filler; 64]).into_bytes();
     let data = [("primaryKey".to_owned(), Zeroizing::new(text))].into();
     let secret = Referred::Present { data, generated: false, version: "7".to_owned() };
-    let attestation = serde_json::from_value(attestation()).unwrap();
+    let attestation = serde_json::from_value(attestation()["symmetricKey"].clone()).unwrap();
     Credentials::resolve_own(&attestation, |_| &secret).unwrap()
 }
 
@@ -58,7 +58,7 @@ fn what_is_wrong_with_it_is_said_and_that_its_secret_is_gone_as_well() {
     let missing = Unusable::new(Reason::KeySecretNotFound, "there is none");
     for mut situation in [with_own(1), registered_with(1)] {
         let keyless = |situation: &Situation| {
-            situation.decide_with(IntegrationState::Keyless(&situation.target, &missing))
+            situation.decide_with(IntegrationState::Keyless(&situation.target, &missing, Grace::Over))
         };
         let decision = keyless(&situation);
         assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::KeySecretNotFound)));

@@ -70,7 +70,7 @@ fn resolved(integration: &DpsIntegration, keys: Referred, ca: Referred) -> Resul
 }
 
 fn refusal(spec: Value, keys: Referred, ca: Referred) -> (Reason, String) {
-    let Unusable { reason, message } = resolved(&integration(spec), keys, ca).unwrap_err();
+    let Unusable { reason, message, passes: _ } = resolved(&integration(spec), keys, ca).unwrap_err();
     (reason, message)
 }
 

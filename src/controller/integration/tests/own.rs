@@ -4,24 +4,23 @@ use serde_json::{Value, json};
 
 use super::keys::{key, present};
 use super::{good_keys, integration, resolved};
-use crate::api::attestation::{DeviceAttestation, KeySlot};
+use crate::api::attestation::{KeySlot, SymmetricKey};
 use crate::api::conditions::Reason;
 use crate::api::references::Referred;
-use crate::controller::integration::credentials::{Credentials, KeySource};
+use crate::controller::integration::credentials::Credentials;
+use crate::controller::integration::key_source::KeySource;
 use crate::controller::integration::resolve::references;
 use crate::controller::integration::status::was_accepted;
 use crate::dps::attestation::seal::Statement;
 use crate::dps::attestation::{CredentialId, CredentialKind};
 use crate::dps::ids::RegistrationId;
 
-fn of(attestation: Value) -> DeviceAttestation {
-    serde_json::from_value(attestation).unwrap()
+fn of(keys: Value) -> SymmetricKey {
+    serde_json::from_value(keys).unwrap()
 }
 
-fn both(active: &str) -> DeviceAttestation {
-    of(json!({"symmetricKey": {
-        "primaryKeyRef": {"name": "mine"}, "secondaryKeyRef": {"name": "other"}, "active": active,
-    }}))
+fn both(active: &str) -> SymmetricKey {
+    of(json!({"primaryKeyRef": {"name": "mine"}, "secondaryKeyRef": {"name": "other"}, "active": active}))
 }
 
 #[test]
@@ -70,9 +69,9 @@ fn a_devices_own_key_is_taken_from_the_slot_that_it_asks_for_and_its_source_is_k
 
 #[test]
 fn what_is_wrong_with_a_devices_own_key_names_its_enrollment_and_shows_nothing() {
-    let one = || of(json!({"symmetricKey": {"primaryKeyRef": {"name": "mine"}}}));
+    let one = || of(json!({"primaryKeyRef": {"name": "mine"}}));
     let generated = Referred::Present { data: Default::default(), generated: true, version: String::new() };
-    let secondary = of(json!({"symmetricKey": {"primaryKeyRef": {"name": "mine"}, "active": "Secondary"}}));
+    let secondary = of(json!({"primaryKeyRef": {"name": "mine"}, "active": "Secondary"}));
     for (attestation, found, reason, says) in [
         (
             one(),
@@ -90,7 +89,6 @@ fn what_is_wrong_with_a_devices_own_key_names_its_enrollment_and_shows_nothing()
         ),
         (one(), generated, Reason::KeyInvalid, "was written by this operator for a device"),
         (secondary, good_keys(), Reason::InvalidConfiguration, "there is no secondaryKeyRef"),
-        (of(json!({})), good_keys(), Reason::InvalidConfiguration, "set symmetricKey"),
     ] {
         let refused = Credentials::resolve_own(&attestation, |_| &found).unwrap_err();
         assert_eq!(refused.reason, reason, "{refused:?}");
@@ -109,11 +107,7 @@ fn failures_of_before_a_start_count_for_the_very_version_of_the_key_that_failed(
     let target =
         |as_recorded| super::super::target::Target { terms: terms.clone(), revision: 3, as_recorded };
     let found = present(&[("primaryKey", &key(1))]);
-    let own =
-        Credentials::resolve_own(&of(json!({"symmetricKey": {"primaryKeyRef": {"name": "mine"}}})), |_| {
-            &found
-        })
-        .unwrap();
+    let own = Credentials::resolve_own(&of(json!({"primaryKeyRef": {"name": "mine"}})), |_| &found).unwrap();
     let same = own.source().unwrap().clone();
     let other = KeySource { version: Some("other".to_owned()), ..same.clone() };
     for (of_integration, stated, expected) in [

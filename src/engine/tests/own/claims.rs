@@ -169,7 +169,7 @@ fn forged_with_its_own_seal(world: &mut World) -> serde_json::Value {
         ("primaryKey", &key(9)),
         ("secondaryKey", &key(9)),
     ]);
-    let attestation = device.spec.attestation.clone().unwrap();
+    let attestation = device.spec.attestation.clone().unwrap().symmetric_key.unwrap();
     let credentials = Credentials::resolve_own(&attestation, |_| &found).unwrap();
     let stranger = world.engine.fleet.names.get("fleet/stranger").unwrap();
     let target = world.engine.registry.target(stranger).unwrap().for_device(credentials, None);

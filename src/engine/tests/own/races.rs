@@ -12,6 +12,7 @@ use super::super::vouching::text;
 use super::super::{Message, World, condition, seen};
 use super::{MINUTE, SourceWatch, key, own, ready};
 use crate::engine::tests::WATCH;
+use crate::fleet::SourceList;
 
 /// With a device whose key was read, by an answer that the engine has not taken yet.
 async fn while_its_key_is_read(labelled: bool) -> World {
@@ -59,7 +60,7 @@ async fn a_label_that_goes_while_its_secret_is_read_does_not_count() {
         json!({"metadata": {"labels": {"dps-operator.io/watch": null}}}),
     );
     world.api.changes();
-    world.take(Message::Source(SourceWatch::Labelled(WATCH), seen(secret, true)));
+    world.take(Message::Source(SourceWatch::Listed(SourceList::Labelled, WATCH), seen(secret, true)));
     world.until_ready("edge-7").await;
     world.until_idle(0).await;
     assert!(is_looked_at(&world));
@@ -74,7 +75,10 @@ async fn a_secret_is_looked_at_until_it_has_our_label_and_after_it_has_lost_it()
     world.give_keys("edge-7", &key(1), &key(2));
     world.until_idle(0).await;
     assert!(!is_looked_at(&world));
-    world.take(Message::Source(SourceWatch::Labelled(WATCH), crate::kube_io::watch::Observed::Forbidden));
+    world.take(Message::Source(
+        SourceWatch::Listed(SourceList::Labelled, WATCH),
+        crate::kube_io::watch::Observed::Forbidden,
+    ));
     world.until_idle(0).await;
     assert!(is_looked_at(&world));
 }

@@ -28,10 +28,12 @@ use super::{Kind, PATIENCE, POLL, World};
 
 /// The keys of so many devices are sought.
 const DEVICES: usize = 24;
+/// Where the private number of a P-256 key is in PKCS#8.
+const PRIVATE_NUMBER: std::ops::Range<usize> = 36..68;
 
 /// Every invariant that did not hold.
 pub fn breaches(story: &Story) -> Vec<Breach> {
-    let checks: [fn(&Story) -> Vec<Breach>; 12] = [
+    let checks: [fn(&Story) -> Vec<Breach>; 13] = [
         requests::only_device_calls,
         requests::registrations_are_bounded,
         requests::rates_are_kept,
@@ -41,6 +43,7 @@ pub fn breaches(story: &Story) -> Vec<Breach> {
         requests::writes_are_news,
         secrets::are_whole,
         secrets::are_ours,
+        secrets::are_registered,
         statuses::go_forward,
         statuses::ready_means_a_secret,
         process::is_bounded,
@@ -56,6 +59,8 @@ fn secrets_of(story: &Story) -> Scanner {
     let ids: BTreeSet<&String> =
         story.ledger.iter().filter_map(|entry| entry.registration_id.as_ref()).collect();
     OWN_KEYS.into_iter().for_each(|key| scanner.seek_base64(key));
+    // Of ECDSA with P-256 the private number stands there by itself; what else is in the file is public.
+    story.private_keys.iter().filter_map(|key| key.get(PRIVATE_NUMBER)).for_each(|key| scanner.seek(key));
     for key in GROUP_KEYS {
         scanner.seek_base64(key);
         ids.iter().take(DEVICES).for_each(|id| scanner.seek(&device_key(key, id)));
@@ -81,6 +86,7 @@ impl World {
             ledger: self.ledger(),
             requests,
             log: self.all_logs(),
+            private_keys: self.private_keys.lock().expect("no test panics with it").clone(),
             starts: self.starts.load(Ordering::Relaxed),
             most_a_minute: self.most_a_minute.load(Ordering::Relaxed),
             process: self.operator.as_ref().and_then(|operator| process_of(operator.pid())),

@@ -1,10 +1,14 @@
 //! What is published is whole, and only what is ours is written.
 
+use std::collections::HashSet;
+
+use dps_simulator::OperationKind;
 use serde_json::Value;
 
 use super::managed::{is_operators, is_touched};
 use super::story::{Breach, Story, named};
 use crate::world::Kind;
+use crate::world::certificates;
 use crate::world::keys::{OWN_KEYS, device_keys, fingerprint};
 use crate::world::objects::data;
 
@@ -58,6 +62,7 @@ fn is_whole(secret: &Value, is_new: bool) -> Vec<Breach> {
         ("registrationId", Some(id.to_owned())),
         ("sharedAccessKey", made.first().map(|(_, device)| device.clone())),
     ];
+    breaches.extend(certificate(secret, &keys).into_iter().map(&breach));
     for (key, expected) in &facts {
         let wrong = |found: &String| keys.contains(key) && expected.as_ref().is_some_and(|it| it != found);
         if values.get(*key).is_some_and(wrong) {
@@ -69,6 +74,54 @@ fn is_whole(secret: &Value, is_new: bool) -> Vec<Breach> {
         breaches.push(breach(format!("it names {other} beside {hub}")));
     }
     breaches
+}
+
+/// What is wrong with the certificate in a Secret that has one: it is the one that the Secret names, its key is
+/// beside it, and no other kind of credential.
+fn certificate(secret: &Value, keys: &[&str]) -> Option<String> {
+    let values = data(secret);
+    let (pem, key) = (values.get("tls.crt")?, values.get("tls.key")?);
+    if !keys.contains(&"tls.crt") || !keys.contains(&"tls.key") {
+        return None;
+    }
+    if Some(certificates::fingerprint(pem).as_str()) != annotation(secret, "credential-fingerprint") {
+        return Some("another certificate than it says".to_owned());
+    }
+    if !certificates::belong_together(pem, key) {
+        return Some("a key that is not its certificate's".to_owned());
+    }
+    let is_said = values.get("connectionString").is_none_or(|text| text.contains(";x509=true"));
+    (!is_said || values.contains_key("sharedAccessKey")).then(|| "a certificate beside a key".to_owned())
+}
+
+/// A hub lets a device in with the certificate that it was registered with, and with no other: none is in a Secret
+/// with which DPS has not accepted the device before.
+pub fn are_registered(story: &Story) -> Vec<Breach> {
+    let accepted: HashSet<(&str, &str)> = story
+        .ledger
+        .iter()
+        .filter(|entry| entry.key.is_some() && entry.operation == OperationKind::Register)
+        .filter_map(|entry| {
+            let presented = entry.certificate.as_ref()?;
+            Some((entry.registration_id.as_deref()?, presented.leaf.thumbprint.as_str()))
+        })
+        .collect();
+    let steps = story.steps(Kind::Secret).into_iter().map(|(_, secret)| secret);
+    let unknown = steps.filter(|secret| {
+        let values = data(secret);
+        let managed = annotation(secret, "managed-keys").unwrap_or_default();
+        let is_ours = managed.split(',').any(|key| key == "tls.crt") && is_as_written(secret, &["tls.crt"]);
+        let registration = annotation(secret, "registration").unwrap_or_default();
+        let id = registration.split_once('/').map_or(registration, |(_, id)| id);
+        is_ours
+            && values.get("tls.crt").is_some_and(|pem| {
+                let thumbprint = certificates::certificate(pem).thumbprint();
+                !accepted.contains(&(id, thumbprint.as_str()))
+            })
+    });
+    unknown
+        .map(|secret| Breach::new("a certificate is registered before it is published", named(secret)))
+        .collect()
 }
 
 /// Nothing of it is anybody else's.

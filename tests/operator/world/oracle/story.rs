@@ -30,6 +30,8 @@ pub struct Story {
     pub requests: Vec<audit::Event>,
     /// What all processes of the operator have logged.
     pub log: String,
+    /// Of certificates that devices have, PKCS#8.
+    pub private_keys: Vec<Vec<u8>>,
     /// How often a process of the operator was started.
     pub starts: usize,
     /// Registrations and lookups in a minute that all its processes together may make of an id scope.

@@ -1,0 +1,73 @@
+//! What the dates of a device's certificate mean.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Decision, Step, Subject, Verdict};
+use crate::api::conditions::Reason;
+use crate::dps::attestation::certificate::Validity;
+
+/// A wait on the wall clock is looked at again this often: it can be set.
+const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
+
+impl Subject<'_> {
+    /// A certificate whose time has not come or is over is never presented. One that a device was registered with
+    /// before serves on as long as it is valid.
+    pub(super) fn certificate_out_of_date(&self) -> Option<Decision> {
+        let facts = self.target.credentials.certificate()?;
+        let wall = self.snapshot.wall;
+        match facts.validity(wall.as_second()) {
+            Validity::Valid => None,
+            Validity::NotYet(_) if !self.is_other_certificate() => None,
+            Validity::NotYet(from) => {
+                let until = Timestamp::from_second(from).unwrap_or(wall);
+                let wait = Duration::try_from(until.duration_since(wall)).unwrap_or(Duration::ZERO);
+                let message = format!(
+                    "The certificate in Secret {:?} is valid from {until} on. It is registered then; if that is wrong, look at the \
+                     clock of what issued it.",
+                    self.secret_of_certificate()
+                );
+                let verdict = Some(Verdict { reason: Reason::CertificateNotYetValid, message });
+                let wake = Some(self.snapshot.now + wait.min(LOOK_AGAIN));
+                Some(Decision { step: Step::Nothing, verdict, wake })
+            }
+            Validity::Expired => Some(self.expired(facts.not_after)),
+        }
+    }
+
+    fn expired(&self, at: i64) -> Decision {
+        let at = Timestamp::from_second(at).unwrap_or(self.snapshot.wall);
+        let secret = self.secret_of_certificate();
+        let serves = self
+            .registered()
+            .and_then(|registered| registered.not_after)
+            .filter(|until| self.is_other_certificate() && *until > self.snapshot.wall);
+        match serves {
+            Some(until) => Decision::say(
+                Reason::CertificateInvalid,
+                format!(
+                    "The certificate in Secret {secret:?} has expired at {at}. The device keeps the one that it was registered \
+                     with, which is valid until {until}. Have a new one issued; it is registered at once."
+                ),
+            ),
+            None => Decision::say(
+                Reason::CertificateExpired,
+                format!(
+                    "The certificate in Secret {secret:?} has expired at {at}: DPS and the hub refuse it. Have a new one issued; \
+                     it is registered at once."
+                ),
+            ),
+        }
+    }
+
+    /// The certificate at hand is another one than that with which the device was registered.
+    fn is_other_certificate(&self) -> bool {
+        self.registered()
+            .is_none_or(|registered| registered.credential != Some(self.target.credentials.in_use()))
+    }
+
+    fn secret_of_certificate(&self) -> &str {
+        self.target.credentials.source().map(|source| source.secret.as_str()).unwrap_or_default()
+    }
+}
