@@ -97,6 +97,33 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
     if !was_written_for(secret, device, sealed) {
         return None;
     }
+    let (registered, served) = recorded(secret, (scope, registration_id), sealed)?;
+    let rendered = annotation(secret, names::RENDERED_HASH).and_then(Hash::parse);
+    let of_another_key = WrittenSecret {
+        name: secret.metadata.name.clone().unwrap_or_default(),
+        version: version::of(&secret.metadata),
+        rendered,
+        record: registered.record(&served),
+        binding: secret.data.as_ref().is_some_and(|data| data.contains_key("provider")),
+    };
+    let at_hand = registered.credential.is_some_and(|used| target.credentials.has(used));
+    Some(RecordedInSecret {
+        agrees: at_hand || agrees_with_itself(secret, device, target, &registered, &served),
+        registered,
+        served,
+        sealed,
+        version: version::of(&secret.metadata),
+        rendered,
+        of_another_key: (!at_hand).then_some(of_another_key),
+    })
+}
+
+/// The registration with this id scope and id that a Secret records, and the requests that it has served.
+fn recorded(
+    secret: &Secret,
+    (scope, registration_id): (&str, &str),
+    sealed: bool,
+) -> Option<(Registered, ServedRequests)> {
     let assignment: AssignmentAnnotation =
         serde_json::from_str(annotation(secret, names::ASSIGNMENT)?).ok()?;
     let fingerprint = annotation(secret, names::CREDENTIAL_FINGERPRINT);
@@ -134,26 +161,8 @@ pub fn read_back(secret: &Secret, device: &ProvisionedDevice, target: &Target) -
         ),
         time,
     };
-    let registered = registered.plausible()?;
     let served = ServedRequests { token, integration_token, reconcile_at: None };
-    let rendered = annotation(secret, names::RENDERED_HASH).and_then(Hash::parse);
-    let of_another_key = WrittenSecret {
-        name: secret.metadata.name.clone().unwrap_or_default(),
-        version: version::of(&secret.metadata),
-        rendered,
-        record: registered.record(&served),
-        binding: secret.data.as_ref().is_some_and(|data| data.contains_key("provider")),
-    };
-    let at_hand = registered.credential.is_some_and(|used| target.credentials.has(used));
-    Some(RecordedInSecret {
-        agrees: at_hand || agrees_with_itself(secret, device, target, &registered, &served),
-        registered,
-        served,
-        sealed,
-        version: version::of(&secret.metadata),
-        rendered,
-        of_another_key: (!at_hand).then_some(of_another_key),
-    })
+    Some((registered.plausible()?, served))
 }
 
 /// The payload under this key.
