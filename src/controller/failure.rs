@@ -90,6 +90,11 @@ fn certificate_refused(presented: &Presented, call: Call) -> String {
         Handshake::KeyNotTaken => "DPS takes no signature that the key of the device's certificate can make. Have the \
              certificate issued for another kind of key: ECDSA with P-256, or RSA with 2048 bits."
             .to_owned(),
+        Handshake::Refused => format!(
+            "The certificate with the SHA-256 thumbprint {}, issued by {issuer}, was refused in the TLS handshake, which DPS is not \
+             known to do: check spec.hostname of the integration and what is on the way.",
+            presented.facts.shown_thumbprint(),
+        ),
         Handshake::Sent => format!(
             "DPS refused the certificate with the SHA-256 thumbprint {}, issued by {issuer}. Either no enrollment has it (an \
              individual enrollment has to hold this very certificate, a group the one of a CA above it); or that CA is not \

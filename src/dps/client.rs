@@ -14,8 +14,8 @@ use super::answer::{Assignment, HttpAnswer, Reader};
 use super::attestation::DeviceCredential;
 use super::ca_bundle::CaBundle;
 use super::call::Call;
-use super::clock_offset::ClockOffset;
-use super::error::{Detail, DpsError, Invalid, Unreachable};
+use super::clock_offset::{ClockOffset, TokenClock};
+use super::error::{Detail, DpsError, Invalid, Refusal, Unreachable};
 use super::host::Endpoint;
 pub use super::http::ClientError;
 use super::http::{Http, REQUEST_TIMEOUT, Session};
@@ -26,7 +26,7 @@ use super::patience::Patience;
 use super::proxy::{self, Proxy};
 use super::refusal::{MadeWith, success};
 use super::retry_after;
-use super::tls::TlsFailure;
+use super::tls::{Handshake, Presented, TlsFailure};
 use super::wire::{API_VERSION, DeviceRegistration, Operation, RegistrationState};
 use crate::clock::{self, Now};
 
@@ -247,6 +247,7 @@ impl DpsClient {
         let (identity, now) = (caller.identity, clock::now());
         let token = identity.clock.basis(identity.credential.issuer, now.wall.as_second(), now.mono);
         let answer = self.send(caller, call, url, body, token.made_for).await;
+        let answer = answer.map_err(|error| refused_in_the_handshake(error, caller, call));
         self.observer.request_ended(call.as_str(), observe::outcome(&answer), now.mono.elapsed());
         let answer = answer?;
         let presented = caller.session.presented(identity.credential.certificate());
@@ -278,6 +279,22 @@ impl DpsClient {
             request = request.header(CONTENT_TYPE, "application/json; charset=utf-8").body(body.to_vec());
         }
         read(request.send().await.map_err(|error| no_answer(&error))?).await
+    }
+}
+
+/// An alert that answers a device's certificate speaks of that one, and not of the server.
+fn refused_in_the_handshake(error: DpsError, caller: &Caller<'_>, call: Call) -> DpsError {
+    let is_alert = matches!(error, DpsError::Unreachable(Unreachable::Tls(TlsFailure::Alert)));
+    let Caller { identity, session } = caller;
+    match session.presented(identity.credential.certificate()).filter(|_| is_alert) {
+        Some(presented) if presented.handshake == Handshake::Sent => DpsError::Unauthorized(Refusal {
+            issuer: identity.credential.issuer,
+            clock: TokenClock::Right,
+            certificate: Some(Box::new(Presented { handshake: Handshake::Refused, ..presented })),
+            call,
+            detail: Detail::default(),
+        }),
+        _ => error,
     }
 }
 

@@ -32,10 +32,10 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// True if DPS refused the credential: the clock that the token was made with was right, and DPS has seen
-    /// the certificate.
+    /// True if DPS refused the credential: the clock that the token was made with was right, or DPS has asked
+    /// for the certificate.
     pub fn concerns_credential(&self) -> bool {
-        let seen = |presented: &Presented| presented.handshake == Handshake::Sent;
+        let seen = |presented: &Presented| presented.handshake != Handshake::NotAskedFor;
         match self.clock {
             TokenClock::Right | TokenClock::Corrected(_) => self.certificate.as_deref().is_none_or(seen),
             TokenClock::Wrong | TokenClock::Unbelievable(_) => false,

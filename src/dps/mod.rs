@@ -24,6 +24,8 @@ pub mod tls;
 mod wire;
 
 #[cfg(test)]
+mod certificate_tests;
+#[cfg(test)]
 mod client_tests;
 #[cfg(test)]
 mod connection_tests;

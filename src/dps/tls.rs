@@ -33,6 +33,8 @@ pub enum Handshake {
     /// The server takes no signature that its key can make.
     KeyNotTaken,
     Sent,
+    /// Sent, and the server ended the handshake with an alert.
+    Refused,
 }
 
 /// Presents a device's certificate when the server asks for one.
@@ -77,6 +79,8 @@ pub enum TlsFailure {
     Dates,
     /// The server's certificate is for other hosts.
     Name,
+    /// The server has ended the handshake with an alert.
+    Alert,
     /// Anything else: no version in common, what answers is no TLS.
     Handshake,
 }
@@ -91,7 +95,7 @@ impl TlsFailure {
                 "its TLS certificate has expired or is not valid yet; have it renewed, or check the clock of the operator's node"
             }
             Self::Name => "its TLS certificate is for another host; check spec.hostname",
-            Self::Handshake => {
+            Self::Alert | Self::Handshake => {
                 "the TLS handshake failed; check that spec.hostname names a server that speaks TLS 1.2 or newer at that port"
             }
         }
@@ -105,6 +109,7 @@ impl TlsFailure {
         }
         match error.downcast_ref::<rustls::Error>() {
             Some(rustls::Error::InvalidCertificate(error)) => Some(Self::of_certificate(error)),
+            Some(rustls::Error::AlertReceived(_)) => Some(Self::Alert),
             Some(_) => Some(Self::Handshake),
             None => Self::of(error.source()?),
         }

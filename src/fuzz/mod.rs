@@ -2,6 +2,7 @@
 //! that panics when it does not hold; its corpus is in `fuzz/corpus/`, and is tried by a unit test, too.
 
 mod ca_bundle;
+mod certificate;
 mod device;
 mod dps_answer;
 mod formats;
@@ -14,6 +15,7 @@ mod secret_read_back;
 mod tests;
 
 pub use self::ca_bundle::ca_bundle;
+pub use self::certificate::certificate;
 pub use self::device::device;
 pub use self::dps_answer::dps_answer;
 pub use self::formats::formats;
@@ -26,8 +28,9 @@ pub use self::secret_read_back::secret_read_back;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub const ALL: [(&str, Target); 8] = [
+pub const ALL: [(&str, Target); 9] = [
     ("ca_bundle", ca_bundle),
+    ("certificate", certificate),
     ("device", device),
     ("dps_answer", dps_answer),
     ("formats", formats),

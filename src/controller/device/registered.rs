@@ -147,6 +147,11 @@ impl Registered {
         }
     }
 
+    /// The time of the certificate is over that it was registered with: its hub refuses the device.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.not_after.is_some_and(|until| until <= now)
+    }
+
     /// Where DPS keeps it.
     pub fn place(&self) -> Hash {
         hash::place(&self.scope, &self.registration_id)

@@ -142,7 +142,9 @@ fn conditions(
         }
         None => facts.provisioned(),
     };
-    conditions.set(ConditionType::Ready, ConditionStatus::from_bool(ready), *reason, message);
+    // The hub refuses it, whatever else there is to say.
+    let expired = facts.registered.as_ref().is_some_and(|registered| registered.has_expired(now));
+    conditions.set(ConditionType::Ready, ConditionStatus::from_bool(ready && !expired), *reason, message);
     let (status, why) = registered_condition(*reason, facts);
     conditions.set(ConditionType::Registered, status, why, registered_message(why, message));
     let kept = conditions::find(&before.conditions, ConditionType::SecretReady)

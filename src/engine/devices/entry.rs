@@ -23,6 +23,8 @@ pub(in crate::engine) enum DueWork {
     Check,
     /// To be registered again.
     Periodic,
+    /// The certificate that it was registered with has expired.
+    Expired,
     /// It is elsewhere, or its registration record has changed.
     Found(Box<Located>),
     /// DPS has no assignment for it.

@@ -384,6 +384,8 @@ impl Active {
             Some(DueWork::Compare) => work.facts.doubt_status(false),
             Some(DueWork::Periodic) => work.facts.trigger = Some(Trigger::Periodic),
             Some(DueWork::Check) => work.facts.trigger = work.facts.trigger.or(Some(Trigger::DriftCheck)),
+            // What there is to say of it, the decision finds.
+            Some(DueWork::Expired) => {}
             None => return,
         }
         work.unreported = true;

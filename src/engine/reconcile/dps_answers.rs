@@ -3,14 +3,16 @@
 use tracing::debug;
 
 use super::outcome::{Called, Checked, DpsResult, Question};
+use crate::api::conditions::Reason;
 use crate::clock::Now;
 use crate::controller::device::decide::Call;
-use crate::controller::device::facts::{FailedWork, NewFailure, ServedRequests, Trigger, Unresolved};
+use crate::controller::device::facts::{Facts, FailedWork, NewFailure, ServedRequests, Trigger, Unresolved};
 use crate::controller::device::secret::settings_of_same_rendering;
 use crate::controller::failure;
 use crate::controller::integration::health::Canary;
 use crate::dps::attestation::CredentialId;
 use crate::dps::error::DpsError;
+use crate::dps::tls::Handshake;
 use crate::engine::Engine;
 use crate::engine::devices::{DueWork, Freshness};
 use crate::engine::integrations::EndedCall;
@@ -75,7 +77,10 @@ impl Engine {
                     // There was nothing to look up: this was the look.
                     work.facts.served.reconcile_at.clone_from(&served.reconcile_at);
                 }
-                let failure = registration_failed(&error, question, generation, served, now);
+                let mut failure = registration_failed(&error, question, generation, served, now);
+                if is_first_refusal(&work.facts, &error) {
+                    failure.reason = Reason::ServiceUnavailable;
+                }
                 self.context.telemetry.metrics.count_failed_operation(failure.reason.as_str());
                 debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
                 work.facts.fail(failure, record.uid.seed(), now.mono);
@@ -281,6 +286,16 @@ fn ended(error: Option<&DpsError>) -> Ended {
             Ended::Unanswered
         }
     }
+}
+
+/// DPS now and then refuses a certificate of a group that works, and takes it at the next try. The first refusal of a
+/// device that it has registered before is not believed.
+fn is_first_refusal(facts: &Facts, error: &DpsError) -> bool {
+    let DpsError::Unauthorized(refusal) = error else { return false };
+    let refused_before = facts.failure.as_ref().and_then(|failure| failure.error.as_ref());
+    facts.registered.is_some()
+        && refusal.certificate.as_deref().is_some_and(|it| it.handshake == Handshake::Sent)
+        && refused_before.and_then(|error| error.http_status) != Some(401)
 }
 
 fn registration_failed(

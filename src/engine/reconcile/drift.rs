@@ -12,6 +12,10 @@ impl Engine {
         let Some(elapsed) = self.active.ticks.tick(now) else { return };
         let mut due = Vec::new();
         for (id, record) in self.fleet.iter() {
+            if record.has_expired(now.wall.as_second()) && !record.deleting {
+                due.push((id, DueWork::Expired));
+                continue;
+            }
             if record.settled.is_none() || record.deleting {
                 continue;
             }

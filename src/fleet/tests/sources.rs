@@ -226,3 +226,107 @@ fn a_device_with_its_own_credential_is_never_made_from_its_record() {
         assert_eq!(fleet.get(a).unwrap().plain_since.is_some(), is_plain, "{object}");
     }
 }
+
+/// A device whose certificate is in this Secret, or where its integration says; `credential`: as above.
+fn certified(secret: Option<&str>, credential: &Value) -> Value {
+    let x509 = secret.map_or(json!({}), |name| json!({"secretRef": {"name": name}}));
+    json!({"spec": {"attestation": {"x509": x509}}, "status": {"credential": credential}})
+}
+
+fn presented(secret: &str, version: &str) -> Value {
+    json!({
+        "type": "X509", "fingerprint": "0000000000000001", "notAfter": "2030-01-01T00:00:00Z",
+        "secretName": secret, "secretResourceVersion": version,
+    })
+}
+
+const CERTIFICATES: SourceList = SourceList::Certificates;
+
+#[test]
+fn certificates_are_shown_by_one_watch_and_followed_one_by_one_only_where_that_is_not_allowed() {
+    let mut fleet = Fleet::default();
+    let none: [Vec<String>; 2] = Default::default();
+    let both = || vec!["a-tls".to_owned(), "b-tls".to_owned()];
+    let [a, b] = ["a", "b"].map(|name| {
+        let status = presented(&format!("{name}-tls"), "7");
+        fleet.upsert(&device(name, name.as_bytes()[0], 1, &certified(None, &status)), Some(1)).0
+    });
+    let changes_of = fleet.take_source_changes();
+    assert!(changes_of.certificates && !changes_of.keys && changes_of.begin.is_empty());
+
+    fleet.begin_to_list_certificates();
+    fleet.begin_source_list(CERTIFICATES, None);
+    let [of_a, of_b] = ["a-tls", "b-tls"].map(|secret| key(&mut fleet, secret));
+    fleet.source_listed(CERTIFICATES, &of_a);
+    assert_eq!(fleet.source_seen(&of_a, 9), [a]);
+    assert_eq!(fleet.source_seen(&of_b, 7), super::NONE);
+    assert_eq!(fleet.end_source_list(CERTIFICATES, None), super::NONE);
+    assert!(fleet.is_source_outdated(a));
+    // The list has not shown it.
+    assert_eq!(fleet.source_seen(&of_b, 9), [b]);
+    assert_eq!(changes(&mut fleet), none);
+
+    fleet.forbid_source_list(CERTIFICATES, None);
+    assert_eq!(changes(&mut fleet), [both(), vec![]]);
+    fleet.begin_source_list(CERTIFICATES, None);
+    assert_eq!(changes(&mut fleet), [vec![], both()]);
+}
+
+#[test]
+fn one_that_is_named_while_certificates_are_watched_is_looked_at_once() {
+    let mut fleet = Fleet::default();
+    let none: [Vec<String>; 2] = Default::default();
+    fleet.begin_to_list_certificates();
+    fleet.begin_source_list(CERTIFICATES, None);
+    let declared = certified(Some("x"), &presented("x", "7"));
+    let a = fleet.upsert(&device("a", 1, 1, &declared), Some(1)).0;
+    let x = key(&mut fleet, "x");
+    assert_eq!(fleet.end_source_list(CERTIFICATES, None), super::NONE);
+    assert_eq!(changes(&mut fleet), [vec!["x".to_owned()], vec![]], "the list may have passed it");
+    assert_eq!(fleet.source_seen(&x, 9), [a]);
+    assert_eq!(changes(&mut fleet), [vec![], vec!["x".to_owned()]]);
+    fleet.source_seen(&x, 10);
+    assert_eq!(changes(&mut fleet), none);
+    fleet.remove(a);
+    assert_eq!(changes(&mut fleet), none);
+}
+
+#[test]
+fn a_secret_with_a_key_for_one_and_a_certificate_for_another_is_followed_for_the_key() {
+    let mut fleet = Fleet::default();
+    let a = fleet.upsert(&device("a", 1, 1, &certified(Some("x"), &Value::Null)), Some(1)).0;
+    assert_eq!(changes(&mut fleet), <[Vec<String>; 2]>::default());
+    let b = fleet.upsert(&device("b", 2, 1, &own("Primary", ["x", "x"], &Value::Null)), Some(1)).0;
+    assert_eq!(changes(&mut fleet), [vec!["x".to_owned()], vec![]]);
+    let x = key(&mut fleet, "x");
+    assert_eq!(fleet.source_seen(&x, 3), [a, b]);
+    fleet.remove(b);
+    assert_eq!(changes(&mut fleet), [vec![], vec!["x".to_owned()]]);
+}
+
+#[test]
+fn an_integration_names_the_certificates_of_devices_that_do_not_do_so_themselves() {
+    let mut fleet = Fleet::default();
+    let ours = fleet.upsert(&device("a", 1, 1, &json!({})), Some(1)).0;
+    let named = fleet.upsert(&device("b", 2, 1, &certified(Some("mine"), &Value::Null)), Some(1)).0;
+    let sym = fleet.get(ours).unwrap().integration;
+    let own = |fleet: &Fleet| [ours, named].map(|id| fleet.get(id).unwrap().has_own_credential());
+    assert_eq!(own(&fleet), [false, true]);
+
+    for template in ["{name}-tls", "cert.{name}"] {
+        fleet.set_scope(sym, Some("0ne1"), true, Some(template));
+        let secret = key(&mut fleet, &template.replace("{name}", "a"));
+        assert_eq!((own(&fleet), fleet.devices_of_source(&secret)), ([true, true], vec![ours]));
+    }
+    let [former, mine] = ["a-tls", "mine"].map(|secret| key(&mut fleet, secret));
+    assert_eq!(fleet.devices_of_source(&former), super::NONE);
+    assert_eq!(fleet.devices_of_source(&mine), [named]);
+    // One that comes later.
+    let later = fleet.upsert(&device("c", 3, 1, &json!({})), Some(1)).0;
+    let secret = key(&mut fleet, "cert.c");
+    assert_eq!(fleet.devices_of_source(&secret), [later]);
+
+    fleet.set_scope(sym, Some("0ne1"), true, None);
+    assert_eq!(own(&fleet), [false, true]);
+    assert_eq!(fleet.devices_of_source(&secret), super::NONE);
+}

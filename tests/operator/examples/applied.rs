@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use dps_simulator::{AllocationPolicy, OperationKind, Webhook, WebhookAnswer, WebhookRule};
+use dps_simulator::{
+    AllocationPolicy, CertificateAuthority, EnrollmentGroup, OperationKind, Webhook, WebhookAnswer,
+    WebhookRule,
+};
 use serde_json::{Map, Value, json};
 
 use super::example::{Example, GDANSK, WARSAW};
+use crate::world::certificates;
 use crate::world::manifests::merged;
 use crate::world::objects::{data, is_observed, is_ready, text};
 use crate::world::{Kind, Setup, World};
@@ -67,6 +71,35 @@ async fn the_individual_enrollments_example_gives_each_device_its_own_key_and_de
         let data = &secrets[&format!("{device}-hub")];
         assert_eq!((&data["sharedAccessKey"], data["deviceId"].as_str()), (&keys(device)[0], id));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_certificates_example_gives_each_device_the_certificate_that_was_issued_for_it() {
+    let example = Example::read("certificates");
+    let asked_for = Example::read("certificates/cert-manager");
+    let root = certificates::root("fleet-ca");
+    let mut simulator = example.simulator();
+    let scope = &mut simulator.id_scopes[0];
+    let of_root = certificates::certificate(&root.pem);
+    scope.enrollment_groups.push(EnrollmentGroup::x509("lorries", of_root.clone()));
+    scope.certificate_authorities.push(CertificateAuthority {
+        name: "fleet-ca".to_owned(),
+        certificate: of_root,
+        verified: true,
+    });
+    let world = World::with(Setup { simulator, ..Setup::default() }).await;
+    for asked in asked_for.of_kind("Certificate") {
+        let device = certificates::device(&root, text(&asked["spec"]["commonName"]));
+        world.issue_into(text(&asked["spec"]["secretName"]), &device, &[]).await;
+    }
+
+    let secrets = example.works_in(&world).await;
+
+    let config: toml::Value = toml::from_str(&secrets["lorry-02-hub"]["config.toml"]).unwrap();
+    let provisioning = &config["provisioning"];
+    assert_eq!(provisioning["device_id"].as_str(), Some("lorry-02"));
+    let file = provisioning["authentication"]["identity_cert"].as_str();
+    assert_eq!(file, Some("file:///etc/lorry/tls.crt"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -175,7 +175,14 @@ async fn kubectl_get_shows_readiness_hub_and_counters() {
     assert_eq!(integrations[0], ["NAME", "READY", "STATUS", "DEVICES", "ASSIGNED", "FAILED", "AGE"]);
     assert_eq!(integrations[1][..6], [INTEGRATION, "True", "Available", "1", "1", "0"]);
     assert!(both.len() >= 4, "the category shows both kinds");
-    let columns =
-        ["REGISTRATION-ID", "INTEGRATION", "INTEGRATION-NAMESPACE", "SECRET", "LAST-REG", "MESSAGE"];
+    let columns = [
+        "REGISTRATION-ID",
+        "INTEGRATION",
+        "INTEGRATION-NAMESPACE",
+        "SECRET",
+        "LAST-REG",
+        "CERT-EXPIRES",
+        "MESSAGE",
+    ];
     assert_eq!(wide[0][5..], columns);
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use crate::world::certificates::certificate;
 use crate::world::keys::made_from;
 use crate::world::objects::{data, text};
 use crate::world::{HUBS, Kind, World};
@@ -40,8 +41,16 @@ pub async fn snapshot(world: &World, device: &str) -> Value {
             secrets.push(json!({"object": secret, "content": content(world, &object, &secret)}));
         }
     }
+    // Each device has a certificate of its own.
+    let credential = &object["status"]["credential"];
+    let fingerprint = credential["fingerprint"].as_str().filter(|_| credential["type"] == "X509");
+    let fingerprint = fingerprint.map(str::to_owned);
     let all = json!({"device": object, "twin": twin, "integration": integration, "secrets": secrets});
-    general(all, device)
+    let all = general(all, device);
+    match fingerprint {
+        Some(own) => serde_json::from_str(&all.to_string().replace(&own, "CERTIFICATE")).expect("it is JSON"),
+        None => all,
+    }
 }
 
 fn is_named_after(object: &Value, device: &str) -> bool {
@@ -51,16 +60,21 @@ fn is_named_after(object: &Value, device: &str) -> bool {
 /// What is in the Secret, as far as devices can be compared.
 fn content(world: &World, device: &Value, secret: &Value) -> Value {
     let values = data(secret);
-    let usual = ["registrationId", "sharedAccessKey", "connectionString", "iotHubHostname", "deviceId"];
-    if !usual.iter().all(|key| values.contains_key(*key)) {
+    let usual = ["registrationId", "connectionString", "iotHubHostname", "deviceId"];
+    let has = |key: &str| values.contains_key(key);
+    if !usual.into_iter().all(has) || !(has("sharedAccessKey") || has("tls.crt")) {
         return json!("under other names");
     }
     let is = |key: &str, field: &str| device["status"][field] == json!(values.get(key));
     let id = text(&secret["metadata"]["annotations"]["dps-operator.io/registration"]);
     let (scope, id) = id.split_once('/').expect("id scope and registration id");
+    let (key, accepted) = match values.get("tls.crt") {
+        Some(pem) => ("a certificate", world.dps.accepts_device_certificate(scope, id, &certificate(pem))),
+        None => (made_from(secret), world.dps.accepts_device_key(scope, id, &values["sharedAccessKey"])),
+    };
     json!({
-        "key": made_from(secret),
-        "accepted": world.dps.accepts_device_key(scope, id, &values["sharedAccessKey"]),
+        "key": key,
+        "accepted": accepted,
         "hub": is("iotHubHostname", "assignedHub"),
         "deviceId": is("deviceId", "deviceId"),
         "names": values.into_keys().collect::<Vec<_>>(),

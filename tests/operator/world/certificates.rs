@@ -61,13 +61,17 @@ impl World {
 
     /// The Secret `NAME-tls` with this certificate and those above it, made or replaced in one write.
     pub async fn issue(&self, name: &str, device: &Identity, above: &[&Identity]) {
+        self.issue_into(&format!("{name}-tls"), device, above).await;
+    }
+
+    /// The same in the Secret of this name.
+    pub async fn issue_into(&self, secret: &str, device: &Identity, above: &[&Identity]) {
         self.private_keys.lock().expect("no test panics here").push(device.key_der());
-        let secret = format!("{name}-tls");
         let mut manifest =
             manifests::secret(&secret, &[("tls.crt", &device.chain(above)), ("tls.key", &device.key_pem())]);
         manifest["type"] = json!("kubernetes.io/tls");
         if self.try_create(Kind::Secret, manifest.clone()).await.is_err() {
-            self.patch(Kind::Secret, &secret, json!({"data": manifest["data"]})).await;
+            self.patch(Kind::Secret, secret, json!({"data": manifest["data"]})).await;
         }
     }
 

@@ -176,7 +176,8 @@ impl Subject<'_> {
             return Some(self.lane_of_change());
         }
         if self.is_other_key() && !self.target.credentials.in_use().kind().is_shared() {
-            return Some(self.lane_of_change());
+            let urgent = self.registration_expires_soon();
+            return Some(if urgent { Lane::Changed } else { self.lane_of_change() });
         }
         let other = self.target.credentials.other();
         let lane = if registered.credential == other { Lane::Last } else { Lane::Fleet };

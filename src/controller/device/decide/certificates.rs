@@ -8,10 +8,29 @@ use super::{Decision, Step, Subject, Verdict};
 use crate::api::conditions::Reason;
 use crate::dps::attestation::certificate::Validity;
 
+/// In seconds.
+const DAY: i64 = 24 * 60 * 60;
 /// A wait on the wall clock is looked at again this often: it can be set.
 const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 
+pub(super) const REGISTERED_EXPIRED: &str =
+    "The certificate that the device was registered with has expired: DPS and the hub refuse it.";
+
 impl Subject<'_> {
+    /// So its hub refuses it.
+    pub(super) fn registration_has_expired(&self) -> bool {
+        self.registered().is_some_and(|registered| registered.has_expired(self.snapshot.wall))
+    }
+
+    /// The certificate that it was registered with has less than a tenth of a certificate's life left, or a day: its
+    /// renewal waits for no rollout.
+    pub(super) fn registration_expires_soon(&self) -> bool {
+        let Some(until) = self.registered().and_then(|registered| registered.not_after) else { return false };
+        let Some(facts) = self.target.credentials.certificate() else { return false };
+        let enough = (facts.not_after.saturating_sub(facts.not_before) / 10).min(DAY);
+        until.as_second().saturating_sub(self.snapshot.wall.as_second()) < enough
+    }
+
     /// A certificate whose time has not come or is over is never presented. One that a device was registered with
     /// before serves on as long as it is valid.
     pub(super) fn certificate_out_of_date(&self) -> Option<Decision> {

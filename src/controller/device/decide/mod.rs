@@ -8,6 +8,7 @@ mod subject;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use self::certificates::REGISTERED_EXPIRED;
 use super::facts::Facts;
 use super::settings::Settings;
 use crate::api::attestation::{CredentialType, OwnCredential};
@@ -310,9 +311,15 @@ impl Subject<'_> {
         let refused = |reason, message: &str| Some(refused(self.snapshot, reason, message));
         match self.snapshot.integration {
             IntegrationState::Unread(_) => Some(Decision::step(Step::ReadCredential)),
-            IntegrationState::Keyless(_, why, grace) if why.passes && !grace.is_over() => {
+            IntegrationState::Keyless(_, why, grace)
+                if why.passes && !grace.is_over() && !self.registration_has_expired() =>
+            {
                 Some(Decision::rest())
             }
+            IntegrationState::Keyless(_, why, _) if self.registration_has_expired() => Some(Decision::say(
+                Reason::CertificateExpired,
+                format!("{REGISTERED_EXPIRED} {}", why.message),
+            )),
             IntegrationState::Keyless(_, why, _) => refused(why.reason, &why.message),
             _ if self.target.credentials.certificate().is_some() => {
                 let invalid = self.settings.check_keys(CredentialType::X509).err()?;

@@ -1,5 +1,6 @@
 //! Tables for everything that is decided about a device.
 
+mod certificates;
 mod decisions;
 mod displaced;
 mod effective;

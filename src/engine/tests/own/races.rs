@@ -137,6 +137,9 @@ async fn a_device_that_names_the_secret_of_another_keeps_that_one_from_nothing()
 #[tokio::test]
 async fn a_drift_check_that_fails_says_nothing_of_the_device() {
     let mut world = World::with_checks("edge-7").await;
+    // The integration has counted it.
+    world.pass(MINUTE);
+    world.until_idle(0).await;
     let before = (world.writes(), world.registers());
     for status in [500, 401] {
         let fault = Fault::device("edge-7", FaultAction::status(status)).on(OperationKind::Lookup);

@@ -58,6 +58,9 @@ async fn a_refused_new_certificate_leaves_the_old_one_and_the_device_ready() {
     let mut world = World::with_group(&root).await.with_certified(&root, "truck-1").await;
     let first = world.device_secret("truck-1");
     world.give_certificate("truck-1", &next.device("truck-1").unwrap(), &[]);
+    world.until("it is refused", |world| world.registers_of("truck-1").len() == 2).await;
+    world.until_idle(0).await;
+    world.pass(Duration::from_secs(10));
     world.until_reason("truck-1", "Unauthorized").await;
     assert_eq!(world.ready_reason("truck-1").0, "True");
     assert_eq!(condition(&world.status("truck-1"), "Registered")["status"], "False");
@@ -97,6 +100,60 @@ async fn a_certificate_whose_time_has_not_come_waits_for_it_and_one_whose_time_i
     world.until_ready("truck-2").await;
     world.pass(MINUTE * 60 * 24 * 366);
     world.until("DPS is asked", |world| !world.registers_of("truck-1").is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_device_whose_certificate_expires_is_not_ready_any_more_until_a_new_one_is_registered() {
+    let root = Identity::root("fleet-root").unwrap();
+    let mut world = World::with_group(&root).await;
+    let year = i32::from(world.now.wall.to_zoned(jiff::tz::TimeZone::UTC).year());
+    let ends =
+        |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(year + 1, 1, 1);
+    for name in ["truck-1", "truck-2"] {
+        world.give_certificate(name, &root.device_with(name, ends).unwrap(), &[]);
+        world.declare(name, json!({}));
+        world.until_ready(name).await;
+    }
+    world.until_idle(0).await;
+    // The copy of this one serves on until then.
+    world.delete("secrets", "truck-2-tls");
+    world.pass(MINUTE);
+    world.until_idle(0).await;
+    let before = (world.dps.control().ledger().len(), world.writes());
+    world.pass(MINUTE * 60);
+    world.until_idle(0).await;
+    assert_eq!((world.dps.control().ledger().len(), world.writes()), before);
+
+    world.pass(MINUTE * 60 * 24 * 366);
+    for name in ["truck-1", "truck-2"] {
+        world.until_reason(name, "CertificateExpired").await;
+        assert_eq!(world.ready_reason(name).0, "False");
+    }
+    assert_eq!(world.dps.control().ledger().len(), before.0);
+    for name in ["truck-1", "truck-2"] {
+        world.give_certificate(name, &root.device(name).unwrap(), &[]);
+        world.until_ready(name).await;
+        assert!(world.hub_takes(name));
+    }
+}
+
+#[tokio::test]
+async fn one_refusal_of_a_device_that_was_registered_before_is_not_believed() {
+    let root = Identity::root("fleet-root").unwrap();
+    let mut world = World::with_group(&root).await.with_certified(&root, "truck-1").await;
+    let fault = dps_simulator::FaultAction::status(401);
+    let fault = dps_simulator::Fault::device("truck-1", fault).on(OperationKind::Register).times(1);
+    world.dps.control().inject(fault).unwrap();
+    let renewed = root.device("truck-1").unwrap();
+    world.give_certificate("truck-1", &renewed, &[]);
+    world.until("it is refused", |world| world.registers_of("truck-1").len() == 2).await;
+    world.until_idle(0).await;
+    assert_eq!(world.ready_reason("truck-1"), ("True".to_owned(), "Provisioned".to_owned()));
+    world.pass(Duration::from_secs(10));
+    world.until("it is taken", |world| world.registers_of("truck-1").len() == 3).await;
+    world
+        .until("it has it", |world| text(&world.device_secret("truck-1"), "tls.key") == renewed.key_pem())
+        .await;
 }
 
 #[tokio::test]

@@ -1,0 +1,119 @@
+//! What happens to a device with a certificate.
+
+use std::sync::LazyLock;
+
+use dps_dev::pki::Identity;
+use dps_simulator::{CertificateAuthority, EnrollmentGroup};
+use serde_json::{Value, json};
+
+use super::super::enumerator::Flow;
+use super::{change, provisioned, ready};
+use crate::world::certificates::{self, certificate};
+use crate::world::objects::{data, is_ready};
+use crate::world::waiting::until;
+use crate::world::{Kind, PATIENCE, POLL, Setup, World};
+
+static ROOT: LazyLock<Identity> = LazyLock::new(|| certificates::root("fleet-root"));
+
+/// DPS has a group for devices under this CA, beside that with keys.
+fn setup() -> Setup {
+    let mut setup = Setup::default();
+    let scope = &mut setup.simulator.id_scopes[0];
+    scope.enrollment_groups.push(EnrollmentGroup::x509("lorries", certificate(&ROOT.pem)));
+    scope.certificate_authorities.push(CertificateAuthority {
+        name: "root".to_owned(),
+        certificate: certificate(&ROOT.pem),
+        verified: true,
+    });
+    setup
+}
+
+fn own() -> Value {
+    json!({"attestation": {"x509": {}}})
+}
+
+/// Its certificate is there, and a newer one than before.
+async fn issued(world: &World, device: &str) {
+    world.issue(device, &certificates::device(&ROOT, device), &[]).await;
+}
+
+async fn registered(world: &World, device: &str) {
+    issued(world, device).await;
+    world.device_with(device, own()).await;
+    world.wait_ready(device).await;
+}
+
+/// Waits until it has the certificate that was issued last, and its status says so.
+async fn has_the_newest(world: &World, device: &str) {
+    let source = world.get(Kind::Secret, &format!("{device}-tls")).await;
+    let newest = data(&source)["tls.crt"].clone();
+    let is_copied = |secret: &Value| data(secret).get("tls.crt") == Some(&newest);
+    world.wait(Kind::Secret, &format!("{device}-hub"), "the newest certificate", is_copied).await;
+    let fingerprint = certificates::fingerprint(&newest);
+    let says_so =
+        |object: &Value| is_ready(object) && object["status"]["credential"]["fingerprint"] == fingerprint;
+    world.wait(Kind::Device, device, "its status", says_so).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_device() {
+    let act = async |world: &World, device: &str| {
+        world.device_with(device, own()).await;
+    };
+    Flow { name: "create, certificate", setup: setup(), prepare: issued, act, done: ready }.enumerate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_comes_after_its_device() {
+    let prepare = async |world: &World, device: &str| {
+        world.device_with(device, own()).await;
+        world.wait_reason(device, "CertificateNotFound").await;
+    };
+    Flow { name: "certificate after its device", setup: setup(), prepare, act: issued, done: ready }
+        .enumerate()
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate() {
+    Flow { name: "renewal", setup: setup(), prepare: registered, act: issued, done: has_the_newest }
+        .enumerate()
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_renewed_while_it_is_registered() {
+    let act = async |world: &World, device: &str| {
+        let before = world.registers_of(device);
+        issued(world, device).await;
+        let is_registered = async || if world.registers_of(device) > before { Ok(()) } else { Err(()) };
+        until(PATIENCE, POLL, is_registered).await.expect("the renewal is registered");
+        issued(world, device).await;
+    };
+    Flow { name: "renewal during a renewal", setup: setup(), prepare: registered, act, done: has_the_newest }
+        .enumerate()
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_changes_from_its_groups_key_to_a_certificate() {
+    let prepare = async |world: &World, device: &str| {
+        provisioned(world, device).await;
+        issued(world, device).await;
+    };
+    let act = change(own());
+    Flow { name: "from a key to a certificate", setup: setup(), prepare, act, done: has_the_newest }
+        .enumerate()
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_changes_from_a_certificate_to_its_groups_key() {
+    let act = change(json!({"attestation": null}));
+    let done = super::device_is("registered with a key", |device| {
+        device["status"]["credential"]["type"] == "SymmetricKey"
+    });
+    Flow { name: "from a certificate to a key", setup: setup(), prepare: registered, act, done }
+        .enumerate()
+        .await;
+}
