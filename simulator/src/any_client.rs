@@ -8,8 +8,9 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+/// A verifier for servers that ask clients for a certificate as DPS does.
 #[derive(Debug)]
-pub(crate) struct AnyClient(pub Arc<CryptoProvider>);
+pub struct AnyClient(pub Arc<CryptoProvider>);
 
 impl ClientCertVerifier for AnyClient {
     fn client_auth_mandatory(&self) -> bool {

@@ -46,6 +46,7 @@ mod server;
 mod shared;
 mod tls;
 
+pub use any_client::AnyClient;
 pub use certificate::{Certificate, CertificateError, CertificateShown, Thumbprint};
 pub use config::{
     AllocationPolicy, CertificateAuthority, Certificates, Config, ConfigError, EnrollmentGroup, IdScope,

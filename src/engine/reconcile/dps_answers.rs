@@ -78,9 +78,7 @@ impl Engine {
                     work.facts.served.reconcile_at.clone_from(&served.reconcile_at);
                 }
                 let mut failure = registration_failed(&error, question, generation, served, now);
-                if is_first_refusal(&work.facts, &error) {
-                    failure.reason = Reason::ServiceUnavailable;
-                }
+                failure.reason = believed(failure.reason, &work.facts, &error);
                 self.context.telemetry.metrics.count_failed_operation(failure.reason.as_str());
                 debug!(device = &*record.name, reason = failure.reason.as_str(), "not registered");
                 work.facts.fail(failure, record.uid.seed(), now.mono);
@@ -288,14 +286,15 @@ fn ended(error: Option<&DpsError>) -> Ended {
     }
 }
 
-/// DPS now and then refuses a certificate of a group that works, and takes it at the next try. The first refusal of a
-/// device that it has registered before is not believed.
-fn is_first_refusal(facts: &Facts, error: &DpsError) -> bool {
-    let DpsError::Unauthorized(refusal) = error else { return false };
+/// The reason, as far as it is believed. DPS now and then refuses a certificate of a group that works, and takes it at
+/// the next try: the first refusal of a device that it has registered before may pass.
+fn believed(reason: Reason, facts: &Facts, error: &DpsError) -> Reason {
+    let DpsError::Unauthorized(refusal) = error else { return reason };
     let refused_before = facts.failure.as_ref().and_then(|failure| failure.error.as_ref());
-    facts.registered.is_some()
+    let may_pass = facts.registered.is_some()
         && refusal.certificate.as_deref().is_some_and(|it| it.handshake == Handshake::Sent)
-        && refused_before.and_then(|error| error.http_status) != Some(401)
+        && refused_before.and_then(|error| error.http_status) != Some(401);
+    if may_pass { Reason::ServiceUnavailable } else { reason }
 }
 
 fn registration_failed(

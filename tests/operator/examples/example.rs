@@ -5,7 +5,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dps_simulator::{Config, EnrollmentGroup, IdScope};
+use dps_simulator::{Certificate, Config, EnrollmentGroup, IdScope};
 use serde_json::{Value, json};
 
 use super::{EXAMPLES, at_simulator, entries, in_namespace};
@@ -128,7 +128,12 @@ impl Example {
                     .map(|part| part.rsplit_once("SharedAccessKey=").map_or(part, |(_, key)| key));
                 parts.any(|key| world.dps.accepts_device_key(scope, id, key))
             };
-            assert!(data.values().any(works), "no value of Secret {name} is a key that the hub takes");
+            let is_certificate = |pem: &String| {
+                let certificate = Certificate::from_pem(pem);
+                certificate.is_ok_and(|own| world.dps.accepts_device_certificate(scope, id, &own))
+            };
+            let taken = |value: &String| works(value) || is_certificate(value);
+            assert!(data.values().any(taken), "nothing in Secret {name} is what the hub takes");
             secrets.insert(name, data);
         }
         let written: BTreeSet<_> = secrets.keys().collect();

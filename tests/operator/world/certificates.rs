@@ -66,9 +66,9 @@ impl World {
 
     /// The same in the Secret of this name.
     pub async fn issue_into(&self, secret: &str, device: &Identity, above: &[&Identity]) {
-        self.private_keys.lock().expect("no test panics here").push(device.key_der());
+        self.issued.add(device, &device.chain(above));
         let mut manifest =
-            manifests::secret(&secret, &[("tls.crt", &device.chain(above)), ("tls.key", &device.key_pem())]);
+            manifests::secret(secret, &[("tls.crt", &device.chain(above)), ("tls.key", &device.key_pem())]);
         manifest["type"] = json!("kubernetes.io/tls");
         if self.try_create(Kind::Secret, manifest.clone()).await.is_err() {
             self.patch(Kind::Secret, secret, json!({"data": manifest["data"]})).await;

@@ -19,8 +19,8 @@ mod setup;
 pub mod waiting;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dps_dev::{ControlPlane, Guarded};
@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use self::clock::Clock;
 pub use self::objects::{Kind, condition};
 use self::oracle::Watching;
-use self::proxy::Proxies;
+use self::proxy::{Issued, Proxies};
 pub use self::records::Mark;
 pub use self::setup::{Setup, simulator};
 
@@ -79,8 +79,8 @@ pub struct World {
     pub dps_proxy: Option<String>,
     /// What else than the simulator operators may call.
     pub further_hosts: Vec<String>,
-    /// Of certificates that devices have.
-    private_keys: Mutex<Vec<Vec<u8>>>,
+    /// Certificates that devices have.
+    issued: Issued,
     /// Operators elect a leader by the Lease that is named after the namespace.
     pub leader_elect: bool,
     /// What operators that are started from now on go by, if it is not the machine's.
@@ -161,7 +161,7 @@ impl World {
             registrations_per_minute: UNLIMITED,
             dps_proxy: None,
             further_hosts: Vec::new(),
-            private_keys: Mutex::default(),
+            issued: Issued::default(),
             leader_elect: false,
             clock: None,
             proxies: None,
@@ -325,7 +325,7 @@ impl World {
     pub async fn new_proxies(&self) -> Proxies {
         let running = self.running.as_ref().expect("the simulator runs");
         let records = self.proxies.as_ref().map(|first| first.records.clone()).unwrap_or_default();
-        Proxies::start(&self.control_plane, (running.url(), running.ca_pem()), records).await
+        Proxies::start(&self.control_plane, (running.url(), running.ca_pem()), (records, &self.issued)).await
     }
 
     /// What is between the operator and what it talks to.

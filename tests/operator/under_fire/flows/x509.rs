@@ -64,17 +64,6 @@ async fn a_new_device() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_that_comes_after_its_device() {
-    let prepare = async |world: &World, device: &str| {
-        world.device_with(device, own()).await;
-        world.wait_reason(device, "CertificateNotFound").await;
-    };
-    Flow { name: "certificate after its device", setup: setup(), prepare, act: issued, done: ready }
-        .enumerate()
-        .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewed_certificate() {
     Flow { name: "renewal", setup: setup(), prepare: registered, act: issued, done: has_the_newest }
         .enumerate()

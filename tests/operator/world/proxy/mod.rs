@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use dps_dev::ControlPlane;
+use dps_dev::pki::Identity;
+use dps_simulator::AnyClient;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -111,6 +113,53 @@ struct Shared {
     watches: Watches,
     records: Records,
     process: Process,
+    /// By which the upstream is trusted.
+    ca: Certificate,
+    issued: Issued,
+}
+
+/// Certificates that devices have, with their keys: who has both can speak for a device.
+#[derive(Clone, Debug, Default)]
+pub struct Issued(Arc<Mutex<Vec<IssuedTo>>>);
+
+#[derive(Clone, Debug)]
+struct IssuedTo {
+    /// The device's certificate, and all files in PEM.
+    leaf: CertificateDer<'static>,
+    files: String,
+    /// PKCS#8.
+    key: Vec<u8>,
+}
+
+impl Issued {
+    pub fn add(&self, device: &Identity, chain: &str) {
+        let leaf = CertificateDer::from_pem_slice(device.pem.as_bytes()).expect("a certificate");
+        let files = format!("{chain}{}", device.key_pem());
+        let issued = IssuedTo { leaf, files, key: device.key_der() };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(issued);
+    }
+
+    /// The private keys, PKCS#8.
+    pub fn keys(&self) -> Vec<Vec<u8>> {
+        let issued = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        issued.iter().map(|issued| issued.key.clone()).collect()
+    }
+
+    /// What the device with this certificate presents.
+    fn identity(&self, leaf: &CertificateDer<'_>) -> Option<reqwest::Identity> {
+        let issued = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_device = issued.iter().find(|issued| issued.leaf == *leaf)?;
+        reqwest::Identity::from_pem(of_device.files.as_bytes()).ok()
+    }
+}
+
+fn client(ca: &Certificate, identity: Option<reqwest::Identity>) -> reqwest::Client {
+    let builder = reqwest::Client::builder().tls_certs_only([ca.clone()]).no_proxy().http1_only();
+    let builder = match identity {
+        Some(identity) => builder.identity(identity),
+        None => builder,
+    };
+    builder.build().expect("a client can be made")
 }
 
 /// One way from the operator to the API server or to DPS; dropping it ends its connections.
@@ -127,20 +176,21 @@ impl Proxy {
     async fn start(
         control_plane: &ControlPlane,
         (side, upstream, ca): (Side, String, &str),
-        (records, process): (&Records, &Process),
+        (records, process, issued): (&Records, &Process, &Issued),
     ) -> Self {
         let ca = Certificate::from_pem(ca.as_bytes()).expect("a certificate");
-        let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().http1_only().build();
         let shared = Shared {
             side,
-            client: client.expect("a client can be made"),
+            client: client(&ca, None),
             upstream,
+            ca,
+            issued: issued.clone(),
             rules: Rules::default(),
             watches: Watches::new(),
             records: records.clone(),
             process: process.clone(),
         };
-        let acceptor = acceptor(control_plane);
+        let acceptor = acceptor(control_plane, side);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         let (rules, watches) = (shared.rules.clone(), shared.watches.clone());
@@ -184,9 +234,13 @@ pub struct Proxies {
 
 impl Proxies {
     /// `dps`: address and CA of the simulator. `records`: where requests are recorded.
-    pub async fn start(control_plane: &ControlPlane, dps: (String, &str), records: Records) -> Self {
+    pub async fn start(
+        control_plane: &ControlPlane,
+        dps: (String, &str),
+        (records, issued): (Records, &Issued),
+    ) -> Self {
         let process = Process::default();
-        let shared = (&records, &process);
+        let shared = (&records, &process, issued);
         let api_server = (Side::ApiServer, control_plane.url().to_owned(), control_plane.ca_pem());
         Self {
             api_server: Proxy::start(control_plane, api_server, shared).await,
@@ -212,11 +266,18 @@ impl Proxies {
     }
 }
 
-fn acceptor(control_plane: &ControlPlane) -> TlsAcceptor {
+/// As DPS, it asks for a certificate and takes any; as the API server, it knows tokens.
+fn acceptor(control_plane: &ControlPlane, side: Side) -> TlsAcceptor {
     let (certificate, key) = control_plane.server_certificate();
     let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
     let key = PrivateKeyDer::from_pem_file(key).expect("a key");
-    let config = ServerConfig::builder().with_no_client_auth();
+    let config = match side {
+        Side::ApiServer => ServerConfig::builder().with_no_client_auth(),
+        Side::Dps => {
+            let crypto = Arc::new(rustls::crypto::ring::default_provider());
+            ServerConfig::builder().with_client_cert_verifier(Arc::new(AnyClient(crypto)))
+        }
+    };
     let config = config.with_single_cert(chain.expect("a certificate"), key);
     TlsAcceptor::from(Arc::new(config.expect("certificate and key belong together")))
 }
@@ -225,6 +286,12 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, shared: Shared) {
     let _ = stream.set_nodelay(true);
     let is_own = shared.process.has_opened(&stream);
     let Ok(stream) = acceptor.accept(stream).await else { return };
+    let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let identity = presented.and_then(|leaf| shared.issued.identity(leaf));
+    let shared = match identity {
+        Some(identity) => Shared { client: client(&shared.ca, Some(identity)), ..shared },
+        None => shared,
+    };
     let service = service_fn(move |request| exchange::answer(request, is_own, shared.clone()));
     // It ends with an error where a rule closes the connection.
     let _ =
