@@ -33,6 +33,7 @@ impl Engine {
             delay: self.delay(id),
             retry_at: self.registry.retry_at(record.integration, record.uid, now.mono),
             metadata_prefixes: &self.context.config.secret_metadata_prefixes,
+            has_permit: self.active.permit(id).is_some(),
             now: now.mono,
             wall: now.wall,
         })

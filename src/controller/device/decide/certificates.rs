@@ -17,6 +17,14 @@ pub(super) const REGISTERED_EXPIRED: &str =
     "The certificate that the device was registered with has expired: DPS and the hub refuse it.";
 
 impl Subject<'_> {
+    /// A new device waits for its turn at DPS before its certificate is read: thousands may wait for hours, and a
+    /// certificate is too large to be kept for each.
+    pub(super) fn reads_when_its_turn_has_come(&self) -> bool {
+        let own = self.snapshot.device.spec.attestation.as_ref().is_some_and(|own| own.x509.is_some());
+        let is_certificate = own || self.target.credentials.certificates().is_some();
+        is_certificate && self.registered().is_none() && !self.snapshot.has_permit
+    }
+
     /// So its hub refuses it.
     pub(super) fn registration_has_expired(&self) -> bool {
         self.registered().is_some_and(|registered| registered.has_expired(self.snapshot.wall))

@@ -115,6 +115,8 @@ pub struct Snapshot<'a> {
     pub retry_at: Option<Instant>,
     /// Labels and annotations that users give a Secret must begin with one of these; none: any will do.
     pub metadata_prefixes: &'a [String],
+    /// It may call DPS now.
+    pub has_permit: bool,
     pub now: Instant,
     /// The same on the wall clock.
     pub wall: Timestamp,
@@ -310,6 +312,7 @@ impl Subject<'_> {
     fn without_credential(&self) -> Option<Decision> {
         let refused = |reason, message: &str| Some(refused(self.snapshot, reason, message));
         match self.snapshot.integration {
+            IntegrationState::Unread(_) if self.reads_when_its_turn_has_come() => None,
             IntegrationState::Unread(_) => Some(Decision::step(Step::ReadCredential)),
             IntegrationState::Keyless(_, why, grace)
                 if why.passes && !grace.is_over() && !self.registration_has_expired() =>

@@ -57,6 +57,20 @@ fn said(decision: &Decision) -> Option<Reason> {
 }
 
 #[test]
+fn a_new_device_reads_it_when_its_turn_has_come_and_one_that_is_registered_when_it_is_needed() {
+    let mut new = with(own(year(), year() + 1));
+    let unread =
+        |situation: &Situation| situation.decide_with(IntegrationState::Unread(&situation.target)).step;
+    assert_eq!(unread(&new), Step::Call(Call::Register, Lane::New), "it lines up");
+    new.has_permit = true;
+    assert_eq!(unread(&new), Step::ReadCredential);
+    new.device.spec.suspend = true;
+    new.has_permit = false;
+    assert_eq!(unread(&new), Step::Nothing);
+    assert_eq!(unread(&registered_with(own(year(), year() + 1))), Step::ReadCredential);
+}
+
+#[test]
 fn one_whose_time_has_not_come_or_is_over_is_never_presented() {
     for (own, reason, waits) in [
         (own(year() + 1, year() + 2), Reason::CertificateNotYetValid, true),

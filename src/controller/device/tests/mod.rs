@@ -174,6 +174,7 @@ struct Situation {
     delay: Delay,
     retry_at: Option<Instant>,
     metadata_prefixes: Vec<String>,
+    has_permit: bool,
 }
 
 /// As the watch shows a Secret, with nothing read.
@@ -194,6 +195,7 @@ impl Situation {
             delay: Delay::None,
             retry_at: None,
             metadata_prefixes: Vec::new(),
+            has_permit: false,
         }
     }
 
@@ -220,6 +222,7 @@ impl Situation {
             delay: self.delay,
             retry_at: self.retry_at,
             metadata_prefixes: &self.metadata_prefixes,
+            has_permit: self.has_permit,
             now: NOW.mono,
             wall: NOW.wall,
         })

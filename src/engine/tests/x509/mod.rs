@@ -154,6 +154,26 @@ async fn a_self_signed_certificate_of_an_individual_enrollment_may_stand_beside_
 }
 
 #[tokio::test]
+async fn of_a_fleet_that_waits_for_its_turn_each_certificate_is_read_once() {
+    let root = Identity::root("fleet-root").unwrap();
+    let mut world = World::with_group(&root).await;
+    let names: Vec<String> = (0..40).map(|number| format!("truck-{number}")).collect();
+    for name in &names {
+        world.give_certificate(name, &root.device(name).unwrap(), &[]);
+        world.declare(name, json!({}));
+    }
+    for _ in 0..90 {
+        world.until_idle(0).await;
+        world.pass(Duration::from_secs(1));
+    }
+    for name in &names {
+        world.until_ready(name).await;
+        assert_eq!(world.api.reads("secrets", &format!("{name}-tls")), 1, "{name}");
+    }
+    assert_eq!(world.registers(), 40);
+}
+
+#[tokio::test]
 async fn a_new_process_reads_no_certificate_and_calls_and_writes_nothing() {
     let root = Identity::root("fleet-root").unwrap();
     let mut world = World::with_group(&root).await;

@@ -191,3 +191,49 @@ async fn a_secret_of_another_type_or_of_our_own_is_no_source() {
     world.give_certificate("truck-5", &root.device("truck-5").unwrap(), &[]);
     world.until_reason("truck-5", "InvalidConfiguration").await;
 }
+
+#[tokio::test]
+async fn a_device_whose_integration_changes_to_certificates_keeps_its_key_until_it_has_one() {
+    let mut world = World::start(&[]).await;
+    world.declare("truck-1", json!({}));
+    world.until_ready("truck-1").await;
+    world.until_idle(0).await;
+    let key = text(&world.device_secret("truck-1"), "sharedAccessKey");
+    world.declare_integration(
+        json!({"attestation": {"x509": {"secretName": "{name}-tls"}, "symmetricKey": null}}),
+    );
+    world.list_certificates();
+    world.until_idle(0).await;
+    world.pass(MINUTE);
+    world.until_reason("truck-1", "CertificateNotFound").await;
+    assert_eq!(world.ready_reason("truck-1").0, "True");
+    assert_eq!(text(&world.device_secret("truck-1"), "sharedAccessKey"), key);
+    assert_eq!(world.registers_of("truck-1").len(), 1);
+}
+
+#[tokio::test]
+async fn a_source_that_is_gone_or_wrong_is_no_matter_for_a_drift_check() {
+    let root = Identity::root("fleet-root").unwrap();
+    let mut world = World::with_group(&root).await;
+    world.declare_integration(json!({
+        "attestation": {"x509": {"secretName": "{name}-tls"}, "symmetricKey": null},
+        "deviceDefaults": {"driftCheck": {"interval": "10m"}},
+    }));
+    let mut world = world.with_certified(&root, "truck-1").await;
+    world.pass(MINUTE);
+    world.until_idle(0).await;
+    let (before, asked) = (world.writes(), world.dps.control().ledger().len());
+    for _ in 0..12 {
+        world.pass(MINUTE);
+        world.until_idle(0).await;
+    }
+    assert!(world.dps.control().ledger().len() > asked, "it is made");
+    world.delete("secrets", "truck-1-tls");
+    let asked = world.dps.control().ledger().len();
+    for _ in 0..22 {
+        world.pass(MINUTE);
+        world.until_idle(0).await;
+    }
+    assert_eq!((world.writes(), world.dps.control().ledger().len()), (before, asked));
+    assert_eq!(world.ready_reason("truck-1"), ("True".to_owned(), "Provisioned".to_owned()));
+}
