@@ -287,14 +287,18 @@ fn refused_in_the_handshake(error: DpsError, caller: &Caller<'_>, call: Call) ->
     let is_alert = matches!(error, DpsError::Unreachable(Unreachable::Tls(TlsFailure::Alert)));
     let Caller { identity, session } = caller;
     match session.presented(identity.credential.certificate()).filter(|_| is_alert) {
-        Some(presented) if presented.handshake == Handshake::Sent => DpsError::Unauthorized(Refusal {
-            issuer: identity.credential.issuer,
-            clock: TokenClock::Right,
-            certificate: Some(Box::new(Presented { handshake: Handshake::Refused, ..presented })),
-            call,
-            detail: Detail::default(),
-        }),
-        _ => error,
+        Some(Presented { handshake: Handshake::NotAskedFor, .. }) | None => error,
+        Some(Presented { handshake, facts }) => {
+            // Without a signature that it takes, the server has seen none.
+            let handshake = if handshake == Handshake::Sent { Handshake::Refused } else { handshake };
+            DpsError::Unauthorized(Refusal {
+                issuer: identity.credential.issuer,
+                clock: TokenClock::Right,
+                certificate: Some(Box::new(Presented { handshake, facts })),
+                call,
+                detail: Detail::default(),
+            })
+        }
     }
 }
 

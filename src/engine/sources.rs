@@ -189,7 +189,13 @@ impl Engine {
     /// Devices whose key may be another one by now read it again. One that is gone changes nothing: what was
     /// copied from it serves on.
     fn source_seen(&mut self, key: &SourceKey, version: u64) {
-        for id in self.fleet.source_seen(key, version) {
+        let devices = self.fleet.source_seen(key, version);
+        self.sources_moved(devices);
+    }
+
+    /// These devices' credentials may be others by now.
+    pub(super) fn sources_moved(&mut self, devices: Vec<DeviceId>) {
+        for id in devices {
             self.active.forget_credentials(id);
             self.ready.wake_later(id);
         }

@@ -276,8 +276,10 @@ impl Fleet {
 
     /// The Secret of a device's credential was read at this version; 0: there is none. `labelled`: it has our label,
     /// so that the watch shows it, and may have done so before any device named it.
-    pub fn source_read(&mut self, id: DeviceId, version: u64, labelled: bool) {
-        let Some(key) = self.sources.of.get(&id).map(|source| source.key.clone()) else { return };
+    /// Returns the other devices for which the version is news.
+    pub fn source_read(&mut self, id: DeviceId, version: u64, labelled: bool) -> Vec<DeviceId> {
+        let Some(key) = self.sources.of.get(&id).map(|source| source.key.clone()) else { return Vec::new() };
+        let was_seen = self.sources.named.get(&key).is_some_and(|named| named.seen == version);
         let is_hidden =
             |scope: &Option<Sym>| self.sources.forbidden.contains(&(SourceList::Labelled, *scope));
         let shown = labelled && ![None, Some(key.0)].iter().any(is_hidden);
@@ -285,6 +287,11 @@ impl Fleet {
             (named.seen, named.missed) = (version, false);
             named.labelled |= shown;
         });
+        if was_seen || version == 0 {
+            return Vec::new();
+        }
+        let others = self.devices_of_source(&key).into_iter().filter(|other| *other != id);
+        others.filter(|other| self.sources.of.get(other).is_some_and(|of| of.judged != version)).collect()
     }
 
     /// Nothing follows any more from what a device's credential is at this version of its Secret.

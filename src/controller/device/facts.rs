@@ -17,6 +17,7 @@ use crate::api::device::ProvisionedDeviceStatus;
 use crate::api::version;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::key_source::KeySource;
+use crate::dps::attestation::CredentialId;
 use crate::dps::ids::HubHostname;
 use crate::fleet::hash::Hash;
 
@@ -227,7 +228,9 @@ impl Facts {
         self.served = ServedRequests { reconcile_at: self.served.reconcile_at.take(), ..served };
         let record = self.record();
         if let Some(written) = &mut self.secret {
-            (written.rendered, written.record) = (rendered, record);
+            let is_to_be_compared = written.record == outdated();
+            (written.rendered, written.record) =
+                (rendered, if is_to_be_compared { outdated() } else { record });
         }
     }
 
@@ -303,7 +306,8 @@ impl Facts {
             && before.returned_payload.is_none();
         is_right.then(|| {
             self.secret = Some(written);
-            Registered { credential: before.credential, slot: before.slot, ..found }
+            let Registered { credential, slot, key_secret, not_after, .. } = before;
+            Registered { credential, slot, key_secret, not_after, ..found }
         })
     }
 
@@ -328,11 +332,23 @@ impl Facts {
     /// DPS has said something else than was known: the Secret is written, also where a status says that it is.
     fn outdate_secret(&mut self, before: Option<&Registered>) {
         let (before, now) = (before.map(Registered::assigned_hash), self.registered.as_ref());
-        if let Some(written) = &mut self.secret
-            && before != now.map(Registered::assigned_hash)
-        {
-            written.record = Hash::of("outdated", [&b""[..]]);
+        if before != now.map(Registered::assigned_hash) {
+            self.compare_secret();
         }
+    }
+
+    /// What else than the credential stands in the Secret may be out of date: it is compared.
+    pub fn compare_secret(&mut self) {
+        if let Some(written) = &mut self.secret {
+            written.record = outdated();
+        }
+    }
+
+    /// DPS has accepted this credential, and the Secret does not hold it yet.
+    pub fn is_unwritten(&self, credential: CredentialId) -> bool {
+        let accepted = self.registered.as_ref().is_some_and(|it| it.credential == Some(credential));
+        let written = self.secret.as_ref().is_some_and(|written| written.record == self.record());
+        self.open.is_some() || (accepted && !written)
     }
 
     /// Takes in that a lookup found no assignment.
@@ -365,6 +381,11 @@ impl Facts {
         }
         self.failure = Some(Failure::after(self.failure.take(), failure, seed, now));
     }
+}
+
+/// What no Secret records.
+fn outdated() -> Hash {
+    Hash::of("outdated", [&b""[..]])
 }
 
 fn recorded(registered: Option<&Registered>, served: &ServedRequests) -> Hash {

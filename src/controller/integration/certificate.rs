@@ -10,6 +10,9 @@ use crate::dps::ids::RegistrationId;
 /// The type of Secrets with a certificate and its key.
 const TLS: &str = "kubernetes.io/tls";
 
+/// So much of another type is shown: it may be any text.
+const KIND_MAX: usize = 64;
+
 /// What was found where a device's certificate should be.
 pub enum FoundCertificate {
     Missing,
@@ -53,7 +56,8 @@ pub fn resolve(secret: &str, found: FoundCertificate, id: &RegistrationId) -> Re
     }
     if kind != TLS {
         return Err(invalid(format!(
-            "Secret {secret:?} is of type {kind}; a certificate is read from a Secret of type {TLS} only."
+            "Secret {secret:?} is of type {:?}; a certificate is read from a Secret of type {TLS} only.",
+            kind.chars().take(KIND_MAX).collect::<String>()
         )));
     }
     let certificate = DeviceCertificate::read(files, id).map_err(|problem| unusable(secret, &problem))?;

@@ -293,7 +293,10 @@ impl Active {
             dormant.own = None;
         }
         if let Some(work) = self.work_mut(id) {
-            work.own = None;
+            // What DPS is accepting, or has accepted, is written before anything newer is read.
+            let (registers, facts) = (work.registers, &work.facts);
+            let own = work.own.take().filter(|own| registers || own.are_unwritten(facts));
+            work.own = own.map(OwnCredentials::outdated);
         }
         self.doubt_credential_read(id);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::controller::device::facts::Facts;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::key_source::KeySource;
 use crate::controller::integration::target::Target;
@@ -19,6 +20,8 @@ pub(in crate::engine) struct ReadFor {
 /// What was read, and what it comes to with the device's integration.
 pub(in crate::engine) struct OwnCredentials {
     read_for: ReadFor,
+    /// Its source has changed since.
+    is_outdated: bool,
     read: Result<Credentials, Unusable>,
     /// At this revision of the integration's.
     target: Option<(u64, Arc<Target>)>,
@@ -26,7 +29,7 @@ pub(in crate::engine) struct OwnCredentials {
 
 impl OwnCredentials {
     pub fn new(read_for: ReadFor, read: Result<Credentials, Unusable>) -> Self {
-        Self { read_for, read, target: None }
+        Self { read_for, is_outdated: false, read, target: None }
     }
 
     /// What is kept of them while the device waits: not what they come to, and no certificate, which is large.
@@ -34,6 +37,22 @@ impl OwnCredentials {
         self.target = None;
         let is_large = self.read.as_ref().is_ok_and(|own| own.certificate().is_some());
         (!is_large).then_some(self)
+    }
+
+    /// Their source has changed since.
+    pub fn outdated(mut self: Box<Self>) -> Box<Self> {
+        self.is_outdated = true;
+        self
+    }
+
+    /// They are of use although their source has changed: DPS has accepted them, and they are not written yet.
+    pub fn are_unwritten(&self, facts: &Facts) -> bool {
+        self.read.as_ref().is_ok_and(|own| facts.is_unwritten(own.in_use()))
+    }
+
+    /// They are what is to be read from their source now, or not to be read before these are written.
+    pub fn are_current(&self, facts: &Facts) -> bool {
+        !self.is_outdated || self.are_unwritten(facts)
     }
 
     /// True if they are what the device names now.

@@ -82,7 +82,11 @@ impl Engine {
         let declared = self.declared_credential(id);
         let Some(work) = self.active.work_mut(id) else { return };
         let declared = declared.map(|(now, _)| now);
-        work.own = work.own.take().filter(|own| declared.is_some_and(|now| own.are_for(&now)));
+        let facts = &work.facts;
+        work.own = work
+            .own
+            .take()
+            .filter(|own| declared.as_ref().is_some_and(|now| own.are_for(now)) && own.are_current(facts));
         let stated = work.device.status.as_ref().and_then(|status| status.credential.as_ref());
         let stated = stated.and_then(KeySource::stated);
         if let (Some(own), Some(target)) = (work.own.as_mut(), self.registry.target(integration)) {

@@ -6,6 +6,10 @@ use crate::engine::devices::DueWork;
 use crate::fleet::inherit::Policy;
 use crate::schedule::due::is_due;
 
+/// In seconds.
+const HOUR: u32 = 60 * 60;
+const DAY: i64 = 24 * 60 * 60;
+
 impl Engine {
     /// Finds the devices for which something has fallen due since it was last found out.
     pub(in crate::engine) fn find_due(&mut self, now: Now) {
@@ -15,6 +19,13 @@ impl Engine {
             if record.has_expired(now.wall.as_second()) && !record.deleting {
                 due.push((id, DueWork::Expired));
                 continue;
+            }
+            // Whether its renewal, which waits for a rollout, is urgent by now is looked at once an hour.
+            if record.has_expired(now.wall.as_second().saturating_add(DAY))
+                && self.permits.waiting_since(id).is_some()
+                && is_due(record.uid.phase(), HOUR, elapsed.after, elapsed.until)
+            {
+                self.ready.wake_later(id);
             }
             if record.settled.is_none() || record.deleting {
                 continue;

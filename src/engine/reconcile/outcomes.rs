@@ -109,7 +109,7 @@ impl Engine {
             Err(error) => return self.unanswered(id, &error, now),
         };
         self.active.reset_unanswered(id);
-        let declared = self.declared_credential(id);
+        let (declared, has_moved) = (self.declared_credential(id), self.fleet.is_source_outdated(id));
         let Some(work) = self.active.work_mut(id) else { return };
         if declared.is_none_or(|(now, _)| now != read_for) || doubted != work.doubted {
             // Something else is named by now, or the Secret was seen to change meanwhile: it is read again.
@@ -120,6 +120,11 @@ impl Engine {
             Ok(own) => {
                 let is_new = registered != Some(own.in_use());
                 work.facts.credential_read(own);
+                if !is_new && has_moved && own.certificate().is_some() {
+                    // The CAs above it may be others.
+                    work.facts.compare_secret();
+                    work.unreported = true;
+                }
                 is_new
             }
             // The copy in the device's own Secret serves on. That it is missing matters once it is needed.
@@ -134,11 +139,12 @@ impl Engine {
         let follows = news && credentials.is_ok();
         work.unreported |= news;
         work.own = Some(Box::new(OwnCredentials::new(read_for, credentials)));
-        self.fleet.source_read(id, version, labelled);
+        let others = self.fleet.source_read(id, version, labelled);
         if !follows {
             self.fleet.source_judged(id, version);
         }
         self.ready.go_on(id);
+        self.sources_moved(others);
     }
 
     fn secret_read(

@@ -330,3 +330,16 @@ fn an_integration_names_the_certificates_of_devices_that_do_not_do_so_themselves
     assert_eq!(own(&fleet), [false, true]);
     assert_eq!(fleet.devices_of_source(&secret), super::NONE);
 }
+
+#[test]
+fn what_one_device_reads_is_news_to_others_of_the_same_secret() {
+    let mut fleet = Fleet::default();
+    let [a, b] = [("a", 1), ("b", 2)].map(|(name, uid)| {
+        fleet.upsert(&device(name, uid, 1, &certified(Some("x"), &presented("x", "7"))), Some(1)).0
+    });
+    let x = key(&mut fleet, "x");
+    assert_eq!(fleet.source_seen(&x, 7), super::NONE);
+    assert_eq!(fleet.source_read(b, 9, false), [a]);
+    assert_eq!(fleet.source_seen(&x, 9), super::NONE, "it was told");
+    assert_eq!(fleet.source_read(a, 9, false), super::NONE);
+}

@@ -94,7 +94,8 @@ impl Subject<'_> {
             Unresolved::Begun => return Some((Call::Register, self.lane_of_change())),
         }
         if self.is_doubted() {
-            return Some((Call::Lookup, Lane::Changed));
+            let registers = self.has_certificate() && self.is_contradicted() && !self.never();
+            return Some((if registers { Call::Register } else { Call::Lookup }, Lane::Changed));
         }
         if !self.never() {
             let lane = self.stranded().map(|_| Lane::Changed).or_else(|| self.changed());
@@ -132,7 +133,10 @@ impl Subject<'_> {
     fn first_call(&self) -> Call {
         // DPS may hold something else than what is recorded, which a lookup would not mend.
         let is_resolved = self.snapshot.facts.unresolved == Unresolved::Nothing;
-        let looks = self.settings.looks_first || (is_resolved && self.is_recorded_without_seal());
+        let is_recorded = is_resolved && self.is_recorded_without_seal();
+        let looks = self.settings.looks_first || is_recorded;
+        // Which certificate the hub knows no lookup tells: it has to be the one that is given to the device.
+        let looks = looks && (self.never() || is_recorded || !self.has_certificate());
         let adopts = looks && self.snapshot.facts.trigger != Some(Trigger::NotFound);
         if adopts { Call::Adopt } else { Call::Register }
     }

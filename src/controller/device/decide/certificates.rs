@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Decision, Step, Subject, Verdict};
+use super::{Decision, Snapshot, Step, Subject, Verdict};
 use crate::api::conditions::Reason;
 use crate::dps::attestation::certificate::Validity;
 
@@ -16,13 +16,34 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 pub(super) const REGISTERED_EXPIRED: &str =
     "The certificate that the device was registered with has expired: DPS and the hub refuse it.";
 
+/// Whatever keeps a device waiting: once the certificate has expired that it was registered with, it is said, and so
+/// that it is not Ready any more.
+pub(super) fn with_expiry(snapshot: &Snapshot<'_>, decision: Decision) -> Decision {
+    let registered = snapshot.facts.registered.as_ref();
+    let reads = matches!(decision.step, Step::ReadCredential | Step::ReadSecret | Step::WriteSecret);
+    let has_more_to_say =
+        decision.verdict.as_ref().is_some_and(|verdict| verdict.reason != Reason::Provisioned);
+    if reads || has_more_to_say || !registered.is_some_and(|it| it.has_expired(snapshot.wall)) {
+        return decision;
+    }
+    let message = format!("{REGISTERED_EXPIRED} Have a new one issued, and registered.");
+    Decision { verdict: Some(Verdict { reason: Reason::CertificateExpired, message }), ..decision }
+}
+
 impl Subject<'_> {
     /// A new device waits for its turn at DPS before its certificate is read: thousands may wait for hours, and a
     /// certificate is too large to be kept for each.
     pub(super) fn reads_when_its_turn_has_come(&self) -> bool {
         let own = self.snapshot.device.spec.attestation.as_ref().is_some_and(|own| own.x509.is_some());
         let is_certificate = own || self.target.credentials.certificates().is_some();
-        is_certificate && self.registered().is_none() && !self.snapshot.has_permit
+        // What is in its Secret, or came of the last try, may make a turn needless.
+        let is_fresh = self.registered().is_none() && self.snapshot.facts.failure.is_none();
+        is_certificate && is_fresh && !self.snapshot.has_permit && !self.may_have_secret()
+    }
+
+    /// Of its own, or of whatever kind its integration's devices have.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.target.credentials.certificate().is_some()
     }
 
     /// So its hub refuses it.

@@ -201,6 +201,10 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
     if snapshot.device.metadata.deletion_timestamp.is_some() {
         return Decision::rest();
     }
+    certificates::with_expiry(snapshot, decide_on(snapshot))
+}
+
+fn decide_on(snapshot: &Snapshot<'_>) -> Decision {
     let defaults = snapshot.integration.target().and_then(|target| target.defaults.as_deref());
     let settings = match Settings::of(snapshot.device, defaults) {
         Ok(settings) => settings,

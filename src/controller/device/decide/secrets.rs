@@ -1,6 +1,6 @@
 //! When the Secret has to be read, restored or written.
 
-use super::{Contested, Decision, Snapshot, Step, Subject, Verdict};
+use super::{Contested, Decision, IntegrationState, Snapshot, Step, Subject, Verdict};
 use crate::api::conditions::{ConditionType, Reason, reason_of};
 use crate::api::device::ProvisionedDevice;
 use crate::api::names::REPROVISION_REQUESTED_AT;
@@ -44,8 +44,11 @@ impl Subject<'_> {
     /// A Secret of our making may hold the whole answer: after a restore, a crash between two
     /// writes, or a device deleted and created again.
     pub(super) fn secret_unread(&self) -> Option<Decision> {
-        let there = matches!(self.snapshot.secret.seen, SecretSeen::Version(_))
-            || !self.snapshot.secret.watch_is_complete;
+        // Whether it can be believed is told by the credential that the device has.
+        if matches!(self.snapshot.integration, IntegrationState::Unread(_)) {
+            return None;
+        }
+        let there = self.may_have_secret();
         let of_use = match self.registered() {
             None => there,
             // It may know better than the status, or hold what the status does not.
@@ -62,6 +65,11 @@ impl Subject<'_> {
             }
         };
         (of_use && !self.snapshot.secret.read).then(|| Decision::step(Step::ReadSecret))
+    }
+
+    /// There is one of our making in its place, as far as can be seen.
+    pub(super) fn may_have_secret(&self) -> bool {
+        matches!(self.snapshot.secret.seen, SecretSeen::Version(_)) || !self.snapshot.secret.watch_is_complete
     }
 
     /// A Secret that was deleted or edited is mended at once if the key it was made from is here.

@@ -44,6 +44,11 @@ impl Subject<'_> {
         })
     }
 
+    /// Status and Secret contradict each other.
+    pub(super) fn is_contradicted(&self) -> bool {
+        matches!(self.snapshot.facts.doubt, Some(Doubt::Contradiction))
+    }
+
     pub(super) fn suspended(&self) -> Decision {
         Decision::say(Reason::Suspended, "spec.suspend is true: no DPS operation is started for this device.")
     }

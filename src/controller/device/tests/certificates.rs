@@ -46,7 +46,7 @@ fn registered_with(own: Credentials) -> Situation {
     let mut situation = with(own);
     situation.facts = provisioned(&situation.device, &situation.target);
     let registered = situation.facts.registered.as_mut().unwrap();
-    registered.not_after = situation.target.credentials.certificate().unwrap().expires();
+    registered.not_after = Some(situation.target.credentials.certificate().unwrap().expires());
     situation.secret = SecretState { read: true, ..secret(SecretSeen::Version(SECRET_VERSION)) };
     situation.device.status = Some(serde_json::from_value(json!({"observedGeneration": 1})).unwrap());
     situation

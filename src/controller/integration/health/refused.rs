@@ -24,6 +24,8 @@ impl Refused {
     /// `None`: the error speaks against nothing that all devices of an integration share.
     pub(super) fn of(error: &DpsError) -> Option<Self> {
         match error {
+            // A certificate is one device's, and that it was not asked for is no matter to devices with keys.
+            DpsError::Unauthorized(refusal) if refusal.certificate.is_some() => None,
             DpsError::Unauthorized(refusal) if refusal.concerns_credential() => Some(Self::Credential),
             DpsError::Unauthorized(_) => Some(Self::Clock),
             DpsError::NotFound(detail) if speaks_of_scope(detail) => Some(Self::Scope),

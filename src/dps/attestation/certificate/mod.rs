@@ -84,9 +84,9 @@ impl CertificateFacts {
         self.thumbprint.iter().map(|byte| format!("{byte:02X}")).collect()
     }
 
-    /// When it expires.
-    pub fn expires(&self) -> Option<Timestamp> {
-        Timestamp::from_second(self.not_after).ok()
+    /// When it expires. One without an end (RFC 5280, 4.1.2.5) names a time that is later than the last one here.
+    pub fn expires(&self) -> Timestamp {
+        Timestamp::from_second(self.not_after).unwrap_or(Timestamp::MAX)
     }
 
     /// `now` in Unix seconds. A certificate that has just been made by a host whose clock is ahead is taken.

@@ -1,5 +1,6 @@
 //! Devices with certificates, each in a Secret beside it.
 
+mod mishaps;
 mod renewals;
 mod trouble;
 

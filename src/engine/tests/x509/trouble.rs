@@ -183,7 +183,7 @@ async fn a_secret_of_another_type_or_of_our_own_is_no_source() {
     world.declare("truck-3", json!({}));
     world.until_reason("truck-3", "CertificateInvalid").await;
     let message = condition(&world.status("truck-3"), "Ready")["message"].to_string();
-    assert!(message.contains("type Opaque"), "{message}");
+    assert!(message.contains("type \\\"Opaque"), "{message}");
 
     world.declare("truck-4", json!({"secret": {"name": "truck-4-tls"}}));
     world.until_reason("truck-4", "InvalidConfiguration").await;
