@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# Lets programs that are not ours read the Secrets that a control-plane test has kept for them.
+# Lets programs that are not ours read the Secrets that control-plane tests have kept for them.
 # usage: run.sh [formats.json; target/tmp/formats.json unless given]
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 FORMATS=$(realpath -m "${1:-$here/../../target/tmp/formats.json}")
-export FORMATS
-if [[ ! -f $FORMATS ]]; then
-    echo "$FORMATS is not there; make it with: cargo test --test operator -- formats" >&2
-    exit 2
-fi
+CERTIFICATES=$(dirname "$FORMATS")/certificates.json
+export FORMATS CERTIFICATES
+for file in "$FORMATS" "$CERTIFICATES"; do
+    if [[ ! -f $file ]]; then
+        echo "$file is not there; make it with: cargo test --test operator -- formats" >&2
+        exit 2
+    fi
+done
 
 cd "$here"
 lock=$(sha256sum < package-lock.json)

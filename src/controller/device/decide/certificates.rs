@@ -41,7 +41,7 @@ impl Subject<'_> {
         is_certificate && is_fresh && !self.snapshot.has_permit && !self.may_have_secret()
     }
 
-    /// Of its own, or of whatever kind its integration's devices have.
+    /// What it proves its identity with is a certificate, which has been read.
     pub(super) fn has_certificate(&self) -> bool {
         self.target.credentials.certificate().is_some()
     }
