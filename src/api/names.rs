@@ -24,6 +24,8 @@ pub const REGISTRATION: &str = "dps-operator.io/registration";
 pub const REGISTERED_HASH: &str = "dps-operator.io/registered-hash";
 pub const RENDERED_HASH: &str = "dps-operator.io/rendered-hash";
 pub const CREDENTIAL_FINGERPRINT: &str = "dps-operator.io/credential-fingerprint";
+/// The Secret with the device's certificate, on a generated Secret that holds no copy of it.
+pub const CERTIFICATE_SECRET: &str = "dps-operator.io/certificate-secret";
 /// Comma-separated data keys of the Secret that we write and may remove again.
 pub const MANAGED_KEYS: &str = "dps-operator.io/managed-keys";
 /// Compact JSON of the assignment; with it the device's status can be rebuilt from the Secret.

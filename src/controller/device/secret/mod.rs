@@ -148,6 +148,7 @@ fn annotations(
         (names::REGISTERED_HASH, registered.hash.map(Hash::shown)),
         (names::RENDERED_HASH, Some(rendered.shown())),
         (names::CREDENTIAL_FINGERPRINT, registered.credential.map(|used| used.to_string())),
+        (names::CERTIFICATE_SECRET, certificate_secret(settings, registered)),
         (names::MANAGED_KEYS, Some(data.keys().map(String::as_str).collect::<Vec<_>>().join(","))),
         (names::ASSIGNMENT, serde_json::to_string(&assignment).ok()),
     ];
@@ -156,6 +157,13 @@ fn annotations(
     let seal = material.target.credentials.seal(registered.credential, &statement);
     annotations.extend(seal.map(|seal| (names::SEAL.to_owned(), seal.to_string())));
     annotations
+}
+
+/// Where the certificate is of a device whose Secret does not hold it.
+fn certificate_secret(settings: &Settings<'_>, registered: &Registered) -> Option<String> {
+    let is_certificate = registered.credential.is_some_and(|used| used.kind() == CredentialKind::Certificate);
+    let is_copied = settings.keys.certificate.is_some() && settings.keys.private_key.is_some();
+    registered.key_secret.clone().filter(|_| is_certificate && !is_copied)
 }
 
 fn owned(map: &BTreeMap<&str, &str>) -> BTreeMap<String, String> {

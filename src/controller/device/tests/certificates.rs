@@ -154,3 +154,31 @@ fn a_status_names_it_and_what_the_hub_refuses_is_not_ready_for_any_reason() {
     let (registered, known) = (read_back.registered.unwrap(), situation.facts.registered.as_ref().unwrap());
     assert_eq!((registered.credential, registered.not_after), (known.credential, known.not_after));
 }
+
+#[test]
+fn a_secret_without_a_copy_names_the_one_with_the_certificate() {
+    use crate::api::names::CERTIFICATE_SECRET;
+    use crate::controller::device::secret::{Material, render};
+
+    let written = |keys: serde_json::Value| {
+        let mut situation = registered_with(own(year(), year() + 1));
+        situation.device.spec.secret = Some(serde_json::from_value(json!({"keys": keys})).unwrap());
+        let Situation { device, facts, target, .. } = &mut situation;
+        let registered = facts.registered.as_mut().unwrap();
+        registered.key_secret = Some("truck-1-tls".to_owned());
+        let settings = Settings::of(device, None).unwrap();
+        let credential = target.credentials.for_device(&settings.registration_id).unwrap();
+        let material = Material { target, credential: &credential, served: &ServedRequests::default() };
+        let secret = render(device, &settings, registered, &material).object();
+        let source = secret.metadata.annotations.unwrap().get(CERTIFICATE_SECRET).cloned();
+        (source, secret.data.unwrap().into_keys().collect::<Vec<_>>())
+    };
+    let (source, keys) = written(json!({}));
+    assert_eq!(source, None);
+    assert!(keys.iter().any(|key| key == "tls.crt") && keys.iter().any(|key| key == "tls.key"));
+    let (source, keys) = written(json!({"certificate": "", "privateKey": ""}));
+    assert_eq!(source.as_deref(), Some("truck-1-tls"));
+    assert!(keys.iter().all(|key| !key.starts_with("tls")), "{keys:?}");
+    let (_, keys) = written(json!({"certificate": "cert.pem"}));
+    assert!(keys.iter().any(|key| key == "cert.pem") && keys.iter().all(|key| key != "tls.crt"));
+}
