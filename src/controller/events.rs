@@ -13,6 +13,8 @@ pub enum EventReason {
     Trouble(Reason),
     HubChanged,
     HubAssigned,
+    /// The device is registered with another certificate.
+    CertificateRenewed,
     Reprovisioned,
     SecretRestored,
     SecretRenamed,
@@ -36,9 +38,10 @@ pub const CONTESTED: &str = "Something else keeps changing the status that the o
 
 impl EventReason {
     #[cfg(test)]
-    const NAMED: [Self; 13] = [
+    const NAMED: [Self; 14] = [
         Self::HubChanged,
         Self::HubAssigned,
+        Self::CertificateRenewed,
         Self::Reprovisioned,
         Self::SecretRestored,
         Self::SecretRenamed,
@@ -57,6 +60,7 @@ impl EventReason {
             Self::Trouble(reason) => reason.as_str(),
             Self::HubChanged => "HubChanged",
             Self::HubAssigned => "HubAssigned",
+            Self::CertificateRenewed => "CertificateRenewed",
             Self::Reprovisioned => "Reprovisioned",
             Self::SecretRestored => "SecretRestored",
             Self::SecretRenamed => "SecretRenamed",
@@ -97,7 +101,19 @@ impl EventNote {
     }
 }
 
-/// Events that a change of a device's status is worth; `all`: first assignments, too.
+/// A device with a certificate is registered with another one.
+fn renewed(before: &ProvisionedDeviceStatus, after: &ProvisionedDeviceStatus) -> Option<EventNote> {
+    let certificate = |status: &ProvisionedDeviceStatus| {
+        let credential = status.credential.clone()?;
+        let until = credential.not_after?.0;
+        Some((credential.fingerprint?, until))
+    };
+    let (old, new) = (certificate(before)?, certificate(after)?);
+    let note = || format!("Registered with another certificate, which is valid until {}.", new.1);
+    (old.0 != new.0).then(|| EventNote::new(EventReason::CertificateRenewed, note()))
+}
+
+/// Events that a change of a device's status is worth; `all`: first assignments and renewed certificates, too.
 pub fn of_device(
     before: Option<&ProvisionedDeviceStatus>,
     after: &ProvisionedDeviceStatus,
@@ -115,6 +131,7 @@ pub fn of_device(
         }
         _ => {}
     }
+    notes.extend(renewed(before, after).filter(|_| all));
     let served = after.last_handled_reprovision_token != before.last_handled_reprovision_token;
     if served && before.assigned_hub.is_some() {
         notes.push(EventNote::new(EventReason::Reprovisioned, "Registered once more, as its token asked."));
@@ -207,6 +224,25 @@ mod tests {
         let named = |name: &str| json!({"secret": {"name": name}});
         assert_eq!(reasons(named("a"), named("b")), ["SecretRenamed"]);
         assert_eq!(reasons(json!({}), named("b")), [""; 0]);
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_an_event_only_on_request() {
+        let with = |fingerprint: &str| {
+            let until = "2030-01-01T00:00:00Z";
+            device(json!({"credential": {"type": "X509", "fingerprint": fingerprint, "notAfter": until}}))
+        };
+        let key = device(json!({"credential": {"type": "SymmetricKey", "fingerprint": "00000000000000aa"}}));
+        let (old, new) = (with("00000000000000aa"), with("00000000000000bb"));
+        let notes = of_device(Some(&old), &new, true);
+        assert_eq!(
+            notes.iter().map(|note| note.reason).collect::<Vec<_>>(),
+            [EventReason::CertificateRenewed]
+        );
+        assert!(notes[0].note.contains("2030-01-01"), "{}", notes[0].note);
+        for (before, after, all) in [(&old, &new, false), (&old, &old, true), (&key, &new, true)] {
+            assert_eq!(of_device(Some(before), after, all), []);
+        }
     }
 
     #[test]
