@@ -2,7 +2,7 @@
 //! before, what happens, and when it is done.
 
 mod own;
-mod x509;
+pub mod x509;
 
 use serde_json::{Value, json};
 

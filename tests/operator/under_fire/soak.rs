@@ -6,6 +6,8 @@ use dps_dev::{Guarded, Signal};
 use dps_simulator::{Fault, FaultAction, OperationKind, Outage};
 use serde_json::{Value, json};
 
+use super::flows::x509::{ROOT, with_certificates};
+use crate::world::certificates;
 use crate::world::keys::OWN_KEYS;
 use crate::world::objects::{is_ready, text};
 use crate::world::proxy::{Action, Proxies, Proxy, Rule, status};
@@ -55,7 +57,7 @@ struct Soak {
 
 impl Soak {
     async fn set_up(devices: usize, seed: u64) -> Self {
-        let setup = Setup { proxied: true, log_level: "info", ..Setup::default() };
+        let setup = Setup { proxied: true, log_level: "info", ..with_certificates() };
         let mut world = World::without_operator(setup).await;
         world.leader_elect = true;
         world.set_up_clock();
@@ -68,6 +70,8 @@ impl Soak {
         for number in 0..devices {
             if has_own_key(number) {
                 enroll(&world, number, OWN).await;
+            } else if has_certificate(number) {
+                renew(&world, number).await;
             }
             let integration = INTEGRATIONS[number % INTEGRATIONS.len()];
             world.create(Kind::Device, declared(number, integration)).await;
@@ -104,9 +108,24 @@ fn has_own_key(number: usize) -> bool {
     number % 4 == 3
 }
 
+/// Every eighth has a certificate.
+fn has_certificate(number: usize) -> bool {
+    number % 8 == 5
+}
+
+/// What a device has of its own.
+fn own(number: usize) -> Value {
+    if has_own_key(number) {
+        manifests::own_keys(&device(number))
+    } else if has_certificate(number) {
+        json!({"attestation": {"x509": {}}})
+    } else {
+        json!({})
+    }
+}
+
 fn declared(number: usize, integration: &str) -> Value {
-    let name = device(number);
-    let own = if has_own_key(number) { manifests::own_keys(&name) } else { json!({}) };
+    let (name, own) = (device(number), own(number));
     let of = json!({"integrationRef": {"name": integration}});
     manifests::device(&name, manifests::merged(own, of))
 }
@@ -143,6 +162,33 @@ async fn edit_key(Soak { world, dice, devices, .. }: &mut Soak) {
         _ => {
             let left = json!({"spec": {"attestation": null}});
             let _ = world.try_patch(Kind::Device, &name, left).await;
+        }
+    }
+}
+
+/// It has a newer certificate in its Secret.
+async fn renew(world: &World, number: usize) {
+    let name = device(number);
+    let issued = certificates::device(&ROOT, &name);
+    // The API server may not answer now.
+    let _ = world.try_issue(&format!("{name}-tls"), &issued, &[]).await;
+}
+
+/// What becomes of a device's certificate.
+async fn edit_certificate(Soak { world, dice, devices, .. }: &mut Soak) {
+    let number = dice.roll(*devices / 8) * 8 + 5;
+    let (name, secret) = (device(number), format!("{}-tls", device(number)));
+    match dice.roll(6) {
+        0..=2 => renew(world, number).await,
+        3 => {
+            let _ = world.api(Kind::Secret).delete(&secret, &Default::default()).await;
+        }
+        // Another device's, which is refused before DPS is asked.
+        4 => drop(world.try_issue(&secret, &certificates::device(&ROOT, "another"), &[]).await),
+        _ => {
+            let attestation = dice.of(&[Value::Null, json!({"x509": {}})]);
+            let change = json!({"spec": {"attestation": attestation}});
+            let _ = world.try_patch(Kind::Device, &name, change).await;
         }
     }
 }
@@ -268,11 +314,12 @@ async fn recover(world: &mut World) {
     for object in world.list(Kind::Device).await {
         let name = text(&object["metadata"]["name"]);
         let number = name.rsplit('-').next().and_then(|number| number.parse().ok()).expect("a number");
-        let mut whole = json!({"spec": {"suspend": false}});
         if has_own_key(number) {
             enroll(world, number, OWN).await;
-            whole = manifests::merged(whole, json!({"spec": manifests::own_keys(name)}));
+        } else if has_certificate(number) {
+            renew(world, number).await;
         }
+        let whole = json!({"spec": manifests::merged(json!({"suspend": false}), own(number))});
         world.patch(Kind::Device, name, whole).await;
     }
     let all_ready = until(world.patience, Duration::from_millis(500), async || {
@@ -300,10 +347,10 @@ async fn a_fleet_in_which_everything_happens_at_once_comes_to_rest() {
     let mut steps = 0;
     while begun.elapsed() < time {
         steps += 1;
-        if soak.dice.roll(5) == 0 {
-            edit_key(&mut soak).await;
-        } else {
-            edit(&mut soak, steps).await;
+        match soak.dice.roll(10) {
+            0 | 1 => edit_key(&mut soak).await,
+            2 => edit_certificate(&mut soak).await,
+            _ => edit(&mut soak, steps).await,
         }
         if soak.dice.roll(10) == 0 {
             trouble(&mut soak).await;

@@ -66,13 +66,24 @@ impl World {
 
     /// The same in the Secret of this name.
     pub async fn issue_into(&self, secret: &str, device: &Identity, above: &[&Identity]) {
+        self.try_issue(secret, device, above).await.expect("the Secret can be written");
+    }
+
+    /// The same, where the API server may not answer.
+    pub async fn try_issue(
+        &self,
+        secret: &str,
+        device: &Identity,
+        above: &[&Identity],
+    ) -> Result<(), kube::Error> {
         self.issued.add(device, &device.chain(above));
-        let mut manifest =
-            manifests::secret(secret, &[("tls.crt", &device.chain(above)), ("tls.key", &device.key_pem())]);
+        let (chain, key) = (device.chain(above), device.key_pem());
+        let mut manifest = manifests::secret(secret, &[("tls.crt", &chain), ("tls.key", &key)]);
         manifest["type"] = json!("kubernetes.io/tls");
         if self.try_create(Kind::Secret, manifest.clone()).await.is_err() {
-            self.patch(Kind::Secret, secret, json!({"data": manifest["data"]})).await;
+            self.try_patch(Kind::Secret, secret, json!({"data": manifest["data"]})).await?;
         }
+        Ok(())
     }
 
     /// A device with such a Secret.

@@ -10,6 +10,7 @@ use dps_simulator::{LedgerEntry, OperationKind};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::certificates::certificate;
 use super::objects::data;
 use super::operator::ACCOUNTS;
 use super::waiting::until;
@@ -123,8 +124,12 @@ impl World {
     pub async fn assert_secrets_accepted(&self) -> usize {
         let secrets = self.generated_secrets().await;
         for values in secrets.iter().map(data) {
-            let (id, key) = (&values["registrationId"], &values["sharedAccessKey"]);
-            assert!(self.dps.accepts_device_key(SCOPE, id, key), "the hub does not accept the key of {id}");
+            let id = &values["registrationId"];
+            let accepted = match values.get("tls.crt") {
+                Some(pem) => self.dps.accepts_device_certificate(SCOPE, id, &certificate(pem)),
+                None => self.dps.accepts_device_key(SCOPE, id, &values["sharedAccessKey"]),
+            };
+            assert!(accepted, "the hub does not accept what {id} has");
         }
         secrets.len()
     }

@@ -122,10 +122,12 @@ pub(super) fn key(
     }
     let signing = any_supported_type(&key).map_err(|_| CertificateProblem::DamagedKey)?;
     let own = signing.public_key().ok_or(CertificateProblem::DamagedKey)?;
-    let own = SubjectPublicKeyInfo::from_der(&own).map_err(|_| CertificateProblem::DamagedKey)?.1;
-    let matches = own.algorithm.algorithm == leaf.public_key().algorithm.algorithm
-        && own.subject_public_key.data == leaf.public_key().subject_public_key.data;
-    if matches { Ok(CertifiedKey::new(chain.to_vec(), signing)) } else { Err(CertificateProblem::OtherKey) }
+    // As rustls compares, which reads certificates of version 3 only.
+    if *own == *leaf.public_key().raw {
+        Ok(CertifiedKey::new(chain.to_vec(), signing))
+    } else {
+        Err(CertificateProblem::OtherKey)
+    }
 }
 
 /// The name of a kind of key that cannot be used.

@@ -13,10 +13,10 @@ use crate::world::objects::{data, is_ready};
 use crate::world::waiting::until;
 use crate::world::{Kind, PATIENCE, POLL, Setup, World};
 
-static ROOT: LazyLock<Identity> = LazyLock::new(|| certificates::root("fleet-root"));
+pub static ROOT: LazyLock<Identity> = LazyLock::new(|| certificates::root("fleet-root"));
 
 /// DPS has a group for devices under this CA, beside that with keys.
-fn setup() -> Setup {
+pub fn with_certificates() -> Setup {
     let mut setup = Setup::default();
     let scope = &mut setup.simulator.id_scopes[0];
     scope.enrollment_groups.push(EnrollmentGroup::x509("lorries", certificate(&ROOT.pem)));
@@ -60,14 +60,22 @@ async fn a_new_device() {
     let act = async |world: &World, device: &str| {
         world.device_with(device, own()).await;
     };
-    Flow { name: "create, certificate", setup: setup(), prepare: issued, act, done: ready }.enumerate().await;
+    Flow { name: "create, certificate", setup: with_certificates(), prepare: issued, act, done: ready }
+        .enumerate()
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewed_certificate() {
-    Flow { name: "renewal", setup: setup(), prepare: registered, act: issued, done: has_the_newest }
-        .enumerate()
-        .await;
+    Flow {
+        name: "renewal",
+        setup: with_certificates(),
+        prepare: registered,
+        act: issued,
+        done: has_the_newest,
+    }
+    .enumerate()
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,9 +87,15 @@ async fn a_certificate_that_is_renewed_while_it_is_registered() {
         until(PATIENCE, POLL, is_registered).await.expect("the renewal is registered");
         issued(world, device).await;
     };
-    Flow { name: "renewal during a renewal", setup: setup(), prepare: registered, act, done: has_the_newest }
-        .enumerate()
-        .await;
+    Flow {
+        name: "renewal during a renewal",
+        setup: with_certificates(),
+        prepare: registered,
+        act,
+        done: has_the_newest,
+    }
+    .enumerate()
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,9 +105,15 @@ async fn a_device_that_changes_from_its_groups_key_to_a_certificate() {
         issued(world, device).await;
     };
     let act = change(own());
-    Flow { name: "from a key to a certificate", setup: setup(), prepare, act, done: has_the_newest }
-        .enumerate()
-        .await;
+    Flow {
+        name: "from a key to a certificate",
+        setup: with_certificates(),
+        prepare,
+        act,
+        done: has_the_newest,
+    }
+    .enumerate()
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,7 +122,7 @@ async fn a_device_that_changes_from_a_certificate_to_its_groups_key() {
     let done = super::device_is("registered with a key", |device| {
         device["status"]["credential"]["type"] == "SymmetricKey"
     });
-    Flow { name: "from a certificate to a key", setup: setup(), prepare: registered, act, done }
+    Flow { name: "from a certificate to a key", setup: with_certificates(), prepare: registered, act, done }
         .enumerate()
         .await;
 }

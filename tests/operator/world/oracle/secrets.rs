@@ -91,7 +91,7 @@ fn certificate(secret: &Value, keys: &[&str]) -> Option<String> {
         return Some("a key that is not its certificate's".to_owned());
     }
     let is_said = values.get("connectionString").is_none_or(|text| text.contains(";x509=true"));
-    (!is_said || values.contains_key("sharedAccessKey")).then(|| "a certificate beside a key".to_owned())
+    (!is_said || keys.contains(&"sharedAccessKey")).then(|| "a certificate beside a key".to_owned())
 }
 
 /// A hub lets a device in with the certificate that it was registered with, and with no other: none is in a Secret
