@@ -57,7 +57,7 @@ impl Presenter {
 }
 
 impl ResolvesClientCert for Presenter {
-    /// Whatever CAs the server names: it need not name those above an individual enrollment's certificate.
+    /// The CAs that the server names do not matter: it need not name those above an individual enrollment's certificate.
     fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let fits = self.certified.key.choose_scheme(schemes).is_some();
         let handshake = if fits { Handshake::Sent } else { Handshake::KeyNotTaken };

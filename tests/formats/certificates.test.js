@@ -20,7 +20,7 @@ async function connection({ data, deviceId, hub }) {
   const asked = new Promise((resolve) => {
     broker.connect = (config, done) => {
       resolve(config);
-      done(new Error('nobody is connected to'));
+      done(new Error('there is no hub'));
     };
   });
   const provider = X509AuthenticationProvider.fromX509Options(deviceId, hub, files);

@@ -142,7 +142,7 @@ fn conditions(
         }
         None => facts.provisioned(),
     };
-    // The hub refuses it, whatever else there is to say.
+    // The hub refuses it, for every reason that there is beside.
     let expired = facts.registered.as_ref().is_some_and(|registered| registered.has_expired(now));
     conditions.set(ConditionType::Ready, ConditionStatus::from_bool(ready && !expired), *reason, message);
     let (status, why) = registered_condition(*reason, facts);

@@ -78,6 +78,10 @@ impl Engine {
 
     /// A device's own credentials are those that it names now, for its integration as that is now.
     pub(super) fn fit_credentials(&mut self, id: DeviceId) {
+        // Most devices have none.
+        if self.active.work(id).is_none_or(|work| work.own.is_none()) {
+            return;
+        }
         let Some(integration) = self.fleet.get(id).map(|record| record.integration) else { return };
         let declared = self.declared_credential(id);
         let Some(work) = self.active.work_mut(id) else { return };

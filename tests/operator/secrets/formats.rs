@@ -15,21 +15,26 @@ const GATEWAY: &str = "gateway.plant-1.example";
 /// What each device has besides one of the two formats that write `config.toml`.
 const FORMATS: [&str; 4] = ["Env", "Dotenv", "Mqtt", "ServiceBinding"];
 
+/// The gateway of each device, and its format that writes `config.toml`.
+const DEVICES: [(Option<&str>, &str); 4] = [
+    (None, "IotEdgeConfigToml"),
+    (None, "IotEdgeDpsConfigToml"),
+    (Some(GATEWAY), "IotEdgeConfigToml"),
+    (Some(GATEWAY), "IotEdgeDpsConfigToml"),
+];
+
+fn formats(config: &str) -> Vec<Value> {
+    FORMATS.into_iter().chain([config]).map(|kind| json!({"type": kind})).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_of_every_format_are_recorded_for_the_clients_that_have_to_read_them() {
     let world = World::start().await;
     let mut devices = Vec::new();
-    for (gateway, config) in [
-        (None, "IotEdgeConfigToml"),
-        (None, "IotEdgeDpsConfigToml"),
-        (Some(GATEWAY), "IotEdgeConfigToml"),
-        (Some(GATEWAY), "IotEdgeDpsConfigToml"),
-    ] {
+    for (gateway, config) in DEVICES {
         let name = format!("device-{}", devices.len());
         let id = format!("{REGISTRATION_ID}-{}", devices.len());
-        let formats: Vec<Value> =
-            FORMATS.into_iter().chain([config]).map(|kind| json!({"type": kind})).collect();
-        let secret = json!({"formats": formats, "gatewayHostname": gateway});
+        let secret = json!({"formats": formats(config), "gatewayHostname": gateway});
         world.device_with(&name, json!({"registrationId": id, "secret": secret})).await;
         let device = world.wait_ready(&name).await;
         devices.push(json!({
@@ -54,22 +59,15 @@ async fn so_are_those_of_devices_with_certificates() {
     let ca = root.intermediate("factory").unwrap();
     let world = World::with_certificates(&root).await;
     let mut devices = Vec::new();
-    for (gateway, config) in [
-        (None, "IotEdgeConfigToml"),
-        (None, "IotEdgeDpsConfigToml"),
-        (Some(GATEWAY), "IotEdgeConfigToml"),
-        (Some(GATEWAY), "IotEdgeDpsConfigToml"),
-    ] {
+    for (gateway, config) in DEVICES {
         let name = format!("device-{}", devices.len());
         let id = format!("{REGISTRATION_ID}-{}", devices.len());
         let own = certificates::device(&ca, &id);
         world.issue(&name, &own, &[&ca]).await;
         let authority = json!({"data": {"ca.crt": base64(root.pem.as_bytes())}});
         world.patch(Kind::Secret, &format!("{name}-tls"), authority).await;
-        let formats: Vec<Value> =
-            FORMATS.into_iter().chain([config]).map(|kind| json!({"type": kind})).collect();
         let secret = json!({
-            "formats": formats, "gatewayHostname": gateway, "certificateDirectory": "/etc/device",
+            "formats": formats(config), "gatewayHostname": gateway, "certificateDirectory": "/etc/device",
         });
         world.device_with(&name, json!({"registrationId": id, "secret": secret})).await;
         let device = world.wait_ready(&name).await;

@@ -214,11 +214,6 @@ impl Subject<'_> {
         self.registered().is_some_and(|registered| registered.scope != self.target.scope())
     }
 
-    fn is_other_key(&self) -> bool {
-        self.registered()
-            .is_some_and(|registered| registered.credential != Some(self.target.credentials.in_use()))
-    }
-
     /// Nothing is left to do, or nothing before the fleet's work.
     pub(super) fn settled(&self) -> Decision {
         if self.snapshot.device.spec.suspend {

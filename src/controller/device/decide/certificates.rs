@@ -16,8 +16,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 pub(super) const REGISTERED_EXPIRED: &str =
     "The certificate that the device was registered with has expired: DPS and the hub refuse it.";
 
-/// Whatever keeps a device waiting: once the certificate has expired that it was registered with, it is said, and so
-/// that it is not Ready any more.
+/// Once the certificate has expired that a device was registered with, its status says so, also while something else
+/// keeps it waiting.
 pub(super) fn with_expiry(snapshot: &Snapshot<'_>, decision: Decision) -> Decision {
     let registered = snapshot.facts.registered.as_ref();
     let reads = matches!(decision.step, Step::ReadCredential | Step::ReadSecret | Step::WriteSecret);
@@ -67,7 +67,8 @@ impl Subject<'_> {
         let wall = self.snapshot.wall;
         match facts.validity(wall.as_second()) {
             Validity::Valid => None,
-            Validity::NotYet(_) if !self.is_other_certificate() => None,
+            // By a clock that has been set back since.
+            Validity::NotYet(_) if self.registered().is_some() && !self.is_other_key() => None,
             Validity::NotYet(from) => {
                 let until = Timestamp::from_second(from).unwrap_or(wall);
                 let wait = Duration::try_from(until.duration_since(wall)).unwrap_or(Duration::ZERO);
@@ -90,7 +91,7 @@ impl Subject<'_> {
         let serves = self
             .registered()
             .and_then(|registered| registered.not_after)
-            .filter(|until| self.is_other_certificate() && *until > self.snapshot.wall);
+            .filter(|until| self.is_other_key() && *until > self.snapshot.wall);
         match serves {
             Some(until) => Decision::say(
                 Reason::CertificateInvalid,
@@ -107,12 +108,6 @@ impl Subject<'_> {
                 ),
             ),
         }
-    }
-
-    /// The certificate at hand is another one than that with which the device was registered.
-    fn is_other_certificate(&self) -> bool {
-        self.registered()
-            .is_none_or(|registered| registered.credential != Some(self.target.credentials.in_use()))
     }
 
     fn secret_of_certificate(&self) -> &str {

@@ -94,6 +94,12 @@ impl Subject<'_> {
         registered.credential.is_some_and(|used| self.target.credentials.has(used))
     }
 
+    /// It was registered with another credential than the one that is to be used.
+    pub(super) fn is_other_key(&self) -> bool {
+        self.registered()
+            .is_some_and(|registered| registered.credential != Some(self.target.credentials.in_use()))
+    }
+
     /// The status was written for the object as it is now.
     pub(super) fn is_observed(&self) -> bool {
         let device = self.snapshot.device;

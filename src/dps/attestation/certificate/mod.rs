@@ -162,7 +162,7 @@ impl DeviceCertificate {
     }
 }
 
-/// The certificates of a PEM text, whatever stands between them.
+/// The certificates of a PEM text. What stands between them does not matter.
 fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateProblem> {
     sized("tls.crt", text, CHAIN_MAX)?;
     let mut chain = Vec::new();
