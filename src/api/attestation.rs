@@ -271,9 +271,16 @@ pub struct CredentialStatus {
     /// the first 16 hex digits of its SHA-256: how the thumbprint begins that the hub has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// When the certificate expires that the device was registered with.
+    /// From when on the certificate is valid that the device was registered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Time>,
+    /// When that certificate expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,
+    /// The CA that has issued it, as status.certificates.issuers of the integration names it by its fingerprint; absent
+    /// of a certificate that no CA has issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
     /// The Secret that the device's own key or certificate was read from; absent for a key derived from a group's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,

@@ -220,9 +220,12 @@ pub struct DpsIntegrationStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["reason".into()]))]
     pub failures: Vec<FailureCount>,
-    /// Progress of a key rotation; only while one is rolled out.
+    /// Progress of a key rotation, or of devices' move to the certificates of another CA; only while one is rolled out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_rotation: Option<KeyRotationStatus>,
+    /// How the certificates of its devices stand; only if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<CertificatesStatus>,
     /// Until when DPS has asked us to wait; only while it throttles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttled_until: Option<Time>,
@@ -275,17 +278,53 @@ pub struct FailureCount {
     pub devices: i32,
 }
 
-/// Progress of a key rotation.
+/// Certificates of devices, in numbers.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificatesStatus {
+    /// When the first of those expires that devices are registered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earliest_not_after: Option<Time>,
+    /// Devices with a newer one in its Secret that DPS has not accepted yet.
+    pub unregistered: i32,
+    /// Devices whose certificate is past five sixths of its life, with no newer one.
+    pub overdue: i32,
+    /// Devices whose certificate has expired: their hubs refuse them.
+    pub expired: i32,
+    /// The CAs that have issued them: at most 8, those with most devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["fingerprint".into()]))]
+    pub issuers: Vec<IssuerStatus>,
+    /// Devices with a certificate of another CA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_issuers: Option<i32>,
+}
+
+/// A CA that has issued certificates of devices.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerStatus {
+    /// By what devices name it in status.credential.issuer: 16 hex digits that come of its subject and key.
+    pub fingerprint: String,
+    /// Its subject, as the certificates that it has issued name it.
+    pub subject: String,
+    /// Devices that are registered with a certificate of it.
+    pub devices: i32,
+    /// True once DPS has accepted one of them.
+    pub accepted: bool,
+}
+
+/// Progress of a key rotation, or of a change of CAs.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRotationStatus {
-    /// Devices that the rotation concerns.
+    /// Devices that it concerns.
     pub total: i32,
-    /// Those still to be registered with the new key.
+    /// Those still to be registered with the new key, or certificate.
     pub pending: i32,
     /// Those left out: suspended, or with policy Never.
     pub excluded: i32,
-    /// True when DPS refused the new key for every canary.
+    /// True when DPS refused the new key, or certificates of the new CA, for every canary.
     pub blocked: bool,
     /// When the rotation began.
     pub started_at: Time,

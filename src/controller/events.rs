@@ -20,6 +20,8 @@ pub enum EventReason {
     SecretRenamed,
     KeyRotationStarted,
     KeyRotationCompleted,
+    /// Devices have certificates that should have been renewed by now (a warning).
+    CertificateOverdue,
     EventsHeldBack,
     /// Somebody else keeps changing what the operator writes (a warning).
     StatusContested,
@@ -38,7 +40,7 @@ pub const CONTESTED: &str = "Something else keeps changing the status that the o
 
 impl EventReason {
     #[cfg(test)]
-    const NAMED: [Self; 14] = [
+    const NAMED: [Self; 15] = [
         Self::HubChanged,
         Self::HubAssigned,
         Self::CertificateRenewed,
@@ -47,6 +49,7 @@ impl EventReason {
         Self::SecretRenamed,
         Self::KeyRotationStarted,
         Self::KeyRotationCompleted,
+        Self::CertificateOverdue,
         Self::EventsHeldBack,
         Self::StatusContested,
         Self::PrefixOutdated,
@@ -66,6 +69,7 @@ impl EventReason {
             Self::SecretRenamed => "SecretRenamed",
             Self::KeyRotationStarted => "KeyRotationStarted",
             Self::KeyRotationCompleted => "KeyRotationCompleted",
+            Self::CertificateOverdue => "CertificateOverdue",
             Self::EventsHeldBack => "EventsHeldBack",
             Self::StatusContested => "StatusContested",
             Self::PrefixOutdated => "PrefixOutdated",
@@ -79,6 +83,7 @@ impl EventReason {
         matches!(
             self,
             Self::Trouble(_)
+                | Self::CertificateOverdue
                 | Self::StatusContested
                 | Self::PrefixOutdated
                 | Self::CaBundleFlawed
@@ -156,7 +161,7 @@ pub fn of_integration(before: Option<&DpsIntegrationStatus>, after: &DpsIntegrat
     match (&before.key_rotation, &after.key_rotation) {
         (None, Some(rotation)) => {
             let note = format!(
-                "{} of {} devices are registered with another key.",
+                "{} of {} devices are registered with another key, or a certificate of another CA.",
                 rotation.pending, rotation.total
             );
             notes.push(EventNote::new(EventReason::KeyRotationStarted, note));
@@ -164,12 +169,32 @@ pub fn of_integration(before: Option<&DpsIntegrationStatus>, after: &DpsIntegrat
         (Some(_), None) => {
             notes.push(EventNote::new(
                 EventReason::KeyRotationCompleted,
-                "Every device that may be is registered with the active key.",
+                "Every device that may be is registered with the active key, or its present certificate.",
             ));
         }
         _ => {}
     }
+    notes.extend(overdue(before, after));
     notes
+}
+
+/// The first devices have certificates that should have been renewed.
+fn overdue(before: &DpsIntegrationStatus, after: &DpsIntegrationStatus) -> Option<EventNote> {
+    let overdue = |status: &DpsIntegrationStatus| {
+        status.certificates.as_ref().map_or(0, |certificates| certificates.overdue)
+    };
+    let is_new = overdue(before) == 0 && overdue(after) > 0;
+    let earliest =
+        after.certificates.as_ref().and_then(|certificates| certificates.earliest_not_after.as_ref());
+    let earliest = earliest
+        .map(|at| format!(" The first certificate of a device expires at {}.", at.0))
+        .unwrap_or_default();
+    let note = format!(
+        "{} devices have certificates that are past five sixths of their life, with no newer one in their Secrets.{earliest} \
+         Look at what issues them; with cert-manager, at the conditions of the Certificates.",
+        overdue(after),
+    );
+    is_new.then(|| EventNote::new(EventReason::CertificateOverdue, note))
 }
 
 /// A reason of Ready that was not there before and that may need a person.

@@ -68,7 +68,7 @@ impl Engine {
         if !self.registry.serves(sym, namespace, &self.fleet.names) {
             return;
         }
-        if let Some(gate) = self.registry.try_now(sym, now.mono) {
+        if let Some(gate) = self.registry.try_now(sym, namespace, now.mono) {
             self.permits.set_gate(sym.index(), gate);
         }
     }

@@ -19,7 +19,7 @@ impl Engine {
     /// Writes the statuses of integrations that are due, and takes counters if they are.
     pub(super) fn report_integrations(&mut self, now: Now) {
         let counting = self.sync.is_complete();
-        let counted = counting && self.registry.count_if_due(&self.fleet, now.mono);
+        let counted = counting && self.registry.count_if_due(&self.fleet, now);
         if counted {
             self.active.forget_calm(now.mono);
         }

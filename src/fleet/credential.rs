@@ -24,7 +24,9 @@ pub fn show(id: CredentialId) -> CredentialStatus {
         kind,
         slot: None,
         fingerprint: Some(id.to_string()),
+        not_before: None,
         not_after: None,
+        issuer: None,
         secret_name,
         secret_resource_version: None,
     }

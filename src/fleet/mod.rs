@@ -1,6 +1,7 @@
 //! The pure in-memory index of all devices: who they are, what settles them, who shares a
 //! registration id. No client, no clock, no async.
 
+pub mod certificate;
 mod claims;
 pub mod counts;
 pub mod credential;
@@ -84,7 +85,8 @@ impl Fleet {
     /// Names that something is known by here.
     pub fn names_in_use(&self) -> HashSet<Sym> {
         let of_record = |record: &Record| {
-            [Some(record.namespace), Some(record.integration), record.hub, record.previous_hub]
+            let of_ca = record.certificate.ca;
+            [Some(record.namespace), Some(record.integration), record.hub, record.previous_hub, of_ca]
         };
         let of_devices = self.iter().flat_map(|(_, record)| {
             of_record(record).into_iter().flatten().chain(record.registrations.scopes())
@@ -97,6 +99,7 @@ impl Fleet {
                     .flat_map(|declared| [Some(declared.scope), declared.certificates])
                     .flatten(),
             )
+            .chain(self.sources.names())
             .collect()
     }
 

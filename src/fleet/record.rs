@@ -3,6 +3,7 @@
 
 use kube::ResourceExt;
 
+use super::certificate::{Age, Certificate};
 use super::credential;
 use super::hash::{self, Hash};
 use super::inherit::{Inherited, Mask, OwnSchedule, Policy, own_hash};
@@ -75,8 +76,8 @@ pub struct Record {
     pub previous_hub: Option<Sym>,
     /// Since when its conditions are as they are, if `plain::plain_since` applies to it.
     pub plain_since: Option<u32>,
-    /// When the certificate expires that it was registered with, in seconds since 1970; 0 if it has none.
-    not_after: u32,
+    /// The one that it was registered with, if its credential is one.
+    pub certificate: Certificate,
     /// Reason of Ready.
     pub reason: Option<Reason>,
     pub ready: bool,
@@ -187,7 +188,7 @@ impl Record {
 
     /// It is Ready with a certificate whose time is over at `now`, in seconds since 1970.
     pub fn has_expired(&self, now: i64) -> bool {
-        self.ready && self.not_after != 0 && i64::from(self.not_after) <= now
+        self.ready && self.certificate.age(now) == Some(Age::Expired)
     }
 
     /// True if this says nothing new of it.
@@ -290,7 +291,7 @@ impl Record {
             previous_hub: status.and_then(|s| s.previous_hub.as_deref()).map(|hub| names.intern(hub)),
             plain_since: plain_since(device),
             hub,
-            not_after: status.and_then(not_after).unwrap_or(0),
+            certificate: status.and_then(|status| Certificate::of(status, names)).unwrap_or_default(),
             reason,
             ready: conditions::is_true(conditions, ConditionType::Ready),
             stalled: conditions::is_true(conditions, ConditionType::Stalled),
@@ -323,12 +324,6 @@ fn asks(device: &ProvisionedDevice) -> bool {
     };
     asked(REPROVISION_REQUESTED_AT, status.and_then(|s| s.last_handled_reprovision_token.as_ref()))
         || asked(RECONCILE_REQUESTED_AT, status.and_then(|s| s.last_handled_reconcile_at.as_ref()))
-}
-
-/// Until the year 2106, which is as far as it matters.
-fn not_after(status: &ProvisionedDeviceStatus) -> Option<u32> {
-    let seconds = status.credential.as_ref()?.not_after.as_ref()?.0.as_second();
-    Some(u32::try_from(seconds.max(1)).unwrap_or(u32::MAX))
 }
 
 fn text(part: &Option<String>) -> &str {

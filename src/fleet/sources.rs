@@ -29,6 +29,8 @@ struct Source {
     kind: CredentialType,
     /// resourceVersion at which it was looked at and from which nothing follows any more; 0 if there is none.
     judged: u64,
+    /// The CA that has issued what is there since, if that is another one than the device was registered with.
+    next_ca: Option<Sym>,
 }
 
 /// A Secret that devices name.
@@ -129,7 +131,12 @@ impl Sources {
             named.certificates += usize::from(is_certificate);
             named.missed |= missed;
         });
-        self.of.insert(id, Source { key, kind, judged });
+        self.of.insert(id, Source { key, kind, judged, next_ca: None });
+    }
+
+    /// Names that something is known by here.
+    pub fn names(&self) -> impl Iterator<Item = Sym> {
+        self.of.values().filter_map(|source| source.next_ca)
     }
 
     pub fn remove(&mut self, id: DeviceId) {
@@ -297,8 +304,26 @@ impl Fleet {
     /// Nothing follows any more from what a device's credential is at this version of its Secret.
     pub fn source_judged(&mut self, id: DeviceId, version: u64) {
         if let Some(source) = self.sources.of.get_mut(&id) {
-            source.judged = version;
+            (source.judged, source.next_ca) = (version, None);
         }
+    }
+
+    /// The certificate that is there, and not registered yet, is of another CA than the device's.
+    pub fn source_changes_ca(&mut self, id: DeviceId, ca: &str) {
+        let ca = self.names.intern(ca);
+        if let Some(source) = self.sources.of.get_mut(&id) {
+            source.next_ca = Some(ca);
+        }
+    }
+
+    /// The CA that it is to be registered with from then on.
+    pub fn next_ca(&self, id: DeviceId) -> Option<Sym> {
+        self.sources.of.get(&id)?.next_ca
+    }
+
+    /// The device has a certificate of its own, or is to have one.
+    pub fn reads_certificate(&self, id: DeviceId) -> bool {
+        self.sources.of.get(&id).is_some_and(|source| source.kind == CredentialType::X509)
     }
 
     /// Certificates are watched from now on.

@@ -204,7 +204,7 @@ fn counters_partition_the_fleet() {
     suspended["spec"] = json!({"suspend": true});
     put("suspended", 5, &suspended);
     let factory = fleet.names.get("fleet/factory").unwrap();
-    let counts = &count(&fleet, |_| true, |_| None).admitted[&factory];
+    let counts = &count(&fleet, 0, |_| true, |_| None).admitted[&factory];
     let d = &counts.devices;
     assert_eq!((d.total, d.ready, d.pending, d.failed, d.suspended, d.assigned), (5, 2, 1, 1, 1, 3));
     let hubs: Vec<_> = counts.hubs.iter().map(|hub| (hub.hostname.as_str(), hub.devices)).collect();
@@ -221,7 +221,7 @@ fn only_the_fifty_largest_hubs_are_named() {
         fleet.upsert(&device(&hub, number, 1, &status("True", "Provisioned", Some(&hub), None)), Some(1));
     }
     let factory = fleet.names.get("fleet/factory").unwrap();
-    let counts = &count(&fleet, |_| true, |_| None).admitted[&factory];
+    let counts = &count(&fleet, 0, |_| true, |_| None).admitted[&factory];
     assert_eq!((counts.hubs.len(), counts.other_hubs), (50, 10));
 }
 

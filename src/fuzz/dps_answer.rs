@@ -151,7 +151,7 @@ fn is_harmless(assignment: Assignment) {
         credential: target().credentials.in_use(),
         slot: None,
         key_secret: None,
-        not_after: None,
+        certificate: None,
         hash: Hash::of("registered", []),
     };
     // As status and Secret take it over.

@@ -111,7 +111,7 @@ pub(super) fn registered(
         credential: Some(target.credentials.in_use()),
         slot: Some(KeySlot::Primary),
         key_secret: None,
-        not_after: None,
+        certificate: None,
         hash: Some(registered_hash(&settings, target)),
         returned_payload: payload.and_then(Value::as_object).map(ReturnedPayload::new),
         time: Some(Timestamp::UNIX_EPOCH),

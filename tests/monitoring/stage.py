@@ -40,6 +40,28 @@ def call(method, url, body=None):
     return json.loads(text) if text else None
 
 
+def self_signed(name, begun, ends):
+    """Certificate and key in PEM. Only OpenSSL's little CA lets a certificate begin in the past."""
+    now = time.time()
+    dates = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(at)) for at in (now - begun, now + ends)]
+    with tempfile.TemporaryDirectory() as folder:
+        config = f"[ca]\ndefault_ca=own\n[own]\nnew_certs_dir={folder}\ndatabase={folder}/index\nrand_serial=yes\n"
+        config += "default_md=sha256\npolicy=any\n[any]\ncommonName=supplied\n[req]\ndistinguished_name=any\n"
+        files = {file: Path(folder) / file for file in ("config", "index", "key", "request", "certificate")}
+        files["config"].write_text(config)
+        files["index"].touch()
+
+        def openssl(*arguments):
+            command = ("openssl", *arguments, "-config", files["config"])
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+        elliptic = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", files["key"])
+        openssl("req", "-new", *elliptic, "-subj", f"/CN={name}", "-out", files["request"])
+        signs = ("-selfsign", "-keyfile", files["key"], "-in", files["request"], "-out", files["certificate"])
+        openssl("ca", "-batch", "-notext", "-startdate", dates[0], "-enddate", dates[1], *signs)
+        return files["certificate"].read_text(), files["key"].read_text()
+
+
 class Simulator:
     """One DPS instance with the group `fleet`."""
 
@@ -264,6 +286,14 @@ class Stage:
         integration = {"apiVersion": "dps-operator.io/v1alpha1", "kind": "DpsIntegration"}
         integration |= {"metadata": {**metadata, "name": "factory"}, "spec": spec}
         self.apply(namespace, {**ca, "data": {"ca.crt": simulator.ca}}, integration)
+
+    def certificate(self, namespace, name, begun, ends):
+        """A certificate that the device has signed itself and DPS knows, valid since `begun` seconds and for `ends` more."""
+        certificate, key = self_signed(name, begun, ends)
+        self.steady.set("PUT", f"scopes/{SCOPE}/devices/{name}/certificates", {"primary": {"pem": certificate}})
+        data = {"tls.crt": certificate, "tls.key": key}
+        secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "stringData": data}
+        self.apply(namespace, {**secret, "metadata": {"name": f"{name}-tls", "namespace": namespace}})
 
     def devices(self, namespace, *names, **spec):
         device = {"apiVersion": "dps-operator.io/v1alpha1", "kind": "ProvisionedDevice"}

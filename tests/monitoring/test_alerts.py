@@ -11,7 +11,13 @@ from tools import CHART, NAMESPACE, Failed, run
 
 POLICY = HERE / "refuses-secrets.yaml"
 # Shown only while there is something to show.
-TROUBLE = {"Devices that fail, by reason", "Key rotation: devices still to move", "Without success, a second"}
+TROUBLE = {
+    "Certificates of devices by state",
+    "Devices that fail, by reason",
+    "Key rotation: devices still to move",
+    "Time until a certificate expires",
+    "Without success, a second",
+}
 ALERTS = set(re.findall(r"- alert: (\w+)", (CHART / "files" / "alerts.yaml").read_text()))
 
 
@@ -305,6 +311,22 @@ class Monitoring(unittest.TestCase):
         )["items"]
         self.assertIn("is a second dps-operator running?", said["message"])
         # It is remembered for 20 minutes; the operators end before.
+
+    def test_18e_a_certificate_that_is_not_renewed(self):
+        world.integration("edge", world.steady, attestation={"x509": {}})
+        # Nine hundred of a thousand seconds are over.
+        world.certificate("edge", "edge-0", begun=900, ends=100_000)
+        world.certificate("edge", "edge-1", begun=900_000, ends=100_000)
+        world.devices("edge", "edge-0", "edge-1")
+        world.ready("edge")
+        alert = world.fires("DpsCertificatesOverdue", namespace="edge", integration="factory")
+        self.assertTrue(alert["annotations"]["description"].startswith("1 devices of DpsIntegration factory"))
+        states = shown("Certificates of devices by state")
+        self.assertEqual({state for state, count in states.items() if count}, {"current", "overdue"})
+        (left,) = shown("Time until a certificate expires").values()
+        self.assertTrue(99_000 < left < 100_000, left)
+        world.certificate("edge", "edge-1", begun=900, ends=200_000)
+        world.clears("DpsCertificatesOverdue")
 
     def test_19_an_operator_that_may_not_watch(self):
         leader = world.leader()

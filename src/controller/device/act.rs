@@ -210,8 +210,8 @@ fn registered(
     let RegisteredTerms { slot, hash } = terms;
     let (scope, credential) = (target.scope(), target.credentials.in_use());
     let key_secret = target.credentials.source().map(|source| source.secret.clone());
-    let not_after = target.credentials.certificate().map(CertificateFacts::expires);
-    let made = Made { scope, registration_id: id.as_str(), credential, slot, key_secret, not_after, hash };
+    let certificate = target.credentials.certificate().map(CertificateFacts::kept);
+    let made = Made { scope, registration_id: id.as_str(), credential, slot, key_secret, certificate, hash };
     Registered::new(assignment, made)
 }
 

@@ -306,8 +306,8 @@ impl Facts {
             && before.returned_payload.is_none();
         is_right.then(|| {
             self.secret = Some(written);
-            let Registered { credential, slot, key_secret, not_after, .. } = before;
-            Registered { credential, slot, key_secret, not_after, ..found }
+            let Registered { credential, slot, key_secret, certificate, .. } = before;
+            Registered { credential, slot, key_secret, certificate, ..found }
         })
     }
 

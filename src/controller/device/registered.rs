@@ -13,6 +13,7 @@ use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::key_source::KeySource;
 use crate::dps::answer::Assignment;
 use crate::dps::attestation::CredentialId;
+use crate::dps::attestation::certificate::{CaId, Kept};
 use crate::dps::ids::{HubHostname, IdScope, RegistrationId, is_device_id};
 use crate::dps::scrub::Shown;
 use crate::fleet::credential;
@@ -33,8 +34,8 @@ pub struct Registered {
     /// Name of the Secret that the device's own key or certificate was read from; `None` for a key that others
     /// share.
     pub key_secret: Option<String>,
-    /// When the certificate expires that it was registered with.
-    pub not_after: Option<Timestamp>,
+    /// The certificate that it was registered with.
+    pub certificate: Option<Kept>,
     /// `None` when another version of the hash wrote it: then it is recomputed, never a reason to register.
     pub hash: Option<Hash>,
     pub returned_payload: Option<ReturnedPayload>,
@@ -50,7 +51,7 @@ pub struct Made<'a> {
     pub credential: CredentialId,
     pub slot: Option<KeySlot>,
     pub key_secret: Option<String>,
-    pub not_after: Option<Timestamp>,
+    pub certificate: Option<Kept>,
     /// Of what was registered.
     pub hash: Hash,
 }
@@ -75,11 +76,7 @@ impl Registered {
             credential: status.credential.as_ref().and_then(credential::read),
             slot: status.credential.as_ref().and_then(|credential| credential.slot),
             key_secret: status.credential.as_ref().and_then(|credential| credential.secret_name.clone()),
-            not_after: status
-                .credential
-                .as_ref()
-                .and_then(|credential| credential.not_after.as_ref())
-                .and_then(|time| whole_seconds(time.0)),
+            certificate: status.credential.as_ref().and_then(kept),
             hash: status.registered_hash.as_deref().and_then(Hash::parse),
             returned_payload: status
                 .returned_payload_hash
@@ -132,7 +129,9 @@ impl Registered {
         let counts = |source: &&KeySource| refused || source.key == self.credential;
         Some(CredentialStatus {
             slot: self.slot,
-            not_after: self.not_after.map(Time),
+            not_before: self.certificate.and_then(|kept| kept.not_before).map(Time),
+            not_after: self.certificate.map(|kept| Time(kept.not_after)),
+            issuer: self.certificate.and_then(|kept| kept.ca).map(|ca| ca.to_string()),
             secret_name: secret_name.filter(|_| of_its_own).or(shown.secret_name),
             secret_resource_version: looked_at.filter(counts).and_then(|source| source.version.clone()),
             ..shown
@@ -149,7 +148,7 @@ impl Registered {
 
     /// The time of the certificate is over that it was registered with: its hub refuses the device.
     pub fn has_expired(&self, now: Timestamp) -> bool {
-        self.not_after.is_some_and(|until| until <= now)
+        self.certificate.is_some_and(|kept| kept.not_after <= now)
     }
 
     /// Where DPS keeps it.
@@ -182,7 +181,7 @@ impl Registered {
 
     /// What an assignment means for a device that was registered like this.
     pub fn new(assignment: Assignment, made: Made<'_>) -> Self {
-        let Made { scope, registration_id, credential, slot, key_secret, not_after, hash } = made;
+        let Made { scope, registration_id, credential, slot, key_secret, certificate, hash } = made;
         Self {
             scope: scope.to_owned(),
             registration_id: registration_id.to_owned(),
@@ -193,7 +192,7 @@ impl Registered {
             credential: Some(credential),
             slot,
             key_secret,
-            not_after,
+            certificate,
             hash: Some(hash),
             returned_payload: assignment.payload.as_ref().map(ReturnedPayload::new),
             time: None,
@@ -240,6 +239,16 @@ impl Located {
     pub fn looked_up_hash(&self) -> Hash {
         looked_up_hash(&self.assignment)
     }
+}
+
+/// What a status says of a certificate.
+fn kept(credential: &CredentialStatus) -> Option<Kept> {
+    let seconds = |time: &Time| whole_seconds(time.0);
+    Some(Kept {
+        not_before: credential.not_before.as_ref().and_then(seconds),
+        not_after: credential.not_after.as_ref().and_then(seconds)?,
+        ca: credential.issuer.as_deref().and_then(CaId::parse),
+    })
 }
 
 /// As status shows a time, also one that others have written there: what is read back has to equal what was

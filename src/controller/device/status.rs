@@ -63,7 +63,9 @@ fn looked_at(source: &KeySource) -> CredentialStatus {
         kind: source.key.map_or(CredentialType::SymmetricKey, |key| credential::show(key).kind),
         slot: None,
         fingerprint: None,
+        not_before: None,
         not_after: None,
+        issuer: None,
         secret_name: Some(source.secret.clone()),
         secret_resource_version: source.version.clone(),
     }

@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod consent;
 pub mod credentials;
 pub mod health;
+pub mod issuers;
 pub mod key_source;
 pub mod key_twice;
 mod keys;

@@ -7,14 +7,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::credentials::{Credentials, asked_for};
 use super::health::Health;
+use super::issuers::Issuers;
 use super::secret_versions::SecretVersions;
 use super::unusable::Unusable;
 use crate::api::attestation::CredentialsStatus;
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason};
-use crate::api::integration::{DpsIntegration, DpsIntegrationStatus, KeyRotationStatus};
+use crate::api::integration::{CertificatesStatus, DpsIntegration, DpsIntegrationStatus, KeyRotationStatus};
 use crate::api::names::REPROVISION_REQUESTED_AT;
 use crate::dps::attestation::CredentialId;
-use crate::fleet::counts::{Counts, Rotation};
+use crate::fleet::counts::{CertificateCounts, Counts, Rotation};
 
 /// What is known of an integration at this moment.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub struct View<'a> {
     /// What is to be said of it although it can be used.
     pub warning: Option<&'a str>,
     pub health: &'a Health,
+    pub issuers: &'a Issuers,
     pub throttled_until: Option<Timestamp>,
     /// `None` before every watch has been read in full: then the counters stay as they are.
     pub counts: Option<&'a Counts>,
@@ -46,7 +48,8 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
     let before = integration.status.clone().unwrap_or_default();
     let generation = integration.metadata.generation.unwrap_or(0);
     let mut conditions = Conditions::new(&before.conditions, generation, now);
-    let problem = view.credentials.err().or(view.health.trouble());
+    let of_cas = view.trouble_with_cas();
+    let problem = view.credentials.err().or(view.health.trouble()).or(of_cas.as_ref());
     let ready = ConditionStatus::from_bool(problem.is_none());
     let (reason, message) = match problem {
         Some(problem) => (problem.reason, problem.message.as_str()),
@@ -78,6 +81,7 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
         other_hubs: before.other_hubs,
         failures: before.failures,
         key_rotation: before.key_rotation,
+        certificates: before.certificates,
         last_handled_reprovision_token: before.last_handled_reprovision_token,
         last_handled_reconcile_at: view.reconcile_at.map(str::to_owned).or(before.last_handled_reconcile_at),
     };
@@ -86,6 +90,7 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
         status.hubs.clone_from(&counts.hubs);
         status.other_hubs = Some(counts.other_hubs);
         status.failures.clone_from(&counts.failures);
+        status.certificates = counts.certificates.as_ref().map(|counts| certificates(view, counts));
         // Without a credential it is not known what is to be done.
         if view.credentials.is_ok() {
             status.key_rotation = key_rotation(view, counts.rotation, status.key_rotation.take(), now);
@@ -99,9 +104,34 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
     }
     // Whether it is held needs no counting.
     if let Some(rotation) = status.key_rotation.as_mut().filter(|_| view.credentials.is_ok()) {
-        rotation.blocked = view.health.is_blocked();
+        rotation.blocked = view.is_blocked();
     }
     status
+}
+
+impl View<'_> {
+    /// DPS refuses the certificates of a CA that the integration's own devices have by its word.
+    fn trouble_with_cas(&self) -> Option<Unusable> {
+        self.credentials.ok()?.certificates()?;
+        self.issuers.trouble()
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.health.is_blocked() || self.trouble_with_cas().is_some()
+    }
+}
+
+fn certificates(view: &View<'_>, counts: &CertificateCounts) -> CertificatesStatus {
+    let (issuers, others) = view.issuers.shown(counts);
+    let earliest = counts.earliest.and_then(|at| Timestamp::from_second(at.into()).ok());
+    CertificatesStatus {
+        earliest_not_after: earliest.map(Time),
+        unregistered: counts.unregistered,
+        overdue: counts.overdue,
+        expired: counts.expired,
+        issuers,
+        other_issuers: (others > 0).then_some(others),
+    }
 }
 
 /// A pause that ends so much later than it was written is written once more.
@@ -141,7 +171,7 @@ fn key_rotation(
         total: rotation.total,
         pending: rotation.pending,
         excluded: rotation.excluded,
-        blocked: view.health.is_blocked(),
+        blocked: view.is_blocked(),
         started_at: before.map_or_else(|| Time(now), |before| before.started_at),
     })
 }
@@ -175,9 +205,10 @@ fn is_later(written: Option<&Time>, wanted: Option<&Time>) -> bool {
 pub fn counts_the_same(integration: &DpsIntegration, wanted: &DpsIntegrationStatus) -> bool {
     let none = DpsIntegrationStatus::default();
     let counters = |status: &DpsIntegrationStatus| {
-        let DpsIntegrationStatus { devices, hubs, other_hubs, failures, key_rotation, .. } = status.clone();
+        let DpsIntegrationStatus { devices, hubs, other_hubs, failures, key_rotation, certificates, .. } =
+            status.clone();
         let rotation = key_rotation.map(|rotation| (rotation.total, rotation.pending, rotation.excluded));
-        (devices, hubs, other_hubs, failures, rotation)
+        (devices, hubs, other_hubs, failures, rotation, certificates)
     };
     counters(integration.status.as_ref().unwrap_or(&none)) == counters(wanted)
 }

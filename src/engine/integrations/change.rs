@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::controller::integration::consent::Consent;
+use crate::controller::integration::health::Canary;
 use crate::dps::ids::IdScope;
 use crate::schedule::permits::{Gate, Group, Limits};
 
@@ -28,6 +29,8 @@ pub(in crate::engine) struct Change {
     pub recall_pause: Option<RecordedPause>,
     /// The devices that were refused should try once more as soon as they may.
     pub retry: bool,
+    /// Devices that may try a CA now.
+    pub try_next: Vec<Canary>,
 }
 
 /// A wait that another process has written down.

@@ -5,8 +5,10 @@ use tokio::time::Instant;
 use super::change::{Change, PermitChange};
 use super::{Integration, Registry};
 use crate::controller::integration::health::{Answer, Canary, Next};
+use crate::controller::integration::issuers::{Follows, Shown, Whose};
 use crate::controller::integration::target::Terms;
 use crate::dps::attestation::CredentialId;
+use crate::dps::attestation::certificate::CaId;
 use crate::dps::error::DpsError;
 use crate::fleet::intern::Sym;
 
@@ -18,6 +20,8 @@ pub(in crate::engine) struct EndedCall<'a> {
     pub revision: u64,
     /// Of the credential that it was made with.
     pub issuer: CredentialId,
+    /// The CA of the certificate that it was made with, and whose device it is.
+    pub ca: Option<(CaId, Whose)>,
     pub error: Option<&'a DpsError>,
     /// DPS has asked the id scope to wait.
     pub throttled: bool,
@@ -42,7 +46,7 @@ impl Registry {
 
     /// Takes in how a call ended, or that DPS has accepted one that goes on.
     pub fn answered(&mut self, sym: Sym, answered: EndedCall<'_>, now: Instant) -> Change {
-        let EndedCall { device, revision, issuer, error, throttled, newcomers } = answered;
+        let EndedCall { device, revision, issuer, ca, error, throttled, newcomers } = answered;
         let present = |integration: &&mut Integration| integration.revision == revision;
         let Some(integration) = self.integrations.get_mut(&sym).filter(present) else {
             return Change::default();
@@ -64,9 +68,12 @@ impl Registry {
         if change.accepted && (shared || issuer == target.credentials.in_use()) {
             integration.acceptance.record(&target.instance, issuer);
         }
+        let of_ca =
+            ca.map(|(ca, whose)| integration.issuers.answered(ca, whose, device, Shown::of(error), now));
+        let Follows { all, wake, report } = of_ca.unwrap_or_default();
         let claims = (integration.accepted_scope().is_some(), integration.is_proven()) != counted;
         // A longer pause is worth a write, too: the next leader reads it there.
-        if change.report || matches!(error, Some(DpsError::Throttled { .. })) {
+        if change.report || report || matches!(error, Some(DpsError::Throttled { .. })) {
             integration.reporting.dirty = true;
             self.reports.wake(sym.index());
         }
@@ -77,6 +84,8 @@ impl Registry {
         let follows = Change {
             permits: Some(PermitChange::Gate(integration.health.gate())),
             wake_waiting: change.wake_waiting,
+            wake_devices: all,
+            try_next: wake,
             claims,
             ask_another: change.next == Next::AskAnother,
             retry: change.next == Next::Retry || swaps,

@@ -10,7 +10,7 @@ use super::change::{Change, PermitChange, RecordedPause};
 use super::reporting::Reporting;
 use super::{Integration, Registry, State};
 use crate::api::conditions::{self, ConditionType, Reason};
-use crate::api::integration::{CaBundleRef, DpsIntegration, DpsIntegrationSpec};
+use crate::api::integration::{CaBundleRef, DpsIntegration, DpsIntegrationSpec, IssuerStatus};
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::references::Reference;
 use crate::api::version;
@@ -19,6 +19,7 @@ use crate::controller::integration::ca_bundle;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::health::{Known, Pair};
+use crate::controller::integration::issuers::Issuers;
 use crate::controller::integration::key_twice::KeyTwice;
 use crate::controller::integration::resolve::{Usable, references, resolve};
 use crate::controller::integration::status;
@@ -65,6 +66,16 @@ impl Integration {
         };
         let as_recorded =
             !self.known && status::is_recorded(object, &terms.credentials, &self.secret_versions);
+        if !self.known {
+            self.issuers = Issuers::default();
+            let scope = object.status.as_ref().and_then(|status| status.accepted_id_scope.as_deref());
+            if scope == Some(terms.instance.scope.as_str()) {
+                self.issuers.recall(recorded_issuers(object));
+            }
+        } else if before.is_some_and(|before| before.target.terms.instance.scope != terms.instance.scope) {
+            self.issuers = Issuers::default();
+        }
+        self.issuers.reopen();
         let same_for_dps = before.is_some_and(|before| before.target.terms.same_for_dps(terms));
         let proven = self.acceptance.is_proven(&terms.instance);
         self.health.configured(pair, Known { accepted, proven, same_for_dps });
@@ -73,6 +84,9 @@ impl Integration {
             match recorded_refusal(object).filter(|_| as_recorded) {
                 // A refusal beside a fallback is that of the credential that was asked for.
                 Some(refusal) if self.health.has_fallen_back() => self.health.recall_trouble(refusal),
+                // Of certificates: what became of one device's is no matter to the next.
+                Some(refusal)
+                    if refusal.reason == Reason::Unauthorized && !terms.credentials.are_shared() => {}
                 Some(refusal) => self.health.recall_refusal(refusal, now),
                 None => {}
             }
@@ -308,6 +322,11 @@ fn recorded_pause(object: &DpsIntegration) -> Option<(RecordedPause, Option<Unus
     let length = since.and_then(|since| Duration::try_from(until.duration_since(since.0)).ok());
     let said = said.map(|ready| Unusable::new(Reason::Throttled, ready.message.clone()));
     Some((RecordedPause { until, length }, said))
+}
+
+fn recorded_issuers(object: &DpsIntegration) -> &[IssuerStatus] {
+    let certificates = object.status.as_ref().and_then(|status| status.certificates.as_ref());
+    certificates.map(|certificates| certificates.issuers.as_slice()).unwrap_or_default()
 }
 
 /// The refusal that the status has recorded for the present credential: after a start it still stands.

@@ -37,6 +37,7 @@ use crate::controller::integration::acceptance::Acceptance;
 use crate::controller::integration::consent::Consent;
 use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::health::Health;
+use crate::controller::integration::issuers::Issuers;
 use crate::controller::integration::secret_versions::SecretVersions;
 use crate::controller::integration::target::Target;
 use crate::controller::integration::unusable::Unusable;
@@ -63,6 +64,7 @@ struct Integration {
     object: Option<Arc<DpsIntegration>>,
     state: State,
     health: Health,
+    issuers: Issuers,
     acceptance: Acceptance,
     /// Which other namespaces may refer to it.
     consent: Consent,

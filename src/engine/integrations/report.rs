@@ -24,7 +24,7 @@ use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Stored;
 use crate::schedule::room::Everywhere;
 use crate::schedule::turns::Party;
-use crate::telemetry::metrics::{IntegrationGauges, RotationGauges, Unserved};
+use crate::telemetry::metrics::{CertificateGauges, IntegrationGauges, RotationGauges, Unserved};
 
 /// An integration that is gone is remembered for as long as devices wait before they say so, and more.
 const GONE_MATTERS: Duration = Duration::from_secs(60);
@@ -112,14 +112,17 @@ impl Registry {
     }
 
     /// Takes counters if they are due; true if it did.
-    pub fn count_if_due(&mut self, fleet: &Fleet, now: Instant) -> bool {
+    pub fn count_if_due(&mut self, fleet: &Fleet, now: Now) -> bool {
+        let Now { wall, mono: now } = now;
         if self.counters.changed_at.is_none_or(|at| self.count_due(at) > now) {
             return false;
         }
         self.counters.changed_at = None;
         self.counters.hurries = false;
         let Counted { admitted, strays } =
-            counts::count(fleet, self.admission(fleet), |sym| Some(self.target(sym)?.wanted()));
+            counts::count(fleet, wall.as_second(), self.admission(fleet), |sym| {
+                Some(self.target(sym)?.wanted())
+            });
         self.counters.last = admitted;
         self.counters.taken_at = Some(now);
         self.counters.unserved = unserved(&strays, &fleet.names);
@@ -226,6 +229,7 @@ impl Registry {
             reconcile_at: reconcile_at(&object),
             warning: warning.as_deref(),
             health: &integration.health,
+            issuers: &integration.issuers,
             throttled_until: throttled_for.or(own_pause).and_then(|wait| now.wall.checked_add(wait).ok()),
             counts: counts.filter(|_| counted),
             begins: None,
@@ -333,6 +337,17 @@ impl Registry {
             hubs: counts.hubs.iter().map(|hub| (hub.hostname.clone(), hub.devices)).collect(),
             failures: counts.failures.iter().map(|f| (f.reason.clone(), f.devices)).collect(),
             fallen_back: integration.health.has_fallen_back() && integration.usable().is_some(),
+            certificates: counts.certificates.as_ref().map(|counts| CertificateGauges {
+                states: [
+                    ("current", counts.current),
+                    ("unregistered", counts.unregistered),
+                    ("overdue", counts.overdue),
+                    ("expired", counts.expired),
+                    ("missing", counts.missing),
+                    ("invalid", counts.invalid),
+                ],
+                earliest_expiry: counts.earliest,
+            }),
             rotation: rotation.map(|rotation| RotationGauges {
                 total: rotation.total,
                 pending: rotation.pending,

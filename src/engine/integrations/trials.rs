@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Registry;
+use super::{Integration, Registry};
 use crate::controller::device::act::UsableIntegration;
 use crate::controller::integration::health::Canary;
+use crate::controller::integration::issuers::{Place, Whose};
 use crate::controller::integration::target::{Target, Terms};
+use crate::dps::attestation::certificate::{CaId, CertificateFacts};
 use crate::fleet::intern::Sym;
 use crate::fleet::uid::Uid;
 use crate::schedule::permits::Gate;
@@ -35,9 +37,10 @@ impl Registry {
         Some(health.gate())
     }
 
-    /// A user asks for a device of the integration; the gate, if that opens it.
-    pub fn try_now(&mut self, sym: Sym, now: Instant) -> Option<Gate> {
-        let health = &mut self.integrations.get_mut(&sym)?.health;
+    /// A user asks for a device of the integration, in this namespace; the gate, if that opens it.
+    pub fn try_now(&mut self, sym: Sym, namespace: Sym, now: Instant) -> Option<Gate> {
+        let Integration { health, issuers, .. } = self.integrations.get_mut(&sym)?;
+        issuers.try_now(namespace, now);
         health.try_now(now).then(|| health.gate())
     }
 
@@ -53,7 +56,29 @@ impl Registry {
 
     /// When a device that was refused should try again; `None` for others.
     pub fn retry_at(&self, sym: Sym, uid: Uid, now: Instant) -> Option<Instant> {
-        self.integrations.get(&sym)?.health.retry_at(uid, now)
+        let Integration { health, issuers, .. } = self.integrations.get(&sym)?;
+        health.retry_at(uid, now).or_else(|| issuers.retry_at(uid, now))
+    }
+
+    /// A device has a certificate that another CA has issued than the one that it is registered with.
+    pub fn ca_met(&mut self, sym: Sym, facts: &CertificateFacts, device: (Whose, Canary), now: Instant) {
+        if let (Some(integration), Some(ca)) = (self.integrations.get_mut(&sym), facts.ca) {
+            let (whose, canary) = device;
+            integration.issuers.met(ca, &facts.issuer, whose, canary, now);
+        }
+    }
+
+    /// Whether a device of this namespace may try its certificate.
+    pub fn ca_place(&self, sym: Sym, ca: CaId, device: (Whose, Uid), now: Instant) -> Place<'_> {
+        let issuers = self.integrations.get(&sym).map(|integration| &integration.issuers);
+        issuers.map_or(Place::Open, |issuers| issuers.place(ca, device.0, device.1, now))
+    }
+
+    /// It does.
+    pub fn ca_tried(&mut self, sym: Sym, ca: CaId, device: (Whose, Uid), now: Instant) {
+        if let Some(integration) = self.integrations.get_mut(&sym) {
+            integration.issuers.begun(ca, device.0, device.1, now);
+        }
     }
 
     /// True if a lookup would show whether DPS accepts a credential.

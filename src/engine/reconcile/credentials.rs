@@ -6,11 +6,15 @@ use crate::api::version;
 use crate::clock::Now;
 use crate::controller::device::act::UsableIntegration;
 use crate::controller::device::decide::IntegrationState;
+use crate::controller::integration::health::Canary;
+use crate::controller::integration::issuers::{Place, Whose};
 use crate::controller::integration::key_source::KeySource;
+use crate::dps::attestation::certificate::{CaId, CertificateFacts};
 use crate::engine::Engine;
 use crate::engine::devices::ReadFor;
 use crate::engine::integrations::is_of_namespace;
 use crate::fleet::DeviceId;
+use crate::fleet::record::Record;
 
 impl Engine {
     /// The integration as this device sees it.
@@ -96,6 +100,36 @@ impl Engine {
         if let (Some(own), Some(target)) = (work.own.as_mut(), self.registry.target(integration)) {
             own.fit(target, stated.as_ref());
         }
+    }
+
+    /// The certificate that a device is to be registered with, if it is of a CA that DPS has not accepted for it.
+    fn certificate_of_new_ca(&self, id: DeviceId) -> Option<(&CertificateFacts, CaId)> {
+        let IntegrationState::Usable(target) = self.integration_of(id) else { return None };
+        let facts = target.credentials.certificate()?;
+        let registered = self.active.work(id)?.facts.registered.as_ref();
+        let known = registered.and_then(|registered| registered.certificate).and_then(|kept| kept.ca);
+        facts.ca.filter(|ca| known != Some(*ca)).map(|ca| (facts, ca))
+    }
+
+    /// Whose device it is.
+    pub(super) fn whose(&self, record: &Record) -> Whose {
+        let namespace = record.namespace;
+        Whose { namespace, own: is_of_namespace(record.integration, namespace, &self.fleet.names) }
+    }
+
+    /// A device that is about to try another CA than before takes its place among those that do.
+    pub(super) fn come_to_ca(&mut self, id: DeviceId, now: Now) {
+        let Some(facts) = self.certificate_of_new_ca(id).map(|(facts, _)| facts.clone()) else { return };
+        let Some(record) = self.fleet.get(id) else { return };
+        let canary = Canary { device: id, uid: record.uid };
+        self.registry.ca_met(record.integration, &facts, (self.whose(record), canary), now.mono);
+    }
+
+    /// Whether it may.
+    pub(super) fn place_with_ca(&self, id: DeviceId, now: Now) -> Place<'_> {
+        let Some((_, ca)) = self.certificate_of_new_ca(id) else { return Place::Open };
+        let Some(record) = self.fleet.get(id) else { return Place::Open };
+        self.registry.ca_place(record.integration, ca, (self.whose(record), record.uid), now.mono)
     }
 
     /// DPS has accepted the device's own credential: what was read is what is registered.

@@ -10,7 +10,9 @@ use crate::controller::device::facts::{Facts, FailedWork, NewFailure, ServedRequ
 use crate::controller::device::secret::settings_of_same_rendering;
 use crate::controller::failure;
 use crate::controller::integration::health::Canary;
+use crate::controller::integration::issuers::Whose;
 use crate::dps::attestation::CredentialId;
+use crate::dps::attestation::certificate::CaId;
 use crate::dps::error::DpsError;
 use crate::dps::tls::Handshake;
 use crate::engine::Engine;
@@ -151,7 +153,7 @@ impl Engine {
 
     /// DPS has accepted the credential of a registration that goes on: others need not wait for its end.
     pub(super) fn credential_accepted(&mut self, id: DeviceId, question: Question, now: Now) {
-        let Question { permit, revision, target: _, issuer } = question;
+        let Question { permit, revision, target: _, issuer, ca } = question;
         let Some(sym) = self.fleet.get(id).map(|record| record.integration) else { return };
         let is_its = sym.index() == permit.tenant && self.active.holds(id, permit);
         if !is_its || !self.registry.is_present(sym, revision) {
@@ -160,8 +162,14 @@ impl Engine {
         self.permits.admitted(&permit);
         let newcomers = permit.is_newcomers();
         let Some(device) = self.canary(id) else { return };
-        let answered = EndedCall { device, revision, issuer, error: None, throttled: false, newcomers };
+        let ca = self.ca_of(id, ca);
+        let answered = EndedCall { device, revision, issuer, ca, error: None, throttled: false, newcomers };
         self.take_in_answer(sym, answered, now);
+    }
+
+    /// The CA of its certificate, and for whom that counts.
+    fn ca_of(&self, id: DeviceId, ca: Option<CaId>) -> Option<(CaId, Whose)> {
+        ca.zip(self.fleet.get(id).map(|record| self.whose(record)))
     }
 
     fn canary(&self, id: DeviceId) -> Option<Canary> {
@@ -172,6 +180,7 @@ impl Engine {
     fn take_in_answer(&mut self, sym: Sym, answered: EndedCall<'_>, now: Now) {
         let canaries: Vec<Canary> = self.registry.canaries(sym).to_vec();
         let change = self.registry.answered(sym, answered, now.mono);
+        self.wake_canaries(&change.try_next);
         self.apply(sym, &change, now);
         if change.ask_another {
             self.ask_another(sym);
@@ -185,13 +194,17 @@ impl Engine {
 
     /// Has the devices that were refused reconciled, and one of them looked up if it needs no call.
     fn retry(&mut self, sym: Sym, canaries: Vec<Canary>, now: Now) {
-        for Canary { device, uid } in canaries {
-            if self.fleet.get(device).is_some_and(|record| record.uid == uid) {
-                self.ready.wake(device);
-            }
-        }
+        self.wake_canaries(&canaries);
         if self.registry.asks(sym, now.mono) {
             self.ask_another(sym);
+        }
+    }
+
+    fn wake_canaries(&mut self, canaries: &[Canary]) {
+        for Canary { device, uid } in canaries {
+            if self.fleet.get(*device).is_some_and(|record| record.uid == *uid) {
+                self.ready.wake(*device);
+            }
         }
     }
 
@@ -203,7 +216,7 @@ impl Engine {
         error: Option<&DpsError>,
         now: Now,
     ) -> Standing {
-        let Question { permit, revision, target: _, issuer } = question;
+        let Question { permit, revision, target: _, issuer, ca } = question;
         if !self.take_permit(id, permit) {
             return Standing::Past;
         }
@@ -217,7 +230,8 @@ impl Engine {
         let throttled = self.permits.paused_until(permit.tenant).is_some_and(|until| until > now.mono);
         let newcomers = permit.is_newcomers();
         if let Some(device) = self.canary(id) {
-            let answered = EndedCall { device, revision, issuer, error, throttled, newcomers };
+            let ca = self.ca_of(id, ca);
+            let answered = EndedCall { device, revision, issuer, ca, error, throttled, newcomers };
             self.take_in_answer(sym, answered, now);
         }
         Standing::Present

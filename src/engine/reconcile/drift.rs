@@ -15,7 +15,9 @@ impl Engine {
     pub(in crate::engine) fn find_due(&mut self, now: Now) {
         let Some(elapsed) = self.active.ticks.tick(now) else { return };
         let mut due = Vec::new();
+        let mut aged = false;
         for (id, record) in self.fleet.iter() {
+            aged |= record.certificate.age(elapsed.after) != record.certificate.age(elapsed.until);
             if record.has_expired(now.wall.as_second()) && !record.deleting {
                 due.push((id, DueWork::Expired));
                 continue;
@@ -39,6 +41,9 @@ impl Engine {
                 (_, Some(interval)) if is_due(interval) => due.push((id, DueWork::Check)),
                 _ => {}
             }
+        }
+        if aged {
+            self.registry.recount(now.mono);
         }
         for (id, drift) in due {
             self.active.due(id, drift);

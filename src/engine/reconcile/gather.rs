@@ -32,6 +32,7 @@ impl Engine {
             contested: self.active.contested(id, now.mono),
             delay: self.delay(id),
             retry_at: self.registry.retry_at(record.integration, record.uid, now.mono),
+            ca: self.place_with_ca(id, now),
             metadata_prefixes: &self.context.config.secret_metadata_prefixes,
             has_permit: self.active.permit(id).is_some(),
             now: now.mono,

@@ -118,6 +118,7 @@ impl Engine {
         self.active.answer_taken(id);
         self.active.absorb_due(id);
         self.fit_credentials(id);
+        self.come_to_ca(id, now);
         self.drop_outdated_registration(id);
         self.take_superseded(id);
         self.take_displaced(id);

@@ -10,6 +10,7 @@ use crate::controller::device::open_registration::OpenRegistration;
 use crate::controller::device::own_credential::OwnRead;
 use crate::controller::events::EventNote;
 use crate::dps::attestation::CredentialId;
+use crate::dps::attestation::certificate::CaId;
 use crate::dps::error::DpsError;
 use crate::engine::devices::ReadFor;
 use crate::fleet::DeviceId;
@@ -36,6 +37,8 @@ pub(in crate::engine) struct Question {
     pub target: u64,
     /// Of the credential.
     pub issuer: CredentialId,
+    /// The CA of the certificate, if it is one.
+    pub ca: Option<CaId>,
 }
 
 /// Under which circumstances a write began.

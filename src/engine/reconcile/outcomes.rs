@@ -116,6 +116,9 @@ impl Engine {
             return self.ready.go_on(id);
         }
         let registered = work.facts.registered.as_ref().and_then(|registered| registered.credential);
+        let kept = work.facts.registered.as_ref().and_then(|registered| registered.certificate);
+        let found = credentials.as_ref().ok().and_then(|own| own.certificate()?.ca);
+        let next_ca = found.filter(|ca| kept.is_some_and(|kept| kept.ca != Some(*ca)));
         let news = match &credentials {
             Ok(own) => {
                 let is_new = registered != Some(own.in_use());
@@ -142,6 +145,9 @@ impl Engine {
         let others = self.fleet.source_read(id, version, labelled);
         if !follows {
             self.fleet.source_judged(id, version);
+        } else if let Some(ca) = next_ca {
+            self.fleet.source_changes_ca(id, &ca.to_string());
+            self.registry.recount(now.mono);
         }
         self.ready.go_on(id);
         self.sources_moved(others);

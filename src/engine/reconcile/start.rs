@@ -107,6 +107,9 @@ impl Engine {
             None => served,
         };
         let question = question(permit, revision, &usable.target);
+        if let Some(ca) = question.ca {
+            self.registry.ca_tried(record.integration, ca, (self.whose(record), record.uid), now.mono);
+        }
         let generation = device.metadata.generation.unwrap_or(0);
         debug!(namespace = device.metadata.namespace, device = device.metadata.name, ?call, "calling DPS");
         let (sender, uid) = (self.context.sender.clone(), record.uid);
@@ -306,7 +309,8 @@ fn deliver(sender: Sender<Message>, message: Message) {
 
 /// `revision`: of the integration's target.
 fn question(permit: Permit, revision: u64, target: &Target) -> Question {
-    Question { permit, revision, target: target.revision, issuer: target.credentials.in_use() }
+    let ca = target.credentials.certificate().and_then(|certificate| certificate.ca);
+    Question { permit, revision, target: target.revision, issuer: target.credentials.in_use(), ca }
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ impl World {
         let integration = self.engine.fleet.get(0).unwrap().integration;
         let target = self.engine.registry.target(integration).unwrap();
         let (revision, issuer) = (target.revision, target.credentials.in_use());
-        Question { permit, revision, target: revision, issuer }
+        Question { permit, revision, target: revision, issuer, ca: None }
     }
 
     fn answer(&mut self, effect: Outcome) {

@@ -38,7 +38,7 @@ impl World {
         world
     }
 
-    fn annotate_with(&mut self, device: &str, key: &str, value: Value) {
+    pub(super) fn annotate_with(&mut self, device: &str, key: &str, value: Value) {
         self.api.apply("provisioneddevices", device, json!({"metadata": {"annotations": {key: value}}}));
         self.deliver();
     }

@@ -70,7 +70,7 @@ impl World {
             credential: target.credentials.in_use(),
             slot: target.credentials.slot(),
             key_secret: None,
-            not_after: None,
+            certificate: None,
             hash: registered_hash(&settings, target),
         };
         let registered = Registered::new(super::answers::assignment(hub, name), made).made_at(self.now.wall);

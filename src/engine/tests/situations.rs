@@ -111,7 +111,7 @@ async fn a_registration_without_an_end_is_reported_by_a_new_device() {
 
     // What the client says after five minutes.
     let called = Called {
-        question: Question { permit: held.permit, revision, target: revision, issuer },
+        question: Question { permit: held.permit, revision, target: revision, issuer, ca: None },
         generation: 1,
         served: ServedRequests::default(),
         call: Call::Register,

@@ -27,6 +27,8 @@ pub struct IntegrationGauges {
     pub failures: Vec<(String, i32)>,
     /// DPS refuses the key that was asked for, and the other slot's is used.
     pub fallen_back: bool,
+    /// Present if any device has a certificate.
+    pub certificates: Option<CertificateGauges>,
     /// Present while a new key is rolled out.
     pub rotation: Option<RotationGauges>,
 }
@@ -36,6 +38,15 @@ pub struct IntegrationGauges {
 pub struct Unserved {
     pub namespace: String,
     pub devices: usize,
+}
+
+/// How the certificates of devices stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateGauges {
+    /// Devices by state.
+    pub states: [(&'static str, i32); 6],
+    /// When the first of them expires, in seconds since 1970.
+    pub earliest_expiry: Option<u32>,
 }
 
 /// How far a rotation has come.
@@ -63,6 +74,8 @@ struct Families {
     rotation_devices: IntGaugeVec,
     rotation_pending: IntGaugeVec,
     rotation_blocked: IntGaugeVec,
+    certificates: IntGaugeVec,
+    earliest_expiry: IntGaugeVec,
     unserved: IntGaugeVec,
     hidden: IntGaugeVec,
 }
@@ -108,15 +121,26 @@ impl Families {
                 "1 while DPS refuses the new key and nothing is rolled out.",
                 &[],
             )?,
+            certificates: make(
+                "certificates",
+                "Devices with a certificate by its state: current, unregistered (a newer one is in its Secret), overdue (past five sixths of its life), expired, missing, invalid.",
+                &["state"],
+            )?,
+            earliest_expiry: make(
+                "certificate_earliest_expiry_timestamp_seconds",
+                "When the first certificate expires that devices are registered with.",
+                &[],
+            )?,
             unserved: IntGaugeVec::new(unserved.namespace("dps_operator"), &["namespace"])?,
             hidden: IntGaugeVec::new(hidden.namespace("dps_operator"), &[])?,
         })
     }
 
-    fn all(&self) -> [&IntGaugeVec; 11] {
+    fn all(&self) -> [&IntGaugeVec; 13] {
         let Self { ready, devices, assigned, hubs, failures, .. } = self;
         let Self { fallback, rotation_devices, rotation_pending, rotation_blocked, unserved, hidden, .. } =
             self;
+        let Self { certificates, earliest_expiry, .. } = self;
         [
             ready,
             devices,
@@ -127,6 +151,8 @@ impl Families {
             rotation_devices,
             rotation_pending,
             rotation_blocked,
+            certificates,
+            earliest_expiry,
             unserved,
             hidden,
         ]
@@ -144,6 +170,10 @@ impl Families {
         of.hubs.iter().for_each(|(hub, count)| set(&self.hubs, Some(hub), (*count).into()));
         of.failures.iter().for_each(|(reason, count)| set(&self.failures, Some(reason), (*count).into()));
         set(&self.fallback, None, of.fallen_back.into());
+        if let Some(of) = &of.certificates {
+            of.states.iter().for_each(|(state, count)| set(&self.certificates, Some(state), (*count).into()));
+            of.earliest_expiry.iter().for_each(|at| set(&self.earliest_expiry, None, (*at).into()));
+        }
         if let Some(rotation) = of.rotation {
             set(&self.rotation_devices, None, rotation.total.into());
             set(&self.rotation_pending, None, rotation.pending.into());

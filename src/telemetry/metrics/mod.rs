@@ -12,7 +12,7 @@ use prometheus::{
 };
 
 use self::fleet::FleetCollector;
-pub use self::fleet::{IntegrationGauges, RotationGauges, Unserved};
+pub use self::fleet::{CertificateGauges, IntegrationGauges, RotationGauges, Unserved};
 use self::watches::WatchMetrics;
 use super::api_requests::{OUTCOMES, WRITES};
 use super::watches::WatchStates;

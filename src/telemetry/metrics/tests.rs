@@ -13,6 +13,17 @@ fn gauges(number: usize) -> IntegrationGauges {
         hubs: vec![("hub-a.azure-devices.net".to_owned(), 3)],
         failures: vec![("Unauthorized".to_owned(), 1)],
         fallen_back: true,
+        certificates: Some(CertificateGauges {
+            states: [
+                ("current", 5),
+                ("unregistered", 4),
+                ("overdue", 3),
+                ("expired", 2),
+                ("missing", 1),
+                ("invalid", 0),
+            ],
+            earliest_expiry: Some(1_800_000_000),
+        }),
         rotation: Some(RotationGauges { total: 3, pending: 2, blocked: true }),
     }
 }
@@ -53,6 +64,11 @@ fn the_fleet_is_shown_by_integration_and_what_is_gone_is_not() {
         (r#"device_failures{integration="factory-1",namespace="fleet",reason="Unauthorized"}"#, "1"),
         (r#"key_rotation_blocked{integration="factory-1",namespace="fleet"}"#, "1"),
         (r#"key_rotation_pending{integration="factory-1",namespace="fleet"}"#, "2"),
+        (r#"certificates{integration="factory-1",namespace="fleet",state="overdue"}"#, "3"),
+        (
+            r#"certificate_earliest_expiry_timestamp_seconds{integration="factory-1",namespace="fleet"}"#,
+            "1800000000",
+        ),
         (r#"key_fallback{integration="factory-1",namespace="fleet"}"#, "1"),
         (r#"devices_without_integration{namespace="tenant-1"}"#, "2"),
     ] {

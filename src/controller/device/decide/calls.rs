@@ -22,7 +22,7 @@ impl Subject<'_> {
         let stranded = self.stranded();
         let waiting = match &self.snapshot.facts.open {
             Some(open) => self.until_asked_for(open, lane),
-            None => self.backing_off(FailedWork::Registration),
+            None => self.backing_off(FailedWork::Registration).or_else(|| self.behind_canaries()),
         };
         let held = self.snapshot.device.spec.suspend || self.target.suspended || waiting.is_some();
         let behind_the_fleet = lane >= Lane::Fleet && !self.is_observed();

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Decision, Snapshot, Step, Subject, Verdict};
 use crate::api::conditions::Reason;
+use crate::controller::integration::issuers::Place;
 use crate::dps::attestation::certificate::Validity;
 
 /// In seconds.
@@ -54,10 +55,12 @@ impl Subject<'_> {
     /// The certificate that it was registered with has less than a tenth of a certificate's life left, or a day: its
     /// renewal waits for no rollout.
     pub(super) fn registration_expires_soon(&self) -> bool {
-        let Some(until) = self.registered().and_then(|registered| registered.not_after) else { return false };
+        let Some(kept) = self.registered().and_then(|registered| registered.certificate) else {
+            return false;
+        };
         let Some(facts) = self.target.credentials.certificate() else { return false };
         let enough = (facts.not_after.saturating_sub(facts.not_before) / 10).min(DAY);
-        until.as_second().saturating_sub(self.snapshot.wall.as_second()) < enough
+        kept.not_after.as_second().saturating_sub(self.snapshot.wall.as_second()) < enough
     }
 
     /// A certificate whose time has not come or is over is never presented. One that a device was registered with
@@ -90,7 +93,8 @@ impl Subject<'_> {
         let secret = self.secret_of_certificate();
         let serves = self
             .registered()
-            .and_then(|registered| registered.not_after)
+            .and_then(|registered| registered.certificate)
+            .map(|kept| kept.not_after)
             .filter(|until| self.is_other_key() && *until > self.snapshot.wall);
         match serves {
             Some(until) => Decision::say(
@@ -108,6 +112,21 @@ impl Subject<'_> {
                 ),
             ),
         }
+    }
+
+    /// DPS has not accepted the CA yet that has issued its certificate, and others try it first. A device that has a hub
+    /// keeps what it has.
+    pub(super) fn behind_canaries(&self) -> Option<Decision> {
+        let Place::Waits { until, refused } = self.snapshot.ca else { return None };
+        let verdict = refused.filter(|_| !self.snapshot.facts.provisioned()).map(|ca| Verdict {
+            reason: Reason::Unauthorized,
+            message: format!(
+                "DPS has refused the certificates of other devices that {ca} has issued, so this one is not tried. Upload that \
+                 CA to the DPS instance and verify it there; the device is registered once DPS accepts one of them."
+            ),
+        });
+        let wake = Some(until.unwrap_or(self.snapshot.now + LOOK_AGAIN));
+        Some(Decision { step: Step::Nothing, verdict, wake })
     }
 
     fn secret_of_certificate(&self) -> &str {

@@ -14,6 +14,7 @@ use super::settings::Settings;
 use crate::api::attestation::{CredentialType, OwnCredential};
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
+use crate::controller::integration::issuers::Place;
 use crate::controller::integration::target::Target;
 use crate::controller::integration::unusable::Unusable;
 use crate::fleet::SecretSeen;
@@ -113,6 +114,8 @@ pub struct Snapshot<'a> {
     /// When the integration wants a device tried once more that met its refusal, instead of what the
     /// device itself would wait.
     pub retry_at: Option<Instant>,
+    /// Whether it may try its certificate, if it has one.
+    pub ca: Place<'a>,
     /// Labels and annotations that users give a Secret must begin with one of these; none: any will do.
     pub metadata_prefixes: &'a [String],
     /// It may call DPS now.

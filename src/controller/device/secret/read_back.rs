@@ -20,7 +20,7 @@ use crate::controller::device::facts::{
 };
 use crate::controller::device::settings::{RETURNED_PAYLOAD, Settings};
 use crate::controller::integration::target::Target;
-use crate::dps::attestation::certificate::{DeviceCertificate, TlsFiles};
+use crate::dps::attestation::certificate::{CaId, DeviceCertificate, Kept, TlsFiles};
 use crate::dps::attestation::{CredentialId, CredentialKind, DeviceCredential};
 use crate::fleet::hash::Hash;
 
@@ -39,9 +39,15 @@ pub(super) struct AssignmentAnnotation {
     /// Name of the Secret that the device's own key or certificate was read from.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_secret: Option<String>,
-    /// When the certificate expires; absent for a key.
+    /// Of the certificate: from when on it is valid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<jiff::Timestamp>,
+    /// when it expires; absent for a key;
     #[serde(skip_serializing_if = "Option::is_none")]
     not_after: Option<jiff::Timestamp>,
+    /// and the CA that has issued it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<jiff::Timestamp>,
     /// Data key of the returned payload, unless it is the standard one.
@@ -63,7 +69,9 @@ impl AssignmentAnnotation {
             enrollment_group: registered.enrollment_group.clone(),
             slot: registered.slot,
             key_secret: registered.key_secret.clone(),
-            not_after: registered.not_after,
+            not_before: registered.certificate.and_then(|kept| kept.not_before),
+            not_after: registered.certificate.map(|kept| kept.not_after),
+            issuer: registered.certificate.and_then(|kept| kept.ca).map(|ca| ca.to_string()),
             time: registered.time,
             payload_key: settings
                 .keys
@@ -135,12 +143,15 @@ fn recorded(
         enrollment_group,
         slot,
         key_secret,
+        not_before,
         not_after,
+        issuer,
         time,
         payload_key,
         token,
         integration_token,
     } = assignment;
+    let ca = issuer.as_deref().and_then(CaId::parse);
     let registered = Registered {
         scope: scope.to_owned(),
         registration_id: registration_id.to_owned(),
@@ -151,7 +162,7 @@ fn recorded(
         credential,
         slot,
         key_secret,
-        not_after,
+        certificate: not_after.map(|not_after| Kept { not_before, not_after, ca }),
         hash: annotation(secret, names::REGISTERED_HASH).and_then(Hash::parse),
         // The device may name the key otherwise by now.
         returned_payload: returned_payload(

@@ -1,5 +1,7 @@
 //! Devices with certificates.
 
+use std::time::Duration;
+
 use dps_dev::pki::Identity;
 use rcgen::{CertificateParams, date_time_ymd};
 
@@ -46,7 +48,7 @@ fn registered_with(own: Credentials) -> Situation {
     let mut situation = with(own);
     situation.facts = provisioned(&situation.device, &situation.target);
     let registered = situation.facts.registered.as_mut().unwrap();
-    registered.not_after = Some(situation.target.credentials.certificate().unwrap().expires());
+    registered.certificate = Some(situation.target.credentials.certificate().unwrap().kept());
     situation.secret = SecretState { read: true, ..secret(SecretSeen::Version(SECRET_VERSION)) };
     situation.device.status = Some(serde_json::from_value(json!({"observedGeneration": 1})).unwrap());
     situation
@@ -85,6 +87,38 @@ fn one_whose_time_has_not_come_or_is_over_is_never_presented() {
 }
 
 #[test]
+fn while_others_try_its_ca_a_device_waits_and_says_why_unless_it_has_a_hub() {
+    let waits = |until, refused| Place::Waits { until, refused };
+    let soon = NOW.mono + Duration::from_secs(60);
+    let mut new = with(own(year(), year() + 1));
+    new.has_permit = true;
+    new.ca = waits(None, None);
+    let decision = new.decide();
+    let hour = NOW.mono + Duration::from_secs(3600);
+    assert_eq!((decision.step, &decision.verdict, decision.wake), (Step::Nothing, &None, Some(hour)));
+    new.ca = waits(Some(soon), Some("CN=fleet-ca"));
+    let decision = new.decide();
+    assert_eq!(
+        (decision.step, said(&decision), decision.wake),
+        (Step::Nothing, Some(Reason::Unauthorized), Some(soon))
+    );
+    assert!(decision.verdict.unwrap().message.contains("CN=fleet-ca"));
+
+    let mut renewed = registered_with(own(year(), year() + 1));
+    renewed.target.terms.credentials = own(year(), year() + 2);
+    renewed.ca = waits(Some(soon), Some("CN=fleet-ca"));
+    let decision = renewed.decide();
+    assert_eq!((decision.step, decision.verdict, decision.wake), (Step::Nothing, None, Some(soon)));
+    // A Secret that is gone cannot wait, and the key for it is gone, too.
+    renewed.secret = secret(SecretSeen::No);
+    let decision = renewed.decide();
+    assert_eq!((said(&decision), decision.wake), (Some(Reason::CredentialUnavailable), Some(soon)));
+    renewed.secret = SecretState { read: true, ..secret(SecretSeen::Version(SECRET_VERSION)) };
+    renewed.ca = Place::Open;
+    assert_eq!(renewed.decide().step, Step::Call(Call::Register, Lane::Fleet));
+}
+
+#[test]
 fn a_device_keeps_the_one_that_it_was_registered_with_while_another_is_of_no_use() {
     let mut situation = registered_with(own(year(), year() + 1));
     assert_eq!(said(&situation.decide()), Some(Reason::Provisioned));
@@ -105,7 +139,7 @@ fn the_renewal_of_one_that_expires_soon_waits_for_no_rollout() {
     for (left, lane) in [(25 * 60, Lane::Fleet), (23 * 60, Lane::Changed), (-60, Lane::Changed)] {
         let mut situation = registered_with(own(year(), year() + 1));
         let until = NOW.wall + jiff::SignedDuration::from_mins(left);
-        situation.facts.registered.as_mut().unwrap().not_after = Some(until);
+        situation.facts.registered.as_mut().unwrap().certificate.as_mut().unwrap().not_after = until;
         situation.target.terms.credentials = own(year(), year() + 1);
         assert_eq!(situation.decide().step, Step::Call(Call::Register, lane), "{left} minutes");
     }
@@ -152,7 +186,7 @@ fn a_status_names_it_and_what_the_hub_refuses_is_not_ready_for_any_reason() {
     assert_eq!(credential.not_after.as_ref().unwrap().0.to_string(), after);
     let read_back = Facts::from_status(&status, 1, 0, (NOW.wall, NOW.mono));
     let (registered, known) = (read_back.registered.unwrap(), situation.facts.registered.as_ref().unwrap());
-    assert_eq!((registered.credential, registered.not_after), (known.credential, known.not_after));
+    assert_eq!((registered.credential, registered.certificate), (known.credential, known.certificate));
 }
 
 #[test]

@@ -34,6 +34,7 @@ use crate::api::device::{AssignmentStatus, ProvisionedDevice};
 use crate::api::references::Referred;
 use crate::clock::Now;
 use crate::controller::integration::credentials::Credentials;
+use crate::controller::integration::issuers::Place;
 use crate::controller::integration::target::{Instance, Target, Terms};
 use crate::dps::attestation::DeviceCredential;
 use crate::dps::attestation::certificate::{DeviceCertificate, TlsFiles};
@@ -138,7 +139,7 @@ fn registered(device: &ProvisionedDevice, target: &Target) -> Registered {
         credential: Some(target.credentials.in_use()),
         slot: Some(KeySlot::Primary),
         key_secret: None,
-        not_after: None,
+        certificate: None,
         hash: Some(registered_hash(&settings, target)),
         returned_payload: None,
         time: Some(NOW.wall),
@@ -173,6 +174,7 @@ struct Situation {
     contested: Option<Contested>,
     delay: Delay,
     retry_at: Option<Instant>,
+    ca: Place<'static>,
     metadata_prefixes: Vec<String>,
     has_permit: bool,
 }
@@ -194,6 +196,7 @@ impl Situation {
             contested: None,
             delay: Delay::None,
             retry_at: None,
+            ca: Place::Open,
             metadata_prefixes: Vec::new(),
             has_permit: false,
         }
@@ -221,6 +224,7 @@ impl Situation {
             contested: self.contested,
             delay: self.delay,
             retry_at: self.retry_at,
+            ca: self.ca,
             metadata_prefixes: &self.metadata_prefixes,
             has_permit: self.has_permit,
             now: NOW.mono,

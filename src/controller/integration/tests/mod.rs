@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use self::keys::{key, key_id, present};
 use super::credentials::Credentials;
 use super::health::{Answer, CANARIES, Canary, Health, Known, Pair};
+use super::issuers::Issuers;
 use super::resolve::{Usable, references, resolve};
 use super::secret_versions::SecretVersions;
 use super::status::{View, has_fallen_back, is_equal, is_recorded, render, was_accepted};
@@ -30,6 +31,7 @@ use crate::fleet::counts::{Counts, Rotation};
 use crate::fleet::uid::Uid;
 use crate::schedule::permits::Limits;
 
+static NO_ISSUERS: Issuers = Issuers::NONE;
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn integration(spec: Value) -> DpsIntegration {
@@ -223,6 +225,7 @@ fn view<'a>(usable: &'a Usable, health: &'a Health, counts: &'a Counts) -> View<
         reconcile_at: None,
         warning: None,
         health,
+        issuers: &NO_ISSUERS,
         throttled_until: None,
         counts: Some(counts),
         begins: None,

@@ -5,6 +5,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_SIG_ED25519,
     OID_X509_SERIALNUMBER,
@@ -13,7 +14,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
-use super::{CertificateFacts, CertificateProblem, thumbprint};
+use super::{CaId, CertificateFacts, CertificateProblem, thumbprint};
 use crate::dps::ids::RegistrationId;
 
 /// Longest common name (X.520, ub-common-name).
@@ -47,6 +48,7 @@ pub(super) fn chain(
     Ok(CertificateFacts {
         thumbprint: thumbprint(chain.first().map_or(&[], |der| der)),
         issuer: shown(leaf.issuer()),
+        ca: ca(leaf),
         last: (shown(last.subject()), shown(last.issuer())),
         not_before: leaf.validity().not_before.timestamp(),
         not_after: leaf.validity().not_after.timestamp(),
@@ -84,6 +86,16 @@ fn common_name(leaf: &X509Certificate<'_>, id: &RegistrationId) -> Result<(), Ce
         return Ok(());
     }
     Err(CertificateProblem::CommonName { found: printable(name), id: id.as_str().to_owned() })
+}
+
+/// The CA that has issued it; `None` if it has signed itself.
+fn ca(leaf: &X509Certificate<'_>) -> Option<CaId> {
+    let issuer = leaf.issuer().as_raw();
+    let key = leaf.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(authority) => authority.key_identifier.as_ref(),
+        _ => None,
+    });
+    (issuer != leaf.subject().as_raw()).then(|| CaId::new(issuer, key.map(|key| key.0)))
 }
 
 fn is_temporary(leaf: &X509Certificate<'_>) -> bool {

@@ -61,12 +61,50 @@ pub struct CertificateFacts {
     pub thumbprint: [u8; 32],
     /// Subject of the CA that has issued the leaf.
     pub issuer: String,
+    /// That CA; `None` of a certificate that no CA has issued.
+    pub ca: Option<CaId>,
     /// Subject and issuer of the last certificate that is presented: DPS has to know the one that issued it.
     pub last: (String, String),
     /// Unix seconds.
     pub not_before: i64,
     /// Unix seconds.
     pub not_after: i64,
+}
+
+/// A CA as the certificates that it issues name it: by its subject, and by its key where they say which one. Another
+/// key under the same name is another CA. Shown as 16 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CaId(u64);
+
+impl CaId {
+    /// `key`: its identifier, if the certificate has it (RFC 5280, 4.2.1.1).
+    fn new(subject: &[u8], key: Option<&[u8]>) -> Self {
+        let digest = Sha256::new()
+            .chain_update(u64::try_from(subject.len()).unwrap_or(u64::MAX).to_be_bytes())
+            .chain_update(subject)
+            .chain_update(key.unwrap_or_default())
+            .finalize();
+        Self(digest.first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first)))
+    }
+
+    /// Reads what `Display` wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Self)
+    }
+}
+
+impl fmt::Display for CaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What is kept of a certificate that a device was registered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub not_before: Option<Timestamp>,
+    pub not_after: Timestamp,
+    pub ca: Option<CaId>,
 }
 
 /// How a certificate stands at one moment.
@@ -82,6 +120,12 @@ impl CertificateFacts {
     /// The thumbprint as portals and hubs show it: upper-case hexadecimal.
     pub fn shown_thumbprint(&self) -> String {
         self.thumbprint.iter().map(|byte| format!("{byte:02X}")).collect()
+    }
+
+    /// What is kept of it once the device is registered with it.
+    pub fn kept(&self) -> Kept {
+        let not_before = Timestamp::from_second(self.not_before).ok();
+        Kept { not_before, not_after: self.expires(), ca: self.ca }
     }
 
     /// When it expires. One without an end (RFC 5280, 4.1.2.5) names a time that is later than the last one here.

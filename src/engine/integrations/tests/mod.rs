@@ -54,6 +54,7 @@ const NOTHING: Change = Change {
     ask_another: false,
     recall_pause: None,
     retry: false,
+    try_next: Vec::new(),
 };
 
 /// A registry at one moment. Where nothing else is named, the integration is `FACTORY`.
@@ -169,6 +170,7 @@ impl Situation {
             device,
             revision: self.target().revision,
             issuer,
+            ca: None,
             error,
             throttled: false,
             newcomers: false,
@@ -236,7 +238,7 @@ impl Situation {
     fn count(&mut self) {
         self.registry.recount(self.now);
         self.now = self.next_report(true).unwrap();
-        while !self.registry.count_if_due(&self.fleet, self.now) {
+        while !self.registry.count_if_due(&self.fleet, wall(self.now)) {
             self.now = self.next_report(true).unwrap();
         }
     }

@@ -94,7 +94,7 @@ fn counters_are_taken_a_second_after_a_change_and_at_most_every_ten_seconds() {
     let start = situation.now;
     let mut counted_at = |milliseconds| {
         let at = start + Duration::from_millis(milliseconds);
-        situation.registry.count_if_due(&situation.fleet, at)
+        situation.registry.count_if_due(&situation.fleet, wall(at))
     };
 
     assert!(!counted_at(999) && counted_at(1000), "becoming usable is a change");
@@ -159,6 +159,7 @@ fn checks_that_come_to_more_than_the_rate_of_the_scope_or_the_share_are_reported
             device: canary(1),
             revision,
             issuer: key_id(1),
+            ca: None,
             error: None,
             throttled: false,
             newcomers: true,
@@ -213,6 +214,7 @@ fn gauges_show_what_was_counted_and_reported() {
         hubs: vec![("hub-a".to_owned(), 1)],
         failures: vec![("Disabled".to_owned(), 1)],
         fallen_back: false,
+        certificates: None,
         rotation: Some(RotationGauges { total: 1, pending: 1, blocked: false }),
     };
     assert_eq!(situation.registry.gauges(), [expected]);

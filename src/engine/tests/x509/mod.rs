@@ -2,6 +2,7 @@
 
 mod mishaps;
 mod renewals;
+mod rolls;
 mod trouble;
 
 use std::time::Duration;

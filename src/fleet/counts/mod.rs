@@ -1,11 +1,15 @@
 //! Counters of an integration's status, taken from the index in one pass.
 
+mod certificates;
+
 use std::collections::{BTreeMap, HashMap};
 
-use super::Fleet;
+pub use self::certificates::CertificateCounts;
+use self::certificates::CertificateTally;
 use super::inherit::Policy;
 use super::intern::Sym;
 use super::record::{Record, Wanted};
+use super::{DeviceId, Fleet};
 use crate::api::integration::{DeviceCounts, FailureCount, HubCount};
 
 /// Hubs that are named; further ones are added up.
@@ -19,21 +23,31 @@ pub struct Counts {
     pub other_hubs: i32,
     pub failures: Vec<FailureCount>,
     pub rotation: Rotation,
+    /// If any device has a certificate.
+    pub certificates: Option<CertificateCounts>,
     /// Devices that have not served the integration's token.
     pub tokens_pending: i32,
     /// Calls a minute that checks and periodic registrations come to.
     pub demand: f64,
 }
 
-/// How far a fleet has moved to its integration's key.
+/// How far a fleet has moved to its integration's key, or to another CA.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rotation {
     /// Registered devices.
     pub total: i32,
-    /// Those registered with another key.
+    /// Those registered with another key, or with a certificate of another CA than that of their next one.
     pub pending: i32,
-    /// Those registered with another key that are not going to be moved: suspended, or with policy Never.
+    /// Those of them that are not going to be moved: suspended, or with policy Never.
     pub excluded: i32,
+}
+
+impl Rotation {
+    /// A device that is registered with something else than it should be.
+    fn add_mover(&mut self, record: &Record, policy: Policy) {
+        let stays = record.suspended || policy == Policy::Never;
+        *if stays { &mut self.excluded } else { &mut self.pending } += 1;
+    }
 }
 
 #[derive(Default)]
@@ -42,6 +56,7 @@ struct Tally {
     hubs: BTreeMap<Sym, i32>,
     failures: BTreeMap<&'static str, i32>,
     rotation: Rotation,
+    certificates: CertificateTally,
     tokens_pending: i32,
     demand: f64,
 }
@@ -55,16 +70,17 @@ pub struct Counted {
     pub strays: HashMap<Sym, usize>,
 }
 
-/// Counts every integration's devices that it admits. Suspended, ready, failed and pending partition
+/// Counts every integration's devices that it admits; `now` in seconds since 1970. Suspended, ready, failed and pending partition
 /// the total, in this order.
 pub fn count<'a>(
     fleet: &Fleet,
+    now: i64,
     mut admits: impl FnMut(&Record) -> bool,
     wanted: impl Fn(Sym) -> Option<Wanted<'a>>,
 ) -> Counted {
     let mut tallies: HashMap<Sym, Tally> = HashMap::new();
     let mut strays: HashMap<Sym, usize> = HashMap::new();
-    for (_, record) in fleet.iter() {
+    for (id, record) in fleet.iter() {
         if !admits(record) {
             *strays.entry(record.namespace).or_default() += 1;
             continue;
@@ -72,6 +88,7 @@ pub fn count<'a>(
         let tally = tallies.entry(record.integration).or_default();
         if let Some(wanted) = wanted(record.integration) {
             tally.add_planned(record, wanted);
+            tally.add_certificate(fleet, (id, record), wanted, now);
         }
         let Tally { devices, hubs, failures, .. } = tally;
         devices.total += 1;
@@ -105,8 +122,7 @@ impl Tally {
             self.rotation.total += 1;
         }
         if shared.is_some_and(|credential| credential != wanted.credential) {
-            let stays = record.suspended || schedule.policy == Policy::Never;
-            *if stays { &mut self.rotation.excluded } else { &mut self.rotation.pending } += 1;
+            self.rotation.add_mover(record, schedule.policy);
         }
         if record.is_registered()
             && !record.suspended
@@ -124,6 +140,27 @@ impl Tally {
         }
     }
 
+    /// Adds how its certificate stands, if it has one.
+    fn add_certificate(
+        &mut self,
+        fleet: &Fleet,
+        (id, record): (DeviceId, &Record),
+        wanted: Wanted<'_>,
+        now: i64,
+    ) {
+        if !fleet.reads_certificate(id) {
+            return;
+        }
+        let newer = fleet.is_source_outdated(id);
+        let next_ca = fleet.next_ca(id);
+        self.certificates.add(record, newer, next_ca, now);
+        if newer && next_ca.is_some() && record.is_registered() {
+            let schedule = record.schedule.or(wanted.inherited.schedule);
+            self.rotation.add_mover(record, schedule.policy);
+            self.rotation.total += 1;
+        }
+    }
+
     fn finish(self, fleet: &Fleet) -> Counts {
         let mut hubs: Vec<HubCount> = self
             .hubs
@@ -134,6 +171,7 @@ impl Tally {
         let other_hubs = hubs.iter().skip(HUBS_SHOWN).map(|hub| hub.devices).sum();
         hubs.truncate(HUBS_SHOWN);
         let failures = self.failures.into_iter();
+        let rotation = Rotation { total: self.rotation.total + self.certificates.moved(), ..self.rotation };
         Counts {
             devices: self.devices,
             hubs,
@@ -141,7 +179,8 @@ impl Tally {
             failures: failures
                 .map(|(reason, devices)| FailureCount { reason: reason.to_owned(), devices })
                 .collect(),
-            rotation: self.rotation,
+            rotation,
+            certificates: self.certificates.finish(&fleet.names),
             tokens_pending: self.tokens_pending,
             demand: self.demand,
         }

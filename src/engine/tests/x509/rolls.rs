@@ -1,0 +1,157 @@
+//! Devices that change from one CA to another.
+
+use super::*;
+
+const DEVICES: usize = 12;
+
+fn name(number: usize) -> String {
+    format!("truck-{number}")
+}
+
+fn names() -> impl Iterator<Item = String> {
+    (1..=DEVICES).map(name)
+}
+
+impl World {
+    /// With devices that have certificates of this CA.
+    async fn with_fleet(mut self, root: &Identity) -> Self {
+        for name in names() {
+            self.give_certificate(&name, &root.device(&name).unwrap(), &[]);
+            self.declare(&name, json!({}));
+        }
+        self.until_true("all are ready", |world| world.integration()["devices"]["ready"] == DEVICES).await;
+        self
+    }
+
+    /// Lets time pass, a second at a time, until the condition holds: the rate lets few through at a time, and counters
+    /// are written every ten seconds.
+    async fn until_true(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..60 {
+            self.until_idle(0).await;
+            if holds(self) {
+                return;
+            }
+            self.pass(Duration::from_secs(1));
+        }
+        panic!("not within a minute: {what}\n{}", self.api.dump());
+    }
+
+    /// Every device has a new certificate of this CA in its source.
+    fn renew_all(&mut self, root: &Identity) {
+        for name in names() {
+            self.give_certificate(&name, &root.device(&name).unwrap(), &[]);
+        }
+    }
+
+    /// Registrations that DPS has refused.
+    fn refused(&self) -> usize {
+        names().flat_map(|name| self.registers_of(&name)).filter(|entry| entry.status == Some(401)).count()
+    }
+
+    fn all_hubs_take_them(&self) -> bool {
+        names().all(|name| self.hub_takes(&name))
+    }
+}
+
+#[tokio::test]
+async fn a_new_ca_that_dps_does_not_know_stops_after_three_devices_and_goes_on_by_itself() {
+    let (root, next) = (Identity::root("fleet-root").unwrap(), Identity::root("next-root").unwrap());
+    let mut world = World::with_group(&root).await.with_fleet(&root).await;
+    let issuers = &world.integration()["certificates"]["issuers"];
+    assert_eq!(issuers.as_array().unwrap().len(), 1, "{issuers}");
+    assert_eq!((&issuers[0]["devices"], &issuers[0]["accepted"]), (&json!(DEVICES), &json!(true)));
+    assert_eq!(issuers[0]["fingerprint"], world.status("truck-1")["credential"]["issuer"]);
+    let before = Vec::from_iter(names().map(|name| world.device_secret(&name)["data"].clone()));
+
+    world.renew_all(&next);
+    world.until_true("it is held", |world| world.integration()["keyRotation"]["blocked"] == true).await;
+
+    assert!((3..=6).contains(&world.refused()), "{} refusals", world.refused());
+    assert_eq!(before, Vec::from_iter(names().map(|name| world.device_secret(&name)["data"].clone())));
+    assert!(names().all(|name| world.ready_reason(&name).0 == "True") && world.all_hubs_take_them());
+    let status = world.integration();
+    assert_eq!(world.integration_reason(), "Unauthorized");
+    let message = condition(&status, "Ready")["message"].as_str().unwrap();
+    assert!(message.contains("CN=next-root"), "{message}");
+    let (rotation, certificates) =
+        (&world.integration()["keyRotation"], &world.integration()["certificates"]);
+    assert_eq!((&rotation["total"], &rotation["pending"]), (&json!(DEVICES), &json!(DEVICES)), "{rotation}");
+    let refused = &certificates["issuers"][0];
+    assert_eq!((&refused["subject"], &refused["accepted"]), (&json!("CN=next-root"), &json!(false)));
+
+    let refusals = world.refused();
+    world.until_true("it is tried again", |world| world.refused() > refusals).await;
+    assert!(world.refused() <= refusals + 2, "{} after {refusals} refusals", world.refused());
+
+    let control = world.dps.control();
+    control.upload_certificate_authority(SCOPE, "next", certificate(&next), true).unwrap();
+    let both = Certificates { primary: certificate(&root), secondary: Some(certificate(&next)) };
+    control.set_group_certificates(SCOPE, "fleet", both).unwrap();
+    world.pass(MINUTE * 2);
+    let has_moved = |world: &World, name: &str| world.status(name)["credential"]["issuer"] == next_ca(world);
+    world
+        .until_true("all have moved", |world| {
+            names().all(|name| has_moved(world, &name)) && world.integration()["keyRotation"].is_null()
+        })
+        .await;
+    assert!(world.all_hubs_take_them());
+    assert_eq!(world.integration_reason(), "Available");
+    assert_eq!(world.integration()["certificates"]["unregistered"], 0);
+}
+
+/// The CA that all are to have in the end, as the status names it.
+fn next_ca(world: &World) -> Value {
+    let certificates = &world.integration()["certificates"]["issuers"];
+    let issuers = certificates.as_array().cloned().unwrap_or_default();
+    let next = issuers.into_iter().find(|issuer| issuer["subject"] == "CN=next-root");
+    next.map(|next| next["fingerprint"].clone()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_ca_that_dps_does_not_know_holds_up_new_devices_and_says_which_one_it_is() {
+    let (root, next) = (Identity::root("fleet-root").unwrap(), Identity::root("next-root").unwrap());
+    let mut world = World::with_group(&root).await;
+    for name in names() {
+        world.give_certificate(&name, &next.device(&name).unwrap(), &[]);
+        world.declare(&name, json!({}));
+    }
+    world
+        .until_true("all say so", |world| {
+            world.integration()["failures"] == json!([{"reason": "Unauthorized", "devices": DEVICES}])
+        })
+        .await;
+    assert!(world.refused() <= 8, "{} refusals", world.refused());
+    let waiting = names().filter(|name| world.registers_of(name).is_empty());
+    let message = condition(&world.status(&waiting.last().unwrap()), "Ready")["message"].to_string();
+    assert!(message.contains("CN=next-root") && message.contains("Upload"), "{message}");
+    assert_eq!(world.integration_reason(), "Unauthorized");
+
+    let control = world.dps.control();
+    control.upload_certificate_authority(SCOPE, "next", certificate(&next), true).unwrap();
+    control.set_group_certificates(SCOPE, "fleet", certificates(&next)).unwrap();
+    // Somebody asks for one of them.
+    world.annotate_with("truck-12", "reconcile.fluxcd.io/requestedAt", json!("1"));
+    world
+        .until_true("all are there", |world| names().all(|name| world.ready_reason(&name).0 == "True"))
+        .await;
+    assert!(world.all_hubs_take_them());
+    assert_eq!(world.integration_reason(), "Available");
+}
+
+#[tokio::test]
+async fn a_renewal_by_the_same_ca_waits_for_nobody_and_is_no_rotation() {
+    let root = Identity::root("fleet-root").unwrap();
+    let mut world = World::with_group(&root).await.with_fleet(&root).await;
+    world.restart();
+    world.until_idle(0).await;
+    world.list_certificates();
+    let asked = world.registers();
+    world.renew_all(&root);
+    world
+        .until_true("all are renewed", |world| {
+            world.registers() == asked + DEVICES && world.all_hubs_take_them()
+        })
+        .await;
+    world.until_idle(0).await;
+    assert!(world.integration()["keyRotation"].is_null());
+}
