@@ -46,7 +46,7 @@ def self_signed(name, begun, ends):
     dates = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(at)) for at in (now - begun, now + ends)]
     with tempfile.TemporaryDirectory() as folder:
         config = f"[ca]\ndefault_ca=own\n[own]\nnew_certs_dir={folder}\ndatabase={folder}/index\nrand_serial=yes\n"
-        config += "default_md=sha256\npolicy=any\n[any]\ncommonName=supplied\n[req]\ndistinguished_name=any\n"
+        config += "default_md=sha256\npolicy=any\nx509_extensions=leaf\n[leaf]\nbasicConstraints=CA:false\n[any]\ncommonName=supplied\n[req]\ndistinguished_name=any\n"
         files = {file: Path(folder) / file for file in ("config", "index", "key", "request", "certificate")}
         files["config"].write_text(config)
         files["index"].touch()

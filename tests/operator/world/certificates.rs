@@ -2,8 +2,9 @@
 
 use dps_dev::pki::Identity;
 use dps_simulator::{Certificate, Certificates};
-use rustls::pki_types::CertificateDer;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
 use super::objects::data;
@@ -30,10 +31,12 @@ pub fn fingerprint(pem: &str) -> String {
 
 /// The private key is the certificate's.
 pub fn belong_together(pem: &str, key: &str) -> bool {
-    let Ok(key) = rcgen::KeyPair::from_pem(key) else { return false };
+    let key =
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).ok().and_then(|key| any_supported_type(&key).ok());
+    let public = key.as_ref().and_then(|key| key.public_key());
     let Ok(certificate) = CertificateDer::from_pem_slice(pem.as_bytes()) else { return false };
-    // It ends with the public key's point, which is found there and nowhere else.
-    certificate.windows(key.public_key_raw().len()).any(|part| part == key.public_key_raw())
+    // A certificate has its public key as this is written.
+    public.is_some_and(|public| certificate.windows(public.len()).any(|part| part == &*public))
 }
 
 impl World {

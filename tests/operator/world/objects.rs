@@ -24,6 +24,8 @@ pub enum Kind {
     ClusterRoleBinding,
     Namespace,
     Event,
+    /// Of cert-manager.
+    Certificate,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
             }
             Self::Namespace => ("", "v1", "Namespace", "namespaces"),
             Self::Event => ("events.k8s.io", "v1", "Event", "events"),
+            Self::Certificate => ("cert-manager.io", "v1", "Certificate", "certificates"),
         };
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         ApiResource {

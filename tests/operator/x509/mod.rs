@@ -1,5 +1,6 @@
 //! Devices with X.509 certificates, in Secrets of type kubernetes.io/tls.
 
+mod cert_manager;
 mod renewals;
 
 use serde_json::{Value, json};
@@ -27,8 +28,10 @@ async fn a_device_of_three_lines_gets_its_hub_and_a_copy_of_its_certificate() {
     assert!(!values.contains_key("sharedAccessKey"));
     assert!(world.hub_takes("truck-1").await);
     let source = world.get(Kind::Secret, "truck-1-tls").await;
+    let issuer = &object["status"]["credential"]["issuer"];
     let credential = json!({
-        "type": "X509", "fingerprint": fingerprint(&truck.pem), "notAfter": "4096-01-01T00:00:00Z",
+        "type": "X509", "fingerprint": fingerprint(&truck.pem), "issuer": issuer,
+        "notBefore": "1975-01-01T00:00:00Z", "notAfter": "4096-01-01T00:00:00Z",
         "secretName": "truck-1-tls", "secretResourceVersion": source["metadata"]["resourceVersion"],
     });
     assert_eq!(object["status"]["credential"], credential);
@@ -36,6 +39,10 @@ async fn a_device_of_three_lines_gets_its_hub_and_a_copy_of_its_certificate() {
     let accepted = |object: &Value| object["status"]["acceptedIdScope"] == SCOPE;
     world.wait(Kind::Integration, INTEGRATION, "accepted", accepted).await;
     assert_eq!(world.registers(), 1);
+    let is_counted = |object: &Value| object["status"]["certificates"]["issuers"][0]["devices"] == 1;
+    let integration = world.wait(Kind::Integration, INTEGRATION, "counted", is_counted).await;
+    let counted = &integration["status"]["certificates"]["issuers"][0];
+    assert_eq!((&counted["fingerprint"], &counted["subject"]), (issuer, &json!("CN=factory")));
     let row = world.kubectl_ok(&["get", "pdev", "-o", "wide"], "");
     assert!(row.contains("CERT-EXPIRES") && row.contains("4096-01-01"), "{row}");
 }

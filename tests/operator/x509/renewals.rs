@@ -68,19 +68,26 @@ async fn a_new_ca_that_dps_does_not_know_changes_nothing_until_it_does() {
     for name in &names {
         world.issue(name, &device(&new, name), &[]).await;
     }
-    let refused = world.wait_reason("truck-1", "Unauthorized").await;
-    assert!(condition(&refused, "Ready").unwrap().is_true(), "its certificate works still");
+    let refused = world.wait_integration(INTEGRATION, "Unauthorized").await;
     let message = condition(&refused, "Ready").unwrap().message;
     assert!(message.contains("CN=next-root"), "{message}");
+    let is_held = |object: &Value| object["status"]["keyRotation"]["blocked"] == true;
+    let held = world.wait(Kind::Integration, INTEGRATION, "held", is_held).await;
+    let is_counted = |object: &Value| object["status"]["certificates"]["unregistered"] == 5;
+    world.wait(Kind::Integration, INTEGRATION, "counted", is_counted).await;
+    assert_eq!(held["status"]["keyRotation"]["total"], 5, "{}", held["status"]);
+    let mut untouched = 0;
     for name in &names {
         assert!(world.hub_takes(name).await, "{name} keeps what it has");
+        let device = world.get(Kind::Device, name).await;
+        assert!(condition(&device, "Ready").unwrap().is_true(), "its certificate works still");
+        untouched += usize::from(condition(&device, "Ready").unwrap().reason == "Provisioned");
     }
+    assert!(untouched >= 2, "{untouched} were not tried");
 
     world.trust(&[&old, &new]);
-    for name in &names {
-        let asked = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}});
-        world.patch(Kind::Device, name, asked).await;
-    }
+    let asked = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}});
+    world.patch(Kind::Integration, INTEGRATION, asked).await;
     let is_of_the_new =
         |secret: &Value| certificate(&data(secret)["tls.crt"]).shown().issuer.contains("next-root");
     for name in &names {
@@ -88,4 +95,7 @@ async fn a_new_ca_that_dps_does_not_know_changes_nothing_until_it_does() {
         assert!(world.hub_takes(name).await);
         world.wait_ready(name).await;
     }
+    let is_over = |object: &Value| object["status"]["keyRotation"].is_null();
+    world.wait(Kind::Integration, INTEGRATION, "over", is_over).await;
+    world.wait_integration(INTEGRATION, "Available").await;
 }
