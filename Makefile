@@ -30,7 +30,7 @@ e2e: need-cargo ## Install the chart on a real node, upgrade it, kill it, remove
 .PHONY: test
 test: need-cluster need-node need-python ## Run all tests: the workspace's, then other people's clients against the simulator and what is in Secrets
 	dev/build-control-plane
-	for tool in helm kstatus argocd-lua; do dev/build-tool $$tool; done
+	for tool in helm kstatus argocd-lua cert-manager; do dev/build-tool $$tool; done
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --no-fail-fast
 	simulator/tests/node/run.sh $(TARGET)/debug/dps-simulator
 	simulator/tests/java/run.sh $(TARGET)/debug/dps-simulator
@@ -40,7 +40,7 @@ test: need-cluster need-node need-python ## Run all tests: the workspace's, then
 .PHONY: faults
 faults: need-cluster need-python ## Run all fault tests, with faults that last as long as they may; one part: make faults ONLY="K5 R10"
 	dev/build-control-plane
-	for tool in kstatus argocd-lua; do dev/build-tool $$tool; done
+	for tool in kstatus argocd-lua cert-manager; do dev/build-tool $$tool; done
 	dev/faults $(ONLY)
 
 .PHONY: soak

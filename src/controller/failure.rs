@@ -91,16 +91,16 @@ fn certificate_refused(presented: &Presented, call: Call) -> String {
              certificate issued for another kind of key: ECDSA with P-256, or RSA with 2048 bits."
             .to_owned(),
         Handshake::Refused => format!(
-            "The certificate with the SHA-256 thumbprint {}, issued by {issuer}, was refused in the TLS handshake, which DPS is not \
+            "The certificate issued by {issuer} with the thumbprints {} was refused in the TLS handshake, which DPS is not \
              known to do: check spec.hostname of the integration and what is on the way.",
-            presented.facts.shown_thumbprint(),
+            presented.facts.shown_thumbprints(),
         ),
         Handshake::Sent => format!(
-            "DPS refused the certificate with the SHA-256 thumbprint {}, issued by {issuer}. Either no enrollment has it (an \
+            "DPS refused the certificate issued by {issuer} with the thumbprints {}. Either no enrollment has it (an \
              individual enrollment has to hold this very certificate, a group the one of a CA above it); or that CA is not \
              uploaded to the DPS instance or not verified there; or a CA is missing in tls.crt (the last certificate sent is \
              that of {last}, issued by {above}); or an IP filter is in the way.{}",
-            presented.facts.shown_thumbprint(),
+            presented.facts.shown_thumbprints(),
             if call == Call::Lookup { UNKNOWN_TO_A_LOOKUP } else { "" },
         ),
     }

@@ -7,6 +7,7 @@ the page has brought into the cluster. `Azure` is the DPS simulator
 under Azure's name. Both are reached by the operator through a proxy, which is this cluster's DNS.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -87,6 +88,10 @@ class Azure(contextlib.ExitStack):
         super().__init__()
         folder = Path(self.enter_context(tempfile.TemporaryDirectory()))
         config = (ROOT / "dev" / "demo" / "simulator.yaml").read_text()
+        # A group of the name that cert-manager.md makes; until then it has keys that nobody knows.
+        secret = base64.b64encode(os.urandom(32)).decode()
+        keys = "".join(f"        {slot}Key: {secret}\n" for slot in ("primary", "secondary"))
+        config = config.replace("    enrollmentGroups:\n", f"    enrollmentGroups:\n      - id: lorries\n{keys}")
         config = config.replace("directory: simulator-tls", f"directory: {folder}/tls\n  names: [{DPS}]")
         port, said = self.enter_context(simulator(folder, config))
         proxy.routes[DPS] = port

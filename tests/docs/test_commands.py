@@ -18,7 +18,7 @@ from node import Azure, Node, Proxy, until
 from pages import ROOT, files, read
 from tools import Cluster
 
-FIRST = ("README.md", "docs/quickstart.md", "docs/azure.md")
+FIRST = ("README.md", "docs/quickstart.md", "docs/azure.md", "docs/cert-manager.md")
 # Pages of which some sections are run.
 PARTLY = {
     "docs/install.md": {"before-there-is-a-release", "install", "first-devices", "uninstall-and-what-stays"},
@@ -29,6 +29,7 @@ NOT_RUN = {
     "README.md#try-it/1": "the demo has a section of its own in .ci/run",
     "docs/quickstart.md#1-build-the-images/1": "needs GitHub",
     "docs/azure.md#3-install-the-operator/1": "needs GitHub",
+    "docs/cert-manager.md#1-cert-manager/1": "needs the internet; its controllers run beside the page",
     "docs/install.md#before-there-is-a-release/1": "needs GitHub",
     "docs/install.md#install/2": "no release is published",
     "docs/quickstart.md#5-see-what-it-does/5": "needs a node: a port is forwarded to a Pod",
@@ -105,6 +106,7 @@ class Stage(unittest.TestCase):
         path = f"{tools}:{os.environ['PATH']}"
         self.env = {**self.cluster.env, "PATH": path, "AZ_REGISTRATIONS": str(self.folder / "registrations.tsv")}
         self.env["IMAGES"] = str(images)
+        self.env |= {"AZ_CERTIFICATES": str(self.folder), "AZ_SIMULATOR": f"http://{self.azure.admin}"}
 
     def call(self, script, typed=""):
         kept = self.folder / "variables"
@@ -181,6 +183,23 @@ class Install(Stage):
 class WithAzure(Stage):
     def test_from_nothing_to_a_device_and_back(self):
         self.play("docs/azure.md")
+
+
+class WithCertificates(Stage):
+    def test_from_a_ca_to_a_device_and_through_a_renewal(self):
+        self.play("README.md", {"install-it"})
+        crds = Path(os.environ["CERT_MANAGER"]).with_name("crds.yaml")
+        self.cluster.kubectl("apply", "--server-side", "-f", crds)
+        command = [os.environ["CERT_MANAGER"], "--kubeconfig", self.cluster.env["KUBECONFIG"]]
+        with (self.folder / "cert-manager.log").open("w") as log:
+            cert_manager = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        self.addCleanup(cert_manager.wait)
+        self.addCleanup(cert_manager.terminate)
+
+        said = self.play("docs/cert-manager.md")
+
+        self.assertTrue(any(";DeviceId=truck-000001;x509=true" in (text or "") for text in said.values()), said)
+        self.assertEqual(self.azure.registered(), 2, "once, and once more when it was renewed")
 
 
 class Migration(Stage):

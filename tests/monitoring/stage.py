@@ -46,7 +46,8 @@ def self_signed(name, begun, ends):
     dates = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(at)) for at in (now - begun, now + ends)]
     with tempfile.TemporaryDirectory() as folder:
         config = f"[ca]\ndefault_ca=own\n[own]\nnew_certs_dir={folder}\ndatabase={folder}/index\nrand_serial=yes\n"
-        config += "default_md=sha256\npolicy=any\nx509_extensions=leaf\n[leaf]\nbasicConstraints=CA:false\n[any]\ncommonName=supplied\n[req]\ndistinguished_name=any\n"
+        config += "default_md=sha256\npolicy=any\nx509_extensions=leaf\n[any]\ncommonName=supplied\n"
+        config += "[leaf]\nbasicConstraints=CA:false\n[req]\ndistinguished_name=any\n"
         files = {file: Path(folder) / file for file in ("config", "index", "key", "request", "certificate")}
         files["config"].write_text(config)
         files["index"].touch()
@@ -288,7 +289,7 @@ class Stage:
         self.apply(namespace, {**ca, "data": {"ca.crt": simulator.ca}}, integration)
 
     def certificate(self, namespace, name, begun, ends):
-        """A certificate that the device has signed itself and DPS knows, valid since `begun` seconds and for `ends` more."""
+        """A certificate of its own signature that DPS knows, valid since `begun` seconds and for `ends` more."""
         certificate, key = self_signed(name, begun, ends)
         self.steady.set("PUT", f"scopes/{SCOPE}/devices/{name}/certificates", {"primary": {"pem": certificate}})
         data = {"tls.crt": certificate, "tls.key": key}

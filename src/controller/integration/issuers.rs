@@ -314,9 +314,13 @@ impl Issuers {
         let named = self.0.iter().map(|issuer| {
             let (fingerprint, subject) = (issuer.id.to_string(), issuer.subject.clone());
             let devices = devices(&fingerprint);
-            (!issuer.is_refused(), IssuerStatus { fingerprint, subject, devices, accepted: issuer.accepted })
+            let shown = IssuerStatus { fingerprint, subject, devices, accepted: issuer.accepted };
+            // What devices of other namespaces only try is not for this status to say: it is what they say.
+            let is_tried = issuer.trials.iter().any(|(whose, _)| whose.own);
+            (!issuer.is_refused(), is_tried, shown)
         });
-        let mut named: Vec<_> = named.filter(|(_, it)| it.devices > 0 || !it.accepted).collect();
+        let named = named.filter(|(_, is_tried, it)| it.devices > 0 || *is_tried);
+        let mut named: Vec<_> = named.map(|(works, _, it)| (works, it)).collect();
         let order = |(works, it): &(bool, IssuerStatus)| (*works, -it.devices, it.fingerprint.clone());
         named.sort_by_key(order);
         named.truncate(SHOWN);

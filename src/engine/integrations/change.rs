@@ -31,6 +31,8 @@ pub(in crate::engine) struct Change {
     pub retry: bool,
     /// Devices that may try a CA now.
     pub try_next: Vec<Canary>,
+    /// DPS has accepted a CA: devices that wait for that may go on.
+    pub ca_accepted: bool,
 }
 
 /// A wait that another process has written down.

@@ -84,7 +84,7 @@ impl Registry {
         let follows = Change {
             permits: Some(PermitChange::Gate(integration.health.gate())),
             wake_waiting: change.wake_waiting,
-            wake_devices: all,
+            ca_accepted: all,
             try_next: wake,
             claims,
             ask_another: change.next == Next::AskAnother,

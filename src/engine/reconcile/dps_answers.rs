@@ -181,6 +181,9 @@ impl Engine {
         let canaries: Vec<Canary> = self.registry.canaries(sym).to_vec();
         let change = self.registry.answered(sym, answered, now.mono);
         self.wake_canaries(&change.try_next);
+        if change.ca_accepted {
+            self.wake_waiting_for_ca(sym);
+        }
         self.apply(sym, &change, now);
         if change.ask_another {
             self.ask_another(sym);
@@ -198,6 +201,16 @@ impl Engine {
         if self.registry.asks(sym, now.mono) {
             self.ask_another(sym);
         }
+    }
+
+    /// Wakes the devices with a certificate that DPS has not accepted yet.
+    fn wake_waiting_for_ca(&mut self, sym: Sym) {
+        let waits = |id: &DeviceId| {
+            let is_registered = self.fleet.get(*id).is_some_and(Record::is_registered);
+            self.fleet.reads_certificate(*id) && (!is_registered || self.fleet.is_source_outdated(*id))
+        };
+        let waiting: Vec<DeviceId> = self.fleet.of_integration(sym).iter().copied().filter(waits).collect();
+        waiting.into_iter().for_each(|id| self.ready.wake_later(id));
     }
 
     fn wake_canaries(&mut self, canaries: &[Canary]) {

@@ -56,7 +56,7 @@ impl Fleet {
         let setup = Setup::own_control_plane(&[]);
         let control_plane = setup.control_plane.clone().expect("it has one of its own");
         let program = tool("cert-manager");
-        let crds = program.with_file_name("crds");
+        let crds = program.with_file_name("crds.yaml");
         let crds = crds.to_str().expect("paths are UTF-8");
         succeeded(&kubectl(&control_plane, &["apply", "--server-side", "-f", crds], ""));
         let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];

@@ -171,7 +171,7 @@ fn a_status_names_the_largest_and_those_that_are_refused_first() {
         situation.issuers.met(ca(number), &format!("CN={number}"), whose, device(20), situation.now);
         situation.issuers.answered(ca(number), whose, device(20), Shown::Accepted, situation.now);
     }
-    // Made up by somebody.
+    // One that is made up in another namespace is not shown.
     situation.issuers.met(ca(13), "CN=13", situation.other, device(30), situation.now);
     let devices =
         (3..=12).map(|number: i32| (format!("{number:016x}"), number)).chain([("ff".to_owned(), 5)]);
@@ -181,6 +181,8 @@ fn a_status_names_the_largest_and_those_that_are_refused_first() {
     assert_eq!(subjects, ["CN=fleet-ca", "CN=12", "CN=11", "CN=10", "CN=9", "CN=8", "CN=7", "CN=6"]);
     assert_eq!(shown.iter().filter(|issuer| !issuer.accepted).count(), 1);
     assert_eq!(others, 3 + 4 + 5 + 5);
+    let (shown_first, _) = situation.issuers.shown(&CertificateCounts::default());
+    assert_eq!(Vec::from_iter(shown_first.iter().map(|issuer| &*issuer.subject)), ["CN=fleet-ca"]);
 
     let mut next = Issuers::default();
     next.recall(&shown);
@@ -205,6 +207,7 @@ fn those_that_are_made_up_push_out_none_that_dps_has_accepted() {
 fn only_a_registration_that_is_refused_with_the_certificate_in_hand_speaks_against_its_ca() {
     let facts = CertificateFacts {
         thumbprint: [0; 32],
+        portal_thumbprint: [0; 20],
         issuer: "CN=fleet-ca".to_owned(),
         ca: Some(ca(1)),
         last: ("CN=truck-1".to_owned(), "CN=fleet-ca".to_owned()),

@@ -14,7 +14,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
-use super::{CaId, CertificateFacts, CertificateProblem, thumbprint};
+use super::{CaId, CertificateFacts, CertificateProblem, portal_thumbprint, thumbprint};
 use crate::dps::ids::RegistrationId;
 
 /// Longest common name (X.520, ub-common-name).
@@ -45,8 +45,10 @@ pub(super) fn chain(
     };
     self::leaf(leaf, id)?;
     order(&parsed)?;
+    let first: &[u8] = chain.first().map_or(&[], |der| der);
     Ok(CertificateFacts {
-        thumbprint: thumbprint(chain.first().map_or(&[], |der| der)),
+        thumbprint: thumbprint(first),
+        portal_thumbprint: portal_thumbprint(first),
         issuer: shown(leaf.issuer()),
         ca: ca(leaf),
         last: (shown(last.subject()), shown(last.issuer())),

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use ring::digest;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -59,6 +60,8 @@ pub struct DeviceCertificate {
 pub struct CertificateFacts {
     /// SHA-256 of the leaf, as the hub has it.
     pub thumbprint: [u8; 32],
+    /// SHA-1 of the leaf, as the portal shows an individual enrollment's.
+    pub portal_thumbprint: [u8; 20],
     /// Subject of the CA that has issued the leaf.
     pub issuer: String,
     /// That CA; `None` of a certificate that no CA has issued.
@@ -117,9 +120,10 @@ pub enum Validity {
 }
 
 impl CertificateFacts {
-    /// The thumbprint as portals and hubs show it: upper-case hexadecimal.
-    pub fn shown_thumbprint(&self) -> String {
-        self.thumbprint.iter().map(|byte| format!("{byte:02X}")).collect()
+    /// Both thumbprints as portals and hubs show them: upper-case hexadecimal.
+    pub fn shown_thumbprints(&self) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+        format!("SHA-256 {}, SHA-1 {}", hex(&self.thumbprint), hex(&self.portal_thumbprint))
     }
 
     /// What is kept of it once the device is registered with it.
@@ -246,6 +250,12 @@ fn sized(what: &'static str, text: &[u8], most: usize) -> Result<(), Certificate
 /// SHA-256 of a certificate.
 fn thumbprint(der: &[u8]) -> [u8; 32] {
     Sha256::digest(der).into()
+}
+
+/// SHA-1 of a certificate: a name for it in the portal, on which nothing here relies.
+fn portal_thumbprint(der: &[u8]) -> [u8; 20] {
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der);
+    digest.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

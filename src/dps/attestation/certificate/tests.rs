@@ -3,6 +3,7 @@ use rcgen::{CertificateParams, DnType, DnValue, ExtendedKeyUsagePurpose};
 
 use super::*;
 
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/dps/attestation/certificate/fixtures");
 const ID: &str = "truck-1";
 
 fn id() -> RegistrationId {
@@ -54,18 +55,48 @@ fn a_chain_in_order_is_read_whatever_stands_between_and_with_or_without_its_root
 fn its_id_is_how_the_thumbprint_begins_that_the_hub_has() {
     let device = root().device(ID).unwrap();
     let certificate = read(&device.pem, &device.key_pem()).unwrap();
-    let shown = certificate.facts().shown_thumbprint();
-    assert_eq!(dps_simulator::Certificate::from_pem(&device.pem).unwrap().thumbprint().as_str(), shown);
-    assert_eq!(certificate.id().to_string(), shown[..16].to_lowercase());
+    let shown = dps_simulator::Certificate::from_pem(&device.pem).unwrap().thumbprint();
+    assert_eq!(certificate.id().to_string(), shown.as_str()[..16].to_lowercase());
     assert!(!format!("{certificate:?} {:?}", certificate.reveal()).contains("PRIVATE"));
+}
+
+#[test]
+fn both_thumbprints_are_shown_as_openssl_shows_them() {
+    let text = |name| std::fs::read_to_string(format!("{FIXTURES}/{name}")).unwrap();
+    let certificate = read(&text("p-384.crt"), &text("p-384.key")).unwrap();
+    assert_eq!(
+        certificate.facts().shown_thumbprints(),
+        "SHA-256 2323B0EBFA8B6978F7155D6F707F8F30700B357A90894E652D2DD0BE503ABF81, SHA-1 0DEF7A9D88A4C1F21DA364638EE806DCEC006087"
+    );
+}
+
+#[test]
+fn a_ca_is_known_by_its_name_and_its_key() {
+    let (one, other, namesake) = (root(), Identity::root("other-root").unwrap(), root());
+    let ca_if = |issuer: &Identity, names_key| {
+        let named =
+            |params: &mut CertificateParams| params.use_authority_key_identifier_extension = names_key;
+        let device = issuer.device_with(ID, named).unwrap();
+        read(&device.pem, &device.key_pem()).unwrap().facts().ca
+    };
+    let ca_of = |issuer: &Identity| ca_if(issuer, true);
+    assert_eq!(ca_of(&one), ca_of(&one), "whatever it issues");
+    assert_ne!(ca_of(&one), ca_of(&other));
+    assert_ne!(ca_of(&one), ca_of(&namesake), "the certificates name its key");
+    assert_eq!(ca_if(&one, false), ca_if(&namesake, false), "they do not");
+    let shown = ca_of(&one).unwrap().to_string();
+    assert_eq!(CaId::parse(&shown), ca_of(&one));
+    for text in ["", "00", "000000000000000g", "00000000000000000"] {
+        assert_eq!(CaId::parse(text), None, "{text}");
+    }
+    let own = Identity::own(ID).unwrap();
+    assert_eq!(read(&own.pem, &own.key_pem()).unwrap().facts().ca, None, "it has signed itself");
 }
 
 #[test]
 fn keys_are_read_in_every_form_and_kinds_that_cannot_be_used_are_named() {
     let read_files = |certificate: &str, key: &str| {
-        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let directory = directory.join("src/dps/attestation/certificate/fixtures");
-        let text = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+        let text = |name: &str| std::fs::read_to_string(format!("{FIXTURES}/{name}")).unwrap();
         read(&text(certificate), &text(key))
     };
     for (certificate, key) in [

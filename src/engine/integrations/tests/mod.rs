@@ -55,6 +55,7 @@ const NOTHING: Change = Change {
     recall_pause: None,
     retry: false,
     try_next: Vec::new(),
+    ca_accepted: false,
 };
 
 /// A registry at one moment. Where nothing else is named, the integration is `FACTORY`.
