@@ -6,6 +6,7 @@
 //! `make bench-smoke N=1000`, or `cargo bench --bench smoke -- --devices 1000 --grow-to 5000 --rotate-at 1200 --storms`.
 
 mod bare;
+mod certificates;
 mod figures;
 mod measure;
 mod neighbours;
@@ -50,6 +51,9 @@ struct Args {
     /// Only how long new devices of another integration take while something happens to this many.
     #[arg(long, default_value_t = 0)]
     neighbours: usize,
+    /// Only what this many devices with certificates cost, beside as many with a group's key.
+    #[arg(long, default_value_t = 0, conflicts_with_all = ["states", "neighbours"])]
+    certificates: usize,
     /// `cargo bench` passes this.
     #[arg(long, hide = true)]
     bench: bool,
@@ -72,6 +76,9 @@ async fn run(args: &Args) -> Outcome<()> {
         let mut setup = start().await?;
         neighbours::run(&mut setup, args.neighbours).await?;
         return setup.stop_operator();
+    }
+    if args.certificates > 0 {
+        return certificates::run(args.certificates).await;
     }
     let (mut setup, resident_kib) = rounds(args).await?;
     more(args, &mut setup, resident_kib).await?;

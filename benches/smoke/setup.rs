@@ -343,6 +343,11 @@ fn manifests(dps: &Running) -> Value {
     ]})
 }
 
+/// How many requests at a time the bench itself makes.
+pub async fn each<F: Future<Output = Outcome<()>>>(requests: impl Iterator<Item = F>) -> Outcome<()> {
+    stream::iter(requests).buffer_unordered(IN_FLIGHT).try_collect().await
+}
+
 fn key_secret(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Secret",
@@ -363,11 +368,7 @@ fn integration(dps: &Running, name: &str, id_scope: &str, key: &str) -> Value {
 
 /// Creates the devices `truck-<number>`.
 pub async fn create(client: &Client, namespace: &str, from: usize, to: usize) -> Outcome<()> {
-    stream::iter((from..to).map(|number| create_number(client, namespace, number)))
-        .buffer_unordered(IN_FLIGHT)
-        .try_collect::<Vec<_>>()
-        .await?;
-    Ok(())
+    each((from..to).map(|number| create_number(client, namespace, number))).await
 }
 
 async fn create_number(client: &Client, namespace: &str, number: usize) -> Outcome<()> {

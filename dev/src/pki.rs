@@ -78,8 +78,19 @@ impl Identity {
         self.issue(params)
     }
 
+    /// The same with this private key, PKCS#8 in PEM, of another kind for example.
+    ///
+    /// # Errors
+    /// As rcgen says.
+    pub fn device_of_key(&self, common_name: &str, key: &str) -> Made {
+        self.certify(params(common_name, false), KeyPair::from_pem(key)?)
+    }
+
     fn issue(&self, params: CertificateParams) -> Made {
-        let key = KeyPair::generate()?;
+        self.certify(params, KeyPair::generate()?)
+    }
+
+    fn certify(&self, params: CertificateParams, key: KeyPair) -> Made {
         let issuer = Issuer::from_params(&self.params, &self.key);
         let pem = params.signed_by(&key, &issuer)?.pem();
         Ok(Self { params, key, pem })
