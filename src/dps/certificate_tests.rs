@@ -1,7 +1,8 @@
 //! Devices with certificates against a simulator over TLS, and against servers that do otherwise.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use dps_dev::pki::Identity;
 use dps_simulator::{Certificate, Certificates, Credential, Handshake as Shakes, Running};
@@ -15,10 +16,11 @@ use super::answer::Assignment;
 use super::attestation::DeviceCredential;
 use super::attestation::certificate::{DeviceCertificate, TlsFiles};
 use super::client::{DpsClient, Identity as Caller};
-use super::client_tests::{SCOPE, client, endpoint, simulator};
+use super::client_tests::{SCOPE, client, endpoint, observed, simulator};
 use super::clock_offset::ClockOffset;
 use super::error::{DpsError, Unreachable};
 use super::ids::{IdScope, RegistrationId};
+use super::observe::Observer;
 use super::operation::Progress;
 use super::tls::{Handshake, TlsFailure};
 
@@ -44,6 +46,18 @@ async fn register(
     }
 }
 
+/// Connections that were made, by the credential that they are for.
+#[derive(Debug, Default)]
+struct Handshakes(Mutex<Vec<&'static str>>);
+
+impl Observer for Handshakes {
+    fn request_ended(&self, _: &'static str, _: &'static str, _: Duration) {}
+
+    fn handshake_made(&self, credential: &'static str) {
+        self.0.lock().unwrap().push(credential);
+    }
+}
+
 fn enroll(dps: &Running, device: &Identity, id: &str) {
     let primary = Certificate::from_pem(&device.pem).unwrap();
     dps.control().set_device_certificates(SCOPE, id, Certificates { primary, secondary: None }).unwrap();
@@ -58,8 +72,9 @@ fn handshake(result: Result<Assignment, DpsError>) -> (Handshake, bool) {
 #[tokio::test]
 async fn each_operation_has_connections_of_its_own_and_no_session_is_resumed() {
     let dps = simulator().await;
-    dps.control().set_think_time(std::time::Duration::from_millis(10));
-    let client = client(Some(dps.ca_pem())).unwrap();
+    dps.control().set_think_time(Duration::from_millis(10));
+    let made = Arc::new(Handshakes::default());
+    let client = observed(Some(dps.ca_pem()), made.clone()).unwrap();
     for id in ["truck-1", "truck-2"] {
         let device = Identity::own(id).unwrap();
         enroll(&dps, &device, id);
@@ -77,6 +92,7 @@ async fn each_operation_has_connections_of_its_own_and_no_session_is_resumed() {
     connections.dedup();
     let devices: Vec<&str> = connections.iter().map(|(_, device)| device.as_str()).collect();
     assert_eq!(devices, ["truck-1", "truck-1", "truck-2", "truck-2"], "one each, its polls with it");
+    assert_eq!(*made.0.lock().unwrap(), ["certificate"; 4]);
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ impl DpsClient {
         hub_suffixes: Arc<[String]>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, ClientError> {
-        let http = Http::new(ca_bundle, proxy)?;
+        let http = Http::new(ca_bundle, proxy, observer.clone())?;
         Ok(Self { http: Arc::new(http), hub_suffixes, observer, operation_timeout: OPERATION_TIMEOUT })
     }
 

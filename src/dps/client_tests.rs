@@ -20,7 +20,7 @@ use super::clock_offset::{ClockOffset, Off, TokenClock};
 use super::error::{DpsError, Invalid};
 use super::host::{AllowedHosts, Endpoint};
 use super::ids::{IdScope, RegistrationId};
-use super::observe::Unobserved;
+use super::observe::{Observer, Unobserved};
 use super::operation::Progress;
 use super::scrub::Shown;
 
@@ -56,10 +56,14 @@ pub(super) fn choose_tls() {
 }
 
 pub(super) fn client(ca: Option<&str>) -> Result<DpsClient, ClientError> {
+    observed(ca, Arc::new(Unobserved))
+}
+
+pub(super) fn observed(ca: Option<&str>, observer: Arc<dyn Observer>) -> Result<DpsClient, ClientError> {
     choose_tls();
     let suffixes = Arc::from([".azure-devices.net".to_owned()]);
     let bundle = ca.map(|pem| CaBundle::read(pem.as_bytes())).transpose()?;
-    DpsClient::new(bundle.as_ref(), None, suffixes, Arc::new(Unobserved))
+    DpsClient::new(bundle.as_ref(), None, suffixes, observer)
 }
 
 pub(super) fn endpoint(port: u16) -> Endpoint {

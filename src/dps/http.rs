@@ -18,6 +18,8 @@ use super::attestation::DeviceCredential;
 use super::attestation::certificate::DeviceCertificate;
 use super::ca_bundle::{BundleError, CaBundle};
 use super::error::{DpsError, Unreachable};
+use super::handshakes::Counted;
+use super::observe::Observer;
 use super::proxy::Proxy;
 use super::tls::{Presented, Presenter, TlsFailure};
 
@@ -50,6 +52,7 @@ pub(super) struct Http {
     /// Judges servers for the others, with the same trust.
     verifier: Lazy<Result<Arc<dyn ServerCertVerifier>, rustls::Error>>,
     proxy: Option<reqwest::Proxy>,
+    observer: Arc<dyn Observer>,
 }
 
 /// For the requests of one operation.
@@ -70,11 +73,16 @@ impl Http {
     ///
     /// # Errors
     /// When there are no trusted roots, or the proxy's address makes no sense.
-    pub fn new(ca_bundle: Option<&CaBundle>, proxy: Option<&Proxy>) -> Result<Self, ClientError> {
+    pub fn new(
+        ca_bundle: Option<&CaBundle>,
+        proxy: Option<&Proxy>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, ClientError> {
         let proxy = proxy.map(|proxy| reqwest::Proxy::https(proxy.address())).transpose();
         let proxy = proxy.map_err(ClientError::Setup)?;
         let mut pooled =
             builder(proxy.as_ref()).tls_version_min(Version::TLS_1_2).pool_max_idle_per_host(IDLE);
+        pooled = pooled.connector_layer(Counted { observer: observer.clone(), credential: "key" });
         let mut roots: Vec<CertificateDer<'static>> = Vec::new();
         if let Some(bundle) = ca_bundle {
             let certificates = bundle.certificates.iter().map(|der| reqwest::Certificate::from_der(der));
@@ -91,7 +99,7 @@ impl Http {
             let verifier = Verifier::new_with_extra_roots(roots, crypto())?;
             Ok(Arc::new(verifier) as Arc<dyn ServerCertVerifier>)
         };
-        Ok(Self { pool, verifier: LazyLock::new(Box::new(verifier)), proxy })
+        Ok(Self { pool, verifier: LazyLock::new(Box::new(verifier)), proxy, observer })
     }
 
     /// What an operation with this credential makes its requests with.
@@ -108,8 +116,9 @@ impl Http {
         let verifier = self.verifier.as_ref().map_err(|_| no_roots())?.clone();
         let presenter = Arc::new(Presenter::new(certificate.certified().clone()));
         let tls = tls(verifier, presenter.clone()).map_err(|_| no_roots())?;
+        let counted = Counted { observer: self.observer.clone(), credential: "certificate" };
         let http = builder(self.proxy.as_ref()).pool_max_idle_per_host(1).tls_backend_preconfigured(tls);
-        let http = http.build().map_err(|_| no_roots())?;
+        let http = http.connector_layer(counted).build().map_err(|_| no_roots())?;
         Ok(Session { http, presenter: Some(presenter) })
     }
 }

@@ -10,6 +10,7 @@ pub mod connections;
 pub mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod handshakes;
 pub mod host;
 mod http;
 pub mod ids;

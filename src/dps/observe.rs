@@ -12,10 +12,16 @@ pub const OPERATIONS: [&str; 3] = ["register", "poll", "lookup"];
 pub const OUTCOMES: [&str; 8] =
     ["success", "refused", "not_found", "conflict", "throttled", "unavailable", "rejected", "invalid"];
 
-/// Receives a report on each request.
+/// Values of `credential` in a report.
+pub const CREDENTIALS: [&str; 2] = ["key", "certificate"];
+
+/// Receives a report on each request, and on each connection.
 pub trait Observer: Debug + Send + Sync {
     /// `operation` is one of `OPERATIONS`, `outcome` one of `OUTCOMES`.
     fn request_ended(&self, operation: &'static str, outcome: &'static str, took: Duration);
+
+    /// A TLS connection was made, for devices with this `credential`, one of `CREDENTIALS`.
+    fn handshake_made(&self, credential: &'static str);
 }
 
 /// Ignores all reports.
@@ -26,6 +32,8 @@ pub struct Unobserved;
 #[cfg(test)]
 impl Observer for Unobserved {
     fn request_ended(&self, _: &'static str, _: &'static str, _: Duration) {}
+
+    fn handshake_made(&self, _: &'static str) {}
 }
 
 /// The outcome of a request.

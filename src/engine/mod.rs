@@ -225,6 +225,7 @@ impl Engine {
         telemetry.metrics.begin_series_at_zero(&Labels {
             lanes: &Lane::ALL.map(Lane::as_str),
             kinds: &WatchedKind::ALL.map(WatchedKind::as_str),
+            credentials: &requests::CREDENTIALS,
             operations: &requests::OPERATIONS,
             outcomes: &requests::OUTCOMES,
         });

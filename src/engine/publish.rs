@@ -179,6 +179,10 @@ impl Observer for CountCalls {
     fn request_ended(&self, operation: &'static str, outcome: &'static str, took: Duration) {
         self.0.metrics.count_dps_request(operation, outcome, took);
     }
+
+    fn handshake_made(&self, credential: &'static str) {
+        self.0.metrics.count_dps_handshake(credential);
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub struct Labels<'a> {
     pub lanes: &'a [&'a str],
     /// Kinds of objects that are watched.
     pub kinds: &'a [&'static str],
+    /// Of connections to DPS.
+    pub credentials: &'a [&'a str],
     /// Requests to DPS, and their outcomes.
     pub operations: &'a [&'a str],
     pub outcomes: &'a [&'a str],
@@ -107,6 +109,7 @@ struct DpsMetrics {
     in_flight: IntGauge,
     requests: IntCounterVec,
     seconds: HistogramVec,
+    handshakes: IntCounterVec,
     failed: IntCounterVec,
 }
 
@@ -125,6 +128,11 @@ impl DpsMetrics {
                 "Time until DPS has answered a request.",
                 &["operation"],
                 &DPS_SECONDS,
+            )?,
+            handshakes: make.counters(
+                "dps_handshakes_total",
+                "TLS connections to DPS that were made, by the credential of the devices.",
+                &["credential"],
             )?,
             failed: make.counters(
                 "dps_operations_failed_total",
@@ -198,7 +206,7 @@ impl Metrics {
 
     /// Does the same for series whose labels are not known here.
     pub fn begin_series_at_zero(&self, labels: &Labels<'_>) {
-        let Labels { lanes, kinds, operations, outcomes } = *labels;
+        let Labels { lanes, kinds, credentials, operations, outcomes } = *labels;
         for lane in lanes {
             self.queue.waiting.with_label_values(&[*lane]).set(0);
             self.queue.permits.with_label_values(&[*lane]);
@@ -206,6 +214,9 @@ impl Metrics {
         }
         for kind in kinds {
             self.watches.set_read(kind, false);
+        }
+        for credential in credentials {
+            self.dps.handshakes.with_label_values(&[*credential]);
         }
         for operation in operations {
             self.dps.seconds.with_label_values(&[*operation]);
@@ -248,6 +259,11 @@ impl Metrics {
     pub fn count_grant(&self, lane: &str, waited: Duration) {
         self.queue.permits.with_label_values(&[lane]).inc();
         self.queue.wait.with_label_values(&[lane]).observe(waited.as_secs_f64());
+    }
+
+    /// Counts a connection to DPS.
+    pub fn count_dps_handshake(&self, credential: &str) {
+        self.dps.handshakes.with_label_values(&[credential]).inc();
     }
 
     /// Counts a request that DPS answered, or did not.

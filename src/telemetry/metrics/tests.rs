@@ -34,6 +34,7 @@ fn metrics() -> Metrics {
     metrics.begin_series_at_zero(&Labels {
         lanes: &["new", "changed", "fleet", "last"],
         kinds: &["dpsintegrations", "provisioneddevices", "secrets"],
+        credentials: &["key", "certificate"],
         operations: &["register"],
         outcomes: &["throttled", "unavailable"],
     });
@@ -112,12 +113,15 @@ fn any_number_of_integrations_hides_none_of_another_namespace() {
 fn calls_and_requests_are_counted_by_what_came_of_them_conflicts_and_throttling_too() {
     let metrics = metrics();
     metrics.count_dps_request("register", "throttled", Duration::from_millis(20));
+    metrics.count_dps_handshake("certificate");
     metrics.count_api_request("update", "provisioneddevices/status", "conflict");
     metrics.count_api_request("watch", "secrets", "success");
     metrics.count_grant("new", Duration::from_secs(2));
     let text = metrics.text(&WatchStates::default()).unwrap();
     for expected in [
         "dps_operator_throttled_total 1",
+        r#"dps_operator_dps_handshakes_total{credential="certificate"} 1"#,
+        r#"dps_operator_dps_handshakes_total{credential="key"} 0"#,
         r#"dps_operator_dps_requests_total{operation="register",outcome="throttled"} 1"#,
         r#"dps_operator_write_conflicts_total{resource="provisioneddevices/status"} 1"#,
         r#"dps_operator_watch_starts_total{resource="secrets"} 1"#,
