@@ -14,17 +14,18 @@ use crate::world::waiting::until;
 use crate::world::{Kind, PATIENCE, POLL, Setup, World};
 
 pub static ROOT: LazyLock<Identity> = LazyLock::new(|| certificates::root("fleet-root"));
+static NEXT_ROOT: LazyLock<Identity> = LazyLock::new(|| certificates::root("next-root"));
 
-/// DPS has a group for devices under this CA, beside that with keys.
+/// DPS has a group for devices under each of these CAs, beside that with keys.
 pub fn with_certificates() -> Setup {
     let mut setup = Setup::default();
     let scope = &mut setup.simulator.id_scopes[0];
-    scope.enrollment_groups.push(EnrollmentGroup::x509("lorries", certificate(&ROOT.pem)));
-    scope.certificate_authorities.push(CertificateAuthority {
-        name: "root".to_owned(),
-        certificate: certificate(&ROOT.pem),
-        verified: true,
-    });
+    for (group, root) in [("lorries", &*ROOT), ("vans", &*NEXT_ROOT)] {
+        let certificate = certificate(&root.pem);
+        scope.enrollment_groups.push(EnrollmentGroup::x509(group, certificate.clone()));
+        let name = format!("{group}-root");
+        scope.certificate_authorities.push(CertificateAuthority { name, certificate, verified: true });
+    }
     setup
 }
 
@@ -72,6 +73,22 @@ async fn a_renewed_certificate() {
         setup: with_certificates(),
         prepare: registered,
         act: issued,
+        done: has_the_newest,
+    }
+    .enumerate()
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_another_ca() {
+    let act = async |world: &World, device: &str| {
+        world.issue(device, &certificates::device(&NEXT_ROOT, device), &[]).await;
+    };
+    Flow {
+        name: "renewal by another CA",
+        setup: with_certificates(),
+        prepare: registered,
+        act,
         done: has_the_newest,
     }
     .enumerate()
