@@ -108,6 +108,25 @@ fn next_ca(world: &World) -> Value {
 }
 
 #[tokio::test]
+async fn after_a_restart_a_refused_ca_holds_up_no_device_of_another_one() {
+    let (root, next) = (Identity::root("fleet-root").unwrap(), Identity::root("next-root").unwrap());
+    let mut world = World::with_group(&root).await.with_fleet(&root).await;
+    world.renew_all(&next);
+    world.until_true("it is held", |world| world.integration_reason() == "Unauthorized").await;
+    world.restart();
+    world.list_certificates();
+    world.give_certificate("late", &root.device("late").unwrap(), &[]);
+    world.declare("late", json!({}));
+    world.until_ready("late").await;
+    assert!(world.hub_takes("late"));
+    // What was known of the CAs is known again: no device tries the one that works for the others.
+    let accepted = &world.integration()["certificates"]["issuers"];
+    assert!(accepted.as_array().unwrap().iter().any(|issuer| issuer["accepted"] == true), "{accepted}");
+    world.until_true("it is held again", |world| world.integration_reason() == "Unauthorized").await;
+    assert!(names().all(|name| world.ready_reason(&name).0 == "True") && world.all_hubs_take_them());
+}
+
+#[tokio::test]
 async fn a_ca_that_dps_does_not_know_holds_up_new_devices_and_says_which_one_it_is() {
     let (root, next) = (Identity::root("fleet-root").unwrap(), Identity::root("next-root").unwrap());
     let mut world = World::with_group(&root).await;
