@@ -108,6 +108,35 @@ fn next_ca(world: &World) -> Value {
 }
 
 #[tokio::test]
+async fn a_user_who_asks_the_integration_has_a_refused_ca_tried_at_once() {
+    let (root, next) = (Identity::root("fleet-root").unwrap(), Identity::root("next-root").unwrap());
+    let mut world = World::with_group(&root).await.with_fleet(&root).await;
+    world.renew_all(&next);
+    world.until_true("it is held", |world| world.integration_reason() == "Unauthorized").await;
+    // The waits grow: the next try is minutes away.
+    for _ in 0..5 {
+        world.pass(MINUTE);
+        world.until_idle(0).await;
+    }
+    let control = world.dps.control();
+    control.upload_certificate_authority(SCOPE, "next", certificate(&next), true).unwrap();
+    let both = Certificates { primary: certificate(&root), secondary: Some(certificate(&next)) };
+    control.set_group_certificates(SCOPE, "fleet", both).unwrap();
+    let asked = world.now.mono;
+    let annotation = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "1"}}});
+    world.api.apply("dpsintegrations", "factory", annotation);
+    world.deliver();
+    world
+        .until_true("all have moved", |world| {
+            let moved = |name: &String| world.status(name)["credential"]["issuer"] == next_ca(world);
+            names().all(|name| moved(&name))
+        })
+        .await;
+    assert!(world.now.mono - asked < Duration::from_secs(30), "{:?}", world.now.mono - asked);
+    assert!(world.all_hubs_take_them());
+}
+
+#[tokio::test]
 async fn after_a_restart_a_refused_ca_holds_up_no_device_of_another_one() {
     let (root, next) = (Identity::root("fleet-root").unwrap(), Identity::root("next-root").unwrap());
     let mut world = World::with_group(&root).await.with_fleet(&root).await;
@@ -148,11 +177,12 @@ async fn a_ca_that_dps_does_not_know_holds_up_new_devices_and_says_which_one_it_
     let control = world.dps.control();
     control.upload_certificate_authority(SCOPE, "next", certificate(&next), true).unwrap();
     control.set_group_certificates(SCOPE, "fleet", certificates(&next)).unwrap();
-    // Somebody asks for one of them.
+    let asked = world.now.mono;
     world.annotate_with("truck-12", "reconcile.fluxcd.io/requestedAt", json!("1"));
     world
         .until_true("all are there", |world| names().all(|name| world.ready_reason(&name).0 == "True"))
         .await;
+    assert!(world.now.mono - asked < Duration::from_secs(20), "it was tried at once");
     assert!(world.all_hubs_take_them());
     assert_eq!(world.integration_reason(), "Available");
 }
