@@ -7,6 +7,7 @@ use super::intern::Sym;
 use super::record::Record;
 use super::{DeviceId, Fleet};
 use crate::api::attestation::{CredentialStatus, CredentialType, OwnCredential};
+use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
 use crate::api::version;
 
@@ -29,7 +30,9 @@ struct Source {
     kind: CredentialType,
     /// resourceVersion at which it was looked at and from which nothing follows any more; 0 if there is none.
     judged: u64,
-    /// The CA that has issued what is there since, if that is another one than the device was registered with.
+    /// A newer credential was read there, with which the device is not registered yet.
+    unregistered: bool,
+    /// The CA of that one, if the device's certificate is of another.
     next_ca: Option<Sym>,
 }
 
@@ -131,7 +134,7 @@ impl Sources {
             named.certificates += usize::from(is_certificate);
             named.missed |= missed;
         });
-        self.of.insert(id, Source { key, kind, judged, next_ca: None });
+        self.of.insert(id, Source { key, kind, judged, unregistered: false, next_ca: None });
     }
 
     /// Names that something is known by here.
@@ -304,16 +307,24 @@ impl Fleet {
     /// Nothing follows any more from what a device's credential is at this version of its Secret.
     pub fn source_judged(&mut self, id: DeviceId, version: u64) {
         if let Some(source) = self.sources.of.get_mut(&id) {
-            (source.judged, source.next_ca) = (version, None);
+            (source.judged, source.unregistered, source.next_ca) = (version, false, None);
         }
     }
 
-    /// The certificate that is there, and not registered yet, is of another CA than the device's.
-    pub fn source_changes_ca(&mut self, id: DeviceId, ca: &str) {
-        let ca = self.names.intern(ca);
+    /// What is there the device is not registered with yet; `ca`: it is a certificate of another CA than the device's.
+    pub fn source_is_unregistered(&mut self, id: DeviceId, ca: Option<&str>) {
+        let ca = ca.map(|ca| self.names.intern(ca));
         if let Some(source) = self.sources.of.get_mut(&id) {
-            source.next_ca = Some(ca);
+            (source.unregistered, source.next_ca) = (true, ca);
         }
+    }
+
+    /// There is, or seems to be, a newer credential than the one that the device is registered with.
+    pub fn has_unregistered(&self, id: DeviceId) -> bool {
+        let is_read = self.sources.of.get(&id).is_some_and(|source| source.unregistered);
+        // One that was refused before the start is looked at when its turn comes.
+        let was_refused = || self.get(id).is_some_and(|record| record.reason == Some(Reason::Unauthorized));
+        is_read || self.is_source_outdated(id) || was_refused()
     }
 
     /// The CA that it is to be registered with from then on.

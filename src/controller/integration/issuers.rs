@@ -45,6 +45,8 @@ struct Issuer {
     subject: String,
     /// DPS has taken a certificate of it.
     accepted: bool,
+    /// Devices that it had refused before: they try once more at once.
+    again: Vec<Canary>,
     /// Until then, by the namespace of the devices.
     trials: Vec<(Whose, Trial)>,
 }
@@ -60,7 +62,7 @@ pub struct Whose {
 /// What devices of one namespace have met.
 #[derive(Debug, Default)]
 struct Trial {
-    /// The last that were refused.
+    /// Those that were refused, the last of them last.
     refused: Vec<Canary>,
     /// Those that try it as soon as one may.
     next: Vec<Canary>,
@@ -133,8 +135,14 @@ impl Trial {
         self.opens_at.is_some()
     }
 
+    /// The last that were refused: they try again when one may.
+    fn canaries(&self) -> &[Canary] {
+        let first = self.refused.len().saturating_sub(CANARIES);
+        self.refused.get(first..).unwrap_or_default()
+    }
+
     fn is_canary(&self, uid: Uid) -> bool {
-        self.refused.iter().chain(&self.next).any(|canary| canary.uid == uid)
+        self.canaries().iter().chain(&self.next).any(|canary| canary.uid == uid)
     }
 
     /// How many more may try it now.
@@ -156,10 +164,10 @@ impl Trial {
         self.next.retain(|next| next.uid != device.uid);
         self.refused.retain(|canary| canary.uid != device.uid);
         self.refused.push(device);
-        let surplus = self.refused.len().saturating_sub(CANARIES);
+        let surplus = self.refused.len().saturating_sub(REMEMBERED);
         self.refused.drain(..surplus);
         // Calls that were in flight together fail together: that is one refusal.
-        if self.refused.len() == CANARIES && self.opens_at.is_none_or(|at| at <= now) {
+        if self.refused.len() >= CANARIES && self.opens_at.is_none_or(|at| at <= now) {
             self.closed = self.closed.saturating_add(1);
             self.opens_at = Some(now + doubling(REFUSED_FIRST, self.closed, REFUSED_CAP));
         }
@@ -203,7 +211,13 @@ impl Issuers {
                     self.0.remove(unproven);
                 }
                 let subject = subject.to_owned();
-                self.0.push(Issuer { id: ca, subject, accepted: false, trials: Vec::new() });
+                self.0.push(Issuer {
+                    id: ca,
+                    subject,
+                    accepted: false,
+                    again: Vec::new(),
+                    trials: Vec::new(),
+                });
             }
         }
         let Some(trial) = self.trial_mut(ca, whose) else { return };
@@ -223,11 +237,14 @@ impl Issuers {
         Place::Waits { until, refused: trial.is_closed().then_some(issuer.subject.as_str()) }
     }
 
-    /// When a device that was refused is to try again; `None` for others.
+    /// When a device that was refused is to try again, whatever it would wait by itself; `None` for others.
     pub fn retry_at(&self, uid: Uid, now: Instant) -> Option<Instant> {
+        let is_its = |canaries: &[Canary]| canaries.iter().any(|canary| canary.uid == uid);
+        if self.0.iter().any(|issuer| is_its(&issuer.again)) {
+            return Some(now);
+        }
         let trials = self.0.iter().flat_map(|issuer| &issuer.trials).map(|(_, trial)| trial);
-        let mut closed = trials.filter(|trial| trial.is_closed());
-        let its = closed.find(|trial| trial.refused.iter().any(|canary| canary.uid == uid))?;
+        let its = trials.filter(|trial| trial.is_closed()).find(|trial| is_its(trial.canaries()))?;
         its.opens_at.map(|at| at.max(now))
     }
 
@@ -249,8 +266,11 @@ impl Issuers {
         shown: Shown,
         now: Instant,
     ) -> Follows {
+        if let Some(issuer) = self.0.iter_mut().find(|issuer| issuer.id == ca) {
+            issuer.again.retain(|canary| canary.uid != device.uid);
+        }
         if shown == Shown::Accepted {
-            return self.accepted(ca);
+            return self.accepted(ca, device.uid);
         }
         let Some(trial) = self.trial_mut(ca, whose) else { return Follows::default() };
         trial.trying.retain(|(uid, _)| *uid != device.uid);
@@ -263,12 +283,15 @@ impl Issuers {
         Follows { all: false, wake, report: trial.is_closed() != was_closed }
     }
 
-    fn accepted(&mut self, ca: CaId) -> Follows {
+    /// By a call for this device.
+    fn accepted(&mut self, ca: CaId, uid: Uid) -> Follows {
         let found = self.0.iter_mut().find(|issuer| issuer.id == ca && !issuer.accepted);
         let Some(issuer) = found else { return Follows::default() };
         issuer.accepted = true;
         let trials = std::mem::take(&mut issuer.trials);
         let waited = trials.iter().any(|(_, trial)| !trial.next.is_empty() || !trial.refused.is_empty());
+        let refused = trials.into_iter().flat_map(|(_, trial)| trial.refused);
+        issuer.again.extend(refused.filter(|canary| canary.uid != uid));
         Follows { all: waited, wake: Vec::new(), report: true }
     }
 
@@ -290,8 +313,8 @@ impl Issuers {
         for IssuerStatus { fingerprint, subject, accepted, .. } in recorded.iter().take(SHOWN) {
             let Some(id) = CaId::parse(fingerprint).filter(|_| *accepted) else { continue };
             if self.find(id).is_none() {
-                let (subject, trials) = (subject.clone(), Vec::new());
-                self.0.push(Issuer { id, subject, accepted: true, trials });
+                let (subject, again, trials) = (subject.clone(), Vec::new(), Vec::new());
+                self.0.push(Issuer { id, subject, accepted: true, again, trials });
             }
         }
     }

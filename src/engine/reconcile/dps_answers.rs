@@ -207,7 +207,7 @@ impl Engine {
     fn wake_waiting_for_ca(&mut self, sym: Sym) {
         let waits = |id: &DeviceId| {
             let is_registered = self.fleet.get(*id).is_some_and(Record::is_registered);
-            self.fleet.reads_certificate(*id) && (!is_registered || self.fleet.is_source_outdated(*id))
+            self.fleet.reads_certificate(*id) && (!is_registered || self.fleet.has_unregistered(*id))
         };
         let waiting: Vec<DeviceId> = self.fleet.of_integration(sym).iter().copied().filter(waits).collect();
         waiting.into_iter().for_each(|id| self.ready.wake_later(id));

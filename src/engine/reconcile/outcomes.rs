@@ -145,8 +145,8 @@ impl Engine {
         let others = self.fleet.source_read(id, version, labelled);
         if !follows {
             self.fleet.source_judged(id, version);
-        } else if let Some(ca) = next_ca {
-            self.fleet.source_changes_ca(id, &ca.to_string());
+        } else {
+            self.fleet.source_is_unregistered(id, next_ca.map(|ca| ca.to_string()).as_deref());
             self.registry.recount(now.mono);
         }
         self.ready.go_on(id);

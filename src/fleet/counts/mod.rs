@@ -151,7 +151,7 @@ impl Tally {
         if !fleet.reads_certificate(id) {
             return;
         }
-        let newer = fleet.is_source_outdated(id);
+        let newer = fleet.has_unregistered(id);
         let next_ca = fleet.next_ca(id);
         self.certificates.add(record, newer, next_ca, now);
         if newer && next_ca.is_some() && record.is_registered() {

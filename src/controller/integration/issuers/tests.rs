@@ -136,6 +136,30 @@ fn once_three_are_refused_two_try_again_after_waits_that_grow() {
 }
 
 #[test]
+fn those_that_were_refused_try_once_more_when_the_ca_is_accepted() {
+    let mut situation = Situation::closed(|situation| situation.own);
+    let (own, retry) = (situation.own, |situation: &Situation, number| {
+        situation.issuers.retry_at(device(number).uid, situation.now)
+    });
+    for number in 4..=9 {
+        situation.now += MINUTE * 60;
+        situation.tries(own, number);
+        situation.meets(own, number, Shown::Refused);
+    }
+    situation.now += MINUTE * 60;
+    situation.tries(own, 9);
+    assert_eq!(retry(&situation, 1), None, "it waits by itself: others have taken its place");
+    assert!(situation.meets(own, 9, Shown::Accepted).all);
+    let now = Some(situation.now);
+    assert_eq!([1, 2, 3, 4, 8].map(|number| retry(&situation, number)), [now; 5]);
+    assert_eq!([9, 10].map(|number| retry(&situation, number)), [None; 2]);
+    // What becomes of them then is their own matter.
+    situation.meets(own, 1, Shown::Refused);
+    situation.meets(own, 2, Shown::Nothing);
+    assert_eq!([1, 2, 3].map(|number| retry(&situation, number)), [None, None, now]);
+}
+
+#[test]
 fn what_is_refused_in_another_namespace_holds_nobody_up() {
     let mut situation = Situation::closed(|situation| situation.other);
     let own = situation.own;

@@ -82,6 +82,13 @@ async fn a_new_ca_that_dps_does_not_know_stops_after_three_devices_and_goes_on_b
     let refusals = world.refused();
     world.until_true("it is tried again", |world| world.refused() > refusals).await;
     assert!(world.refused() <= refusals + 2, "{} after {refusals} refusals", world.refused());
+    for _ in 0..30 {
+        world.pass(Duration::from_secs(1));
+        world.until_idle(0).await;
+    }
+    let status = world.integration();
+    let counted = (&status["certificates"]["unregistered"], &status["keyRotation"]["pending"]);
+    assert_eq!(counted, (&json!(DEVICES), &json!(DEVICES)), "also those that say that they were refused");
 
     let control = world.dps.control();
     control.upload_certificate_authority(SCOPE, "next", certificate(&next), true).unwrap();
