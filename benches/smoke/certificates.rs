@@ -119,7 +119,7 @@ async fn measure(setup: &mut Setup, kind: Kind, n: usize) -> Outcome<()> {
 async fn unrelated(setup: &mut Setup) -> Outcome<()> {
     let before = setup.resident_kib().await?;
     let secrets = setup.secrets();
-    let device = Identity::own("nobody")?;
+    let device = Identity::own("unrelated")?;
     each((0..UNRELATED).map(|number| {
         let (secrets, device) = (&secrets, &device);
         async move {

@@ -183,7 +183,7 @@ async fn a_fleet_of_cert_manager_is_renewed_and_follows_its_issuer_to_another_ca
     let (before, old) = (fleet.sources().await, fleet.root().await);
     fleet.world.delete(Kind::Secret, CA).await;
     let is_new = |secret: &Value| data(secret)["tls.crt"] != old;
-    fleet.world.wait(Kind::Secret, CA, "issued anew", is_new).await;
+    fleet.world.wait(Kind::Secret, CA, "issued again", is_new).await;
     let new = fleet.root().await;
     fleet.renew().await;
     let world = &fleet.world;

@@ -80,7 +80,7 @@ fn a_ca_is_known_by_its_name_and_its_key() {
         read(&device.pem, &device.key_pem()).unwrap().facts().ca
     };
     let ca_of = |issuer: &Identity| ca_if(issuer, true);
-    assert_eq!(ca_of(&one), ca_of(&one), "whatever it issues");
+    assert_eq!(ca_of(&one), ca_of(&one), "in all that it issues");
     assert_ne!(ca_of(&one), ca_of(&other));
     assert_ne!(ca_of(&one), ca_of(&namesake), "the certificates name its key");
     assert_eq!(ca_if(&one, false), ca_if(&namesake, false), "they do not");
