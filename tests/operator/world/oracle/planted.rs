@@ -1,12 +1,14 @@
 //! The oracle sees: each of these defects is planted in the story of a run in which nothing was wrong.
 
 use dps_dev::audit;
+use dps_dev::pki::Identity;
 use dps_simulator::OperationKind;
 use serde_json::{Value, json};
 
 use super::breaches;
 use super::story::{Process, Story};
 use super::telling::tell;
+use crate::world::certificates;
 use crate::world::keys::{NEW_KEY, fingerprint};
 use crate::world::scanner::{base64, bytes_of, device_key};
 use crate::world::{HUBS, INTEGRATION, Kind, OTHER_HUB, PRIMARY_KEY, SECONDARY_KEY, World, condition};
@@ -134,6 +136,36 @@ const DEFECTS: [(&str, &str, Plant); 42] = [
     }),
 ];
 
+/// The same for a device with a certificate, and one that has nothing to do with it.
+type PlantCertificate = fn(&mut Story, &Identity);
+
+const DEFECTS_OF_CERTIFICATES: [(&str, &str, PlantCertificate); 7] = [
+    ("another certificate", WHOLE, |story, other| data(story, "tls.crt", &other.pem)),
+    ("another certificate's key", WHOLE, |story, other| data(story, "tls.key", &other.key_pem())),
+    ("a certificate's connection string without its mark", WHOLE, |story, _| {
+        let text = format!("HostName={};DeviceId=truck-1", hub(story));
+        data(story, "connectionString", &text);
+    }),
+    ("a certificate that DPS has never seen", REGISTERED, |story, other| {
+        data(story, "tls.crt", &other.pem);
+        data(story, "tls.key", &other.key_pem());
+        secret(story)["metadata"]["annotations"]["dps-operator.io/credential-fingerprint"] =
+            json!(certificates::fingerprint(&other.pem));
+    }),
+    ("a certificate that DPS has only looked up", REGISTERED, |story, _| {
+        let registers = story.ledger.iter_mut().filter(|entry| entry.operation == OperationKind::Register);
+        registers.for_each(|entry| entry.operation = OperationKind::Lookup);
+    }),
+    ("a certificate that DPS has refused", REGISTERED, |story, _| {
+        story.ledger.iter_mut().for_each(|entry| entry.key = None);
+    }),
+    ("the key of a certificate in the log", SECRET, |story, _| {
+        let key = story.private_keys[0].clone();
+        story.log.push_str(&base64(&key)[20..60]);
+    }),
+];
+
+const REGISTERED: &str = "a certificate is registered before it is published";
 const WHOLE: &str = "credentials are whole";
 const DOCUMENTED: &str = "reasons are documented";
 const MATCHES: &str = "Ready means a Secret that matches";
@@ -208,6 +240,25 @@ async fn every_planted_defect_is_noticed() {
     for (defect, invariant, plant) in DEFECTS {
         let mut planted = story.clone();
         plant(&mut planted);
+        let found = breaches(&planted);
+        assert!(found.iter().any(|breach| breach.invariant == invariant), "{defect}: {found:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_planted_defect_of_a_certificate_is_noticed() {
+    let root = certificates::root("fleet-root");
+    let world = World::with_certificates(&root).await;
+    world.certified(&root, "truck-1").await;
+    world.wait_ready("truck-1").await;
+    world.wait_integration(INTEGRATION, "Available").await;
+    let other = certificates::device(&root, "truck-1");
+    let story = world.story().await;
+    assert_eq!(breaches(&story), []);
+
+    for (defect, invariant, plant) in DEFECTS_OF_CERTIFICATES {
+        let mut planted = story.clone();
+        plant(&mut planted, &other);
         let found = breaches(&planted);
         assert!(found.iter().any(|breach| breach.invariant == invariant), "{defect}: {found:?}");
     }
