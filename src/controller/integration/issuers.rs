@@ -45,10 +45,10 @@ struct Issuer {
     subject: String,
     /// DPS has taken a certificate of it.
     accepted: bool,
-    /// Devices that it had refused before: they try once more at once.
-    again: Vec<Canary>,
-    /// Until then, by the namespace of the devices.
+    /// What devices meet until then, by their namespace.
     trials: Vec<(Whose, Trial)>,
+    /// Those that were refused until then: they try once more at once.
+    again: Vec<Canary>,
 }
 
 /// The namespace of a device.
@@ -237,7 +237,7 @@ impl Issuers {
         Place::Waits { until, refused: trial.is_closed().then_some(issuer.subject.as_str()) }
     }
 
-    /// When a device that was refused is to try again, whatever it would wait by itself; `None` for others.
+    /// When a device that was refused is to try again, instead of when its own wait is over; `None` for others.
     pub fn retry_at(&self, uid: Uid, now: Instant) -> Option<Instant> {
         let is_its = |canaries: &[Canary]| canaries.iter().any(|canary| canary.uid == uid);
         if self.0.iter().any(|issuer| is_its(&issuer.again)) {
