@@ -129,6 +129,11 @@ pub struct RunArgs {
         value_delimiter = ','
     )]
     secret_metadata_allowed_prefixes: Vec<String>,
+    /// Ask cert-manager for the certificates of devices whose integration says so
+    /// (attestation.x509.certManager). Needs the right to create and patch Certificates, which the chart
+    /// gives with certManager.enabled.
+    #[arg(long, env = "DPS_OPERATOR_CERT_MANAGER", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    cert_manager: bool,
     /// Largest number of registrations and lookups in flight.
     #[arg(long, env = "DPS_OPERATOR_MAX_IN_FLIGHT", value_name = "NUMBER", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: u32,
@@ -247,6 +252,7 @@ impl RunArgs {
             allowed_hub_suffixes: suffixes.iter().map(|suffix| suffix.to_ascii_lowercase()).collect(),
             dps_proxy: self.dps_proxy()?,
             secret_metadata_prefixes: prefixes,
+            cert_manager: self.cert_manager,
             events: self.events,
             http_addr: address("--http-addr", &self.http_addr)?,
             probe_addr: address("--probe-addr", self.probe_addr.as_deref().unwrap_or_default())?,

@@ -19,6 +19,8 @@ pub struct Config {
     pub dps_proxy: Option<Proxy>,
     /// Prefixes of labels and annotations on Secrets; empty: any that the schema admits.
     pub secret_metadata_prefixes: Vec<String>,
+    /// cert-manager may be asked for the certificates of devices.
+    pub cert_manager: bool,
     pub events: EventsLevel,
     /// Where probes and metrics are served.
     pub http_addr: Option<SocketAddr>,

@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cert_manager::CertManager;
+
 /// How devices prove who they are to DPS. A struct of optional members, so that an older operator
 /// can still read an object that uses a newer one.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -38,6 +40,9 @@ pub struct X509 {
     #[serde(default = "certificate_secret")]
     #[schemars(length(max = 132), regex(pattern = r"^[a-z0-9.-]{0,63}\{name\}[a-z0-9.-]{0,63}$"))]
     pub secret_name: String,
+    /// Has cert-manager issue them. Without it, others see to it that those Secrets are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_manager: Option<CertManager>,
 }
 
 /// How one device proves who it is, whatever its integration says of the others.

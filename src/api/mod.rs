@@ -1,6 +1,7 @@
 //! What users write and read: the two kinds, their conditions and every name they may rely on.
 
 pub mod attestation;
+pub mod cert_manager;
 pub mod conditions;
 pub mod crds;
 pub mod device;

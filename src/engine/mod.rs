@@ -12,6 +12,7 @@ mod devices;
 mod endings;
 mod former;
 mod integrations;
+mod issuance;
 mod names;
 mod observe;
 mod publish;
@@ -37,12 +38,14 @@ use self::devices::Active;
 use self::endings::Endings;
 use self::former::Former;
 use self::integrations::Registry;
+use self::issuance::{Book, Issued};
 use self::observe::Watches;
 use self::observe::sync::{SourceWatch, Sync, WatchId, WatchedKind};
 use self::publish::{CountCalls, Publisher};
 use self::reconcile::outcome::Done;
 use self::sources::Sources;
 use self::superseded::Superseded;
+use crate::api::cert_manager::Certificate;
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred};
@@ -79,6 +82,9 @@ enum Message {
     Source(SourceWatch, Observed<PartialObjectMeta<Secret>>),
     /// The version of such a Secret; 0 if there is none.
     SourceRead(SourceKey, Result<u64, ApiError>),
+    /// A Certificate that the operator has cert-manager issue.
+    Certificate(WatchId, Observed<Certificate>),
+    Issued(Issued),
     Outcome(Done),
     IntegrationWritten(Sym, Result<Stored, ApiError>),
     /// Whether the namespace is being deleted.
@@ -130,6 +136,7 @@ struct Engine {
     permits: Permits,
     sync: Sync,
     sources: Sources,
+    issuance: Book,
     watches: Watches,
     publisher: Publisher,
     role: Role,
@@ -216,6 +223,7 @@ pub async fn run(
     }
     // The next leader must not meet a write of ours.
     engine.active.abort_all();
+    engine.issuance.abort_all();
     Ok(())
 }
 
@@ -241,6 +249,7 @@ impl Engine {
             permits: Permits::new(config.registrations_per_minute, config.max_in_flight),
             sync: Sync::new(config.namespaces().len()),
             sources: Sources::default(),
+            issuance: Book::default(),
             watches: Watches::new(server.clone(), sender.clone()),
             publisher: Publisher::new(Events::new(server.client.clone()), config.events, telemetry.clone()),
             role: Role::StandingBy,
@@ -271,6 +280,8 @@ impl Engine {
             Message::Namespace(observed) => self.namespace_observed(observed, now),
             Message::Source(watch, observed) => self.source_observed(watch, observed),
             Message::SourceRead(key, version) => self.source_read(&key, version),
+            Message::Certificate(watch, observed) => self.certificate_observed(watch, observed),
+            Message::Issued(issued) => self.certificate_issued(issued, now),
             Message::Outcome(done) => self.effect_done(done, now),
             Message::IntegrationWritten(sym, result) => self.registry.written(sym, &result, now.mono),
             Message::NamespaceRead(namespace, ends) => self.namespace_read(namespace, ends, now),
@@ -297,6 +308,7 @@ impl Engine {
             let Some(id) = self.ready.next(now.mono, room, |id| party(fleet, id)) else { break };
             self.reconcile(id, now);
         }
+        self.issue_certificates(now);
         while self.may_call()
             && let Some(permit) = self.permits.poll(now.mono)
         {
@@ -316,8 +328,8 @@ impl Engine {
         let ready = if is_ready { Some(now) } else { self.ready.next_due() };
         let permits = self.permits.next_at().filter(|_| self.may_call());
         let (turn, tick) = (self.active.next_turn_at(now), self.active.ticks.next());
-        let look = self.sources.looks.next();
-        let devices = [ready, permits, turn, tick, look].into_iter().flatten().filter(|_| complete);
+        let (look, issue) = (self.sources.looks.next(), self.issuance.next_at(now));
+        let devices = [ready, permits, turn, tick, look, issue].into_iter().flatten().filter(|_| complete);
         devices
             .min()
             .into_iter()

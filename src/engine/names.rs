@@ -16,6 +16,7 @@ impl Engine {
         used.extend(self.permits.tenants().filter_map(Sym::at));
         used.extend(self.endings.namespaces());
         used.extend(self.publisher.names());
+        used.extend(self.issuance.names());
         self.fleet.names.keep(&used);
     }
 }

@@ -204,6 +204,7 @@ impl Engine {
     /// There is none by now, or one that the operator has written.
     fn source_missing(&mut self, key: &SourceKey) {
         self.fleet.source_missing(key);
+        self.fleet.devices_of_source(key).into_iter().for_each(|id| self.ask_again_for_certificate(id));
         self.wake_writers(key);
     }
 

@@ -7,12 +7,12 @@ use crate::api::device::ProvisionedDeviceStatus;
 use crate::dps::attestation::certificate::CaId;
 
 /// A certificate that a device was registered with. Times are seconds since 1970, until the year 2106, which is as far
-/// as it matters; 0 where there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Certificate {
     pub not_after: u32,
     /// Five sixths of its life are over then: cert-manager renews at four sixths.
-    pub overdue_at: u32,
+    pub overdue_at: Option<u32>,
     /// The CA that has issued it, as a status shows it.
     pub ca: Option<Sym>,
 }
@@ -33,21 +33,23 @@ impl Certificate {
         let seconds = |time: &Time| time.0.as_second().max(1);
         let not_after = credential.not_after.as_ref().map(seconds)?;
         let life = credential.not_before.as_ref().map(|from| not_after.saturating_sub(seconds(from)));
-        let overdue_at = life.map_or(0, |life| not_after - life.max(0) / 6);
+        let overdue_at = life.map(|life| not_after - life.max(0) / 6);
         let ca = credential.issuer.as_deref().filter(|ca| CaId::parse(ca).is_some());
         let kept = |at: i64| u32::try_from(at).unwrap_or(u32::MAX);
-        let (not_after, overdue_at) = (kept(not_after), kept(overdue_at));
-        Some(Self { not_after, overdue_at, ca: ca.map(|ca| names.intern(ca)) })
+        Some(Self {
+            not_after: kept(not_after),
+            overdue_at: overdue_at.map(kept),
+            ca: ca.map(|ca| names.intern(ca)),
+        })
     }
 
-    /// At `now`, in seconds since 1970; `None` if there is none.
-    pub fn age(self, now: i64) -> Option<Age> {
-        let is_over = |at: u32| at != 0 && i64::from(at) <= now;
-        match self.not_after {
-            0 => None,
-            not_after if is_over(not_after) => Some(Age::Expired),
-            _ if is_over(self.overdue_at) => Some(Age::Overdue),
-            _ => Some(Age::Current),
+    /// At `now`, in seconds since 1970.
+    pub fn age(&self, now: i64) -> Age {
+        let is_over = |at: u32| i64::from(at) <= now;
+        match self.overdue_at {
+            _ if is_over(self.not_after) => Age::Expired,
+            Some(overdue_at) if is_over(overdue_at) => Age::Overdue,
+            _ => Age::Current,
         }
     }
 }
@@ -71,16 +73,15 @@ mod tests {
         let certificate = certificate.unwrap();
         let ages = [(0, Age::Current), (3599, Age::Current), (3600, Age::Overdue), (4199, Age::Overdue)];
         for (now, age) in ages.into_iter().chain([(4200, Age::Expired)]) {
-            assert_eq!(certificate.age(now), Some(age), "{now}");
+            assert_eq!(certificate.age(now), age, "{now}");
         }
     }
 
     #[test]
     fn without_a_beginning_it_is_never_overdue_and_a_key_never_expires() {
         let certificate = of(json!({"type": "X509", "notAfter": "1970-01-01T01:00:00Z"})).unwrap();
-        assert_eq!([3599, 3600].map(|now| certificate.age(now)), [Some(Age::Current), Some(Age::Expired)]);
+        assert_eq!([3599, 3600].map(|now| certificate.age(now)), [Age::Current, Age::Expired]);
         assert_eq!(of(json!({"type": "SymmetricKey"})), None);
-        assert_eq!(Certificate::default().age(i64::MAX), None);
     }
 
     #[test]
@@ -93,7 +94,7 @@ mod tests {
                 of(json!({"type": "X509", "notBefore": from, "notAfter": until, "issuer": "CN=x"}));
             assert_eq!(
                 certificate.map(|it| (it.age(0), it.ca)),
-                Some((Some(Age::Current), None)),
+                Some((Age::Current, None)),
                 "{from} {until}"
             );
         }

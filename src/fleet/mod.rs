@@ -85,7 +85,7 @@ impl Fleet {
     /// Names that something is known by here.
     pub fn names_in_use(&self) -> HashSet<Sym> {
         let of_record = |record: &Record| {
-            let of_ca = record.certificate.ca;
+            let of_ca = record.certificate.as_ref().and_then(|certificate| certificate.ca);
             [Some(record.namespace), Some(record.integration), record.hub, record.previous_hub, of_ca]
         };
         let of_devices = self.iter().flat_map(|(_, record)| {

@@ -76,8 +76,8 @@ pub struct Record {
     pub previous_hub: Option<Sym>,
     /// Since when its conditions are as they are, if `plain::plain_since` applies to it.
     pub plain_since: Option<u32>,
-    /// The one that it was registered with, if its credential is one.
-    pub certificate: Certificate,
+    /// The one that it was registered with, if its credential is one. Most fleets have none.
+    pub certificate: Option<Box<Certificate>>,
     /// Reason of Ready.
     pub reason: Option<Reason>,
     pub ready: bool,
@@ -188,7 +188,12 @@ impl Record {
 
     /// It is Ready with a certificate whose time is over at `now`, in seconds since 1970.
     pub fn has_expired(&self, now: i64) -> bool {
-        self.ready && self.certificate.age(now) == Some(Age::Expired)
+        self.ready && self.certificate_age(now) == Some(Age::Expired)
+    }
+
+    /// How the certificate that it was registered with stands at `now`, in seconds since 1970.
+    pub fn certificate_age(&self, now: i64) -> Option<Age> {
+        self.certificate.as_ref().map(|certificate| certificate.age(now))
     }
 
     /// True if this says nothing new of it.
@@ -291,7 +296,7 @@ impl Record {
             previous_hub: status.and_then(|s| s.previous_hub.as_deref()).map(|hub| names.intern(hub)),
             plain_since: plain_since(device),
             hub,
-            certificate: status.and_then(|status| Certificate::of(status, names)).unwrap_or_default(),
+            certificate: status.and_then(|status| Certificate::of(status, names)).map(Box::new),
             reason,
             ready: conditions::is_true(conditions, ConditionType::Ready),
             stalled: conditions::is_true(conditions, ConditionType::Stalled),
@@ -372,3 +377,6 @@ fn settled(device: &ProvisionedDevice) -> Option<Settled> {
         secret_version: version::parse(secret.resource_version.as_deref()),
     })
 }
+
+#[cfg(test)]
+const _: () = assert!(size_of::<Record>() == 304);

@@ -1,13 +1,14 @@
 //! Secrets that devices' own keys and certificates are read from: at which version each was looked at last, and
 //! which version is there as far as anything has shown.
 
+mod certificates;
+
 use std::collections::{HashMap, HashSet};
 
 use super::intern::Sym;
 use super::record::Record;
 use super::{DeviceId, Fleet};
 use crate::api::attestation::{CredentialStatus, CredentialType, OwnCredential};
-use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
 use crate::api::version;
 
@@ -232,6 +233,11 @@ impl Fleet {
         self.sources.named.get(key).map(|named| named.devices.clone()).unwrap_or_default()
     }
 
+    /// True if a device's key or certificate is in this Secret.
+    pub fn is_source(&self, key: &SourceKey) -> bool {
+        self.sources.named.contains_key(key)
+    }
+
     /// True if the device's Secret is there and one that a device reads its key or certificate from. One that is only named
     /// belongs to the device that writes it.
     pub fn writes_to_source(&self, id: DeviceId) -> bool {
@@ -309,32 +315,6 @@ impl Fleet {
         if let Some(source) = self.sources.of.get_mut(&id) {
             (source.judged, source.unregistered, source.next_ca) = (version, false, None);
         }
-    }
-
-    /// What is there the device is not registered with yet; `ca`: it is a certificate of another CA than the device's.
-    pub fn source_is_unregistered(&mut self, id: DeviceId, ca: Option<&str>) {
-        let ca = ca.map(|ca| self.names.intern(ca));
-        if let Some(source) = self.sources.of.get_mut(&id) {
-            (source.unregistered, source.next_ca) = (true, ca);
-        }
-    }
-
-    /// There is, or seems to be, a newer credential than the one that the device is registered with.
-    pub fn has_unregistered(&self, id: DeviceId) -> bool {
-        let is_read = self.sources.of.get(&id).is_some_and(|source| source.unregistered);
-        // One that was refused before the start is looked at when its turn comes.
-        let was_refused = || self.get(id).is_some_and(|record| record.reason == Some(Reason::Unauthorized));
-        is_read || self.is_source_outdated(id) || was_refused()
-    }
-
-    /// The CA that it is to be registered with from then on.
-    pub fn next_ca(&self, id: DeviceId) -> Option<Sym> {
-        self.sources.of.get(&id)?.next_ca
-    }
-
-    /// The device has a certificate of its own, or is to have one.
-    pub fn reads_certificate(&self, id: DeviceId) -> bool {
-        self.sources.of.get(&id).is_some_and(|source| source.kind == CredentialType::X509)
     }
 
     /// Certificates are watched from now on.

@@ -71,6 +71,7 @@ pub(super) fn target() -> Target {
             defaults: None,
             inherited: Arc::new(Inherited::new(None, "dps.example", None)),
             token: None,
+            cert_manager: None,
             suspended: false,
         },
         revision: 1,

@@ -92,7 +92,7 @@ impl Cause {
             ),
             404 => (
                 CauseKind::Unknown,
-                "the API server does not know this kind (404); install the CRDs: \
+                "the API server does not know this kind (404): are its CRDs installed? Those of the operator: \
                  dps-operator crds | kubectl apply --server-side -f -"
                     .to_owned(),
             ),

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::error::ApiError;
 use super::guard::Guarded;
 use super::refs::is_generated;
+use crate::api::cert_manager::{CERTIFICATE_NAME, Certificate};
 use crate::api::device::ProvisionedDevice;
 use crate::api::digest::Digest;
 use crate::api::names::FIELD_MANAGER;
@@ -166,7 +167,7 @@ impl Writer {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let body = serde_json::to_vec(secret).map_err(|_| unsendable())?;
         let request = secrets_of(namespace).create(&params, body).map_err(|_| unsendable())?;
-        self.write_secret(request).await
+        self.write(request).await
     }
 
     /// Applies a strategic merge patch, which must carry uid and resourceVersion, and returns the
@@ -178,11 +179,63 @@ impl Writer {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let request =
             secrets_of(namespace).patch(name, &params, &Patch::Strategic(patch)).map_err(|_| unsendable())?;
-        self.write_secret(request).await
+        self.write(request).await
     }
 
-    /// Returns the Secret's new version; what stands in it does not come back.
-    async fn write_secret(&self, mut request: Request<Vec<u8>>) -> Result<u64, ApiError> {
+    /// The Certificate that cert-manager has issued a Secret for, by its name, of which nothing else is read. `Ok(None)`:
+    /// there is no such Secret; `Ok(Some(None))`: it is of another origin.
+    ///
+    /// # Errors
+    /// As classified.
+    pub async fn issued_for(&self, namespace: &str, name: &str) -> Result<Option<Option<String>>, ApiError> {
+        let _slot = self.read_slots.acquire().await;
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let found = api.get_metadata_opt(name).await.map_err(|error| ApiError::from(&error))?;
+        Ok(found.map(|secret| secret.metadata.annotations.unwrap_or_default().remove(CERTIFICATE_NAME)))
+    }
+
+    /// # Errors
+    /// As classified; `Ok(None)` when there is none.
+    pub async fn read_certificate(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Certificate>, ApiError> {
+        let _slot = self.read_slots.acquire().await;
+        let api: Api<Certificate> = Api::namespaced(self.client.clone(), namespace);
+        api.get_opt(name).await.map_err(|error| ApiError::from(&error))
+    }
+
+    /// Creates a Certificate.
+    ///
+    /// # Errors
+    /// `Conflict` when one of that name exists; `NotFound` when the API server knows none.
+    pub async fn create_certificate(&self, namespace: &str, certificate: &Value) -> Result<(), ApiError> {
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let body = certificate.to_string().into_bytes();
+        let request = certificates_of(namespace).create(&params, body).map_err(|_| unsendable())?;
+        self.write(request).await.map(|_| ())
+    }
+
+    /// Applies a merge patch, which must carry the uid.
+    ///
+    /// # Errors
+    /// `Conflict` when it is another one; `NotFound` when it is gone.
+    pub async fn patch_certificate(
+        &self,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<(), ApiError> {
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let request = certificates_of(namespace)
+            .patch(name, &params, &Patch::Merge(patch))
+            .map_err(|_| unsendable())?;
+        self.write(request).await.map(|_| ())
+    }
+
+    /// Returns the object's new version; what stands in it does not come back.
+    async fn write(&self, mut request: Request<Vec<u8>>) -> Result<u64, ApiError> {
         let _slot = self.slot().await;
         request.headers_mut().insert(ACCEPT, METADATA_ONLY);
         let written: Written<()> =
@@ -228,6 +281,10 @@ impl Writer {
 
 fn secrets_of(namespace: &str) -> kube::core::Request {
     kube::core::Request::new(Secret::url_path(&(), Some(namespace)))
+}
+
+fn certificates_of(namespace: &str) -> kube::core::Request {
+    kube::core::Request::new(Certificate::url_path(&(), Some(namespace)))
 }
 
 /// Of a request that cannot be put together.

@@ -13,6 +13,7 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
     ("controller/", &["api", "controller", "dps", "fleet", "schedule"]),
     // What is done.
     ("controller/device/act.rs", &["api", "clock", "controller", "dps", "fleet", "kube_io"]),
+    ("controller/device/issue.rs", &["controller", "kube_io"]),
     ("controller/device/own_credential.rs", &["api", "controller", "dps", "kube_io"]),
     ("kube_io/", &["api", "clock", "kube_io", "schedule", "telemetry"]),
     (
@@ -104,12 +105,14 @@ pub const PURE: &[&str] = &[
     "engine/integrations/change.rs",
     "engine/integrations/namespaces.rs",
     "engine/integrations/references.rs",
+    "engine/issuance/book.rs",
     "engine/observe/sync.rs",
     "fleet/",
     "kube_io/lease/decide.rs",
     "schedule/",
 ];
-pub const NOT_PURE: &[&str] = &["controller/device/act.rs", "controller/device/own_credential.rs"];
+pub const NOT_PURE: &[&str] =
+    &["controller/device/act.rs", "controller/device/issue.rs", "controller/device/own_credential.rs"];
 
 /// Handles of tasks are data: what is in flight can be aborted by its owner.
 pub const PURE_ALL_THE_SAME: &[&str] = &["tokio::task::AbortHandle"];

@@ -83,6 +83,13 @@ class Renderings(unittest.TestCase):
         operator = [line for line in lines("rights.txt") if line.startswith("ClusterRole dps-operator: ")]
         self.assertEqual(own, sorted(operator))
 
+    def test_rights_to_certificates_come_with_their_switch_only(self):
+        wanted = rights(cluster.accepts((HERE.parents[1] / "dev" / "rbac-cert-manager.yaml").read_text()))
+        wanted = [line.replace("dps-operator-cert-manager:", "dps-operator:") for line in wanted]
+        self.assertEqual(len(wanted), 1)
+        found = rights(cluster.accepts(render("--set", "certManager.enabled=true")))
+        self.assertEqual(found, sorted(lines("rights.txt") + wanted))
+
     def test_confined_to_namespaces_each_has_the_same_rights_but_for_namespaces(self):
         values = CHART / "ci" / "namespaced.yaml"
         # Those of all namespaces, and instead of reading all namespaces each reads itself.

@@ -93,6 +93,7 @@ class Rendering(unittest.TestCase):
             {"httpAddr": "0.0.0.0:80"},
             {"leaderElection": {"leaseName": "a.b-c.0", "leaseNamespace": "0"}},
             {"watchNamespaces": ["0", "a-b"]},
+            {"certManager": {"enabled": True}},
             {"events": "none", "logFormat": "text", "registrationsPerMinute": 4294967295, "maxInFlight": 1},
         ):
             with self.subTest(settings):
@@ -113,6 +114,7 @@ class Rendering(unittest.TestCase):
             [
                 "--allowed-dps-hosts",
                 "--allowed-hub-suffixes",
+                "--cert-manager",
                 "--context",
                 "--dps-proxy",
                 "--events",

@@ -181,6 +181,9 @@ app.kubernetes.io/component: simulator
 {{- with .Values.secretMetadataAllowedPrefixes }}
 - {{ printf "--secret-metadata-allowed-prefixes=%s" (join "," .) | quote }}
 {{- end }}
+{{- if .Values.certManager.enabled }}
+- --cert-manager
+{{- end }}
 - {{ printf "--http-addr=%s" .Values.httpAddr | quote }}
 - {{ printf "--probe-addr=%s" (include "dps-operator.probeAddr" .) | quote }}
 {{- if .Values.leaderElection.enabled }}

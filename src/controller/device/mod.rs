@@ -5,6 +5,8 @@ pub mod decide;
 pub mod facts;
 mod failed;
 pub mod formats;
+pub mod issuance;
+pub mod issue;
 pub mod open_registration;
 pub mod own_credential;
 mod recorded;

@@ -28,6 +28,14 @@ pub struct Usable {
     pub secret_versions: SecretVersions,
 }
 
+/// What the operator's own settings allow to an integration.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowed<'a> {
+    pub hosts: &'a AllowedHosts,
+    /// cert-manager may be asked for certificates.
+    pub cert_manager: bool,
+}
+
 /// The objects that an integration refers to, and the keys that it names in each.
 pub fn references(namespace: &str, spec: &DpsIntegrationSpec) -> BTreeMap<Reference, BTreeSet<String>> {
     let reference =
@@ -42,6 +50,8 @@ pub fn references(namespace: &str, spec: &DpsIntegrationSpec) -> BTreeMap<Refere
     references
 }
 
+const CERT_MANAGER_OFF: &str = "spec.attestation.x509.certManager: this operator does not ask cert-manager for certificates. Install the chart with certManager.enabled=true (the flag --cert-manager, and rights to Certificates).";
+
 /// Checks everything in the order in which a user would mend it. `Ok(None)`: not all of it has
 /// been read yet.
 ///
@@ -49,7 +59,7 @@ pub fn references(namespace: &str, spec: &DpsIntegrationSpec) -> BTreeMap<Refere
 /// The first thing that is wrong.
 pub fn resolve<'a>(
     integration: &DpsIntegration,
-    allowed: &AllowedHosts,
+    allowed: Allowed<'_>,
     find: impl Fn(&Reference) -> &'a Referred,
 ) -> Result<Option<Usable>, Unusable> {
     let namespace = integration.metadata.namespace.as_deref().unwrap_or_default();
@@ -72,7 +82,11 @@ pub fn resolve<'a>(
         payload.checked().map_err(|error| invalid(format!("spec.deviceDefaults.payload {error}.")))?;
     }
     let scope = IdScope::parse(id_scope).map_err(|error| invalid(format!("spec.idScope: {error}.")))?;
-    let endpoint = endpoint(hostname, allowed)?;
+    let endpoint = endpoint(hostname, allowed.hosts)?;
+    let cert_manager = attestation.x509.as_ref().and_then(|x509| x509.cert_manager.as_ref());
+    if cert_manager.is_some() && !allowed.cert_manager {
+        return Err(invalid(CERT_MANAGER_OFF.to_owned()));
+    }
     let references = references(namespace, &integration.spec);
     if references.keys().any(|reference| matches!(find(reference), Referred::Unread)) {
         return Ok(None);
@@ -90,16 +104,17 @@ pub fn resolve<'a>(
         ca_bundle_ref.as_ref().map(|ca| ca_bundle::bytes(ca, config_map(&ca.name))).transpose()?;
     let token = token(integration)?;
     let inherited = Inherited::new(device_defaults.as_ref(), &endpoint.to_string(), token.as_deref());
-    let allowed = allowed_namespaces.as_ref();
+    let consent = allowed_namespaces.as_ref();
     let terms = Terms {
         instance: Instance { scope, endpoint, tls: TlsSettings { ca_bundle } },
         credentials,
         prefixes: registration_id_prefixes.clone(),
         namespace: namespace.to_owned(),
-        foreign_prefixes: allowed.map(|allowed| allowed.registration_id_prefixes.clone()).unwrap_or_default(),
+        foreign_prefixes: consent.map(|consent| consent.registration_id_prefixes.clone()).unwrap_or_default(),
         defaults: device_defaults.clone().map(Arc::new),
         inherited: Arc::new(inherited),
         token,
+        cert_manager: cert_manager.cloned().map(Arc::new),
         suspended: *suspend,
     };
     let secret_versions = SecretVersions::of(attestation, secret);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::consent;
 use super::credentials::Credentials;
 use super::key_source::KeySource;
+use crate::api::cert_manager::CertManager;
 use crate::api::integration::DeviceDefaults;
 use crate::dps::host::Endpoint;
 use crate::dps::ids::IdScope;
@@ -37,6 +38,8 @@ pub struct Terms {
     pub inherited: Arc<Inherited>,
     /// The integration's reprovision token.
     pub token: Option<String>,
+    /// What cert-manager is asked for on behalf of devices.
+    pub cert_manager: Option<Arc<CertManager>>,
     pub suspended: bool,
 }
 

@@ -14,6 +14,7 @@ use crate::api::integration::{CaBundleRef, DpsIntegration, DpsIntegrationSpec, I
 use crate::api::names::{RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::references::Reference;
 use crate::api::version;
+use crate::config::Config;
 use crate::controller::device::act::UsableIntegration;
 use crate::controller::integration::ca_bundle;
 use crate::controller::integration::consent::Consent;
@@ -21,7 +22,7 @@ use crate::controller::integration::credentials::Credentials;
 use crate::controller::integration::health::{Known, Pair};
 use crate::controller::integration::issuers::Issuers;
 use crate::controller::integration::key_twice::KeyTwice;
-use crate::controller::integration::resolve::{Usable, references, resolve};
+use crate::controller::integration::resolve::{Allowed, Usable, references, resolve};
 use crate::controller::integration::status;
 use crate::controller::integration::target::{Target, Terms};
 use crate::controller::integration::unusable::Unusable;
@@ -193,7 +194,9 @@ impl Registry {
     pub fn evaluate(&mut self, sym: Sym, now: Instant) -> Change {
         let Some(object) = self.object(sym).cloned() else { return Change::default() };
         let find = |reference: &Reference| self.references.find(reference);
-        let connected = match resolve(&object, &self.config.allowed_dps_hosts, find) {
+        let Config { allowed_dps_hosts: hosts, cert_manager, .. } = &*self.config;
+        let allowed = Allowed { hosts, cert_manager: *cert_manager };
+        let connected = match resolve(&object, allowed, find) {
             Ok(None) => return Change::default(),
             Ok(Some(usable)) => {
                 let tls = &usable.terms.instance.tls;

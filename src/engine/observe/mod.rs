@@ -237,6 +237,7 @@ impl Engine {
         }
         if self.fleet.get(id).map(|record| (record.generation, record.requests)) != asked {
             self.active.asked(id);
+            self.ask_again_for_certificate(id);
         }
         let settled = self.fleet.get(id).is_some_and(|record| record.settled.is_some());
         if !self.role.leads() {

@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{Instrument, info_span};
 
 use super::sync::{SourceWatch, WatchId, WatchedKind};
+use crate::api::cert_manager::Certificate;
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
 use crate::api::names;
@@ -95,6 +96,22 @@ impl Watches {
             };
             let (server, sender) = context.connection();
             self.spawn(refs::KIND, namespace, watch::run_metadata::<Secret, _>(server, scope, sender, wrap));
+        }
+    }
+
+    /// Certificates that the operator has cert-manager issue. Whole ones: what others change about them is put back.
+    pub fn start_certificates(&mut self, context: &Context) {
+        for (watch, namespace) in scopes(context) {
+            let wrap = move |observed| Message::Certificate(watch, observed);
+            let scope = WatchScope {
+                kind: "certificates",
+                namespace: namespace.clone(),
+                labels: Some(format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY)),
+                is_part: true,
+                ..WatchScope::default()
+            };
+            let (server, sender) = context.connection();
+            self.spawn("certificates", namespace, watch::run::<Certificate, _>(server, scope, sender, wrap));
         }
     }
 

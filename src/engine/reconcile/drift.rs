@@ -17,7 +17,7 @@ impl Engine {
         let mut due = Vec::new();
         let mut aged = false;
         for (id, record) in self.fleet.iter() {
-            aged |= record.certificate.age(elapsed.after) != record.certificate.age(elapsed.until);
+            aged |= record.certificate_age(elapsed.after) != record.certificate_age(elapsed.until);
             if record.has_expired(now.wall.as_second()) && !record.deleting {
                 due.push((id, DueWork::Expired));
                 continue;

@@ -48,6 +48,7 @@ impl Outlook {
 
 impl Engine {
     pub(super) fn reconcile(&mut self, id: DeviceId, now: Now) {
+        self.see_to_certificate(id, now);
         let outlook = self.outlook(id, now);
         if outlook.needs_more_than_a_check() && self.active.is_checking(id) {
             // What is looked up now answers a question of before.

@@ -109,6 +109,7 @@ impl Engine {
             Err(error) => return self.unanswered(id, &error, now),
         };
         self.active.reset_unanswered(id);
+        let credentials = credentials.map_err(|why| self.with_progress(id, why));
         let (declared, has_moved) = (self.declared_credential(id), self.fleet.is_source_outdated(id));
         let Some(work) = self.active.work_mut(id) else { return };
         if declared.is_none_or(|(now, _)| now != read_for) || doubted != work.doubted {

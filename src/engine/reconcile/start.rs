@@ -17,6 +17,8 @@ use crate::clock::Now;
 use crate::controller::device::act::{self, SecretBefore, SecretWrite};
 use crate::controller::device::decide::{Call, Verdict};
 use crate::controller::device::facts::ServedRequests;
+use crate::controller::device::issuance::{Ask, Wanted};
+use crate::controller::device::issue::issue;
 use crate::controller::device::own_credential;
 use crate::controller::device::secret::settings_hash;
 use crate::controller::device::settings::annotation;
@@ -25,6 +27,7 @@ use crate::controller::events;
 use crate::controller::integration::target::Target;
 use crate::dps::ids::RegistrationId;
 use crate::engine::devices::{Freshness, Load};
+use crate::engine::issuance::Issued;
 use crate::engine::{Engine, Message, party};
 use crate::fleet::intern::Sym;
 use crate::fleet::{DeviceId, SecretSeen, SourceKey};
@@ -181,6 +184,32 @@ impl Engine {
             // The loop is gone only when the process ends.
             let _ = sender.send(Message::SourceRead(key, version)).await;
         });
+    }
+
+    /// Has a device's Certificate written.
+    pub(in crate::engine) fn start_issue(
+        &self,
+        id: DeviceId,
+        wanted: Wanted,
+        key: SourceKey,
+        ask: Ask,
+    ) -> Option<AbortHandle> {
+        let uid = self.fleet.get(id)?.uid;
+        let share = if ask == Ask::Create { Share::Device } else { Share::Fleet };
+        let (writer, sender) = (self.context.writer.with_share(share), self.context.sender.clone());
+        let tenure = self.context.server.tenure.clone();
+        let span = info_span!("certificate", namespace = wanted.namespace, device = wanted.device);
+        let effect = async move {
+            let result = tokio::select! {
+                biased;
+                () = tenure.over() => return,
+                result = issue(&writer, &wanted, ask) => result,
+            };
+            let issued = Issued { id, uid, key, wanted: wanted.shown(), result };
+            // The loop is gone only when the process ends.
+            let _ = sender.send(Message::Issued(issued)).await;
+        };
+        Some(tokio::spawn(effect.instrument(span)).abort_handle())
     }
 
     /// Looks whether a namespace is being deleted; the answer wakes the devices that wait for it.

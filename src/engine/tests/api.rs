@@ -64,13 +64,14 @@ pub(super) struct Backup {
 #[derive(Clone, Default)]
 pub(super) struct Api(Arc<Mutex<State>>);
 
-const KINDS: [&str; 4] = ["dpsintegrations", "provisioneddevices", "secrets", "events"];
+const KINDS: [&str; 5] = ["dpsintegrations", "provisioneddevices", "secrets", "certificates", "events"];
 
 fn resource(kind: &str) -> (&'static str, &'static str) {
     match kind {
         "dpsintegrations" => ("dps-operator.io/v1alpha1", "DpsIntegration"),
         "provisioneddevices" => ("dps-operator.io/v1alpha1", "ProvisionedDevice"),
         "secrets" => ("v1", "Secret"),
+        "certificates" => ("cert-manager.io/v1", "Certificate"),
         _ => ("events.k8s.io/v1", "Event"),
     }
 }

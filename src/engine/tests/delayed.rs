@@ -60,7 +60,7 @@ impl World {
         self.api.get("provisioneddevices", device).unwrap()["metadata"]["resourceVersion"].clone()
     }
 
-    fn message(&self, device: &str) -> String {
+    pub(super) fn message(&self, device: &str) -> String {
         condition(&self.status(device), "Ready")["message"].as_str().unwrap_or_default().to_owned()
     }
 }

@@ -239,6 +239,11 @@ impl World {
                     }
                     Message::Secret(WATCH, seen(object, !shown))
                 }
+                "certificates"
+                    if object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "dps-operator" =>
+                {
+                    Message::Certificate(WATCH, seen(object, deleted))
+                }
                 _ => continue,
             };
             self.take(message);
@@ -269,6 +274,7 @@ impl World {
                 && !engine.registry.is_writing()
                 && !engine.ready.has_ready()
                 && !engine.endings.is_asking()
+                && engine.issuance.next_at(world.now.mono).is_none_or(|at| at > world.now.mono)
                 && engine.active.next_turn_at(world.now.mono).is_none_or(|at| at > world.now.mono)
                 && engine.ready.next_due().is_none_or(|at| at > world.now.mono)
         })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::conditions::Reason;
-use crate::fleet::certificate::Age;
+use crate::fleet::certificate::{Age, Certificate};
 use crate::fleet::intern::{Interner, Sym};
 use crate::fleet::record::Record;
 
@@ -39,7 +39,7 @@ impl CertificateTally {
     /// of this CA, which is another one; `now` in seconds since 1970.
     pub fn add(&mut self, record: &Record, newer: bool, next_ca: Option<Sym>, now: i64) {
         self.any = true;
-        let age = record.certificate.age(now);
+        let age = record.certificate_age(now);
         let counts = &mut self.counts;
         let state = match (age, record.reason) {
             (Some(Age::Expired), _) => &mut counts.expired,
@@ -51,12 +51,11 @@ impl CertificateTally {
             (None, _) => return,
         };
         *state += 1;
-        if age.is_none() {
+        let Some(Certificate { not_after: until, ca, .. }) = record.certificate.as_deref().copied() else {
             return;
-        }
-        let until = record.certificate.not_after;
+        };
         counts.earliest = Some(counts.earliest.map_or(until, |earliest| earliest.min(until)));
-        if let Some(ca) = record.certificate.ca {
+        if let Some(ca) = ca {
             *self.issuers.entry(ca).or_default() += 1;
         }
         if let Some(next) = next_ca.filter(|_| newer) {

@@ -71,6 +71,8 @@ pub struct World {
     /// Further namespaces that the operator watches.
     further_namespaces: Vec<String>,
     cluster_wide: bool,
+    /// The operator asks it for certificates.
+    cert_manager: bool,
     /// How long to wait for anything.
     pub patience: Duration,
     log_level: &'static str,
@@ -156,6 +158,7 @@ impl World {
             operator: None,
             further_namespaces: Vec::new(),
             cluster_wide: setup.cluster_wide,
+            cert_manager: setup.cert_manager,
             patience: PATIENCE,
             log_level: setup.log_level,
             registrations_per_minute: UNLIMITED,

@@ -153,6 +153,9 @@ impl World {
         if let Some(proxy) = &self.dps_proxy {
             command.args(["--dps-proxy", proxy]);
         }
+        if self.cert_manager {
+            command.arg("--cert-manager");
+        }
         if let Some(clock) = &self.clock {
             clock.give_to(&mut command);
         }

@@ -21,6 +21,8 @@ pub struct Setup {
     pub cluster_wide: bool,
     /// Every request of the operator goes through a proxy.
     pub proxied: bool,
+    /// The operator asks cert-manager for certificates.
+    pub cert_manager: bool,
 }
 
 impl Default for Setup {
@@ -32,6 +34,7 @@ impl Default for Setup {
             namespace: None,
             cluster_wide: false,
             proxied: false,
+            cert_manager: false,
         }
     }
 }

@@ -18,25 +18,27 @@ const EXAMPLE: &str = "examples/certificates/cert-manager/certificates.yaml";
 const CA: &str = "fleet-ca";
 
 /// Where cert-manager and the operator run, and nothing is declared yet but a CA of cert-manager's own.
-struct Fleet {
-    world: World,
-    names: Vec<String>,
+pub struct Fleet {
+    pub world: World,
+    pub names: Vec<String>,
+    /// What Certificates have behind the names of their devices.
+    pub suffix: &'static str,
     /// It ends with the test.
     _cert_manager: Guarded,
 }
 
-fn devices() -> usize {
+pub fn devices() -> usize {
     std::env::var("DEVICES").ok().and_then(|number| number.parse().ok()).unwrap_or(24)
 }
 
-/// The Certificate of a CA that signs itself, into the Secret that the example's Issuer names.
-fn ca() -> Vec<Value> {
+/// The Certificate of a CA that signs itself, into the Secret of this name, which the example's Issuer `fleet-ca` has.
+pub fn ca(name: &str) -> Vec<Value> {
     let own = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "cert-manager.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
     let certificate = json!({
-        "secretName": CA, "isCA": true, "commonName": "fleet-ca", "duration": "87600h",
+        "secretName": name, "isCA": true, "commonName": name, "duration": "87600h",
         "privateKey": {"algorithm": "ECDSA", "size": 256}, "issuerRef": {"name": "selfsigned", "kind": "Issuer"},
     });
-    vec![own("Issuer", "selfsigned", json!({"selfSigned": {}})), own("Certificate", CA, certificate)]
+    vec![own("Issuer", "selfsigned", json!({"selfSigned": {}})), own("Certificate", name, certificate)]
 }
 
 /// The example's Certificate for a device of this name, of the shortest life that cert-manager knows.
@@ -52,8 +54,7 @@ fn short_lived(name: &str) -> Value {
 }
 
 impl Fleet {
-    async fn start() -> Self {
-        let setup = Setup::own_control_plane(&[]);
+    pub async fn start(setup: Setup) -> Self {
         let control_plane = setup.control_plane.clone().expect("it has one of its own");
         let program = tool("cert-manager");
         let crds = program.with_file_name("crds.yaml");
@@ -66,23 +67,23 @@ impl Fleet {
         let log = control_plane.logs_dir().join("cert-manager.log");
         let cert_manager = Guarded::spawn(&command, &log).expect("it can be started");
         let world = World::with(setup).await;
-        world.kubectl_ok(&["apply", "-f", "-"], &list(&ca()));
+        world.kubectl_ok(&["apply", "-f", "-"], &list(&ca(CA)));
         world.kubectl_ok(&["apply", "-f", "-"], &read(EXAMPLE));
         let names = (1..=devices()).map(|number| format!("truck-{number:06}")).collect();
-        let fleet = Self { world, names, _cert_manager: cert_manager };
-        let root = fleet.root().await;
+        let fleet = Self { world, names, suffix: "", _cert_manager: cert_manager };
+        let root = fleet.root(CA).await;
         fleet.trust("fleet", &[&root]);
         fleet
     }
 
-    /// The certificate of the CA that issues now.
-    async fn root(&self) -> String {
+    /// The certificate of this CA.
+    pub async fn root(&self, name: &str) -> String {
         let is_there = |secret: &Value| data(secret).contains_key("tls.crt");
-        data(&self.world.wait(Kind::Secret, CA, "issued", is_there).await)["tls.crt"].clone()
+        data(&self.world.wait(Kind::Secret, name, "issued", is_there).await)["tls.crt"].clone()
     }
 
     /// DPS knows these CAs, the last one by this name, and admits devices under them.
-    fn trust(&self, name: &str, roots: &[&String]) {
+    pub fn trust(&self, name: &str, roots: &[&String]) {
         let last = roots.last().expect("at least one is given");
         self.world
             .dps
@@ -94,13 +95,14 @@ impl Fleet {
     }
 
     /// Has cert-manager renew all at once, as `cmctl renew` does.
-    async fn renew(&self) {
+    pub async fn renew(&self) {
         let asked = json!({"status": {"conditions": [{
             "type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "by a test",
             "lastTransitionTime": Timestamp::now().to_string(),
         }]}});
         for name in &self.names {
-            self.world.patch_status_of(Kind::Certificate, name, asked.clone()).await;
+            let certificate = format!("{name}{}", self.suffix);
+            self.world.patch_status_of(Kind::Certificate, &certificate, asked.clone()).await;
         }
     }
 
@@ -110,7 +112,7 @@ impl Fleet {
         data(&secret)["tls.crt"].clone()
     }
 
-    async fn sources(&self) -> Vec<String> {
+    pub async fn sources(&self) -> Vec<String> {
         let mut sources = Vec::new();
         for name in &self.names {
             sources.push(self.source(name).await);
@@ -119,7 +121,7 @@ impl Fleet {
     }
 
     /// Every device has what cert-manager has issued last, which is none of these, and its hub takes it.
-    async fn wait_served(&self, before: &[String]) {
+    pub async fn wait_served(&self, before: &[String]) {
         for (name, before) in self.names.iter().zip(before) {
             let other = |secret: &Value| data(secret)["tls.crt"] != *before;
             self.world.wait(Kind::Secret, &format!("{name}-tls"), "issued", other).await;
@@ -134,7 +136,7 @@ impl Fleet {
     }
 
     /// No device has lost its hub, and each has the certificate that the hub knows.
-    async fn assert_untouched(&self, before: &[String]) {
+    pub async fn assert_untouched(&self, before: &[String]) {
         for (name, before) in self.names.iter().zip(before) {
             let secret = self.world.get(Kind::Secret, &format!("{name}-hub")).await;
             assert_eq!(data(&secret)["tls.crt"], *before, "{name}");
@@ -147,7 +149,7 @@ impl Fleet {
 /// killed, and a CA that is replaced under the same name before DPS knows it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_of_cert_manager_is_renewed_and_follows_its_issuer_to_another_ca() {
-    let mut fleet = Fleet::start().await;
+    let mut fleet = Fleet::start(Setup::own_control_plane(&[])).await;
     fleet.world.patience = Duration::from_secs(60 + devices() as u64);
     let count = i32::try_from(devices()).expect("they are few");
     let world = &fleet.world;
@@ -180,11 +182,11 @@ async fn a_fleet_of_cert_manager_is_renewed_and_follows_its_issuer_to_another_ca
     );
 
     // The CA's key is replaced, and its name is the same.
-    let (before, old) = (fleet.sources().await, fleet.root().await);
+    let (before, old) = (fleet.sources().await, fleet.root(CA).await);
     fleet.world.delete(Kind::Secret, CA).await;
     let is_new = |secret: &Value| data(secret)["tls.crt"] != old;
     fleet.world.wait(Kind::Secret, CA, "issued again", is_new).await;
-    let new = fleet.root().await;
+    let new = fleet.root(CA).await;
     fleet.renew().await;
     let world = &fleet.world;
     let held = world.wait_integration(INTEGRATION, "Unauthorized").await;

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Decision, Snapshot, Step, Subject, Verdict};
+use super::{Decision, Snapshot, Step, Subject, Verdict, refused};
+use crate::api::attestation::OwnCredential;
 use crate::api::conditions::Reason;
+use crate::controller::device::issuance::Wanted;
 use crate::controller::integration::issuers::Place;
 use crate::dps::attestation::certificate::Validity;
 
@@ -40,6 +42,23 @@ impl Subject<'_> {
         // What is in its Secret, or came of the last try, may make a turn needless.
         let is_fresh = self.registered().is_none() && self.snapshot.facts.failure.is_none();
         is_certificate && is_fresh && !self.snapshot.has_permit && !self.may_have_secret()
+    }
+
+    /// cert-manager is to be asked for its certificate, which can have no common name that long.
+    pub(super) fn certificate_not_to_be_had(&self) -> Option<Decision> {
+        let OwnCredential::Certificate(secret) = self.unread_credential()? else { return None };
+        let (cert_manager, id) =
+            (self.target.cert_manager.as_deref()?, self.settings.registration_id.as_str());
+        if Wanted::spec(cert_manager, &secret, id).is_some() {
+            return None;
+        }
+        let message = format!(
+            "cert-manager cannot be asked for a certificate: the registration id has {} characters and the name of the Secret {}, and a \
+             certificate's common name can have 64, the name of an object 253. Create the device with a shorter registrationId, or name.",
+            id.len(),
+            secret.len()
+        );
+        Some(refused(self.snapshot, Reason::InvalidConfiguration, &message))
     }
 
     /// What it proves its identity with is a certificate, which has been read.

@@ -232,6 +232,7 @@ fn decide_on(snapshot: &Snapshot<'_>) -> Decision {
         Subject::registration_id_not_allowed, // by the integration's prefixes
         Subject::secret_holds_key,            // its Secret is one that a key is read from
         Subject::secret_is_source,            // or the one with its certificate
+        Subject::certificate_not_to_be_had,   // its id is too long for one
         Subject::registration_id_taken,       // by a device with the better claim
         Subject::without_credential,          // its own is not read, or of no use
         Subject::secret_unread,               // it may hold what is not known yet
@@ -345,13 +346,17 @@ impl Subject<'_> {
 
     /// The integration names it for all of its devices, which admission cannot see.
     fn secret_is_source(&self) -> Option<Decision> {
+        let own = self.unread_credential()?;
+        let invalid = self.settings.check_source(own.secret()).err()?;
+        Some(refused(self.snapshot, Reason::InvalidConfiguration, &invalid.to_string()))
+    }
+
+    /// Where the device's own credential is to be read.
+    fn unread_credential(&self) -> Option<OwnCredential> {
         let IntegrationState::Unread(target) = self.snapshot.integration else { return None };
         let device = self.snapshot.device;
         let name = device.metadata.name.as_deref().unwrap_or_default();
-        let own =
-            OwnCredential::of(device.spec.attestation.as_ref(), target.credentials.certificates(), name)?;
-        let invalid = self.settings.check_source(own.secret()).err()?;
-        Some(refused(self.snapshot, Reason::InvalidConfiguration, &invalid.to_string()))
+        OwnCredential::of(device.spec.attestation.as_ref(), target.credentials.certificates(), name)
     }
 
     fn registration_id_taken(&self) -> Option<Decision> {

@@ -92,6 +92,7 @@ fn target() -> Target {
             defaults: None,
             inherited: Arc::new(Inherited::new(None, "x.example", None)),
             token: None,
+            cert_manager: None,
             suspended: false,
         },
         revision: 1,

@@ -16,7 +16,7 @@ use self::keys::{key, key_id, present};
 use super::credentials::Credentials;
 use super::health::{Answer, CANARIES, Canary, Health, Known, Pair};
 use super::issuers::Issuers;
-use super::resolve::{Usable, references, resolve};
+use super::resolve::{Allowed, Usable, references, resolve};
 use super::secret_versions::SecretVersions;
 use super::status::{View, has_fallen_back, is_equal, is_recorded, render, was_accepted};
 use super::unusable::Unusable;
@@ -68,7 +68,7 @@ fn resolved(integration: &DpsIntegration, keys: Referred, ca: Referred) -> Resul
         (reference(ReferredKind::Secret, "keys"), keys),
         (reference(ReferredKind::ConfigMap, "ca"), ca),
     ]);
-    resolve(integration, &allowed, |reference| &known[reference])
+    resolve(integration, Allowed { hosts: &allowed, cert_manager: false }, |reference| &known[reference])
 }
 
 fn refusal(spec: Value, keys: Referred, ca: Referred) -> (Reason, String) {

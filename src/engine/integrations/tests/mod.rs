@@ -80,6 +80,7 @@ impl Situation {
             allowed_hub_suffixes: Arc::new([]),
             dps_proxy: None,
             secret_metadata_prefixes: Vec::new(),
+            cert_manager: true,
             events: EventsLevel::default(),
             http_addr: None,
             probe_addr: None,

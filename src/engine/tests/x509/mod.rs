@@ -1,5 +1,6 @@
 //! Devices with certificates, each in a Secret beside it.
 
+mod issuance;
 mod mishaps;
 mod renewals;
 mod rolls;

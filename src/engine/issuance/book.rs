@@ -1,0 +1,199 @@
+//! Which Certificates of devices are there, who waits for one to be written, and what went wrong.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::controller::device::issuance::{Shown, Trouble};
+use crate::engine::observe::sync::WatchId;
+use crate::fleet::intern::Sym;
+use crate::fleet::{DeviceId, SourceKey};
+use crate::schedule::turns::{Party, Turns};
+
+/// Certificates that are written at a time: each is some requests, and cert-manager has to issue them all.
+const AT_ONCE: usize = 16;
+
+/// What has gone wrong with a device's Certificate.
+#[derive(Debug)]
+pub struct Failed {
+    /// What was wanted then.
+    pub wanted: Shown,
+    /// `None` for what may pass in a moment.
+    pub trouble: Option<Trouble>,
+    pub attempts: u32,
+    pub again: Instant,
+}
+
+/// What becomes of a device when it has slept long enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It has its place in a rollout.
+    Write,
+    LookAgain,
+}
+
+/// Everything about the Certificates that the operator has cert-manager issue.
+#[derive(Debug, Default)]
+pub struct Book {
+    /// An integration wants some.
+    pub needed: bool,
+    /// They are watched.
+    pub watched: bool,
+    shown: HashMap<SourceKey, Shown>,
+    /// What lists that are being read have shown.
+    listing: HashMap<WatchId, HashSet<SourceKey>>,
+    /// Watches whose list has been read.
+    read: HashSet<WatchId>,
+    waiting: Turns,
+    /// Those that wait, or sleep until it is their turn.
+    queued: HashSet<DeviceId>,
+    sleeping: BTreeSet<(Instant, DeviceId)>,
+    asleep: HashMap<DeviceId, (Instant, Then)>,
+    in_flight: HashMap<DeviceId, AbortHandle>,
+    failed: HashMap<DeviceId, Failed>,
+    /// When the next one of a rollout goes that has a pace, by integration.
+    rollouts: HashMap<Sym, Instant>,
+}
+
+impl Book {
+    // What is there.
+
+    pub fn shown(&self, key: &SourceKey) -> Option<Shown> {
+        self.shown.get(key).copied()
+    }
+
+    pub fn observed(&mut self, key: SourceKey, shown: Shown) {
+        for listing in self.listing.values_mut() {
+            listing.insert(key.clone());
+        }
+        self.shown.insert(key, shown);
+    }
+
+    pub fn gone(&mut self, key: &SourceKey) {
+        self.shown.remove(key);
+    }
+
+    pub fn begin_list(&mut self, watch: WatchId) {
+        self.listing.insert(watch, HashSet::new());
+    }
+
+    /// Returns those that are gone, of this namespace or of all.
+    pub fn end_list(&mut self, watch: WatchId, only: Option<Sym>) -> Vec<SourceKey> {
+        let listed = self.listing.remove(&watch).unwrap_or_default();
+        self.read.insert(watch);
+        let is_gone = |key: &&SourceKey| only.is_none_or(|only| only == key.0) && !listed.contains(*key);
+        let gone: Vec<SourceKey> = self.shown.keys().filter(is_gone).cloned().collect();
+        gone.iter().for_each(|key| self.gone(key));
+        gone
+    }
+
+    /// Every one of so many watches has shown what there is.
+    pub fn is_read(&self, watches: usize) -> bool {
+        self.read.len() >= watches
+    }
+
+    /// Names that something is known by here.
+    pub fn names(&self) -> impl Iterator<Item = Sym> {
+        self.shown.keys().map(|key| key.0).chain(self.rollouts.keys().copied())
+    }
+
+    // Who waits.
+
+    /// It waits for its turn, or sleeps until then.
+    pub fn is_busy(&self, id: DeviceId) -> bool {
+        self.queued.contains(&id) || self.in_flight.contains_key(&id)
+    }
+
+    pub fn join(&mut self, party: Party, id: DeviceId) {
+        if self.queued.insert(id) {
+            self.waiting.push(party, id);
+        }
+    }
+
+    pub fn sleep(&mut self, id: DeviceId, at: Instant, then: Then) {
+        if self.queued.insert(id) {
+            self.sleeping.insert((at, id));
+            self.asleep.insert(id, (at, then));
+        }
+    }
+
+    /// A device that has slept long enough, and has to be looked at again.
+    pub fn woken(&mut self, now: Instant, party: impl Fn(DeviceId) -> Party) -> Option<DeviceId> {
+        while let Some((at, id)) = self.sleeping.first().copied().filter(|(at, _)| *at <= now) {
+            self.sleeping.remove(&(at, id));
+            if self.asleep.remove(&id).is_some_and(|(_, then)| then == Then::LookAgain) {
+                self.queued.remove(&id);
+                return Some(id);
+            }
+            self.waiting.push(party(id), id);
+        }
+        None
+    }
+
+    /// What went wrong before counts no more: it joins now.
+    pub fn rouse(&mut self, party: Party, id: DeviceId) {
+        self.forget(id);
+        self.join(party, id);
+    }
+
+    /// Whatever it sleeps for, and what went wrong.
+    pub fn forget(&mut self, id: DeviceId) {
+        self.failed.remove(&id);
+        if let Some((at, _)) = self.asleep.remove(&id) {
+            self.sleeping.remove(&(at, id));
+            self.queued.remove(&id);
+        }
+    }
+
+    /// The next device whose turn it is.
+    pub fn next(&mut self) -> Option<DeviceId> {
+        if self.in_flight.len() >= AT_ONCE {
+            return None;
+        }
+        let id = self.waiting.pop(|_| true)?;
+        self.queued.remove(&id);
+        Some(id)
+    }
+
+    /// When there is something to do.
+    pub fn next_at(&self, now: Instant) -> Option<Instant> {
+        let waits = !self.waiting.is_empty() && self.in_flight.len() < AT_ONCE;
+        if waits { Some(now) } else { self.sleeping.first().map(|(at, _)| *at) }
+    }
+
+    /// When a device of a rollout may go of which `per_minute` may.
+    pub fn place_in_rollout(&mut self, integration: Sym, per_minute: u32, now: Instant) -> Instant {
+        let at = self.rollouts.get(&integration).map_or(now, |next| (*next).max(now));
+        let interval = std::time::Duration::from_secs(60) / per_minute.max(1);
+        self.rollouts.insert(integration, at + interval);
+        at
+    }
+
+    // What comes of it.
+
+    pub fn started(&mut self, id: DeviceId, task: AbortHandle) {
+        self.in_flight.insert(id, task);
+    }
+
+    pub fn ended(&mut self, id: DeviceId) {
+        self.in_flight.remove(&id);
+    }
+
+    pub fn failed(&self, id: DeviceId) -> Option<&Failed> {
+        self.failed.get(&id)
+    }
+
+    pub fn set_failed(&mut self, id: DeviceId, failed: Failed) {
+        self.failed.insert(id, failed);
+    }
+
+    /// True if it had failed.
+    pub fn forget_failure(&mut self, id: DeviceId) -> bool {
+        self.failed.remove(&id).is_some()
+    }
+
+    pub fn abort_all(&mut self) {
+        self.in_flight.drain().for_each(|(_, task)| task.abort());
+    }
+}
