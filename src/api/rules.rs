@@ -162,6 +162,50 @@ fn only_one_of_the_edge_files_can_be_config_toml() {
 }
 
 #[test]
+fn what_cert_manager_would_refuse_is_refused_at_once() {
+    let with = |change: Value| {
+        let cert_manager = merged(
+            &json!({"issuerRef": {"name": "ca", "kind": "Issuer", "group": "cert-manager.io"}}),
+            &change,
+        );
+        let mut object = integration(json!({}));
+        object["spec"]["attestation"] =
+            json!({"x509": {"secretName": "{name}-tls", "certManager": cert_manager}});
+        object
+    };
+    let key = |algorithm: &str, size: Option<i32>| {
+        let mut key = json!({"algorithm": algorithm});
+        size.into_iter().for_each(|size| key["size"] = json!(size));
+        with(json!({"privateKey": key}))
+    };
+    for good in [
+        with(json!({})),
+        with(json!({"duration": "1h"})),
+        with(json!({"duration": "60m0s", "renewBefore": "5m"})),
+        with(json!({"renewBefore": "2159h"})),
+        key("ECDSA", None),
+        key("ECDSA", Some(384)),
+        key("RSA", Some(4096)),
+        key("Ed25519", None),
+    ] {
+        admitted("DpsIntegration", &good);
+    }
+    for (bad, message) in [
+        (with(json!({"duration": "3599s"})), "at least 1h"),
+        (with(json!({"renewBefore": "299s"})), "renewBefore must be at least 5m"),
+        (with(json!({"renewBefore": "2160h"})), "less than duration"),
+        (with(json!({"duration": "2h", "renewBefore": "2h"})), "less than duration"),
+        (key("ECDSA", Some(521)), "size is 256 or 384"),
+        (key("ECDSA", Some(2048)), "size is 256 or 384"),
+        (key("RSA", Some(1024)), "size is 256 or 384"),
+        (key("RSA", Some(8192)), "size is 256 or 384"),
+        (key("Ed25519", Some(256)), "size is 256 or 384"),
+    ] {
+        refused("DpsIntegration", &bad, message);
+    }
+}
+
+#[test]
 fn an_integration_has_exactly_one_kind_of_attestation() {
     admitted("DpsIntegration", &integration(json!({})));
     let mut none = integration(json!({}));

@@ -211,3 +211,115 @@ fn content(is_labelled: bool, spec: &CertificateSpec) -> Hash {
     let spec = serde_json::to_vec(spec).unwrap_or_default();
     Hash::of("certificate", [&[u8::from(is_labelled)], spec.as_slice()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "b1dafdfd-d634-4bfe-9061-804d9ded6ce8";
+
+    fn cert_manager(change: Value) -> CertManager {
+        let mut value = json!({"issuerRef": {"name": "fleet-ca"}});
+        value.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn wanted(change: Value) -> Wanted {
+        Wanted {
+            namespace: "fleet".to_owned(),
+            name: "truck-1-tls".to_owned(),
+            device: "truck-1".to_owned(),
+            uid: Uid::parse(UID),
+            integration: "fleet/factory".to_owned(),
+            spec: Wanted::spec(&cert_manager(change), "truck-1-tls", "truck-1").unwrap(),
+        }
+    }
+
+    /// The one that is there, changed.
+    fn there(wanted: &Wanted, change: impl FnOnce(&mut Value)) -> Option<Shown> {
+        let mut object = wanted.object();
+        change(&mut object);
+        Some(shown(&serde_json::from_value(object).unwrap()))
+    }
+
+    #[test]
+    fn what_was_written_is_as_it_should_be_whatever_others_add() {
+        for change in [
+            json!({}),
+            json!({"duration": "24h", "renewBefore": "8h"}),
+            json!({"privateKey": {"algorithm": "RSA", "size": 4096}}),
+            json!({"privateKey": {"algorithm": "Ed25519"}}),
+            json!({"issuerRef": {"name": "step", "kind": "StepIssuer", "group": "certmanager.step.sm"}}),
+        ] {
+            let wanted = wanted(change.clone());
+            let added = there(&wanted, |object| {
+                object["spec"]["revisionHistoryLimit"] = json!(1);
+                object["status"] = json!({"conditions": []});
+                object["metadata"]["labels"]["team"] = json!("trucks");
+            });
+            assert_eq!(wanted.ask(added), Ask::Nothing, "{change}");
+        }
+    }
+
+    #[test]
+    fn each_field_that_is_ours_is_put_back() {
+        let wanted = wanted(json!({"duration": "24h"}));
+        for (pointer, value) in [
+            ("/spec/commonName", json!("truck-2")),
+            ("/spec/secretName", json!("other")),
+            ("/spec/usages", json!(["client auth"])),
+            ("/spec/duration", Value::Null),
+            ("/spec/duration", json!("48h")),
+            ("/spec/renewBefore", json!("1h")),
+            ("/spec/privateKey/algorithm", json!("RSA")),
+            ("/spec/privateKey/size", json!(384)),
+            ("/spec/privateKey/rotationPolicy", json!("Never")),
+            ("/spec/issuerRef/name", json!("mine")),
+            ("/spec/issuerRef/kind", json!("ClusterIssuer")),
+            ("/metadata/labels/app.kubernetes.io~1managed-by", json!("me")),
+        ] {
+            let changed = there(&wanted, |object| {
+                let (parent, field) = pointer.rsplit_once('/').unwrap();
+                object.pointer_mut(parent).unwrap()[field.replace("~1", "/")] = value.clone();
+            });
+            assert_eq!(wanted.ask(changed), Ask::Change, "{pointer} {value}");
+        }
+        let patch = wanted.patch(Some("u"));
+        assert_eq!((&patch["spec"]["duration"], &patch["metadata"]["uid"]), (&json!("24h"), &json!("u")));
+        assert_eq!(patch["spec"].get("renewBefore"), Some(&Value::Null), "what nobody wants is removed");
+    }
+
+    #[test]
+    fn one_of_another_owner_is_not_changed() {
+        let wanted = wanted(json!({}));
+        assert_eq!(wanted.ask(None), Ask::Create);
+        for owners in [
+            json!(null),
+            json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": UID, "controller": false}]),
+            json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "other", "controller": true}]),
+        ] {
+            let others = there(&wanted, |object| object["metadata"]["ownerReferences"] = owners.clone());
+            assert_eq!(wanted.ask(others), Ask::Create, "{owners}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_asked_for_an_id_that_no_common_name_can_hold() {
+        let long = |id: usize, secret: usize| {
+            Wanted::spec(&cert_manager(json!({})), &"s".repeat(secret), &"a".repeat(id)).is_some()
+        };
+        assert!(long(64, 253));
+        assert!(!long(65, 10) && !long(10, 254));
+        assert!(Wanted::spec(&cert_manager(json!({})), "s", "not an id").is_none());
+    }
+
+    #[test]
+    fn a_name_that_no_label_can_hold_is_left_out() {
+        let mut wanted = wanted(json!({}));
+        wanted.device = "d".repeat(64);
+        let object = wanted.object();
+        let labels = object["metadata"]["labels"].as_object().unwrap();
+        assert_eq!(labels.keys().collect::<Vec<_>>(), [names::MANAGED_BY_LABEL]);
+        assert_eq!(object["metadata"]["ownerReferences"][0]["name"], json!("d".repeat(64)));
+    }
+}

@@ -197,3 +197,79 @@ impl Book {
         self.in_flight.drain().for_each(|(_, task)| task.abort());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fleet::hash::Hash;
+    use crate::fleet::intern::Interner;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn party(_: DeviceId) -> Party {
+        Party::default()
+    }
+
+    fn shown() -> Shown {
+        Shown { owner: None, content: Hash::of("test", []) }
+    }
+
+    #[test]
+    fn what_a_list_does_not_show_is_gone_in_its_namespace_only() {
+        let (mut book, mut names) = (Book::default(), Interner::default());
+        let (one, two) = (names.intern("one"), names.intern("two"));
+        let keys = [(one, "a"), (one, "b"), (two, "a")].map(|(namespace, name)| (namespace, name.into()));
+        keys.iter().for_each(|key: &SourceKey| book.observed(key.clone(), shown()));
+        book.begin_list(WatchId(0));
+        book.observed(keys[0].clone(), shown());
+        assert!(!book.is_read(1));
+        assert_eq!(book.end_list(WatchId(0), Some(one)), [keys[1].clone()]);
+        assert!(book.is_read(1) && !book.is_read(2));
+        assert_eq!(keys.map(|key| book.shown(&key).is_some()), [true, false, true]);
+    }
+
+    #[test]
+    fn so_many_are_written_at_a_time_and_the_next_when_one_has_ended() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        (0..40).for_each(|id| book.join(Party::default(), id));
+        book.join(Party::default(), 0);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut started = Vec::new();
+        while let Some(id) = book.next() {
+            book.started(id, runtime.spawn(async {}).abort_handle());
+            started.push(id);
+        }
+        assert_eq!(started, (0..16).collect::<Vec<_>>());
+        assert_eq!(book.next_at(now), None);
+        assert!(book.is_busy(3) && book.is_busy(30) && !book.is_busy(40));
+        book.ended(3);
+        assert_eq!((book.is_busy(3), book.next_at(now), book.next()), (false, Some(now), Some(16)));
+    }
+
+    #[test]
+    fn who_sleeps_wakes_in_time_or_is_roused() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        book.sleep(1, now + SECOND, Then::LookAgain);
+        book.sleep(2, now + SECOND, Then::Write);
+        book.sleep(3, now + 60 * SECOND, Then::LookAgain);
+        assert_eq!((book.woken(now, party), book.next()), (None, None));
+        assert_eq!(book.next_at(now), Some(now + SECOND));
+        book.rouse(Party::default(), 3);
+        assert_eq!(book.next(), Some(3));
+        assert_eq!((book.woken(now + SECOND, party), book.woken(now + SECOND, party)), (Some(1), None));
+        assert_eq!((book.next(), book.next()), (Some(2), None));
+        assert!([1, 2, 3].iter().all(|id| !book.is_busy(*id)) && book.next_at(now).is_none());
+    }
+
+    #[test]
+    fn a_rollout_goes_at_its_pace() {
+        let (mut book, mut names, now) = (Book::default(), Interner::default(), Instant::now());
+        let (one, two) = (names.intern("one"), names.intern("two"));
+        let places: Vec<_> = (0..3).map(|_| book.place_in_rollout(one, 60, now) - now).collect();
+        assert_eq!(places, [Duration::ZERO, SECOND, 2 * SECOND]);
+        assert_eq!(book.place_in_rollout(two, 60, now), now);
+        assert_eq!(book.place_in_rollout(one, 60, now + 60 * SECOND), now + 60 * SECOND);
+    }
+}

@@ -77,6 +77,18 @@ fn refusal(spec: Value, keys: Referred, ca: Referred) -> (Reason, String) {
 }
 
 #[test]
+fn cert_manager_is_asked_only_where_the_operator_may() {
+    let asks = json!({"attestation": {"x509": {"certManager": {"issuerRef": {"name": "fleet-ca"}}}}});
+    let (reason, message) = refusal(asks.clone(), Referred::Missing, Referred::Missing);
+    assert_eq!(reason, Reason::InvalidConfiguration);
+    assert!(message.contains("certManager.enabled=true"), "{message}");
+    let hosts = AllowedHosts::parse(["*.azure-devices-provisioning.net"]).unwrap();
+    let allowed = Allowed { hosts: &hosts, cert_manager: true };
+    let usable = resolve(&integration(asks), allowed, |_| &Referred::Missing).unwrap().unwrap();
+    assert_eq!(usable.terms.cert_manager.unwrap().issuer_ref.kind, "Issuer");
+}
+
+#[test]
 fn a_valid_integration_is_usable_with_the_active_key() {
     let usable = resolved(&integration(json!({})), good_keys(), Referred::Missing).unwrap().unwrap();
     let credentials = &usable.terms.credentials;

@@ -12,12 +12,14 @@ use crate::world::Kind;
 use crate::world::objects::text;
 
 /// All that the operator may write, as the chart's rights say.
-const WRITES: [&str; 7] = [
+const WRITES: [&str; 9] = [
     "create secrets",
     "patch secrets",
     "update provisioneddevices/status",
     "update dpsintegrations/status",
     "create events",
+    "create certificates",
+    "patch certificates",
     "create leases",
     "update leases",
 ];
