@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 
-use super::Engine;
 use super::observe::sync::{SourceWatch, WatchId};
+use super::{Engine, party};
 use crate::api::version;
 use crate::clock::Now;
 use crate::fleet::{DeviceId, SourceChanges, SourceKey, SourceList};
@@ -204,7 +204,10 @@ impl Engine {
     /// There is none by now, or one that the operator has written.
     fn source_missing(&mut self, key: &SourceKey) {
         self.fleet.source_missing(key);
-        self.fleet.devices_of_source(key).into_iter().for_each(|id| self.ask_again_for_certificate(id));
+        // cert-manager may issue it now.
+        for id in self.fleet.devices_of_source(key) {
+            self.issuance.rouse(party(&self.fleet, id), id);
+        }
         self.wake_writers(key);
     }
 

@@ -131,10 +131,13 @@ impl Book {
         None
     }
 
-    /// What went wrong before counts no more: it joins now.
+    /// What kept its Certificate from being written may be over: a user asks for the device, or what was in the way has
+    /// changed. If something did, it joins now.
     pub fn rouse(&mut self, party: Party, id: DeviceId) {
-        self.forget(id);
-        self.join(party, id);
+        if self.failed.contains_key(&id) {
+            self.forget(id);
+            self.join(party, id);
+        }
     }
 
     /// Whatever it sleeps for, and what went wrong.
@@ -256,6 +259,10 @@ mod tests {
         book.sleep(3, now + 60 * SECOND, Then::LookAgain);
         assert_eq!((book.woken(now, party), book.next()), (None, None));
         assert_eq!(book.next_at(now), Some(now + SECOND));
+        book.rouse(Party::default(), 3);
+        assert_eq!(book.next(), None, "nothing went wrong");
+        let (again, trouble) = (now + 60 * SECOND, Some(Trouble::OtherSecret));
+        book.set_failed(3, Failed { wanted: shown(), trouble, attempts: 1, again });
         book.rouse(Party::default(), 3);
         assert_eq!(book.next(), Some(3));
         assert_eq!((book.woken(now + SECOND, party), book.woken(now + SECOND, party)), (Some(1), None));

@@ -106,14 +106,6 @@ impl Engine {
         }
     }
 
-    /// What kept its Certificate from being written may be over: a user asks for the device, or what was in the way has
-    /// changed.
-    pub(super) fn ask_again_for_certificate(&mut self, id: DeviceId) {
-        if self.issuance.failed(id).is_some() {
-            self.issuance.rouse(party(&self.fleet, id), id);
-        }
-    }
-
     fn has_certificate(&mut self, id: DeviceId) {
         if self.issuance.forget_failure(id) {
             self.sources_moved(vec![id]);
@@ -221,7 +213,7 @@ impl Engine {
     /// Something has changed about the Certificate, or the Secret, of this name.
     pub(super) fn wake_named(&mut self, key: &SourceKey) {
         for id in self.fleet.devices_of_source(key) {
-            self.ask_again_for_certificate(id);
+            self.issuance.rouse(party(&self.fleet, id), id);
             self.ready.wake_later(id);
         }
     }

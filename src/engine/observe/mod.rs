@@ -13,8 +13,8 @@ use tracing::{info, warn};
 
 use self::sync::{Phase, WatchId, WatchedKind};
 pub(super) use self::watches::Watches;
-use super::Engine;
 use super::integrations::ReferenceChanges;
+use super::{Engine, party};
 use crate::api::device::ProvisionedDevice;
 use crate::api::integration::DpsIntegration;
 use crate::api::references::{Reference, Referred, ReferredKind};
@@ -237,7 +237,7 @@ impl Engine {
         }
         if self.fleet.get(id).map(|record| (record.generation, record.requests)) != asked {
             self.active.asked(id);
-            self.ask_again_for_certificate(id);
+            self.issuance.rouse(party(&self.fleet, id), id);
         }
         let settled = self.fleet.get(id).is_some_and(|record| record.settled.is_some());
         if !self.role.leads() {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use self::certificates::REGISTERED_EXPIRED;
 use super::facts::Facts;
 use super::settings::Settings;
-use crate::api::attestation::{CredentialType, OwnCredential};
+use crate::api::attestation::CredentialType;
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
 use crate::controller::integration::issuers::Place;
@@ -349,14 +349,6 @@ impl Subject<'_> {
         let own = self.unread_credential()?;
         let invalid = self.settings.check_source(own.secret()).err()?;
         Some(refused(self.snapshot, Reason::InvalidConfiguration, &invalid.to_string()))
-    }
-
-    /// Where the device's own credential is to be read.
-    fn unread_credential(&self) -> Option<OwnCredential> {
-        let IntegrationState::Unread(target) = self.snapshot.integration else { return None };
-        let device = self.snapshot.device;
-        let name = device.metadata.name.as_deref().unwrap_or_default();
-        OwnCredential::of(device.spec.attestation.as_ref(), target.credentials.certificates(), name)
     }
 
     fn registration_id_taken(&self) -> Option<Decision> {

@@ -1,6 +1,7 @@
 //! What the checks have in common.
 
-use super::{Decision, IdStanding, Step, Subject, Verdict};
+use super::{Decision, IdStanding, IntegrationState, Step, Subject, Verdict};
+use crate::api::attestation::OwnCredential;
 use crate::api::conditions::Reason;
 use crate::api::names::RECONCILE_REQUESTED_AT;
 use crate::controller::device::facts::{Doubt, FailedWork, Failure, Registered, Trust};
@@ -109,5 +110,13 @@ impl Subject<'_> {
 
     pub(super) fn never(&self) -> bool {
         self.settings.policy == Policy::Never
+    }
+
+    /// Where the device's own credential is to be read.
+    pub(super) fn unread_credential(&self) -> Option<OwnCredential> {
+        let IntegrationState::Unread(target) = self.snapshot.integration else { return None };
+        let device = self.snapshot.device;
+        let name = device.metadata.name.as_deref().unwrap_or_default();
+        OwnCredential::of(device.spec.attestation.as_ref(), target.credentials.certificates(), name)
     }
 }
