@@ -110,10 +110,11 @@ impl Certificate {
 
     /// The one common name of its subject.
     pub(crate) fn common_name(&self) -> Option<String> {
-        let parsed = self.parsed()?;
-        let mut names = parsed.subject().iter_common_name();
-        let name = names.next()?.as_str().ok()?.to_owned();
-        names.next().is_none().then_some(name)
+        common_name(self.parsed()?.subject())
+    }
+
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.der
     }
 
     pub(crate) fn is_valid_at(&self, now: Timestamp) -> bool {
@@ -143,6 +144,13 @@ impl Certificate {
     fn parsed(&self) -> Option<X509Certificate<'_>> {
         Some(X509Certificate::from_der(&self.der).ok()?.1)
     }
+}
+
+/// The one common name in a subject.
+pub(crate) fn common_name(subject: &X509Name<'_>) -> Option<String> {
+    let mut names = subject.iter_common_name();
+    let name = names.next()?.as_str().ok()?.to_owned();
+    names.next().is_none().then_some(name)
 }
 
 fn text(name: &X509Name<'_>) -> String {

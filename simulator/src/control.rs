@@ -2,6 +2,7 @@
 
 mod certificates;
 mod individuals;
+mod issuance;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub enum ControlError {
     NoIdScope(String),
     #[error("there is no enrollment group {0:?} in this id scope")]
     NoGroup(String),
+    #[error("there is no individual enrollment {0:?} in this id scope; give it keys or certificates first")]
+    NoIndividualEnrollment(String),
     #[error("there is no registration {0:?} in this id scope")]
     NoRegistration(String),
     #[error("there is no certificate authority {0:?} in this id scope; upload it with its certificate")]

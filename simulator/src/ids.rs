@@ -44,6 +44,12 @@ impl Ids {
         STANDARD.encode(format!("\"{}\"", self.guid()))
     }
 
+    /// The serial number of a certificate.
+    pub fn serial_number(&self) -> [u8; 16] {
+        let (high, low) = self.next();
+        (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
+    }
+
     fn next(&self) -> (u64, u64) {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         (self.high.hash_one(count), self.low.hash_one(count))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::certificate::{CertificateShown, Chain};
+use crate::certificate::{CertificateShown, Chain, Thumbprint};
 use crate::keys::KeySlot;
 use crate::peer::Peer;
 use crate::route::{OperationKind, Route};
@@ -36,6 +36,10 @@ pub struct LedgerEntry {
     pub certificate: Option<PresentedCertificate>,
     /// The enrollment's key or certificate that verified the token or the device's certificate.
     pub key: Option<KeyUsed>,
+    /// Whether its body has a signing request, which DPS may refuse or ignore.
+    pub csr: bool,
+    /// The certificate that register had issued, and that the poll which ends the operation is answered with.
+    pub issued: Option<Thumbprint>,
     /// The HTTP status of the answer; none before the answer, or if there was none.
     pub status: Option<u16>,
     /// The DPS error code in the answer, in an error body or in a failed registration.
@@ -140,8 +144,23 @@ pub(crate) struct Closing {
     pub status: Option<u16>,
     pub error_code: Option<u32>,
     pub key: Option<KeyUsed>,
+    pub issued: Option<Thumbprint>,
     pub fault: Option<u64>,
     pub outcome: Outcome,
+}
+
+impl Closing {
+    /// That of a request whose client went away.
+    pub fn unanswered() -> Self {
+        Self {
+            status: None,
+            error_code: None,
+            key: None,
+            issued: None,
+            fault: None,
+            outcome: Outcome::Abandoned,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -197,12 +216,21 @@ impl Ledger {
             credential,
             certificate,
             key: None,
+            csr: false,
+            issued: None,
             status: None,
             error_code: None,
             fault: None,
             outcome: Outcome::Pending,
         });
         sequence
+    }
+
+    /// Notes that the body of a request has a signing request.
+    pub fn note_csr(&mut self, sequence: u64) {
+        if let Some(entry) = self.find(sequence) {
+            entry.csr = true;
+        }
     }
 
     /// Completes an entry, if it is still there.
@@ -216,6 +244,7 @@ impl Ledger {
         entry.status = closing.status;
         entry.error_code = closing.error_code;
         entry.key = closing.key;
+        entry.issued = closing.issued;
         entry.fault = closing.fault;
         entry.outcome = closing.outcome;
     }
@@ -273,7 +302,7 @@ mod tests {
     }
 
     fn answered(status: u16) -> Closing {
-        Closing { status: Some(status), error_code: None, key: None, fault: None, outcome: Outcome::Started }
+        Closing { status: Some(status), outcome: Outcome::Started, ..Closing::unanswered() }
     }
 
     #[test]

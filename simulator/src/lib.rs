@@ -1,8 +1,8 @@
 //! A faithful simulator of the device API of Azure IoT Hub Device Provisioning Service (DPS).
 //!
 //! It serves register, poll and status lookup over TLS for enrollments with symmetric keys and with
-//! X.509 certificates, checks tokens and chains as DPS does, throttles, allocates hubs, and keeps a ledger of every request. Faults can
-//! be injected. The binary `dps-simulator` runs it by itself; tests embed it:
+//! X.509 certificates, checks tokens and chains as DPS does, issues certificates, throttles, allocates hubs,
+//! and keeps a ledger of every request. Faults can be injected. The binary `dps-simulator` runs it by itself; tests embed it:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,6 +36,7 @@ mod control;
 mod dps;
 mod faults;
 mod ids;
+mod issuing_ca;
 mod keys;
 mod ledger;
 mod peer;
@@ -50,7 +51,7 @@ pub use any_client::AnyClient;
 pub use certificate::{Certificate, CertificateError, CertificateShown, Thumbprint};
 pub use config::{
     AllocationPolicy, CertificateAuthority, Certificates, Config, ConfigError, EnrollmentGroup, IdScope,
-    IndividualEnrollment, Quotas, Readings, ReprovisionPolicy, Webhook, WebhookAnswer, WebhookRule,
+    IndividualEnrollment, Issuance, Quotas, Readings, ReprovisionPolicy, Webhook, WebhookAnswer, WebhookRule,
 };
 pub use control::{Control, ControlError};
 pub use dps::{

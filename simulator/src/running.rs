@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::admin;
 use crate::config::{Config, Invalid, loopback};
 use crate::control::Control;
+use crate::issuing_ca::IssuingCa;
 use crate::server::device::Acceptors;
 use crate::server::{self, BindError};
 use crate::shared::Shared;
@@ -27,6 +28,8 @@ pub enum Error {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("cannot make the CA that issues certificates: {0}")]
+    IssuingCa(#[from] rcgen::Error),
     #[error("cannot tell the address of a listener: {0}")]
     Address(#[from] io::Error),
 }
@@ -40,7 +43,7 @@ impl Simulator {
     pub async fn start(config: Config) -> Result<Running, Error> {
         config.validate()?;
         let tls = ServerTls::prepare(&config.tls)?;
-        let shared = Arc::new(Shared::of(&config));
+        let shared = Arc::new(Shared::of(&config, IssuingCa::generate()?));
         let control = Control::of(Arc::clone(&shared));
         let (stop, stopped) = watch::channel(false);
         let listener = server::bind(config.listen.unwrap_or(loopback(0))).await?;

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::dps::Service;
 use crate::faults::Faults;
+use crate::issuing_ca::IssuingCa;
 use crate::ledger::Ledger;
 
 /// How the device endpoint fails as a whole, below HTTP.
@@ -53,10 +54,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub fn of(config: &Config) -> Self {
+    pub fn of(config: &Config, issuing_ca: IssuingCa) -> Self {
         Self {
             clock: Clock::start(),
-            service: Service::of(config),
+            service: Service::of(config, issuing_ca),
             ledger_changed: Notify::new(),
             ledger: Mutex::new(Ledger::new(config.ledger_capacity)),
             faults: Mutex::default(),

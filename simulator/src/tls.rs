@@ -149,7 +149,7 @@ fn ca_params() -> Result<CertificateParams, TlsError> {
     Ok(params)
 }
 
-fn common_name(name: &str) -> DistinguishedName {
+pub(crate) fn common_name(name: &str) -> DistinguishedName {
     let mut distinguished = DistinguishedName::new();
     distinguished.push(DnType::CommonName, name);
     distinguished

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::certificate::{Certificate, Thumbprint};
-use crate::config::{Certificates, ReprovisionPolicy};
+use crate::config::{Certificates, Issuance, ReprovisionPolicy};
 use crate::control::{Control, ControlError};
 use crate::dps::{RegistrationState, Settings};
 use crate::faults::{Fault, FaultError};
@@ -40,6 +40,7 @@ impl ApiError {
             Self::Control(
                 ControlError::NoIdScope(_)
                 | ControlError::NoGroup(_)
+                | ControlError::NoIndividualEnrollment(_)
                 | ControlError::NoRegistration(_)
                 | ControlError::NoCertificateAuthority(_),
             ) => StatusCode::NOT_FOUND,
@@ -204,6 +205,7 @@ pub(super) fn answer(call: &Call<'_>) -> Answered {
             control.set_clock_ahead(read::<ClockBody>(body)?.ahead);
             Ok(None)
         }
+        ("GET", ["v1", "issuing-root"]) => reply(&json!({"pem": control.issuing_root_pem()})),
         ("POST", ["v1", "check-device-key"]) => {
             let asked: DeviceKey = read(body)?;
             let accepted = control.accepts_device_key(&asked.id_scope, &asked.registration_id, &asked.key);
@@ -235,6 +237,7 @@ fn change_device(call: &Call<'_>, id_scope: &str, device: &str, rest: &[&str]) -
         ("PUT", ["certificates"]) => {
             control.set_device_certificates(id_scope, device, read::<Certificates>(body)?)?;
         }
+        ("PUT" | "DELETE", ["issuance"]) => control.set_device_issuance(id_scope, device, policy(call)?)?,
         ("PUT", ["enabled"]) => {
             control.set_device_enabled(id_scope, device, read::<Enabled>(body)?.enabled)?;
         }
@@ -268,6 +271,9 @@ fn answer_in_scope(call: &Call<'_>, id_scope: &str, rest: &[&str]) -> Answered {
                 control.set_certificate_authority_verified(id_scope, name, verified)?;
             }
         },
+        ("PUT" | "DELETE", ["groups", group, "issuance"]) => {
+            control.set_group_issuance(id_scope, group, policy(call)?)?;
+        }
         ("PUT", ["groups", group, "enabled"]) => {
             control.set_group_enabled(id_scope, group, read::<Enabled>(body)?.enabled)?;
         }
@@ -291,6 +297,14 @@ fn answer_in_scope(call: &Call<'_>, id_scope: &str, rest: &[&str]) -> Answered {
         _ => return Err(no_such_call(call)),
     }
     Ok(None)
+}
+
+/// The certificate policy that a call sets, or none if it removes it.
+fn policy(call: &Call<'_>) -> Result<Option<Issuance>, ApiError> {
+    match *call.method {
+        Method::DELETE => Ok(None),
+        _ => read(call.body).map(Some),
+    }
 }
 
 fn no_such_call(call: &Call<'_>) -> ApiError {

@@ -1,8 +1,11 @@
 //! Id scopes and the enrollments in them.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::duration;
 use crate::certificate::Certificate;
 use crate::keys::{KeyError, SymmetricKey};
 
@@ -69,6 +72,9 @@ pub struct EnrollmentGroup {
     pub webhook: Option<Webhook>,
     #[serde(default)]
     pub reprovision_policy: ReprovisionPolicy,
+    /// By default no certificates are issued.
+    #[serde(default)]
+    pub issuance: Option<Issuance>,
 }
 
 impl EnrollmentGroup {
@@ -97,6 +103,7 @@ impl EnrollmentGroup {
             hub: None,
             webhook: None,
             reprovision_policy: ReprovisionPolicy::default(),
+            issuance: None,
         }
     }
 }
@@ -128,6 +135,9 @@ pub struct IndividualEnrollment {
     pub webhook: Option<Webhook>,
     #[serde(default)]
     pub reprovision_policy: ReprovisionPolicy,
+    /// By default no certificates are issued.
+    #[serde(default)]
+    pub issuance: Option<Issuance>,
 }
 
 /// How an enrollment chooses a hub. `geoLatency` is not simulated, since there are no distances on one
@@ -158,6 +168,16 @@ impl Default for ReprovisionPolicy {
     fn default() -> Self {
         Self { update_hub_assignment: true, migrate_device_data: true }
     }
+}
+
+/// The certificate policy of an enrollment: DPS issues certificates to its devices, which ask for them as
+/// they register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Issuance {
+    /// How long a certificate is valid. DPS has 7 to 90 days; here it is any time but 0.
+    #[serde(deserialize_with = "duration::required::deserialize")]
+    pub validity: Duration,
 }
 
 /// A custom-allocation webhook, simulated by a table over one field of the device's payload.

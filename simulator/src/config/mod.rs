@@ -15,15 +15,15 @@ use serde::{Deserialize, Serialize};
 
 pub use enrollment::{
     AllocationPolicy, CertificateAuthority, Certificates, EnrollmentGroup, IdScope, IndividualEnrollment,
-    ReprovisionPolicy, Webhook, WebhookAnswer, WebhookRule,
+    Issuance, ReprovisionPolicy, Webhook, WebhookAnswer, WebhookRule,
 };
 pub use error::{ConfigError, Position};
 pub use readings::*;
 pub use tls::{Tls, TlsVersions};
 pub use validate::Invalid;
 
-pub(crate) use validate::hubs as check_hubs;
 use validate::invalid;
+pub(crate) use validate::{hubs as check_hubs, issuance as check_issuance};
 
 /// The whole configuration.
 ///
@@ -48,6 +48,8 @@ pub struct Config {
     pub quotas: Quotas,
     /// The supported values of `api-version`.
     pub api_versions: Vec<String>,
+    /// Further ones, in which a device that registers can ask for a certificate.
+    pub issuance_api_versions: Vec<String>,
     /// How many requests the ledger holds.
     pub ledger_capacity: usize,
     pub readings: Readings,
@@ -67,6 +69,7 @@ impl Default for Config {
             api_versions: ["2018-11-01", "2019-03-31", "2021-06-01", "2021-10-01", "2025-07-01-preview"]
                 .map(str::to_owned)
                 .to_vec(),
+            issuance_api_versions: vec!["2026-11-01".to_owned()],
             ledger_capacity: 500_000,
             readings: Readings::default(),
             id_scopes: Vec::new(),
@@ -179,7 +182,7 @@ mod tests {
         assert_eq!(
             refused("listen: 127.0.0.1:0\nthinkTime: 3\n"),
             "line 2, column 12: thinkTime: \"3\" is not a duration; a duration is a number with a unit, \
-             ms, s, m or h, such as 3s or 500ms; 0 needs no unit"
+             ms, s, m, h or d, such as 3s or 500ms; 0 needs no unit"
         );
         assert_eq!(
             refused("readings:\n  location: nowhere\n"),
@@ -230,6 +233,32 @@ mod tests {
         assert_eq!(
             refused("idScopes: [{idScope: 0ne1}, {idScope: 0NE1}]"),
             "idScopes[1].idScope: \"0NE1\" occurs twice"
+        );
+    }
+
+    #[test]
+    fn a_certificate_policy_has_a_validity_of_some_time() {
+        let with = |policy: &str| group(&format!("        issuance: {policy}\n"));
+        let policy = |text: &str| Config::from_yaml(text).unwrap().id_scopes[0].enrollment_groups[0].issuance;
+        let days = |days: u64| Some(Issuance { validity: Duration::from_secs(days * 86_400) });
+        assert_eq!(policy(&group("")), None);
+        assert_eq!(policy(&with("{validity: 30d}")), days(30));
+        assert_eq!(
+            refused(&with("{validity: 0}")),
+            "idScopes[0].enrollmentGroups[0].issuance.validity: must be more than 0"
+        );
+        assert!(refused(&with("{}")).contains("missing field `validity`"));
+        let entry = |validity: &str| {
+            format!(
+                "idScopes:\n  - idScope: 0ne1\n    individualEnrollments:\n      - {{registrationId: dev, \
+                 primaryKey: {KEY}, secondaryKey: {KEY}, issuance: {{validity: {validity}}}}}\n"
+            )
+        };
+        let config = Config::from_yaml(&entry("7d")).unwrap();
+        assert_eq!(config.id_scopes[0].individual_enrollments[0].issuance, days(7));
+        assert_eq!(
+            refused(&entry("0")),
+            "idScopes[0].individualEnrollments[0].issuance.validity: must be more than 0"
         );
     }
 

@@ -77,6 +77,10 @@ pub struct Readings {
     pub old_thumbprint: OldThumbprint,
     /// What `x509` of a registration has.
     pub x509_result: X509ResultReading,
+    /// Whether a certificate is issued to a device that registers over HTTPS.
+    pub issuance_over_https: IssuanceOverHttps,
+    /// A signing request under an api-version that does not have it.
+    pub csr_under_other_version: CsrUnderOtherVersion,
     /// How long after its expiry a token is still accepted.
     #[serde(deserialize_with = "duration::required::deserialize")]
     pub clock_tolerance: Duration,
@@ -117,6 +121,8 @@ impl Default for Readings {
             unknown_id_scope_with_certificate: UnknownIdScope::Failed,
             old_thumbprint: OldThumbprint::Dropped,
             x509_result: X509ResultReading::Empty,
+            issuance_over_https: IssuanceOverHttps::Yes,
+            csr_under_other_version: CsrUnderOtherVersion::Ignored,
             clock_tolerance: Duration::ZERO,
         }
     }
@@ -163,6 +169,23 @@ pub enum X509ResultReading {
     /// The certificate and the enrollment group, as in the description of the API.
     Full,
     Absent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IssuanceOverHttps {
+    Yes,
+    /// 400 with 400004.
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CsrUnderOtherVersion {
+    /// As any field that a version does not have.
+    Ignored,
+    /// 400 with 400004.
+    Refused,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::enrollment::{AllocationPolicy, IdScope, IndividualEnrollment, Webhook};
+use super::enrollment::{AllocationPolicy, IdScope, IndividualEnrollment, Issuance, Webhook};
 use super::tls::Tls;
 use crate::registration_id;
 
@@ -64,6 +64,7 @@ fn id_scope(path: &str, scope: &IdScope) -> Result<(), Invalid> {
             &path,
             [group.primary_key.is_some(), group.secondary_key.is_some(), group.x509.is_some()],
         )?;
+        issuance(&path, group.issuance)?;
         let (hub, webhook) = (group.hub.as_deref(), group.webhook.as_ref());
         allocation(&path, scope, group.allocation_policy, hub, webhook)?;
     }
@@ -96,6 +97,7 @@ fn individual_enrollment(path: &str, scope: &IdScope, entry: &IndividualEnrollme
     if entry.enabled || given != [false; 3] {
         attestation(path, given)?;
     }
+    issuance(path, entry.issuance)?;
     let (hub, webhook) = (entry.hub.as_deref(), entry.webhook.as_ref());
     allocation(path, scope, entry.allocation_policy, hub, webhook)
 }
@@ -110,6 +112,16 @@ fn attestation(path: &str, given: [bool; 3]) -> Result<(), Invalid> {
             let problem = "must be given, or x509; only a disabled individual enrollment can do without both";
             invalid(format!("{path}.primaryKey"), problem)
         }
+    }
+}
+
+/// Checks the certificate policy of an enrollment.
+pub(crate) fn issuance(path: &str, policy: Option<Issuance>) -> Result<(), Invalid> {
+    match policy {
+        Some(Issuance { validity }) if validity.is_zero() => {
+            invalid(format!("{path}.issuance.validity"), "must be more than 0")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -93,11 +93,16 @@ fn slot_of(certificates: &Certificates, certificate: &Certificate) -> Option<Key
     }
 }
 
+/// Whether a common name is that of the device.
+pub(super) fn is_name_of(common_name: &str, registration_id: &str, readings: &Readings) -> bool {
+    match readings.common_name_case {
+        CommonNameCase::Ignored => common_name.eq_ignore_ascii_case(registration_id),
+        CommonNameCase::Exact => common_name == registration_id,
+    }
+}
+
 fn check_name(registration_id: &str, leaf: &Certificate, readings: &Readings) -> Result<(), Refusal> {
-    let is_equal = leaf.common_name().is_some_and(|name| match readings.common_name_case {
-        CommonNameCase::Ignored => name.eq_ignore_ascii_case(registration_id),
-        CommonNameCase::Exact => name == registration_id,
-    });
+    let is_equal = leaf.common_name().is_some_and(|name| is_name_of(&name, registration_id, readings));
     match (is_equal, readings.common_name_differs) {
         (true, _) => Ok(()),
         (false, CommonNameDiffers::Code401002) => Err(Refusal::WRONG_KEY),

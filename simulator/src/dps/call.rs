@@ -7,12 +7,14 @@ use serde_json::{Map, Value};
 
 use super::allocation::Choice;
 use super::hub_identity::HubIdentity;
+use super::issuance::Issuance;
 use super::plan::{Assignment, Plan, PlannedResult, RegistrationError};
 use super::refusal::Refusal;
 use super::registration::Registration;
 use super::scope::{Scope, Verified};
 use super::settings::Settings;
 use super::wire::{self, RegistrationState, RegistrationStatus};
+use crate::certificate::{Certificate, Thumbprint};
 use crate::clock::Moment;
 use crate::config::{
     Acceptance, ConcurrentRegister, LookupAfterDisable, LookupOfUnknown, Presence, Readings, ShownOn,
@@ -36,14 +38,15 @@ pub(super) struct Call<'a> {
     pub readings: &'a Readings,
     pub ids: &'a Ids,
     pub now: Moment,
+    pub issuance: Issuance<'a>,
 }
 
 /// A successful answer.
 pub(super) enum Reply {
-    /// 202: the operation is going on.
-    Assigning { operation_id: String },
-    /// 200: the operation is done.
-    Completed { operation_id: String, state: RegistrationState },
+    /// 202: the operation is going on, for which a certificate may have just been issued.
+    Assigning { operation_id: String, issued: Option<Thumbprint> },
+    /// 200: the operation is done; with the device's certificate of the chain in the state.
+    Completed { operation_id: String, state: RegistrationState, issued: Option<Thumbprint> },
     /// 200: the record alone, as a status lookup returns it.
     Record(RegistrationState),
 }
@@ -51,6 +54,7 @@ pub(super) enum Reply {
 impl Call<'_> {
     pub fn register(&self, scope: &mut Scope, body: &[u8], settings: &Settings) -> Result<Reply, Refusal> {
         let content = self.read(body)?;
+        let asked = self.signing_request(content.csr)?;
         let Scope { hubs, registrations, .. } = scope;
         let registration = registrations
             .entry(self.registration_id.to_ascii_lowercase())
@@ -69,23 +73,27 @@ impl Call<'_> {
         }
         let choice =
             self.verified.enrollment.allocation.choose(hubs, self.registration_id, content.payload.as_ref());
-        let plan = self.plan(registration, choice);
+        let mut plan = self.plan(registration, choice);
+        if let (PlannedResult::Assign(assignment), Some(asked)) = (&mut plan.result, &asked) {
+            assignment.issued = Some(self.issue(asked)?);
+        }
         let shown_at_once = matches!(plan.result, PlannedResult::Disable)
             && self.readings.disabled_shown_on == ShownOn::Register;
         if settings.assign_at_once || shown_at_once {
             let operation = registration.start(self.now, Duration::ZERO, plan, self.ids);
             registration.complete_due(self.now.steady, self.readings, self.ids);
-            return Ok(reply(operation, registration));
+            return Ok(self.reply(operation, registration));
         }
+        let issued = plan.issued().map(Certificate::thumbprint);
         let operation_id = registration.start(self.now, settings.think_time, plan, self.ids);
-        Ok(Reply::Assigning { operation_id })
+        Ok(Reply::Assigning { operation_id, issued })
     }
 
     pub fn poll(&self, scope: &mut Scope, operation_id: &str) -> Result<Reply, Refusal> {
         self.check_id()?;
         let registration = self.registration(scope);
         match registration.filter(|registration| registration.has_operation(operation_id)) {
-            Some(registration) => Ok(reply(operation_id.to_owned(), registration)),
+            Some(registration) => Ok(self.reply(operation_id.to_owned(), registration)),
             None => Err(match self.readings.unknown_operation {
                 UnknownOperation::NotFound => Refusal::NotFound("Operation not found."),
                 UnknownOperation::BadRequest => Refusal::BadRequest("Operation not found."),
@@ -94,7 +102,10 @@ impl Call<'_> {
     }
 
     pub fn lookup(&self, scope: &mut Scope, body: &[u8]) -> Result<Reply, Refusal> {
-        self.read(body)?;
+        let content = self.read(body)?;
+        if self.known_csr(content.csr)?.is_some() {
+            return Err(Refusal::BadRequest("A lookup takes no csr."));
+        }
         let Some(mut state) = self.registration(scope).and_then(|r| r.state()) else {
             return Err(match self.readings.lookup_of_unknown {
                 LookupOfUnknown::NotFound => Refusal::NotFound("Registration not found."),
@@ -158,28 +169,32 @@ impl Call<'_> {
     }
 
     fn assign(&self, hub: Arc<str>, device_id: String, payload: Option<Map<String, Value>>) -> PlannedResult {
-        PlannedResult::Assign(Assignment {
+        PlannedResult::Assign(Box::new(Assignment {
             hub,
             device_id,
             payload,
             migrate: self.verified.enrollment.reprovision.migrate_device_data,
             identity: self.verified.identity.clone(),
-        })
+            issued: None,
+        }))
     }
 
-    fn answered_id(&self) -> String {
+    pub(super) fn answered_id(&self) -> String {
         match self.readings.upper_case_registration_id {
             UpperCaseRegistrationId::Lowered => self.registration_id.to_ascii_lowercase(),
             UpperCaseRegistrationId::AsSent => self.registration_id.to_owned(),
         }
     }
-}
 
-fn reply(operation_id: String, registration: &Registration) -> Reply {
-    match registration.state() {
-        Some(state) if state.status != RegistrationStatus::Assigning => {
-            Reply::Completed { operation_id, state }
+    fn reply(&self, operation_id: String, registration: &Registration) -> Reply {
+        match registration.state() {
+            Some(mut state) if state.status != RegistrationStatus::Assigning => {
+                let is_assigned = state.status == RegistrationStatus::Assigned;
+                let issued = registration.issued_by(&operation_id).filter(|_| is_assigned);
+                state.issued_certificate_chain = issued.map(|leaf| self.issuance.ca.chain_of(leaf));
+                Reply::Completed { operation_id, state, issued: issued.map(Certificate::thumbprint) }
+            }
+            _ => Reply::Assigning { operation_id, issued: None },
         }
-        _ => Reply::Assigning { operation_id },
     }
 }

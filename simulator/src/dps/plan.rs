@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::hub_identity::HubIdentity;
-use crate::certificate::CertificateShown;
+use crate::certificate::{Certificate, CertificateShown};
 
 /// The result of an operation that has not completed yet.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Plan {
 
 #[derive(Clone, Debug)]
 pub(crate) enum PlannedResult {
-    Assign(Assignment),
+    Assign(Box<Assignment>),
     Fail(RegistrationError),
     Disable,
 }
@@ -39,4 +39,16 @@ pub(crate) struct Assignment {
     pub migrate: bool,
     /// What the hub will accept from the device.
     pub identity: HubIdentity,
+    /// The certificate that was issued to the device.
+    pub issued: Option<Certificate>,
+}
+
+impl Plan {
+    /// The certificate that was issued to the device, which it gets if it is assigned.
+    pub fn issued(&self) -> Option<&Certificate> {
+        match &self.result {
+            PlannedResult::Assign(assignment) => assignment.issued.as_ref(),
+            PlannedResult::Fail(_) | PlannedResult::Disable => None,
+        }
+    }
 }

@@ -32,6 +32,9 @@ pub(crate) struct Registration {
     last_assignment: Option<LastAssignment>,
     /// The device's identity at the hub. It stays when the record is deleted.
     at_hub: Option<HubIdentity>,
+    /// The certificates that were issued to the device. The hub knows no thumbprints of them: it trusts the
+    /// CA, so that one does not take the place of another.
+    issued: Vec<Thumbprint>,
     /// The slot of the enrollment key that the device registered with first.
     pub first_key: Option<KeySlot>,
 }
@@ -43,6 +46,8 @@ struct Operation {
     completes: Moment,
     /// The result; none when it has completed.
     plan: Option<Plan>,
+    /// The certificate that was issued by it, once it has assigned the device.
+    issued: Option<Certificate>,
 }
 
 /// The registration record: the result of the last completed operation.
@@ -101,6 +106,7 @@ impl Registration {
             id: id.clone(),
             completes: Moment { steady: now.steady + think_time, wall: now.wall + think_time },
             plan: Some(plan),
+            issued: None,
         });
         id
     }
@@ -112,6 +118,7 @@ impl Registration {
             if operation.completes.steady <= now
                 && let Some(plan) = operation.plan.take()
             {
+                operation.issued = plan.issued().cloned();
                 due.push((plan, operation.completes.wall));
             }
         }
@@ -142,6 +149,7 @@ impl Registration {
                 record.status = RegistrationStatus::Assigned;
                 record.substatus = Some(self.substatus(&assignment, readings));
                 record.payload = assignment.payload;
+                self.issued.extend(assignment.issued.as_ref().map(Certificate::thumbprint));
                 let before = self.at_hub.take();
                 self.at_hub = Some(assignment.identity.after(before.as_ref(), readings.old_thumbprint));
                 self.set_assignment(assignment.hub, assignment.device_id);
@@ -153,6 +161,11 @@ impl Registration {
     /// Whether the operation with this id can be polled.
     pub fn has_operation(&self, operation_id: &str) -> bool {
         self.operations.iter().any(|operation| operation.id == operation_id)
+    }
+
+    /// The certificate that an operation has issued.
+    pub fn issued_by(&self, operation_id: &str) -> Option<&Certificate> {
+        self.operations.iter().find(|operation| operation.id == operation_id)?.issued.as_ref()
     }
 
     /// The registration record as devices see it.
@@ -182,6 +195,7 @@ impl Registration {
             symmetric_key: by_key.map(|group| SymmetricKeyResult { enrollment_group_id: group.to_string() }),
             x509: certificate
                 .and_then(|(shown, reading)| X509Result::of(shown, record.group.as_ref(), *reading)),
+            issued_certificate_chain: None,
         })
     }
 
@@ -190,8 +204,12 @@ impl Registration {
         self.at_hub.as_ref().is_some_and(|identity| identity.accepts_key(key))
     }
 
-    /// Whether the device's identity at the hub has this certificate, which is in date.
+    /// Whether the device's identity at the hub has this certificate, or it was issued to the device; and it is
+    /// in date.
     pub fn hub_accepts_certificate(&self, certificate: &Certificate, now: Timestamp) -> bool {
+        if self.issued.contains(&certificate.thumbprint()) {
+            return certificate.is_valid_at(now);
+        }
         self.at_hub.as_ref().is_some_and(|identity| identity.accepts_certificate(certificate, now))
     }
 
@@ -207,13 +225,14 @@ impl Registration {
         Some(Plan {
             group: self.record.as_ref()?.group.clone(),
             certificate: self.record.as_ref()?.certificate.as_ref().map(|(shown, _)| shown.clone()),
-            result: PlannedResult::Assign(Assignment {
+            result: PlannedResult::Assign(Box::new(Assignment {
                 hub,
                 device_id: last.device_id.clone(),
                 payload: self.record.as_ref()?.payload.clone(),
                 migrate: true,
                 identity: self.at_hub.clone()?,
-            }),
+                issued: None,
+            })),
         })
     }
 
@@ -223,10 +242,10 @@ impl Registration {
         self.last_assignment.as_ref().map(|last| last.device_id.clone())
     }
 
-    /// Deletes the record; the hub keeps the device's identity.
+    /// Deletes the record; the hub keeps the device's identity and trusts the certificates issued to it.
     pub fn delete_record(&mut self) {
-        let at_hub = self.at_hub.take();
-        *self = Self { at_hub, ..Self::new(std::mem::take(&mut self.id)) };
+        let (at_hub, issued) = (self.at_hub.take(), std::mem::take(&mut self.issued));
+        *self = Self { at_hub, issued, ..Self::new(std::mem::take(&mut self.id)) };
     }
 
     fn assigning_state(&self) -> RegistrationState {
@@ -246,6 +265,7 @@ impl Registration {
             payload: None,
             symmetric_key: None,
             x509: None,
+            issued_certificate_chain: None,
         }
     }
 
@@ -294,7 +314,7 @@ mod tests {
         Plan {
             group: Some("group".into()),
             certificate: None,
-            result: PlannedResult::Assign(Assignment {
+            result: PlannedResult::Assign(Box::new(Assignment {
                 hub: hub.into(),
                 device_id: "dev".to_owned(),
                 payload: None,
@@ -303,7 +323,8 @@ mod tests {
                     primary: key.derive("dev"),
                     secondary: key.derive("other"),
                 }),
-            }),
+                issued: None,
+            })),
         }
     }
 

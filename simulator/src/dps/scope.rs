@@ -11,7 +11,9 @@ use super::registration::Registration;
 use super::throttle::Rate;
 use super::token::Token;
 use crate::certificate::Certificate;
-use crate::config::{self, Certificates, DeletedGroup, KeyDerivedFrom, Readings, ReprovisionPolicy};
+use crate::config::{
+    self, Certificates, DeletedGroup, Issuance, KeyDerivedFrom, Readings, ReprovisionPolicy,
+};
 use crate::keys::{KeyPair, KeySlot, SymmetricKey};
 use crate::ledger::{EnrollmentKind, KeyUsed};
 
@@ -45,6 +47,7 @@ pub(crate) struct Enrollment {
     pub enabled: bool,
     pub allocation: Allocation,
     pub reprovision: ReprovisionPolicy,
+    pub issuance: Option<Issuance>,
 }
 
 /// What the devices of an enrollment prove themselves with.
@@ -274,6 +277,7 @@ impl Group {
                     config.webhook.as_ref(),
                 ),
                 reprovision: config.reprovision_policy,
+                issuance: config.issuance,
             },
             deleted: false,
         }
@@ -306,6 +310,7 @@ impl Individual {
                     config.webhook.as_ref(),
                 ),
                 reprovision: config.reprovision_policy,
+                issuance: config.issuance,
             },
         }
     }
@@ -328,6 +333,7 @@ impl Individual {
                 enabled,
                 allocation: Allocation::Hashed,
                 reprovision: ReprovisionPolicy::default(),
+                issuance: None,
             },
         }
     }

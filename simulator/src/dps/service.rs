@@ -5,16 +5,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::call::{Call, Reply};
+use super::issuance::Issuance;
 use super::refusal::Refusal;
 use super::scope::{Scope, Verified};
 use super::settings::Settings;
 use super::throttle::Throttled;
 use super::token::{Strictness, Token};
 use super::wire::{self, Operation, RegistrationState, RegistrationStatus};
-use crate::certificate::Chain;
+use crate::certificate::{Chain, Thumbprint};
 use crate::clock::Moment;
 use crate::config::{Config, IdScope, IdScopeCase, Location, Presence, Quotas, Readings, UnknownIdScope};
 use crate::ids::Ids;
+use crate::issuing_ca::IssuingCa;
 use crate::ledger::{KeyUsed, Outcome};
 use crate::route::{OperationKind, Route, query_parameter};
 
@@ -41,19 +43,23 @@ pub(crate) struct Answer {
     pub location: Option<String>,
     pub outcome: Outcome,
     pub key: Option<KeyUsed>,
+    /// The certificate that was issued with the registration.
+    pub issued: Option<Thumbprint>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Service {
     pub readings: Readings,
     pub ids: Ids,
+    pub issuing_ca: IssuingCa,
     api_versions: Vec<String>,
+    issuance_api_versions: Vec<String>,
     settings: RwLock<Settings>,
     scopes: BTreeMap<String, Mutex<Scope>>,
 }
 
 impl Service {
-    pub fn of(config: &Config) -> Self {
+    pub fn of(config: &Config, issuing_ca: IssuingCa) -> Self {
         let scope = |scope: &IdScope| {
             let state = Scope::of(scope, &config.readings);
             (scope.id_scope.clone(), Mutex::new(state))
@@ -61,7 +67,9 @@ impl Service {
         Self {
             readings: config.readings.clone(),
             ids: Ids::new(),
+            issuing_ca,
             api_versions: config.api_versions.clone(),
+            issuance_api_versions: config.issuance_api_versions.clone(),
             settings: RwLock::new(Settings::of(config)),
             scopes: config.id_scopes.iter().map(scope).collect(),
         }
@@ -81,7 +89,7 @@ impl Service {
     }
 
     /// Answers a request. This waits for nothing but the lock of the id scope, which is held only for
-    /// the time of a few hashes.
+    /// the time of a few hashes, and of two signatures where a certificate is issued.
     pub fn answer(&self, request: &Request<'_>, now: Moment) -> Answer {
         let mut key = None;
         let mut answer = match self.carry_out(request, now, &mut key) {
@@ -99,10 +107,7 @@ impl Service {
         key: &mut Option<KeyUsed>,
     ) -> Result<Reply, Refusal> {
         let (id_scope, registration_id) = addressed(request.route)?;
-        let version = query_parameter(request.query, "api-version");
-        if !version.is_some_and(|version| self.api_versions.iter().any(|known| known == version)) {
-            return Err(Refusal::UnknownApiVersion);
-        }
+        let issuance = self.issuance(request)?;
         let Some(mut scope) = self.scope_in_path(id_scope) else {
             return self.unknown_id_scope(request, registration_id, now);
         };
@@ -111,11 +116,23 @@ impl Service {
         let body = readable_body(request)?;
         let verified = self.authenticate(&scope, id_scope, registration_id, request, now)?;
         *key = Some(verified.key.clone());
-        let call = Call { registration_id, verified, readings: &self.readings, ids: &self.ids, now };
+        let (readings, ids) = (&self.readings, &self.ids);
+        let call = Call { registration_id, verified, readings, ids, now, issuance };
         match (request.route.kind, &request.route.operation_id) {
             (OperationKind::Register, _) => call.register(&mut scope, body, &settings),
             (OperationKind::Poll, Some(operation)) => call.poll(&mut scope, operation),
             _ => call.lookup(&mut scope, body),
+        }
+    }
+
+    /// What the api-version has of issuance; one that is not known is refused.
+    fn issuance(&self, request: &Request<'_>) -> Result<Issuance<'_>, Refusal> {
+        let version = query_parameter(request.query, "api-version").ok_or(Refusal::UnknownApiVersion)?;
+        let is_in = |versions: &[String]| versions.iter().any(|known| known == version);
+        let in_version = is_in(&self.issuance_api_versions);
+        match in_version || is_in(&self.api_versions) {
+            true => Ok(Issuance { ca: &self.issuing_ca, in_version }),
+            false => Err(Refusal::UnknownApiVersion),
         }
     }
 
@@ -185,13 +202,13 @@ impl Service {
         let state = RegistrationState::failed(registration_id, &refusal, now.wall, &self.ids);
         match request.route.kind {
             OperationKind::Lookup => Ok(Reply::Record(state)),
-            _ => Ok(Reply::Completed { operation_id: self.ids.operation(), state }),
+            _ => Ok(Reply::Completed { operation_id: self.ids.operation(), state, issued: None }),
         }
     }
 
     fn accept(&self, request: &Request<'_>, reply: Reply) -> Answer {
         match reply {
-            Reply::Assigning { operation_id } => Answer {
+            Reply::Assigning { operation_id, issued } => Answer {
                 status: 202,
                 body: wire::json(&Operation {
                     operation_id: &operation_id,
@@ -206,14 +223,15 @@ impl Service {
                     _ => Outcome::Assigning,
                 },
                 key: None,
+                issued,
             },
-            Reply::Completed { operation_id, state } => {
+            Reply::Completed { operation_id, state, issued } => {
                 let operation = Operation {
                     operation_id: &operation_id,
                     status: state.status,
                     registration_state: Some(&state),
                 };
-                completed(&state, wire::json(&operation))
+                Answer { issued, ..completed(&state, wire::json(&operation)) }
             }
             Reply::Record(state) => completed(&state, wire::json(&state)),
         }
@@ -235,6 +253,7 @@ impl Service {
             location: None,
             outcome,
             key: None,
+            issued: None,
         }
     }
 
@@ -275,6 +294,7 @@ fn completed(state: &RegistrationState, body: Vec<u8>) -> Answer {
         location: None,
         outcome: state.status.into(),
         key: None,
+        issued: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -60,6 +61,10 @@ pub struct RegistrationState {
     pub symmetric_key: Option<SymmetricKeyResult>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub x509: Option<X509Result>,
+    /// What was issued to the device: its certificate, then those above it up to the root, DER in base64. Only
+    /// the answer to the operation has it, not the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_certificate_chain: Option<Vec<String>>,
 }
 
 impl RegistrationState {
@@ -79,6 +84,7 @@ impl RegistrationState {
             payload: None,
             symmetric_key: None,
             x509: None,
+            issued_certificate_chain: None,
         }
     }
 }
@@ -170,6 +176,8 @@ pub(super) fn timestamp(at: Timestamp) -> String {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct RequestContent {
     pub payload: Option<Map<String, Value>>,
+    /// The signing request, not looked at yet.
+    pub csr: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -177,6 +185,16 @@ pub(super) struct RequestContent {
 struct RequestBody {
     registration_id: Option<String>,
     payload: Option<Value>,
+    csr: Option<Value>,
+}
+
+/// Whether a body has a signing request, be it as it may otherwise.
+pub(crate) fn has_csr(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Asked {
+        csr: Option<IgnoredAny>,
+    }
+    serde_json::from_slice(body).is_ok_and(|asked: Asked| asked.csr.is_some())
 }
 
 /// Reads and checks a request body.
@@ -205,7 +223,7 @@ pub(super) fn read_body(
         Some(_) if readings.payload_not_object == PayloadNotObject::Dropped => None,
         Some(_) => return Err(Refusal::BadRequest("The payload must be a JSON object.")),
     };
-    Ok(RequestContent { payload })
+    Ok(RequestContent { payload, csr: body.csr })
 }
 
 /// Serialises a body; that cannot fail, since all keys are strings.

@@ -222,7 +222,7 @@ fn set_outcome(
             body.entry("registrationState").or_insert_with(|| json!({}));
         }
         if let Some(state) = registration_state_in(body, kind) {
-            for field in ["assignedHub", "deviceId", "substatus", "payload"] {
+            for field in ["assignedHub", "deviceId", "substatus", "payload", "issuedCertificateChain"] {
                 state.remove(field);
             }
             state.insert("status".to_owned(), json!(status));

@@ -15,7 +15,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::body::{AnswerBody, pause};
 use super::pacing::Pacing;
-use crate::dps::{Answer, MAX_BODY, Request};
+use crate::dps::{Answer, MAX_BODY, Request, has_csr};
 use crate::faults::{self, Context, Delivery, FaultAction, FaultyAnswer, Hit, SlowFrom};
 use crate::ledger::{Closing, Opening, Outcome};
 use crate::peer::Peer;
@@ -52,6 +52,9 @@ impl<'a> Exchange<'a> {
         let entry = Entry::open(shared, peer, &head, &route);
         let body = Limited::new(body, MAX_BODY).collect().await;
         let body = body.ok().map(|body| body.to_bytes());
+        if body.as_deref().is_some_and(has_csr) {
+            entry.note_csr();
+        }
         let exchange = Self { shared, pacing, peer, head, route, body, entry };
         exchange.check_outage().await?;
         let fault = shared.faults().take(&exchange.route);
@@ -67,6 +70,7 @@ impl<'a> Exchange<'a> {
             status: Some(answer.status),
             error_code: answer.error_code,
             key: answer.key.clone(),
+            issued: answer.issued.clone(),
             fault: None,
             outcome: answer.outcome,
         };
@@ -79,13 +83,13 @@ impl<'a> Exchange<'a> {
         if let (FaultAction::Delay { time }, false) = (&fault.action, fault.processed) {
             tokio::time::sleep(*time).await;
         }
-        let mut closing =
-            Closing { status: None, error_code: None, key: None, fault: Some(id), outcome: Outcome::Faulted };
+        let mut closing = Closing { fault: Some(id), outcome: Outcome::Faulted, ..Closing::unanswered() };
         let mut answered = None;
         if fault.processed || fault.action.needs_answer() {
             let mut answer = self.process();
             closing.outcome = answer.outcome;
             closing.key = answer.key.take();
+            closing.issued = answer.issued.take();
             closing.error_code = answer.error_code.filter(|_| fault.action.needs_answer());
             answered = Some(response(self.shared, answer));
         }
@@ -198,6 +202,12 @@ impl<'a> Entry<'a> {
         Self { shared, sequence: Some(sequence) }
     }
 
+    fn note_csr(&self) {
+        if let Some(sequence) = self.sequence {
+            self.shared.ledger().note_csr(sequence);
+        }
+    }
+
     fn close(&mut self, closing: Closing) {
         if let Some(sequence) = self.sequence.take() {
             self.shared.ledger().close(sequence, closing);
@@ -208,13 +218,7 @@ impl<'a> Entry<'a> {
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        self.close(Closing {
-            status: None,
-            error_code: None,
-            key: None,
-            fault: None,
-            outcome: Outcome::Abandoned,
-        });
+        self.close(Closing::unanswered());
     }
 }
 

@@ -39,6 +39,7 @@ pub fn individual(registration_id: &str) -> IndividualEnrollment {
         hub: None,
         webhook: None,
         reprovision_policy: ReprovisionPolicy::default(),
+        issuance: None,
     }
 }
 

@@ -7,6 +7,8 @@ mod certificates;
 #[cfg(test)]
 mod change;
 #[cfg(test)]
+mod csr;
+#[cfg(test)]
 mod curl;
 #[cfg(test)]
 mod curl_x509;
@@ -18,6 +20,8 @@ mod enrollments;
 mod exchange;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod issuance;
 #[cfg(test)]
 mod pki;
 #[cfg(test)]
