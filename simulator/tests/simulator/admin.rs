@@ -10,7 +10,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use crate::csr::csr;
 use crate::device::{self, Device, GROUP, HUB_A, HUB_B, SCOPE, device_key};
+use crate::issuance;
 use crate::pki::Identity;
 
 async fn start() -> Running {
@@ -291,4 +293,45 @@ async fn an_individual_enrollment_gets_keys_and_a_device_id_that_counts_once_the
     assert_eq!(device.provision().await["deviceId"], "edge-seven");
     change(&simulator, Method::PUT, &path("device-id"), json!({"deviceId": null})).await;
     assert_eq!(call(&simulator, Method::PUT, &path("keys"), json!({"primaryKey": "x"})).await.0, 400);
+}
+
+#[tokio::test]
+async fn certificate_policies_are_set_and_removed_and_the_root_is_read() {
+    let simulator = start().await;
+    let root = get(&simulator, "/v1/issuing-root").await;
+    assert_eq!(root, json!({"pem": simulator.issuing_root_pem()}));
+    let devices = format!("/v1/scopes/{SCOPE}/devices");
+    let own = format!("{devices}/edge-7/issuance");
+    let none = call(&simulator, Method::PUT, &own, json!({"validity": "7d"})).await;
+    assert_eq!(none.0, 404);
+    assert!(none.1["error"].as_str().unwrap().contains("no individual enrollment \"edge-7\""));
+    let keys = json!({"primaryKey": device::base64([5; 32]), "secondaryKey": device::base64([6; 32])});
+    change(&simulator, Method::PUT, &format!("{devices}/edge-7/keys"), keys).await;
+    let mut edge = issuance::connect(&simulator, "edge-7").await;
+    edge.sign_with(&SymmetricKey::from_base64(&device::base64([5; 32])).unwrap());
+    let member = issuance::connect(&simulator, "dev").await;
+    let group = format!("/v1/scopes/{SCOPE}/groups/{GROUP}/issuance");
+
+    for (path, mut device) in [(own, edge), (group, member)] {
+        let csr = csr(&device.registration_id);
+        let body = json!({"csr": csr});
+        assert_eq!(device.register_with(body.clone()).await.status, 400, "{path}");
+        change(&simulator, Method::PUT, &path, json!({"validity": "7d"})).await;
+        let operation = device.register_with(body.clone()).await.operation_id();
+        let state = device.poll(&operation).await.json()["registrationState"].take();
+        let chain = issuance::chain(&state);
+        issuance::check(&chain, &csr, &device.registration_id, &simulator);
+        let asked = json!({
+            "idScope": SCOPE,
+            "registrationId": device.registration_id,
+            "certificate": {"pem": issuance::pem(&chain[0])},
+        });
+        let checked = call(&simulator, Method::POST, "/v1/check-device-certificate", asked).await;
+        assert_eq!(checked.1, json!({"accepted": true}));
+        for unfit in [json!({"validity": "0"}), json!({"validity": 7}), json!({})] {
+            assert_eq!(call(&simulator, Method::PUT, &path, unfit.clone()).await.0, 400, "{unfit}");
+        }
+        change(&simulator, Method::DELETE, &path, Value::Null).await;
+        assert_eq!(device.register_with(body).await.status, 400, "{path}");
+    }
 }

@@ -56,7 +56,8 @@ fn leaf(state: &Value) -> Certificate {
     Certificate::from_pem(&pem(&chain(state)[0])).unwrap()
 }
 
-fn pem(der: &[u8]) -> String {
+/// A certificate in PEM.
+pub fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", device::base64(der))
 }
 
