@@ -264,7 +264,7 @@ async fn what_a_later_failure_leaves_of_an_operation_has_no_chain() {
 }
 
 #[tokio::test]
-async fn the_hub_takes_a_certificate_once_the_device_is_assigned() {
+async fn a_poll_before_the_end_has_no_chain_but_the_ledger_names_what_was_issued() {
     let simulator = start(|config| config.think_time = Duration::from_millis(300)).await;
     let mut device = connect(&simulator, "dev").await;
     let operation = device.register_with(json!({"csr": csr("dev")})).await.operation_id();
