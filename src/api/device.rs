@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::attestation::{CredentialStatus, DeviceAttestation};
+use super::issued::IssuedCertificateStatus;
 use super::names;
 use super::payload::Payload;
 use super::schema;
@@ -153,6 +154,9 @@ pub struct ProvisionedDeviceStatus {
     /// Which key the device was registered with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialStatus>,
+    /// The certificate that DPS has issued to the device; only if its integration has DPS do so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_certificate: Option<IssuedCertificateStatus>,
     /// Hash of what was registered: id scope, registration id, effective payload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registered_hash: Option<String>,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::attestation::{Attestation, CredentialsStatus};
+use super::issued::IssuedCertificate;
 use super::payload::Payload;
 use super::schema;
 use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
@@ -54,6 +55,10 @@ pub struct DpsIntegrationSpec {
     pub hostname: String,
     /// How devices prove who they are. Exactly one member is set.
     pub attestation: Attestation,
+    /// Has DPS issue a certificate to each device, with which it connects to its hub. Absent: a device connects with what
+    /// it registers with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<IssuedCertificate>,
     /// Certificates that are trusted beside the public roots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<CaBundleRef>,

@@ -7,6 +7,7 @@ pub mod crds;
 pub mod device;
 pub mod digest;
 pub mod integration;
+pub mod issued;
 pub mod names;
 pub mod payload;
 pub mod references;

@@ -150,10 +150,15 @@ fn unauthorized(refusal: &Refusal) -> String {
 fn rejected(call: Call, detail: &Detail) -> String {
     let status = detail.http_status.unwrap_or(400);
     match (status, call) {
-        (400 | 413 | 422, Call::Register { payload: true }) => {
+        (400 | 413 | 422, Call::Register { csr: true, .. }) => {
+            "DPS refused the request as invalid. Check that the device's enrollment has a certificate policy, which \
+             spec.certificate of the integration needs, and spec.payload if there is one."
+                .to_owned()
+        }
+        (400 | 413 | 422, Call::Register { payload: true, csr: false }) => {
             "DPS refused the request as invalid. Check spec.payload.".to_owned()
         }
-        (400 | 413 | 422, Call::Register { payload: false } | Call::Poll | Call::Lookup) => {
+        (400 | 413 | 422, Call::Register { payload: false, csr: false } | Call::Poll | Call::Lookup) => {
             "DPS refused the request as invalid, although nothing in it can be set here. Check spec.hostname of the \
              integration, and whether a proxy changes requests; otherwise report it with the tracking id."
                 .to_owned()
@@ -223,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_a_person_has_to_mend_says_how_it_is_tried_at_once_and_what_may_pass_does_not_ask_for_it() {
-        let register = Call::Register { payload: true };
+        let register = Call::Register { payload: true, csr: false };
         for error in [
             refused(register),
             refused(Call::Lookup),
@@ -254,8 +259,8 @@ mod tests {
 
     #[test]
     fn what_was_refused_is_named_by_what_the_request_carried_and_by_the_status() {
-        let with_payload = Call::Register { payload: true };
-        let without = Call::Register { payload: false };
+        let with_payload = Call::Register { payload: true, csr: false };
+        let without = Call::Register { payload: false, csr: false };
         for (http_status, call, check, not) in [
             (400, with_payload, "spec.payload", "spec.hostname"),
             (413, with_payload, "spec.payload", "spec.hostname"),
@@ -280,7 +285,7 @@ mod tests {
             (DpsError::NotFound(status(404)), "no enrollment"),
             (DpsError::Deadline, "as long as it asked to wait"),
             (refused(Call::Lookup), "set registration.onCreate to Register"),
-            (refused(Call::Register { payload: false }), "the operator's clock is off"),
+            (refused(Call::Register { payload: false, csr: false }), "the operator's clock is off"),
         ] {
             assert!(message(&error).contains(says), "{}", message(&error));
         }

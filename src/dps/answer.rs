@@ -1,11 +1,15 @@
 //! What DPS says of a registration. Pure: an answer's body in, an assignment or an error out.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
 use super::attestation::CredentialKind;
+use super::attestation::certificate::DeviceCertificate;
 use super::error::{Detail, DpsError, Invalid};
 use super::ids::{HubHostname, InvalidId, RegistrationId, is_device_id};
+use super::issuance::CertificateRequest;
 use super::scrub::Shown;
 use super::wire::{Operation, RegistrationState};
 use crate::clock::Now;
@@ -25,6 +29,8 @@ pub struct Assignment {
     pub enrollment_group: Option<Shown>,
     /// What custom allocation returned, at most 32 KiB as JSON.
     pub payload: Option<Map<String, Value>>,
+    /// The certificate that DPS has issued in this registration, if it was asked for one.
+    pub issued: Option<Arc<DeviceCertificate>>,
 }
 
 /// A whole answer within the limits.
@@ -42,6 +48,8 @@ pub(super) struct Reader<'a> {
     pub id: &'a RegistrationId,
     pub kind: CredentialKind,
     pub hub_suffixes: &'a [String],
+    /// The certificate that it was asked for.
+    pub request: Option<&'a CertificateRequest>,
     /// HTTP status of the answer.
     pub status: StatusCode,
 }
@@ -137,6 +145,7 @@ impl Reader<'_> {
         if payload.as_ref().is_some_and(|map| json_size(map) > RETURNED_PAYLOAD_MAX) {
             return invalid(Invalid::PayloadTooLarge);
         }
+        let issued = self.issued(state.issued_certificate_chain.as_deref())?;
         let group = state.symmetric_key.and_then(|key| key.enrollment_group_id);
         Ok(Assignment {
             hub,
@@ -147,7 +156,16 @@ impl Reader<'_> {
             last_updated_time: state.last_updated_date_time_utc.as_deref().and_then(Shown::time),
             enrollment_group: group.as_deref().and_then(Shown::name),
             payload,
+            issued,
         })
+    }
+
+    fn issued(self, chain: Option<&[String]>) -> Result<Option<Arc<DeviceCertificate>>, DpsError> {
+        let Some(request) = self.request else { return Ok(None) };
+        let chain = chain.filter(|chain| !chain.is_empty());
+        let chain = chain.ok_or(DpsError::InvalidResponse(Invalid::NoIssuedCertificate))?;
+        let issued = request.issued(chain);
+        issued.map(Some).map_err(|_| DpsError::InvalidResponse(Invalid::IssuedCertificate))
     }
 }
 

@@ -18,8 +18,8 @@ use crate::dps::refusal::{MadeWith, success};
 use crate::dps::scrub::Shown;
 use crate::dps::wire::{Operation, RegistrationState};
 
-const REGISTER: Call = Call::Register { payload: false };
-const WITH_PAYLOAD: Call = Call::Register { payload: true };
+const REGISTER: Call = Call::Register { payload: false, csr: false };
+const WITH_PAYLOAD: Call = Call::Register { payload: true, csr: false };
 const CALLS: [Call; 4] = [REGISTER, WITH_PAYLOAD, Call::Poll, Call::Lookup];
 
 fn suffixes() -> Vec<String> {
@@ -45,8 +45,13 @@ fn read(call: Call, answer: &HttpAnswer) -> Option<Result<Assignment, DpsError>>
     let token = clock.basis(issuer(), answer.at.wall.as_second(), answer.at.mono);
     let id = RegistrationId::parse("truck-1").unwrap();
     let suffixes = suffixes();
-    let reader =
-        Reader { id: &id, kind: CredentialKind::GroupKey, hub_suffixes: &suffixes, status: answer.status };
+    let reader = Reader {
+        id: &id,
+        kind: CredentialKind::GroupKey,
+        hub_suffixes: &suffixes,
+        request: None,
+        status: answer.status,
+    };
     match call {
         Call::Lookup => match success::<RegistrationState>(call, answer, MadeWith::Token(&token, &clock)) {
             Ok(state) => Some(reader.lookup(state)),

@@ -8,6 +8,8 @@ pub enum Call {
     Register {
         /// The user's payload went with it.
         payload: bool,
+        /// A certificate was asked for.
+        csr: bool,
     },
     /// Operation status lookup.
     Poll,

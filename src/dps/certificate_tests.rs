@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::answer::Assignment;
 use super::attestation::DeviceCredential;
 use super::attestation::certificate::{DeviceCertificate, TlsFiles};
-use super::client::{DpsClient, Identity as Caller};
+use super::client::{Asked, DpsClient, Identity as Caller};
 use super::client_tests::{SCOPE, client, endpoint, observed, simulator};
 use super::clock_offset::ClockOffset;
 use super::error::{DpsError, Unreachable};
@@ -40,7 +40,7 @@ async fn register(
         (endpoint(port), IdScope::parse(SCOPE).unwrap(), RegistrationId::parse(id).unwrap());
     let clock = ClockOffset::default();
     let caller = Caller { clock: &clock, endpoint: &endpoint, scope: &scope, id: &id, credential };
-    match client.register(caller, None, || {}).await? {
+    match client.register(caller, Asked::default(), || {}).await? {
         Progress::Assigned(assignment) => Ok(assignment),
         Progress::Delayed(delayed) => panic!("{delayed:?}"),
     }

@@ -1,6 +1,5 @@
 //! Register, poll and lookup: the three calls that a device may make, and no other.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +19,16 @@ use super::host::Endpoint;
 pub use super::http::ClientError;
 use super::http::{Http, REQUEST_TIMEOUT, Session};
 use super::ids::{IdScope, RegistrationId, escape};
+use super::issuance::CertificateRequest;
 use super::observe::{self, Observer};
 use super::operation::{Delayed, OpenOperation, Progress, Registrant};
 use super::patience::Patience;
-use super::proxy::{self, Proxy};
+use super::proxy::Proxy;
+use super::reading::{no_answer, read};
 use super::refusal::{MadeWith, success};
 use super::retry_after;
 use super::tls::{Handshake, Presented, TlsFailure};
-use super::wire::{API_VERSION, DeviceRegistration, Operation, RegistrationState};
+use super::wire::{API_VERSION, DeviceRegistration, ISSUANCE_API_VERSION, Operation, RegistrationState};
 use crate::clock::{self, Now};
 
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -38,8 +39,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 const LONGEST_SLEEP: Duration = REQUEST_TIMEOUT;
 /// Polls in a row that may fail before the operation is given up.
 const POLL_FAILURES: u32 = 3;
-const BODY_MAX: usize = 256 * 1024;
-const HEADERS_MAX: usize = 16 * 1024;
 
 /// DPS as it is reached with one set of trusted roots.
 #[derive(Clone, Debug)]
@@ -73,10 +72,20 @@ impl Identity<'_> {
     }
 }
 
+/// What is asked for with a registration.
+#[derive(Debug, Default)]
+pub struct Asked<'a> {
+    /// For custom allocation.
+    pub payload: Option<&'a Map<String, Value>>,
+    /// A certificate of DPS's own.
+    pub certificate: Option<Arc<CertificateRequest>>,
+}
+
 /// A device in one operation, with its connections.
 struct Caller<'a> {
     identity: Identity<'a>,
     session: Session,
+    version: &'static str,
 }
 
 /// How long an operation that goes on is left alone: as long as DPS asked, and no less than this.
@@ -122,18 +131,19 @@ impl DpsClient {
     pub async fn register(
         &self,
         identity: Identity<'_>,
-        payload: Option<&Map<String, Value>>,
+        asked: Asked<'_>,
         accepted: impl FnOnce(),
     ) -> Result<Progress, DpsError> {
+        let Asked { payload, certificate: request } = asked;
         let patience = Patience::new(Instant::now(), self.operation_timeout);
-        let call = Call::Register { payload: payload.is_some() };
-        let caller = self.caller(identity)?;
+        let call = Call::Register { payload: payload.is_some(), csr: request.is_some() };
+        let caller = self.caller(identity, request.as_deref())?;
         let url = format!("{}/register", registration_url(identity));
-        let (answer, mut operation) =
-            self.call::<Operation>(&caller, call, &url, &body(identity.id, payload)).await?;
+        let body = body(identity.id, payload, request.as_deref());
+        let (answer, mut operation) = self.call::<Operation>(&caller, call, &url, &body).await?;
         accepted();
         let id = operation.id();
-        if let Some(ended) = self.reader(identity, answer.status).operation(operation) {
+        if let Some(ended) = self.reader(identity, answer.status, request.as_deref()).operation(operation) {
             return ended.map(Progress::Assigned);
         }
         let id = id.ok_or(DpsError::InvalidResponse(Invalid::NoOperationId))?;
@@ -141,7 +151,7 @@ impl DpsClient {
         // However short a Retry-After is, polls after the first one keep their distance.
         let least = if asked.is_some() { Duration::ZERO } else { POLL_INTERVAL };
         let registrant = identity.registrant();
-        let open = OpenOperation { id, registrant, patience, failures: 0, ask_at: answer.at };
+        let open = OpenOperation { id, registrant, request, patience, failures: 0, ask_at: answer.at };
         self.follow(&caller, open, Some(Wait { asked, least, error: None })).await
     }
 
@@ -158,7 +168,8 @@ impl DpsClient {
         if !operation.is_of(&identity.registrant()) {
             return Err(DpsError::Forgotten(Detail::default()));
         }
-        self.follow(&self.caller(identity)?, operation, None).await
+        let caller = self.caller(identity, operation.request.as_deref())?;
+        self.follow(&caller, operation, None).await
     }
 
     /// Polls the operation, at first after this wait.
@@ -205,7 +216,8 @@ impl DpsClient {
             open.id = id;
         }
         let asked = retry_after::parse(&answer.headers, answer.at.wall);
-        match self.reader(identity, answer.status).operation(operation) {
+        let request = open.request.as_deref();
+        match self.reader(identity, answer.status, request).operation(operation) {
             Some(ended) => ended.map(Polled::Assigned),
             None => Ok(Polled::GoesOn(Wait { asked, least: POLL_INTERVAL, error: None })),
         }
@@ -217,19 +229,29 @@ impl DpsClient {
     /// As for `register`; a registration that has no hub is `NotAssigned`, one that is being assigned
     /// `Conflict`.
     pub async fn lookup(&self, identity: Identity<'_>) -> Result<Assignment, DpsError> {
-        let (url, body) = (registration_url(identity), body(identity.id, None));
+        let (url, body) = (registration_url(identity), body(identity.id, None, None));
         let (answer, state) =
-            self.call::<RegistrationState>(&self.caller(identity)?, Call::Lookup, &url, &body).await?;
-        self.reader(identity, answer.status).lookup(state)
+            self.call::<RegistrationState>(&self.caller(identity, None)?, Call::Lookup, &url, &body).await?;
+        self.reader(identity, answer.status, None).lookup(state)
     }
 
-    fn caller<'a>(&self, identity: Identity<'a>) -> Result<Caller<'a>, DpsError> {
-        Ok(Caller { identity, session: self.http.session(identity.credential)? })
+    fn caller<'a>(
+        &self,
+        identity: Identity<'a>,
+        request: Option<&CertificateRequest>,
+    ) -> Result<Caller<'a>, DpsError> {
+        let version = request.map_or(API_VERSION, |_| ISSUANCE_API_VERSION);
+        Ok(Caller { identity, session: self.http.session(identity.credential)?, version })
     }
 
-    fn reader<'a>(&'a self, identity: Identity<'a>, status: StatusCode) -> Reader<'a> {
+    fn reader<'a>(
+        &'a self,
+        identity: Identity<'a>,
+        status: StatusCode,
+        request: Option<&'a CertificateRequest>,
+    ) -> Reader<'a> {
         let kind = identity.credential.issuer.kind();
-        Reader { id: identity.id, kind, hub_suffixes: &self.hub_suffixes, status }
+        Reader { id: identity.id, kind, hub_suffixes: &self.hub_suffixes, request, status }
     }
 
     /// Makes a call with a fresh token and reads its answer.
@@ -270,7 +292,7 @@ impl DpsClient {
         let mut request = caller
             .session
             .http
-            .request(call.method(), format!("{url}?api-version={API_VERSION}"))
+            .request(call.method(), format!("{url}?api-version={}", caller.version))
             .header(ACCEPT, "application/json");
         if let Some(authorization) = identity.credential.authorize(identity.scope, identity.id, now) {
             request = request.header(AUTHORIZATION, authorization);
@@ -285,7 +307,7 @@ impl DpsClient {
 /// An alert that answers a device's certificate speaks of that one, and not of the server.
 fn refused_in_the_handshake(error: DpsError, caller: &Caller<'_>, call: Call) -> DpsError {
     let is_alert = matches!(error, DpsError::Unreachable(Unreachable::Tls(TlsFailure::Alert)));
-    let Caller { identity, session } = caller;
+    let Caller { identity, session, version: _ } = caller;
     match session.presented(identity.credential.certificate()).filter(|_| is_alert) {
         Some(Presented { handshake: Handshake::NotAskedFor, .. }) | None => error,
         Some(Presented { handshake, facts }) => {
@@ -311,59 +333,14 @@ fn registration_url(identity: Identity<'_>) -> String {
     )
 }
 
-fn body(id: &RegistrationId, payload: Option<&Map<String, Value>>) -> Vec<u8> {
+fn body(
+    id: &RegistrationId,
+    payload: Option<&Map<String, Value>>,
+    request: Option<&CertificateRequest>,
+) -> Vec<u8> {
+    let csr = request.map(CertificateRequest::csr);
     // A map of JSON values always serialises.
-    serde_json::to_vec(&DeviceRegistration { registration_id: id.as_str(), payload }).unwrap_or_default()
-}
-
-/// Reads the whole body, capped while it arrives.
-async fn read(mut response: reqwest::Response) -> Result<HttpAnswer, DpsError> {
-    let headers = response.headers().clone();
-    let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if header_bytes > HEADERS_MAX {
-        return Err(DpsError::InvalidResponse(Invalid::TooLarge));
-    }
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| no_answer(&error))? {
-        if body.len() + chunk.len() > BODY_MAX {
-            return Err(DpsError::InvalidResponse(Invalid::TooLarge));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(HttpAnswer { status, headers, body, at: clock::now() })
-}
-
-/// Why there is no whole answer. reqwest's errors carry URLs and sources; only the kind goes on.
-fn no_answer(error: &reqwest::Error) -> DpsError {
-    // Reading ends before the limits of `read` where a head is far beyond them.
-    match http_error(error) {
-        Some(http) if http.is_parse_too_large() => DpsError::InvalidResponse(Invalid::TooLarge),
-        _ => DpsError::Unreachable(unreachable_kind(error)),
-    }
-}
-
-fn http_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a hyper::Error> {
-    error.downcast_ref().or_else(|| http_error(error.source()?))
-}
-
-fn unreachable_kind(error: &reqwest::Error) -> Unreachable {
-    if let Some(refusal) = proxy::refusal(error) {
-        return refusal;
-    }
-    if error.is_timeout() {
-        return Unreachable::Timeout;
-    }
-    if error.is_dns() {
-        return Unreachable::Dns;
-    }
-    if let Some(failure) = TlsFailure::of(error) {
-        return Unreachable::Tls(failure);
-    }
-    if http_error(error).is_some_and(hyper::Error::is_parse) {
-        return Unreachable::NotHttp;
-    }
-    if error.is_connect() { Unreachable::Connect } else { Unreachable::Broken }
+    serde_json::to_vec(&DeviceRegistration { registration_id: id.as_str(), payload, csr }).unwrap_or_default()
 }
 
 /// The operation may have succeeded although a poll failed, so what may pass is tried again a few times:

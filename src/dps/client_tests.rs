@@ -15,7 +15,7 @@ use super::attestation::CredentialKind;
 use super::attestation::symmetric_key::EnrollmentKey;
 use super::ca_bundle::CaBundle;
 use super::call::Call;
-use super::client::{ClientError, DpsClient, Identity};
+use super::client::{Asked, ClientError, DpsClient, Identity};
 use super::clock_offset::{ClockOffset, Off, TokenClock};
 use super::error::{DpsError, Invalid};
 use super::host::{AllowedHosts, Endpoint};
@@ -105,7 +105,10 @@ impl Device {
             id: &id,
             credential: &credential,
         };
-        match client.register(identity, self.payload.as_object(), || {}).await? {
+        match client
+            .register(identity, Asked { payload: self.payload.as_object(), ..Asked::default() }, || {})
+            .await?
+        {
             Progress::Assigned(assignment) => Ok(assignment),
             Progress::Delayed(delayed) => panic!("{delayed:?}"),
         }
@@ -204,7 +207,7 @@ async fn a_refusal_says_whether_the_request_carried_a_payload() {
         dps.control().inject(refused).unwrap();
         let result = Device { payload, ..Device::default() }.register(&dps).await;
         let Err(DpsError::Rejected { call, .. }) = result else { panic!("{result:?}") };
-        assert_eq!(call, Call::Register { payload: carried });
+        assert_eq!(call, Call::Register { payload: carried, csr: false });
     }
 }
 

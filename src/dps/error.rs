@@ -47,7 +47,7 @@ impl Refusal {
 impl Refusal {
     /// A refusal of this credential, whose token was made with the right clock.
     pub fn of(issuer: CredentialId) -> Self {
-        let call = Call::Register { payload: false };
+        let call = Call::Register { payload: false, csr: false };
         Self { issuer, clock: TokenClock::Right, certificate: None, call, detail: Detail::default() }
     }
 }
@@ -71,6 +71,8 @@ pub enum Unreachable {
     ProxyRefusal,
     /// What should be the proxy does not answer as one.
     ProxyBroken,
+    /// Nothing was sent.
+    NoRandomness,
 }
 
 impl Unreachable {
@@ -84,7 +86,8 @@ impl Unreachable {
             | Self::Proxy
             | Self::ProxyLogin
             | Self::ProxyRefusal
-            | Self::ProxyBroken => false,
+            | Self::ProxyBroken
+            | Self::NoRandomness => false,
         }
     }
 
@@ -103,6 +106,7 @@ impl Unreachable {
             Self::ProxyRefusal => {
                 "the proxy answers, but opens no connection to it (it answers CONNECT with another status than 200); check that the proxy allows the host and port of spec.hostname and can reach it, and --dps-proxy"
             }
+            Self::NoRandomness => "no key can be made for the device: the system gives no random numbers",
             Self::ProxyBroken => {
                 "what --dps-proxy names does not answer as an HTTP proxy, or breaks the connection off"
             }
@@ -124,6 +128,8 @@ pub enum Invalid {
     RegistrationId,
     DeviceId,
     PayloadTooLarge,
+    NoIssuedCertificate,
+    IssuedCertificate,
     RegistrationStatus,
 }
 
@@ -143,6 +149,12 @@ impl Invalid {
             Self::RegistrationId => "the answer names another registration id",
             Self::DeviceId => "the answer names another device id",
             Self::PayloadTooLarge => "the returned payload is larger than 32 KiB",
+            Self::NoIssuedCertificate => {
+                "DPS was asked for a certificate and has issued none; does the enrollment name a certificate policy?"
+            }
+            Self::IssuedCertificate => {
+                "the certificate that DPS has issued is none for this device and its key"
+            }
             Self::RegistrationStatus => "the registration's status is none that DPS uses",
         }
     }

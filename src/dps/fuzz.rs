@@ -37,7 +37,7 @@ pub(crate) fn read(
     let clock = ClockOffset::default();
     let token = clock.basis(issuer, at.wall.as_second(), at.mono);
     let answer = HttpAnswer { status, headers, body, at };
-    let reader = Reader { id, kind, hub_suffixes, status };
+    let reader = Reader { id, kind, hub_suffixes, request: None, status };
     match call {
         Call::Lookup => Some(
             success::<RegistrationState>(call, &answer, MadeWith::Token(&token, &clock))

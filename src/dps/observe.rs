@@ -73,7 +73,7 @@ mod tests {
         let mut found: BTreeSet<&str> = (100..600).map(|status| outcome(&Ok(answer(status)))).collect();
         found.insert(outcome(&Err(DpsError::Deadline)));
         assert_eq!(found, BTreeSet::from(OUTCOMES));
-        let calls = [Call::Register { payload: false }, Call::Poll, Call::Lookup];
+        let calls = [Call::Register { payload: false, csr: false }, Call::Poll, Call::Lookup];
         assert_eq!(calls.map(Call::as_str), OPERATIONS);
     }
 }

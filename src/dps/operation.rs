@@ -1,10 +1,13 @@
 //! A registration that DPS has accepted and that has not come to its end. Pure.
 
+use std::sync::Arc;
+
 use super::answer::Assignment;
 use super::attestation::CredentialId;
 use super::error::DpsError;
 use super::host::Endpoint;
 use super::ids::{IdScope, OperationId, RegistrationId};
+use super::issuance::CertificateRequest;
 use super::patience::Patience;
 use crate::clock::Now;
 
@@ -37,6 +40,8 @@ pub struct Registrant {
 pub struct OpenOperation {
     pub(super) id: OperationId,
     pub(super) registrant: Registrant,
+    /// The certificate that it was asked for.
+    pub(super) request: Option<Arc<CertificateRequest>>,
     pub(super) patience: Patience,
     /// Polls in a row that have failed.
     pub(super) failures: u32,
@@ -63,6 +68,6 @@ impl OpenOperation {
     pub fn of(registrant: Registrant, begun: Now, ask_at: Now) -> Self {
         let patience = Patience::new(begun.mono, std::time::Duration::from_secs(300));
         let id = OperationId::parse("4.operation").unwrap();
-        Self { id, registrant, patience, failures: 0, ask_at }
+        Self { id, registrant, request: None, patience, failures: 0, ask_at }
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::attestation::CredentialKind;
 use super::attestation::symmetric_key::EnrollmentKey;
-use super::client::{DpsClient, Identity};
+use super::client::{Asked, DpsClient, Identity};
 use super::client_tests::{KEY, OTHER_KEY, SCOPE, client, endpoint, endpoint_at, simulator};
 use super::clock_offset::ClockOffset;
 use super::error::DpsError;
@@ -51,7 +51,7 @@ impl Device {
         };
         match open {
             Some(open) => self.client.resume(identity, open).await,
-            None => self.client.register(identity, None, || {}).await,
+            None => self.client.register(identity, Asked::default(), || {}).await,
         }
     }
 

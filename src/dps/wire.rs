@@ -8,6 +8,9 @@ use super::ids::OperationId;
 
 /// Generally available, used by Microsoft's C client and by IoT Edge.
 pub(super) const API_VERSION: &str = "2021-06-01";
+/// The first generally available one with which DPS issues certificates, as its specification has it. Used where a
+/// certificate is asked for, and nowhere else.
+pub(super) const ISSUANCE_API_VERSION: &str = "2026-11-01";
 
 /// Body of register and of the registration status lookup.
 #[derive(Debug, Serialize)]
@@ -16,6 +19,9 @@ pub(super) struct DeviceRegistration<'a> {
     pub registration_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<&'a Map<String, Value>>,
+    /// Base64 of a DER PKCS#10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csr: Option<&'a str>,
 }
 
 /// Answer to register and to polls.
@@ -50,6 +56,8 @@ pub(super) struct RegistrationState {
     pub etag: Option<String>,
     pub payload: Option<Value>,
     pub symmetric_key: Option<SymmetricKeyResult>,
+    /// Base64 of the DER of each, the device's first. Of registrations with a `csr`.
+    pub issued_certificate_chain: Option<Vec<String>>,
 }
 
 /// Which enrollment group admitted the device.

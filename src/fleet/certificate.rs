@@ -6,7 +6,7 @@ use super::intern::{Interner, Sym};
 use crate::api::device::ProvisionedDeviceStatus;
 use crate::dps::attestation::certificate::CaId;
 
-/// A certificate that a device was registered with. Times are seconds since 1970, until the year 2106, which is as far
+/// The certificate that a device connects to its hub with: the one that it was registered with, or that DPS has issued. Times are seconds since 1970, until the year 2106, which is as far
 /// as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Certificate {
@@ -15,6 +15,8 @@ pub struct Certificate {
     pub overdue_at: Option<u32>,
     /// The CA that has issued it, as a status shows it.
     pub ca: Option<Sym>,
+    /// DPS has issued it: another one is due then.
+    pub due_at: Option<u32>,
 }
 
 /// How a certificate stands that a device was registered with.
@@ -29,18 +31,32 @@ pub enum Age {
 impl Certificate {
     /// What a status says of it.
     pub(super) fn of(status: &ProvisionedDeviceStatus, names: &mut Interner) -> Option<Self> {
-        let credential = status.credential.as_ref()?;
+        let of_credential = || {
+            let credential = status.credential.as_ref()?;
+            let (not_before, issuer) = (credential.not_before.as_ref(), credential.issuer.as_deref());
+            Some((not_before, credential.not_after.as_ref()?, issuer, false))
+        };
+        let issued = status.issued_certificate.as_ref();
+        let issued = issued.map(|it| (it.not_before.as_ref(), &it.not_after, it.issuer.as_deref(), true));
+        let (not_before, not_after, issuer, is_issued) = issued.or_else(of_credential)?;
         let seconds = |time: &Time| time.0.as_second().max(1);
-        let not_after = credential.not_after.as_ref().map(seconds)?;
-        let life = credential.not_before.as_ref().map(|from| not_after.saturating_sub(seconds(from)));
-        let overdue_at = life.map(|life| not_after - life.max(0) / 6);
-        let ca = credential.issuer.as_deref().filter(|ca| CaId::parse(ca).is_some());
+        let not_after = seconds(not_after);
+        let life = not_before.map(|from| not_after.saturating_sub(seconds(from)).max(0));
+        let overdue_at = life.map(|life| not_after - life / 6);
+        let due_at = is_issued.then(|| not_after - life.unwrap_or(0) / 3);
+        let ca = issuer.filter(|ca| CaId::parse(ca).is_some());
         let kept = |at: i64| u32::try_from(at).unwrap_or(u32::MAX);
         Some(Self {
             not_after: kept(not_after),
             overdue_at: overdue_at.map(kept),
             ca: ca.map(|ca| names.intern(ca)),
+            due_at: due_at.map(kept),
         })
+    }
+
+    /// DPS has issued it and it should be followed by another one, at `now`, in seconds since 1970.
+    pub fn is_due(&self, now: i64) -> bool {
+        self.due_at.is_some_and(|at| i64::from(at) <= now)
     }
 
     /// At `now`, in seconds since 1970.

@@ -42,11 +42,13 @@ impl Hash {
     }
 }
 
-/// What was registered: id scope, registration id, effective payload, nothing else.
-pub fn registered(scope: &str, registration_id: &str, payload: Option<Hash>) -> Hash {
+/// What was registered: id scope, registration id, effective payload and, if a certificate was asked for, the kind of
+/// its key; nothing else.
+pub fn registered(scope: &str, registration_id: &str, payload: Option<Hash>, issued: Option<&str>) -> Hash {
     let payload = payload.map(Hash::bytes);
     let payload = payload.as_ref().map_or(&[][..], |bytes| &bytes[..]);
-    Hash::of("registered", [scope.as_bytes(), registration_id.as_bytes(), payload])
+    let parts = [scope.as_bytes(), registration_id.as_bytes(), payload];
+    Hash::of("registered", parts.into_iter().chain(issued.map(str::as_bytes)))
 }
 
 /// Where DPS keeps a registration. It may take letters in either case for the same.
@@ -75,15 +77,19 @@ pub struct Assigned<'a> {
     pub device_id: &'a str,
     /// The credential that it was registered with, as it is shown.
     pub credential: &'a str,
+    /// The certificate that was issued to it, in the same way.
+    pub issued: &'a str,
     /// Hash of the returned payload, as it is shown.
     pub returned_payload: &'a str,
 }
 
 impl Assigned<'_> {
     pub fn hash(self) -> Hash {
-        let Self { scope, registration_id, hub, device_id, credential, returned_payload } = self;
+        let Self { scope, registration_id, hub, device_id, credential, issued, returned_payload } = self;
         let parts = [scope, registration_id, hub, device_id, credential, returned_payload];
-        Hash::of("assigned", parts.map(str::as_bytes))
+        // Where none was issued the hash is what it always was.
+        let issued = Some(issued).filter(|issued| !issued.is_empty());
+        Hash::of("assigned", parts.into_iter().chain(issued).map(str::as_bytes))
     }
 }
 
@@ -133,7 +139,8 @@ mod tests {
 
     #[test]
     fn parts_cannot_run_into_each_other() {
-        assert_ne!(registered("ab", "c", None), registered("a", "bc", None));
+        assert_ne!(registered("ab", "c", None, None), registered("a", "bc", None, None));
+        assert_ne!(registered("a", "b", None, None), registered("a", "b", None, Some("ECDSA-P384")));
         assert_ne!(Hash::of("x", [b"".as_slice(), b"a"]), Hash::of("x", [b"a".as_slice(), b""]));
     }
 

@@ -71,6 +71,7 @@ fn has_plain_status(device: &ProvisionedDevice, status: &ProvisionedDeviceStatus
         device_id,
         assignment: _,
         credential,
+        issued_certificate,
         registered_hash: _,
         secret: _,
         binding,
@@ -87,6 +88,7 @@ fn has_plain_status(device: &ProvisionedDevice, status: &ProvisionedDeviceStatus
         && device_id.as_deref() == id
         && assigned_hub.is_some()
         && credential.as_ref().is_some_and(|credential| credential.secret_name.is_none())
+        && issued_certificate.is_none()
         && binding.is_none()
         && returned_payload_hash.is_none()
         && attempts.is_none()

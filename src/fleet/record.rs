@@ -122,12 +122,14 @@ pub struct Wanted<'a> {
     /// The credential that devices should be registered with that have none of their own.
     pub credential: CredentialId,
     pub inherited: &'a Inherited,
+    /// The kind of key of the certificates that DPS is asked for.
+    pub issued: Option<&'a str>,
 }
 
 impl Record {
     /// Compares what was settled with what is wanted now.
     pub fn need(&self, settled: &Settled, wanted: Wanted<'_>) -> Need {
-        let Wanted { scope, credential, inherited } = wanted;
+        let Wanted { scope, credential, inherited, issued } = wanted;
         if self.asks || self.secret_seen == 0 {
             return Need::Fetch;
         }
@@ -135,7 +137,7 @@ impl Record {
             return Need::Verify;
         }
         let payload = self.payload.or(inherited.payload);
-        let registered = hash::registered(scope, self.registration_id(), payload);
+        let registered = hash::registered(scope, self.registration_id(), payload, issued);
         let same_credential = match self.has_own_credential() {
             // Which of its own it should be its source shows.
             true => self.credential.is_none_or(|used| !used.kind().is_shared()),
@@ -343,6 +345,7 @@ fn assigned_hash(status: &ProvisionedDeviceStatus) -> Hash {
         hub: text(&status.assigned_hub),
         device_id: text(&status.device_id),
         credential: status.credential.as_ref().map_or("", |credential| text(&credential.fingerprint)),
+        issued: status.issued_certificate.as_ref().map_or("", |issued| issued.fingerprint.as_str()),
         returned_payload: text(&status.returned_payload_hash),
     };
     assigned.hash()

@@ -91,6 +91,7 @@ fn status(
         // What the next registration reports, and what a plain device does not have (`plain`).
         enrollment_group_id: None,
         assignment: None,
+        issued_certificate: None,
         binding: None,
         returned_payload_hash: None,
         last_registration_time: None,

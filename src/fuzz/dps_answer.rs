@@ -68,8 +68,8 @@ fn squeezed(text: &str) -> String {
 pub fn dps_answer(data: &[u8]) {
     let Some((choice, text)) = data.split_first() else { return };
     let call = match choice % 4 {
-        0 => Call::Register { payload: false },
-        1 => Call::Register { payload: true },
+        0 => Call::Register { payload: false, csr: false },
+        1 => Call::Register { payload: true, csr: false },
         2 => Call::Poll,
         _ => Call::Lookup,
     };

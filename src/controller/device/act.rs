@@ -12,17 +12,19 @@ use super::registered::Made;
 use super::secret::{self, Desired, Judgement, Known, Material};
 use super::settings::Settings;
 use crate::api::device::ProvisionedDevice;
+use crate::api::issued::IssuedKeyAlgorithm;
 use crate::api::shared::FormatType;
 use crate::api::version;
 use crate::controller::integration::target::{Instance, Target};
 use crate::dps::answer::Assignment;
 use crate::dps::attestation::DeviceCredential;
-use crate::dps::attestation::certificate::CertificateFacts;
+use crate::dps::attestation::certificate::{CertificateFacts, DeviceCertificate};
 use crate::dps::call::Call;
-use crate::dps::client::Identity;
+use crate::dps::client::{Asked, Identity};
 use crate::dps::connections::Connection;
-use crate::dps::error::{Detail, DpsError};
+use crate::dps::error::{Detail, DpsError, Unreachable};
 use crate::dps::ids::RegistrationId;
+use crate::dps::issuance::{CertificateRequest, KeyCurve};
 use crate::dps::operation::{Delayed, Progress};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Writer;
@@ -95,9 +97,25 @@ pub async fn register(
     let settings = settings(device, target)?;
     let credential = credential(target, &settings.registration_id)?;
     let identity = identity(integration, &settings.registration_id, &credential);
-    let progress = integration.connection.client.register(identity, settings.payload, accepted).await?;
+    let asked = Asked { payload: settings.payload, certificate: certificate_request(&settings, target)? };
+    let progress = integration.connection.client.register(identity, asked, accepted).await?;
     let terms = terms(&settings, target);
     Ok(registration(progress, &settings.registration_id, target, terms, served))
+}
+
+/// The request for a certificate that goes with it, if DPS is to issue one: with a new key each time.
+fn certificate_request(
+    settings: &Settings<'_>,
+    target: &Target,
+) -> Result<Option<Arc<CertificateRequest>>, DpsError> {
+    let curve = match target.issued {
+        None => return Ok(None),
+        Some(IssuedKeyAlgorithm::EcdsaP256) => KeyCurve::P256,
+        Some(IssuedKeyAlgorithm::EcdsaP384) => KeyCurve::P384,
+    };
+    let request = CertificateRequest::new(&settings.registration_id, curve);
+    let request = request.map_err(|_| DpsError::Unreachable(Unreachable::NoRandomness))?;
+    Ok(Some(Arc::new(request)))
 }
 
 /// Asks how a registration has ended for which DPS had asked for a long wait.
@@ -185,7 +203,7 @@ fn credential(target: &Target, id: &RegistrationId) -> Result<DeviceCredential, 
 
 /// No call is decided upon with this.
 fn not_to_be_called() -> DpsError {
-    DpsError::Rejected { call: Call::Register { payload: true }, detail: Detail::default() }
+    DpsError::Rejected { call: Call::Register { payload: true, csr: false }, detail: Detail::default() }
 }
 
 fn identity<'a>(
@@ -240,10 +258,13 @@ pub async fn write_secret(writer: &Writer, write: SecretWrite) -> Result<SecretD
     let SecretWrite { device, registered, served, target, before, former, alone, former_alone } = write;
     let settings = Settings::of(&device, target.defaults.as_deref())
         .map_err(|invalid| SecretTrouble::Refused(invalid.to_string()))?;
-    let credential = registered
-        .credential
-        .and_then(|used| target.credentials.of_device(&settings.registration_id, used))
-        .ok_or(SecretTrouble::Unavailable)?;
+    let credential = match &registered.issued {
+        Some(issued) => issued.certificate.as_ref().map(DeviceCertificate::credential),
+        None => registered
+            .credential
+            .and_then(|used| target.credentials.of_device(&settings.registration_id, used)),
+    };
+    let credential = credential.ok_or(SecretTrouble::Unavailable)?;
     let desired = secret::render(
         &device,
         &settings,

@@ -7,6 +7,7 @@ mod failed;
 pub mod formats;
 pub mod issuance;
 pub mod issue;
+pub mod issued;
 pub mod open_registration;
 pub mod own_credential;
 mod recorded;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value};
 
+use super::issued::Issued;
 use super::served::ServedRequests;
 use crate::api::attestation::{CredentialStatus, KeySlot};
 use crate::api::device::{AssignmentStatus, ProvisionedDeviceStatus};
@@ -36,6 +37,8 @@ pub struct Registered {
     pub key_secret: Option<String>,
     /// The certificate that it was registered with.
     pub certificate: Option<Kept>,
+    /// The certificate that DPS has issued in this registration.
+    pub issued: Option<Issued>,
     /// `None` when another version of the hash wrote it: then it is recomputed, never a reason to register.
     pub hash: Option<Hash>,
     pub returned_payload: Option<ReturnedPayload>,
@@ -77,6 +80,7 @@ impl Registered {
             slot: status.credential.as_ref().and_then(|credential| credential.slot),
             key_secret: status.credential.as_ref().and_then(|credential| credential.secret_name.clone()),
             certificate: status.credential.as_ref().and_then(kept),
+            issued: status.issued_certificate.as_ref().and_then(Issued::stated),
             hash: status.registered_hash.as_deref().and_then(Hash::parse),
             returned_payload: status
                 .returned_payload_hash
@@ -104,8 +108,16 @@ impl Registered {
         at(self).cmp(&at(other))
     }
 
-    /// The status keeps no more than the hash of a returned payload; the Secret may have the whole.
-    pub(super) fn recover_payload(&mut self, found: Option<&ReturnedPayload>) {
+    /// The status keeps no more than hashes of a returned payload and of an issued certificate; the Secret may have the
+    /// whole.
+    pub(super) fn recover(&mut self, found: &Self) {
+        self.recover_payload(found.returned_payload.as_ref());
+        if let Some(issued) = &mut self.issued {
+            issued.recover(found.issued.as_ref());
+        }
+    }
+
+    fn recover_payload(&mut self, found: Option<&ReturnedPayload>) {
         let lost = self.returned_payload.as_mut().filter(|known| known.json.is_none());
         if let (Some(lost), Some(found)) = (lost, found)
             && lost.hash == found.hash
@@ -146,9 +158,19 @@ impl Registered {
         }
     }
 
-    /// The time of the certificate is over that it was registered with: its hub refuses the device.
+    /// The certificate that it connects to its hub with.
+    fn of_hub(&self) -> Option<Kept> {
+        self.issued.as_ref().map(|issued| issued.kept).or(self.certificate)
+    }
+
+    /// The time of that one is over: its hub refuses the device.
     pub fn has_expired(&self, now: Timestamp) -> bool {
-        self.certificate.is_some_and(|kept| kept.not_after <= now)
+        self.of_hub().is_some_and(|kept| kept.not_after <= now)
+    }
+
+    /// The certificate was issued to it, and only its Secret could have it.
+    pub fn lacks_issued(&self) -> bool {
+        self.issued.as_ref().is_some_and(|issued| issued.certificate.is_none())
     }
 
     /// Where DPS keeps it.
@@ -168,12 +190,14 @@ impl Registered {
     pub fn assigned_hash(&self) -> Hash {
         let credential = self.credential.map(|used| used.to_string()).unwrap_or_default();
         let payload = self.returned_payload.as_ref().map(|payload| payload.hash.shown()).unwrap_or_default();
+        let issued = self.issued.as_ref().map(|issued| issued.id.to_string()).unwrap_or_default();
         let assigned = hash::Assigned {
             scope: &self.scope,
             registration_id: &self.registration_id,
             hub: &self.hub,
             device_id: &self.device_id,
             credential: &credential,
+            issued: &issued,
             returned_payload: &payload,
         };
         assigned.hash()
@@ -193,6 +217,7 @@ impl Registered {
             slot,
             key_secret,
             certificate,
+            issued: assignment.issued.map(Issued::new),
             hash: Some(hash),
             returned_payload: assignment.payload.as_ref().map(ReturnedPayload::new),
             time: None,

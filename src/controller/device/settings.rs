@@ -23,6 +23,7 @@ const CERTIFICATE_DIRECTORY: &str = "/var/run/dps";
 /// Standard keys of a certificate and its private key, as a Secret of type kubernetes.io/tls has them.
 pub const CERTIFICATE: &str = "tls.crt";
 pub const PRIVATE_KEY: &str = "tls.key";
+pub const CA_CERTIFICATE: &str = "ca.crt";
 
 /// Standard key of the payload that custom allocation returned.
 pub const RETURNED_PAYLOAD: &str = "returnedPayload";
@@ -80,7 +81,7 @@ impl<'a> KeyNames<'a> {
             returned_payload: name(|k| k.returned_payload.as_ref(), RETURNED_PAYLOAD),
             certificate: name(|k| k.certificate.as_ref(), CERTIFICATE),
             private_key: name(|k| k.private_key.as_ref(), PRIVATE_KEY),
-            ca_certificate: name(|k| k.ca_certificate.as_ref(), "ca.crt"),
+            ca_certificate: name(|k| k.ca_certificate.as_ref(), CA_CERTIFICATE),
         }
     }
 

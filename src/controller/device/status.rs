@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::decide::Verdict;
 use super::facts::{Facts, Failure};
+use super::issued::Issued;
 use crate::api::attestation::{CredentialStatus, CredentialType};
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason, reason_of};
 use crate::api::device::{BindingStatus, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus};
@@ -44,6 +45,7 @@ pub fn render(
             Some(registered) => registered.credential_status(facts.source.as_ref(), failure.is_some()),
             None => facts.source.as_ref().map(looked_at),
         },
+        issued_certificate: registered.and_then(|r| r.issued.as_ref()).map(Issued::status),
         registered_hash: registered.and_then(|r| r.hash).map(Hash::shown).or(before.registered_hash),
         secret: secret(facts),
         binding,

@@ -68,6 +68,7 @@ pub fn resolve<'a>(
         id_scope,
         hostname,
         attestation,
+        certificate,
         ca_bundle_ref,
         registration_id_prefixes,
         allowed_namespaces,
@@ -115,6 +116,7 @@ pub fn resolve<'a>(
         inherited: Arc::new(inherited),
         token,
         cert_manager: cert_manager.cloned().map(Arc::new),
+        issued: certificate.as_ref().map(|certificate| certificate.key_algorithm),
         suspended: *suspend,
     };
     let secret_versions = SecretVersions::of(attestation, secret);

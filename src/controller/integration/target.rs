@@ -9,6 +9,7 @@ use super::credentials::Credentials;
 use super::key_source::KeySource;
 use crate::api::cert_manager::CertManager;
 use crate::api::integration::DeviceDefaults;
+use crate::api::issued::IssuedKeyAlgorithm;
 use crate::dps::host::Endpoint;
 use crate::dps::ids::IdScope;
 use crate::dps::tls::TlsSettings;
@@ -40,6 +41,8 @@ pub struct Terms {
     pub token: Option<String>,
     /// What cert-manager is asked for on behalf of devices.
     pub cert_manager: Option<Arc<CertManager>>,
+    /// DPS is asked for a certificate for each device, with a key of this kind.
+    pub issued: Option<IssuedKeyAlgorithm>,
     pub suspended: bool,
 }
 
@@ -86,7 +89,13 @@ impl Terms {
 
     /// What settled devices are compared with.
     pub fn wanted(&self) -> Wanted<'_> {
-        Wanted { scope: self.scope(), credential: self.credentials.in_use(), inherited: &self.inherited }
+        let issued = self.issued.map(IssuedKeyAlgorithm::as_str);
+        Wanted {
+            scope: self.scope(),
+            credential: self.credentials.in_use(),
+            inherited: &self.inherited,
+            issued,
+        }
     }
 
     /// True if the id begins with one of the prefixes, or there are none. Ids from other namespaces

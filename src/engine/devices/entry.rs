@@ -23,8 +23,8 @@ pub(in crate::engine) enum DueWork {
     Check,
     /// To be registered again.
     Periodic,
-    /// The certificate that it was registered with has expired.
-    Expired,
+    /// Its certificate has expired, or DPS is to issue another one.
+    Aged,
     /// It is elsewhere, or its registration record has changed.
     Found(Box<Located>),
     /// DPS has no assignment for it.

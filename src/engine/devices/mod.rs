@@ -388,7 +388,7 @@ impl Active {
             Some(DueWork::Periodic) => work.facts.trigger = Some(Trigger::Periodic),
             Some(DueWork::Check) => work.facts.trigger = work.facts.trigger.or(Some(Trigger::DriftCheck)),
             // What there is to say of it, the decision finds.
-            Some(DueWork::Expired) => {}
+            Some(DueWork::Aged) => {}
             None => return,
         }
         work.unreported = true;

@@ -53,7 +53,7 @@ impl Engine {
         match (result, standing) {
             // It says itself in which scope and with which credential.
             (Ok(DpsResult::Registered(registered)), _) => {
-                let registered = if call.registers() { registered.made_at(now.wall) } else { registered };
+                let registered = if call.registers() { registered.made_at(now.wall) } else { *registered };
                 work.same_settings = inherited.and_then(|inherited| {
                     settings_of_same_rendering(&work.device, &work.facts, &registered, &inherited)
                 });

@@ -19,7 +19,7 @@ impl Engine {
         for (id, record) in self.fleet.iter() {
             aged |= record.certificate_age(elapsed.after) != record.certificate_age(elapsed.until);
             if record.has_expired(now.wall.as_second()) && !record.deleting {
-                due.push((id, DueWork::Expired));
+                due.push((id, DueWork::Aged));
                 continue;
             }
             // Whether its renewal, which waits for a rollout, is urgent by now is looked at once an hour.
@@ -32,11 +32,15 @@ impl Engine {
             if record.settled.is_none() || record.deleting {
                 continue;
             }
+            let is_issued_due = |at: i64| record.certificate.as_ref().is_some_and(|it| it.is_due(at));
             let target = self.registry.target(record.integration).filter(|target| !target.suspended);
             let Some(target) = target else { continue };
             let schedule = record.schedule.or(target.inherited.schedule);
             let is_due = |interval: u32| is_due(record.uid.phase(), interval, elapsed.after, elapsed.until);
+            // What fell due while nobody looked is found out within the hour.
+            let issued = is_issued_due(elapsed.until) && (!is_issued_due(elapsed.after) || is_due(HOUR));
             match (schedule.policy, schedule.drift) {
+                (Policy::OnChange | Policy::Periodic(_), _) if issued => due.push((id, DueWork::Aged)),
                 (Policy::Periodic(interval), _) if is_due(interval) => due.push((id, DueWork::Periodic)),
                 (_, Some(interval)) if is_due(interval) => due.push((id, DueWork::Check)),
                 _ => {}

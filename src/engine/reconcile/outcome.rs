@@ -56,7 +56,7 @@ pub(in crate::engine) struct Began {
 /// What DPS said of a device.
 pub(in crate::engine) enum DpsResult {
     /// It was registered, or found for the first time.
-    Registered(Registered),
+    Registered(Box<Registered>),
     /// DPS has accepted it and wants to be asked later how that ended. `error`: of the last poll, if that
     /// failed.
     Open { open: Box<OpenRegistration>, error: Option<DpsError> },
@@ -67,7 +67,7 @@ pub(in crate::engine) enum DpsResult {
 impl From<Registration> for DpsResult {
     fn from(registration: Registration) -> Self {
         match registration {
-            Registration::Ended(registered) => Self::Registered(*registered),
+            Registration::Ended(registered) => Self::Registered(registered),
             Registration::Open { open, error } => Self::Open { open, error },
         }
     }

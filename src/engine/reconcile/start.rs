@@ -134,7 +134,10 @@ impl Engine {
                 (Call::Register | Call::Poll, _) => {
                     act::register(&device, &usable, served.clone(), take).await.map(DpsResult::from)
                 }
-                (Call::Adopt, _) => act::adopt(&device, &usable).await.map(DpsResult::Registered),
+                (Call::Adopt, _) => {
+                    let adopted = act::adopt(&device, &usable).await;
+                    adopted.map(|registered| DpsResult::Registered(Box::new(registered)))
+                }
                 (Call::Lookup, _) => act::find(&device, &usable).await.map(DpsResult::Found),
             };
             Outcome::Called(Box::new(Called { question, generation, served, call, accepted, result }))

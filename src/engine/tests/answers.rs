@@ -35,6 +35,7 @@ pub(super) fn assignment(hub: &str, device_id: &str) -> Assignment {
         last_updated_time: None,
         enrollment_group: None,
         payload: None,
+        issued: None,
     }
 }
 

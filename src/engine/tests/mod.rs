@@ -14,6 +14,7 @@ mod first_secret;
 mod fleets;
 mod forged_claims;
 mod interrupted;
+mod issued;
 mod own;
 mod prefixes;
 mod refusals;

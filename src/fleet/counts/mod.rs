@@ -148,10 +148,11 @@ impl Tally {
         wanted: Wanted<'_>,
         now: i64,
     ) {
-        if !fleet.reads_certificate(id) {
+        let reads = fleet.reads_certificate(id);
+        if !reads && record.certificate.is_none() {
             return;
         }
-        let newer = fleet.has_unregistered(id);
+        let newer = reads && fleet.has_unregistered(id);
         let next_ca = fleet.next_ca(id);
         self.certificates.add(record, newer, next_ca, now);
         if newer && next_ca.is_some() && record.is_registered() {

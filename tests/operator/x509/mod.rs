@@ -1,6 +1,7 @@
 //! Devices with X.509 certificates, in Secrets of type kubernetes.io/tls.
 
 mod cert_manager;
+mod issued;
 mod issuer;
 mod renewals;
 

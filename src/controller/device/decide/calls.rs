@@ -135,8 +135,10 @@ impl Subject<'_> {
         let is_resolved = self.snapshot.facts.unresolved == Unresolved::Nothing;
         let is_recorded = is_resolved && self.is_recorded_without_seal();
         let looks = self.settings.looks_first || is_recorded;
-        // Which certificate the hub knows no lookup tells: it has to be the one that is given to the device.
-        let looks = looks && (self.never() || is_recorded || !self.has_certificate());
+        // Which certificate the hub knows no lookup tells: it has to be the one that is given to the device. And none
+        // comes of a lookup.
+        let registers = self.has_certificate() || self.target.issued.is_some();
+        let looks = looks && (self.never() || is_recorded || !registers);
         let adopts = looks && self.snapshot.facts.trigger != Some(Trigger::NotFound);
         if adopts { Call::Adopt } else { Call::Register }
     }
@@ -146,7 +148,7 @@ impl Subject<'_> {
     fn call_for_first_secret(&self) -> Option<Call> {
         let registered = self.registered()?;
         let of_no_use =
-            self.is_elsewhere() || !self.has_credential_of(registered) || self.payload_lost(registered);
+            self.is_elsewhere() || !self.has_credential_of(registered) || self.answer_lost(registered);
         of_no_use.then(|| self.first_call())
     }
 
@@ -175,7 +177,7 @@ impl Subject<'_> {
     fn changed(&self) -> Option<Lane> {
         let registered = self.registered()?;
         let changed =
-            self.is_other_registration() || (self.payload_lost(registered) && self.secret_is_off(registered));
+            self.is_other_registration() || (self.answer_lost(registered) && self.secret_is_off(registered));
         if changed {
             return Some(self.lane_of_change());
         }
@@ -196,7 +198,8 @@ impl Subject<'_> {
     }
 
     fn due(&self) -> Option<Lane> {
-        self.snapshot.facts.trigger.filter(|asked| *asked != Trigger::DriftCheck).map(|_| Lane::Fleet)
+        let asked = self.snapshot.facts.trigger.filter(|asked| *asked != Trigger::DriftCheck);
+        self.issued_is_due().or_else(|| asked.map(|_| Lane::Fleet))
     }
 
     fn is_other_registration(&self) -> bool {

@@ -5,11 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Decision, Snapshot, Step, Subject, Verdict, refused};
-use crate::api::attestation::OwnCredential;
+use crate::api::attestation::{CredentialType, OwnCredential};
 use crate::api::conditions::Reason;
 use crate::controller::device::issuance::Wanted;
+use crate::controller::device::issued::Issued;
 use crate::controller::integration::issuers::Place;
 use crate::dps::attestation::certificate::Validity;
+use crate::schedule::permits::Lane;
 
 /// In seconds.
 const DAY: i64 = 24 * 60 * 60;
@@ -18,6 +20,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 
 pub(super) const REGISTERED_EXPIRED: &str =
     "The certificate that the device was registered with has expired: DPS and the hub refuse it.";
+
+const ISSUED_EXPIRED: &str = "The certificate that DPS had issued to the device has expired: its hub refuses it. Another one comes with its next registration; Registered says what keeps that.";
+const ISSUED_IS_LEFT_OUT: &str = "secret.keys leaves certificate or privateKey out, and the certificate that DPS issues (the integration's spec.certificate) stands in that Secret only. Name both.";
 
 /// Once the certificate has expired that a device was registered with, its status says so, also while something else
 /// keeps it waiting.
@@ -29,7 +34,10 @@ pub(super) fn with_expiry(snapshot: &Snapshot<'_>, decision: Decision) -> Decisi
     if reads || has_more_to_say || !registered.is_some_and(|it| it.has_expired(snapshot.wall)) {
         return decision;
     }
-    let message = format!("{REGISTERED_EXPIRED} Have a new one issued, and registered.");
+    let message = match registered.and_then(|registered| registered.issued.as_ref()) {
+        Some(_) => ISSUED_EXPIRED.to_owned(),
+        None => format!("{REGISTERED_EXPIRED} Have a new one issued, and registered."),
+    };
     Decision { verdict: Some(Verdict { reason: Reason::CertificateExpired, message }), ..decision }
 }
 
@@ -78,8 +86,34 @@ impl Subject<'_> {
             return false;
         };
         let Some(facts) = self.target.credentials.certificate() else { return false };
-        let enough = (facts.not_after.saturating_sub(facts.not_before) / 10).min(DAY);
-        kept.not_after.as_second().saturating_sub(self.snapshot.wall.as_second()) < enough
+        self.ends_soon(kept.not_after, facts.not_after.saturating_sub(facts.not_before))
+    }
+
+    /// `life`, in seconds: how long such a certificate is valid.
+    fn ends_soon(&self, not_after: Timestamp, life: i64) -> bool {
+        not_after.as_second().saturating_sub(self.snapshot.wall.as_second()) < (life / 10).min(DAY)
+    }
+
+    /// The certificate that DPS has issued is to be followed by another one. Once little of its life is left that waits for
+    /// no rollout.
+    pub(super) fn issued_is_due(&self) -> Option<Lane> {
+        self.target.issued?;
+        let registered = self.registered()?;
+        let is_due = |issued: &&Issued| issued.is_due(registered.time, self.snapshot.wall);
+        let issued = registered.issued.as_ref().filter(is_due)?;
+        let soon = self.ends_soon(issued.kept.not_after, issued.life());
+        Some(if soon { Lane::Changed } else { Lane::Fleet })
+    }
+
+    /// It would stand in no Secret.
+    pub(super) fn issued_cannot_be_kept(&self) -> Option<Decision> {
+        self.target.issued?;
+        let keys = &self.settings.keys;
+        let invalid = match (keys.certificate, keys.private_key) {
+            (Some(_), Some(_)) => self.settings.check_keys(CredentialType::X509).err()?.to_string(),
+            _ => ISSUED_IS_LEFT_OUT.to_owned(),
+        };
+        Some(refused(self.snapshot, Reason::InvalidConfiguration, &invalid))
     }
 
     /// A certificate whose time has not come or is over is never presented. One that a device was registered with

@@ -14,6 +14,7 @@ use super::settings::Settings;
 use crate::api::attestation::CredentialType;
 use crate::api::conditions::Reason;
 use crate::api::device::ProvisionedDevice;
+use crate::api::issued::IssuedKeyAlgorithm;
 use crate::controller::integration::issuers::Place;
 use crate::controller::integration::target::Target;
 use crate::controller::integration::unusable::Unusable;
@@ -235,6 +236,7 @@ fn decide_on(snapshot: &Snapshot<'_>) -> Decision {
         Subject::certificate_not_to_be_had,   // its id is too long for one
         Subject::registration_id_taken,       // by a device with the better claim
         Subject::without_credential,          // its own is not read, or of no use
+        Subject::issued_cannot_be_kept,       // what DPS issues has no place
         Subject::secret_unread,               // it may hold what is not known yet
         Subject::secret_touched,              // deleted or edited: restored without a call
         Subject::certificate_out_of_date,     // DPS and hubs refuse it
@@ -364,5 +366,7 @@ impl Subject<'_> {
 
 /// Hash of what would be registered now.
 pub fn registered_hash(settings: &Settings<'_>, target: &Target) -> Hash {
-    hash::registered(target.scope(), settings.registration_id.as_str(), settings.payload.map(hash::payload))
+    let issued = target.issued.map(IssuedKeyAlgorithm::as_str);
+    let payload = settings.payload.map(hash::payload);
+    hash::registered(target.scope(), settings.registration_id.as_str(), payload, issued)
 }

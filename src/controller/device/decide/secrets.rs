@@ -9,7 +9,7 @@ use crate::controller::device::secret;
 use crate::fleet::SecretSeen;
 
 const CONTESTED: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; stop what changes it, or set another spec.secret.name.";
-const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone, and the key that the device was registered with or the payload that was returned is not at hand; it is written again as soon as it is.";
+const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone, and the key that the device was registered with or what DPS returned (a payload, or a certificate) is not at hand; it is written again as soon as it is.";
 
 /// The Secret of a provisioned device is no longer there, where there is no credential to render it
 /// from.
@@ -61,7 +61,7 @@ impl Subject<'_> {
                         || self.is_unverified()
                         || self.snapshot.facts.trust == Trust::ToCompare
                         || self.asked_to_look()
-                        || (self.payload_lost(registered) && self.secret_is_off(registered)))
+                        || (self.answer_lost(registered) && self.secret_is_off(registered)))
             }
         };
         (of_use && !self.snapshot.secret.read).then(|| Decision::step(Step::ReadSecret))
@@ -78,7 +78,7 @@ impl Subject<'_> {
         if self.is_doubted()
             || !self.is_touched()
             || !self.has_credential_of(registered)
-            || self.payload_lost(registered)
+            || self.answer_lost(registered)
         {
             return None;
         }
@@ -88,7 +88,7 @@ impl Subject<'_> {
     /// The Secret would be rendered otherwise by now, and can be.
     pub(super) fn secret_to_write_from_known_key(&self) -> Option<Decision> {
         let registered = self.registered()?;
-        let can = !self.is_doubted() && self.has_credential_of(registered) && !self.payload_lost(registered);
+        let can = !self.is_doubted() && self.has_credential_of(registered) && !self.answer_lost(registered);
         (can && self.secret_is_off(registered)).then(|| self.write_secret())
     }
 
@@ -107,9 +107,9 @@ impl Subject<'_> {
     pub(super) fn stranded(&self) -> Option<Decision> {
         let registered = self.registered()?;
         let gone = self.is_touched() && !has_conflict(self.snapshot.device);
-        // What an allocation function returned is nowhere else.
-        let payload_gone = self.snapshot.secret.seen == SecretSeen::No && self.payload_lost(registered);
-        (gone && (!self.has_credential_of(registered) || payload_gone)).then(|| self.credential_unavailable())
+        // What an allocation function returned is nowhere else, nor is a key that was made for the device.
+        let answer_gone = self.snapshot.secret.seen == SecretSeen::No && self.answer_lost(registered);
+        (gone && (!self.has_credential_of(registered) || answer_gone)).then(|| self.credential_unavailable())
     }
 
     /// Only a registration brings the Secret back, and with this policy only a token brings that.
@@ -152,9 +152,9 @@ impl Subject<'_> {
             || written.rendered.map_or(!self.is_observed(), |rendered| rendered != wanted)
     }
 
-    /// A payload was returned once, the Secret should hold it, and only its hash is left.
-    pub(super) fn payload_lost(&self, registered: &Registered) -> bool {
-        self.settings.keys.returned_payload.is_some()
-            && registered.returned_payload.as_ref().is_some_and(|payload| payload.json.is_none())
+    /// A payload was returned once, or a certificate issued, the Secret should hold it, and only its hash is left.
+    pub(super) fn answer_lost(&self, registered: &Registered) -> bool {
+        let payload = registered.returned_payload.as_ref().filter(|payload| payload.json.is_none());
+        (self.settings.keys.returned_payload.is_some() && payload.is_some()) || registered.lacks_issued()
     }
 }

@@ -2,6 +2,7 @@
 //! (`judge`), and what can be read back from it (`read_back`) and believed (`seal`). Pure.
 
 mod entries;
+mod file_names;
 mod judge;
 mod read_back;
 mod seal;
@@ -69,6 +70,7 @@ pub fn settings_of_same_rendering(
         registered.credential.is_some_and(|used| used.kind() != CredentialKind::Certificate)
     };
     let same = is_key(before)
+        && [before, registered].iter().all(|registered| registered.issued.is_none())
         && is_key(registered)
         && before.returned_payload.is_some() == registered.returned_payload.is_some()
         && before.scope == registered.scope
@@ -163,7 +165,7 @@ fn annotations(
 fn certificate_secret(settings: &Settings<'_>, registered: &Registered) -> Option<String> {
     let is_certificate = registered.credential.is_some_and(|used| used.kind() == CredentialKind::Certificate);
     let is_copied = settings.keys.certificate.is_some() && settings.keys.private_key.is_some();
-    registered.key_secret.clone().filter(|_| is_certificate && !is_copied)
+    registered.key_secret.clone().filter(|_| is_certificate && !is_copied && registered.issued.is_none())
 }
 
 fn owned(map: &BTreeMap<&str, &str>) -> BTreeMap<String, String> {

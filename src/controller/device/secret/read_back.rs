@@ -6,22 +6,25 @@ use std::sync::Arc;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::entries::entries;
+use super::file_names::FileNames;
 use super::judge::{Named, named_device};
 use super::{Material, annotation, is_sealed, label, managed_keys};
 use crate::api::attestation::KeySlot;
 use crate::api::device::{AssignmentStatus, ProvisionedDevice};
+use crate::api::issued::IssuedCertificateStatus;
 use crate::api::names;
 use crate::api::version;
 use crate::controller::device::facts::{
     RecordedInSecret, Registered, ReturnedPayload, ServedRequests, WrittenSecret,
 };
+use crate::controller::device::issued::Issued;
 use crate::controller::device::settings::{RETURNED_PAYLOAD, Settings};
 use crate::controller::integration::target::Target;
-use crate::dps::attestation::certificate::{CaId, DeviceCertificate, Kept, TlsFiles};
+use crate::dps::attestation::certificate::{CaId, DeviceCertificate, Kept};
 use crate::dps::attestation::{CredentialId, CredentialKind, DeviceCredential};
+use crate::dps::ids::RegistrationId;
 use crate::fleet::hash::Hash;
 
 /// Everything about the assignment that status needs and nothing secret.
@@ -48,6 +51,12 @@ pub(super) struct AssignmentAnnotation {
     /// and the CA that has issued it.
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
+    /// The certificate that DPS has issued to the device,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued: Option<IssuedCertificateStatus>,
+    /// and the data keys of it, its private key and its root, unless they are the standard ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_keys: Option<FileNames>,
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<jiff::Timestamp>,
     /// Data key of the returned payload, unless it is the standard one.
@@ -72,6 +81,8 @@ impl AssignmentAnnotation {
             not_before: registered.certificate.and_then(|kept| kept.not_before),
             not_after: registered.certificate.map(|kept| kept.not_after),
             issuer: registered.certificate.and_then(|kept| kept.ca).map(|ca| ca.to_string()),
+            issued: registered.issued.as_ref().map(Issued::status),
+            issued_keys: registered.issued.as_ref().and(FileNames::unusual(settings)),
             time: registered.time,
             payload_key: settings
                 .keys
@@ -146,6 +157,8 @@ fn recorded(
         not_before,
         not_after,
         issuer,
+        issued,
+        issued_keys,
         time,
         payload_key,
         token,
@@ -163,6 +176,10 @@ fn recorded(
         slot,
         key_secret,
         certificate: not_after.map(|not_after| Kept { not_before, not_after, ca }),
+        issued: issued.as_ref().and_then(Issued::stated).map(|issued| Issued {
+            certificate: issued_in(secret, issued_keys.as_ref(), registration_id, &issued),
+            ..issued
+        }),
         hash: annotation(secret, names::REGISTERED_HASH).and_then(Hash::parse),
         // The device may name the key otherwise by now.
         returned_payload: returned_payload(
@@ -182,6 +199,21 @@ fn returned_payload(secret: &Secret, key: &str, sealed: bool) -> Option<Returned
     let is_believed = !sealed || managed_keys(secret).any(|managed| managed == key);
     let json = secret.data.as_ref()?.get(key).filter(|_| is_believed)?;
     serde_json::from_slice(&json.0).ok().as_ref().map(ReturnedPayload::new)
+}
+
+/// The certificate that was issued, with its key, as it stands in the Secret. It shows by itself that it is that one: the
+/// thumbprint is that of the whole, and the key fits.
+fn issued_in(
+    secret: &Secret,
+    names: Option<&FileNames>,
+    registration_id: &str,
+    issued: &Issued,
+) -> Option<Arc<DeviceCertificate>> {
+    let standard = FileNames::standard();
+    let id = RegistrationId::parse(registration_id).ok()?;
+    let files = names.unwrap_or(&standard).files(secret.data.as_ref()?)?;
+    let certificate = DeviceCertificate::read(files, &id).ok()?;
+    (certificate.id() == issued.id).then(|| Arc::new(certificate))
 }
 
 /// A seal stands in for a mark that others have taken away, and lets a namespace be restored under
@@ -207,12 +239,22 @@ fn agrees_with_itself(
 ) -> bool {
     let Ok(settings) = Settings::of(device, target.defaults.as_deref()) else { return false };
     let Some(data) = &secret.data else { return false };
+    let issued = registered.issued.as_ref().map(|issued| issued.certificate.as_ref());
+    if let Some(issued) = issued {
+        let Some(credential) = issued.map(DeviceCertificate::credential) else { return false };
+        return holds(data, &settings, registered, &Material { target, credential: &credential, served });
+    }
     let credential = registered.credential.and_then(|issuer| match issuer.kind() {
         CredentialKind::Certificate => certificate_in(data, &settings, issuer),
         CredentialKind::GroupKey | CredentialKind::IndividualKey => key_in(data, &settings, issuer),
     });
     let Some(credential) = credential else { return false };
-    let rendered = entries(&settings, registered, &Material { target, credential: &credential, served });
+    holds(data, &settings, registered, &Material { target, credential: &credential, served })
+}
+
+/// The data is what is rendered from this.
+fn holds(data: &Data, settings: &Settings<'_>, registered: &Registered, material: &Material<'_>) -> bool {
+    let rendered = entries(settings, registered, material);
     rendered.iter().all(|(key, value)| data.get(key).is_some_and(|there| there.0 == **value))
 }
 
@@ -228,12 +270,7 @@ fn key_in(data: &Data, settings: &Settings<'_>, issuer: CredentialId) -> Option<
 
 /// The device's certificate as it stands in the Secret, if it is the one that the device was registered with.
 fn certificate_in(data: &Data, settings: &Settings<'_>, issuer: CredentialId) -> Option<DeviceCredential> {
-    let file = |key: Option<&str>| Some(data.get(key?)?.0.clone());
-    let files = TlsFiles {
-        certificates: file(settings.keys.certificate)?,
-        key: Zeroizing::new(file(settings.keys.private_key)?),
-        authority: file(settings.keys.ca_certificate),
-    };
-    let certificate = DeviceCertificate::read(files, &settings.registration_id).ok()?;
+    let certificate =
+        DeviceCertificate::read(FileNames::of(settings).files(data)?, &settings.registration_id).ok()?;
     (certificate.id() == issuer).then(|| Arc::new(certificate).credential())
 }

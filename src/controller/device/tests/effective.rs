@@ -108,7 +108,8 @@ fn need(spec: &Value, before: &Value, after: &Value) -> Need {
     fleet.secret_seen("fleet", "truck-1-hub", super::SECRET_VERSION);
     let record = fleet.get(id).unwrap();
     let credential = situation.target.credentials.in_use();
-    record.need(&record.settled.unwrap(), Wanted { scope: "0ne1", credential, inherited: &after })
+    record
+        .need(&record.settled.unwrap(), Wanted { scope: "0ne1", credential, inherited: &after, issued: None })
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod effective;
 mod facts;
 mod first_secret;
 mod formats;
+mod issued;
 mod open_registrations;
 mod own;
 mod revived;
@@ -93,6 +94,7 @@ fn target() -> Target {
             inherited: Arc::new(Inherited::new(None, "x.example", None)),
             token: None,
             cert_manager: None,
+            issued: None,
             suspended: false,
         },
         revision: 1,
@@ -141,6 +143,7 @@ fn registered(device: &ProvisionedDevice, target: &Target) -> Registered {
         slot: Some(KeySlot::Primary),
         key_secret: None,
         certificate: None,
+        issued: None,
         hash: Some(registered_hash(&settings, target)),
         returned_payload: None,
         time: Some(NOW.wall),

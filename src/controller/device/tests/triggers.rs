@@ -47,6 +47,7 @@ fn located(scope: &str, registration_id: &str, hub: &str) -> Located {
         last_updated_time: None,
         enrollment_group: None,
         payload: None,
+        issued: None,
     };
     let scope = IdScope::parse(scope).unwrap();
     Located { scope, registration_id: RegistrationId::parse(registration_id).unwrap(), assignment }

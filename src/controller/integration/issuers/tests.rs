@@ -244,7 +244,7 @@ fn only_a_registration_that_is_refused_with_the_certificate_in_hand_speaks_again
         let clock = TokenClock::Right;
         DpsError::Unauthorized(Refusal { issuer, clock, certificate, call, detail: Detail::default() })
     };
-    let register = Call::Register { payload: false };
+    let register = Call::Register { payload: false, csr: false };
     assert_eq!(Shown::of(None), Shown::Accepted);
     assert_eq!(Shown::of(Some(&DpsError::Disabled(Detail::default()))), Shown::Accepted);
     assert_eq!(Shown::of(Some(&refused(Handshake::Sent, register))), Shown::Refused);

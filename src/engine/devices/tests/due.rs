@@ -19,6 +19,7 @@ fn look_up(found: Value) -> DueWork {
         last_updated_time: None,
         enrollment_group: None,
         payload: None,
+        issued: None,
     };
     let (scope, registration_id) =
         (IdScope::parse("0ne1").unwrap(), RegistrationId::parse("truck-0").unwrap());

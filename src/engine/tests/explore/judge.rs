@@ -139,6 +139,6 @@ impl Course {
         let payload = json!({"site": site});
         let payload = payload.as_object().map(hash::payload);
         let id = self.registration_id(device);
-        hash::registered(self.wanted[device].scope(), id, payload).shown().to_string()
+        hash::registered(self.wanted[device].scope(), id, payload, None).shown().to_string()
     }
 }

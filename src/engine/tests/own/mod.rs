@@ -85,7 +85,7 @@ impl World {
         world
     }
 
-    fn hub_secret(&self, name: &str) -> Value {
+    pub(in crate::engine::tests) fn hub_secret(&self, name: &str) -> Value {
         self.api.get("secrets", &format!("{name}-hub")).unwrap_or(Value::Null)
     }
 

@@ -62,7 +62,7 @@ fn is_whole(secret: &Value, is_new: bool) -> Vec<Breach> {
         ("registrationId", Some(id.to_owned())),
         ("sharedAccessKey", made.first().map(|(_, device)| device.clone())),
     ];
-    breaches.extend(certificate(secret, &keys).into_iter().map(&breach));
+    breaches.extend(certificate(secret, &keys, &assignment).into_iter().map(&breach));
     for (key, expected) in &facts {
         let wrong = |found: &String| keys.contains(key) && expected.as_ref().is_some_and(|it| it != found);
         if values.get(*key).is_some_and(wrong) {
@@ -77,14 +77,16 @@ fn is_whole(secret: &Value, is_new: bool) -> Vec<Breach> {
 }
 
 /// What is wrong with the certificate in a Secret that has one: it is the one that the Secret names, its key is
-/// beside it, and no other kind of credential.
-fn certificate(secret: &Value, keys: &[&str]) -> Option<String> {
+/// beside it, and no other kind of credential. One that DPS has issued stands beside what the device registers with.
+fn certificate(secret: &Value, keys: &[&str], assignment: &Value) -> Option<String> {
     let values = data(secret);
     let (pem, key) = (values.get("tls.crt")?, values.get("tls.key")?);
     if !keys.contains(&"tls.crt") || !keys.contains(&"tls.key") {
         return None;
     }
-    if Some(certificates::fingerprint(pem).as_str()) != annotation(secret, "credential-fingerprint") {
+    let issued = assignment["issued"]["fingerprint"].as_str();
+    let says = issued.or_else(|| annotation(secret, "credential-fingerprint"));
+    if Some(certificates::fingerprint(pem).as_str()) != says {
         return Some("another certificate than it says".to_owned());
     }
     if !certificates::belong_together(pem, key) {
@@ -94,16 +96,17 @@ fn certificate(secret: &Value, keys: &[&str]) -> Option<String> {
     (!is_said || keys.contains(&"sharedAccessKey")).then(|| "a certificate beside a key".to_owned())
 }
 
-/// A hub lets a device in with the certificate that it was registered with, and with no other: none is in a Secret
-/// with which DPS has not accepted the device before.
+/// A hub lets a device in with the certificate that it was registered with, or that DPS has issued to it, and with no other:
+/// none is in a Secret of which DPS has not said so before.
 pub fn are_registered(story: &Story) -> Vec<Breach> {
     let accepted: HashSet<(&str, &str)> = story
         .ledger
         .iter()
         .filter(|entry| entry.key.is_some() && entry.operation == OperationKind::Register)
         .filter_map(|entry| {
-            let presented = entry.certificate.as_ref()?;
-            Some((entry.registration_id.as_deref()?, presented.leaf.thumbprint.as_str()))
+            let presented = entry.certificate.as_ref().map(|presented| &presented.leaf.thumbprint);
+            let thumbprint = if entry.csr { entry.issued.as_ref() } else { presented };
+            Some((entry.registration_id.as_deref()?, thumbprint?.as_str()))
         })
         .collect();
     let steps = story.steps(Kind::Secret).into_iter().map(|(_, secret)| secret);
