@@ -39,7 +39,7 @@ use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.secret.name", priority = 1),
     printcolumn(name = "Last-Reg", type_ = "date", json_path = ".status.lastRegistrationTime", priority = 1),
     // A date that lies ahead is no age, which is what kubectl makes of type "date".
-    printcolumn(name = "Cert-Expires", type_ = "string", json_path = ".status.credential.notAfter", priority = 1),
+    printcolumn(name = "Cert-Expires", type_ = "string", json_path = ".status['issuedCertificate','credential'].notAfter", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
     validation = Rule::new("(has(self.spec.registrationId) ? self.spec.registrationId : self.metadata.name) == (has(oldSelf.spec.registrationId) ? oldSelf.spec.registrationId : oldSelf.metadata.name)").message("the registration id is immutable; create another ProvisionedDevice for another id").field_path(".spec.registrationId"),
     validation = Rule::new("has(self.spec.registrationId) || self.metadata.name.size() <= 128").message("metadata.name is longer than the 128 characters of a registration id; set spec.registrationId").field_path(".spec.registrationId"),

@@ -94,14 +94,27 @@ impl CertificateRequest {
             let der = STANDARD.decode(text).map_err(|_| CertificateProblem::Damaged(place + 1))?;
             certificates.push(encoded(der));
         }
-        // Whoever is shown the chain has the root already, or trusts none that it is shown.
-        let authority = if certificates.len() > 2 { certificates.pop() } else { None };
+        let whole = self.read(&certificates, None)?;
+        // Who is shown the chain has the root already, or trusts none that it is shown.
+        let (subject, issuer) = &whole.facts().last;
+        if certificates.len() < 2 || subject != issuer {
+            return Ok(Arc::new(whole));
+        }
+        let root = certificates.pop();
+        self.read(&certificates, root).map(Arc::new)
+    }
+
+    fn read(
+        &self,
+        certificates: &[String],
+        authority: Option<String>,
+    ) -> Result<DeviceCertificate, CertificateProblem> {
         let files = TlsFiles {
             certificates: certificates.concat().into_bytes(),
             key: Zeroizing::new(self.key.as_bytes().to_vec()),
             authority: authority.map(String::into_bytes),
         };
-        DeviceCertificate::read(files, &self.id).map(Arc::new)
+        DeviceCertificate::read(files, &self.id)
     }
 }
 
@@ -112,6 +125,7 @@ fn encoded(der: Vec<u8>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dps_dev::pki::Identity;
     use x509_parser::certification_request::X509CertificationRequest;
     use x509_parser::prelude::FromDer as _;
 
@@ -139,5 +153,51 @@ mod tests {
         let (one, two) =
             (CertificateRequest::new(&id(), KeyCurve::P384), CertificateRequest::new(&id(), KeyCurve::P384));
         assert_ne!(one.unwrap(), two.unwrap());
+    }
+
+    /// What DPS would issue for it, as it travels: leaf, issuing CA, root.
+    fn chain(request: &CertificateRequest, common_name: &str) -> Vec<String> {
+        let root = Identity::root("dps-root").unwrap();
+        let ca = root.intermediate("dps-issuing").unwrap();
+        let leaf = ca.device_of_key(common_name, &request.key).unwrap();
+        [&leaf, &ca, &root].map(|one| STANDARD.encode(pem::parse(&one.pem).unwrap().contents())).to_vec()
+    }
+
+    #[test]
+    fn what_is_issued_has_the_chain_without_its_root_and_the_key_that_was_made() {
+        for curve in [KeyCurve::P256, KeyCurve::P384] {
+            let request = CertificateRequest::new(&id(), curve).unwrap();
+            let issued = request.issued(&chain(&request, "truck-1")).unwrap();
+            let TlsFiles { certificates, key, authority } = issued.reveal();
+            let count = |text: &[u8]| String::from_utf8_lossy(text).matches("BEGIN CERTIFICATE").count();
+            assert_eq!((count(certificates), count(authority.as_ref().unwrap())), (2, 1), "{curve:?}");
+            assert_eq!(key.as_slice(), request.key.as_bytes());
+            assert_eq!(issued.facts().issuer, "CN=dps-issuing");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_is_not_for_this_key_and_this_device_is_refused() {
+        let request = CertificateRequest::new(&id(), KeyCurve::P256).unwrap();
+        let good = chain(&request, "truck-1");
+        let other = CertificateRequest::new(&id(), KeyCurve::P256).unwrap();
+        let [leaf, ca, root] = [0, 1, 2].map(|place: usize| good[place].clone());
+        for (what, bad) in [
+            ("of another device", chain(&request, "truck-2")),
+            ("for another key", chain(&other, "truck-1")),
+            ("in another order", vec![ca.clone(), leaf.clone(), root.clone()]),
+            ("without what issued it", vec![leaf.clone(), root, ca]),
+            ("with another root", vec![leaf.clone(), good[1].clone(), chain(&other, "truck-1")[2].clone()]),
+            ("cut off", vec![leaf[..leaf.len() / 2].to_owned()]),
+            ("no base64", vec!["?".to_owned()]),
+            ("nothing", vec![String::new()]),
+            ("none", Vec::new()),
+            ("too long", vec![leaf; 11]),
+        ] {
+            assert!(request.issued(&bad).is_err(), "{what}");
+        }
+        let without_root = request.issued(&good[..2]).unwrap();
+        assert_eq!(without_root.reveal().authority, None);
+        assert_eq!(without_root.id(), request.issued(&good).unwrap().id());
     }
 }

@@ -1,6 +1,7 @@
 //! What happens to devices, as the enumerator runs it. A new flow is one more function: what there is
 //! before, what happens, and when it is done.
 
+mod issued;
 mod own;
 pub mod x509;
 

@@ -37,6 +37,10 @@ async fn a_device_connects_with_what_dps_has_issued_and_keeps_it_through_restart
     assert_eq!(object["status"]["issuedCertificate"]["fingerprint"], leaf);
     assert_eq!(object["status"]["credential"]["type"], "SymmetricKey");
 
+    let until = object["status"]["issuedCertificate"]["notAfter"].as_str().unwrap();
+    let row = world.kubectl_ok(&["get", "pdev", "-o", "wide"], "");
+    assert!(row.contains(until), "{row}");
+
     // What is its own is mended with the same certificate; what is gone with the key is issued again.
     world.restart_operator().await;
     let labels = json!({"spec": {"secret": {"labels": {"team": "trucks"}}}});
