@@ -16,7 +16,7 @@ use crate::tls::common_name;
 const ROOT_NAME: &str = "dps-simulator issuance root";
 const ISSUING_NAME: &str = "dps-simulator issuing CA";
 
-/// Two CAs with keys of their own, made anew for each simulator.
+/// Two CAs with keys of their own, which each simulator makes for itself.
 #[derive(Debug)]
 pub(crate) struct IssuingCa {
     issuer: Issuer<'static, KeyPair>,

@@ -227,7 +227,7 @@ async fn a_certificate_is_for_its_device_in_its_id_scope() {
     let forged = Identity::root("dps-simulator issuing CA").device("dev").certificate();
     assert!(!simulator.accepts_device_certificate(SCOPE, "dev", &forged));
     simulator.delete_registration(SCOPE, "dev").unwrap();
-    assert!(accepts(SCOPE, "dev"), "nobody has revoked it");
+    assert!(accepts(SCOPE, "dev"), "it is not revoked");
 }
 
 #[tokio::test]

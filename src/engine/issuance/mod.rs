@@ -39,7 +39,7 @@ pub(super) struct Issued {
 
 impl Engine {
     /// The Certificate that a device is to have, and where its certificate is read. One that could not be registered
-    /// gets none: whoever may make a device would get what its id stands for.
+    /// gets none: all who may make a device would get what its id stands for.
     fn wanted_certificate(&self, id: DeviceId) -> Option<(Wanted, SourceKey)> {
         let record = self.fleet.get(id)?;
         let target = self.registry.target(record.integration)?;
