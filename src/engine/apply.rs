@@ -87,7 +87,7 @@ impl Engine {
     /// record stays, and reads in flight: their results are dropped by uid.
     pub(super) fn drop_work(&mut self, id: DeviceId, now: Now) {
         self.note_superseded(id, now);
-        self.issuance.forget(id);
+        self.issuance.remove(id);
         let held = self.active.remove(id);
         self.leave_line(id, held, now);
     }

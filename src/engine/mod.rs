@@ -308,7 +308,9 @@ impl Engine {
             let Some(id) = self.ready.next(now.mono, room, |id| party(fleet, id)) else { break };
             self.reconcile(id, now);
         }
-        self.issue_certificates(now);
+        if self.role != Role::Draining {
+            self.issue_certificates(now);
+        }
         while self.may_call()
             && let Some(permit) = self.permits.poll(now.mono)
         {
@@ -328,7 +330,8 @@ impl Engine {
         let ready = if is_ready { Some(now) } else { self.ready.next_due() };
         let permits = self.permits.next_at().filter(|_| self.may_call());
         let (turn, tick) = (self.active.next_turn_at(now), self.active.ticks.next());
-        let (look, issue) = (self.sources.looks.next(), self.issuance.next_at(now));
+        let look = self.sources.looks.next();
+        let issue = self.issuance.next_at(now).filter(|_| self.role != Role::Draining);
         let devices = [ready, permits, turn, tick, look, issue].into_iter().flatten().filter(|_| complete);
         devices
             .min()
@@ -347,7 +350,10 @@ impl Engine {
 
     /// Nothing is in flight that a shutdown should wait for, and nothing is left to be written.
     fn is_drained(&self) -> bool {
-        self.active.in_flight() == 0 && !self.registry.is_writing() && !self.ready.has_ready()
+        self.active.in_flight() == 0
+            && !self.registry.is_writing()
+            && !self.issuance.is_writing()
+            && !self.ready.has_ready()
     }
 }
 

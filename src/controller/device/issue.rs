@@ -1,6 +1,6 @@
 //! Asks cert-manager for a device's certificate, unless what is there is somebody else's.
 
-use super::issuance::{Ask, Shown, Trouble, Wanted, shown};
+use super::issuance::{Ask, Trouble, Wanted, shown};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Writer;
 
@@ -29,11 +29,11 @@ impl From<ApiError> for IssueError {
     }
 }
 
-/// Creates or changes the Certificate. Returns what is there then.
+/// Creates or changes the Certificate.
 ///
 /// # Errors
 /// If it is not as it should be.
-pub async fn issue(writer: &Writer, wanted: &Wanted, ask: Ask) -> Result<Shown, IssueError> {
+pub async fn issue(writer: &Writer, wanted: &Wanted, ask: Ask) -> Result<(), IssueError> {
     let (namespace, name) = (wanted.namespace.as_str(), wanted.name.as_str());
     if ask == Ask::Create {
         // cert-manager would write over it.
@@ -42,7 +42,7 @@ pub async fn issue(writer: &Writer, wanted: &Wanted, ask: Ask) -> Result<Shown, 
             return Err(IssueError::Trouble(Trouble::OtherSecret));
         }
         match writer.create_certificate(namespace, &wanted.object()).await {
-            Ok(()) => return Ok(wanted.shown()),
+            Ok(()) => return Ok(()),
             Err(ApiError::Conflict) => {}
             Err(error) => return Err(error.into()),
         }
@@ -51,12 +51,11 @@ pub async fn issue(writer: &Writer, wanted: &Wanted, ask: Ask) -> Result<Shown, 
         return Err(IssueError::Unavailable);
     };
     match wanted.ask(Some(shown(&found))) {
-        Ask::Nothing => {}
+        Ask::Nothing => Ok(()),
         Ask::Change => {
             let patch = wanted.patch(found.metadata.uid.as_deref());
-            writer.patch_certificate(namespace, name, &patch).await?;
+            Ok(writer.patch_certificate(namespace, name, &patch).await?)
         }
-        Ask::Create => return Err(IssueError::Trouble(Trouble::OtherCertificate)),
+        Ask::Create => Err(IssueError::Trouble(Trouble::OtherCertificate)),
     }
-    Ok(wanted.shown())
 }

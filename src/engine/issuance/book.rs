@@ -1,6 +1,7 @@
 //! Which Certificates of devices are there, who waits for one to be written, and what went wrong.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -9,10 +10,14 @@ use crate::controller::device::issuance::{Shown, Trouble};
 use crate::engine::observe::sync::WatchId;
 use crate::fleet::intern::Sym;
 use crate::fleet::{DeviceId, SourceKey};
+use crate::schedule::retry::{self, RetryClass};
 use crate::schedule::turns::{Party, Turns};
 
 /// Certificates that are written at a time: each is some requests, and cert-manager has to issue them all.
 const AT_ONCE: usize = 16;
+
+/// What was written longer ago does not count.
+const LATELY: Duration = Duration::from_secs(60 * 60);
 
 /// What has gone wrong with a device's Certificate.
 #[derive(Debug)]
@@ -23,6 +28,15 @@ pub struct Failed {
     pub trouble: Option<Trouble>,
     pub attempts: u32,
     pub again: Instant,
+}
+
+/// What was written for a device: something else may keep changing it.
+#[derive(Debug)]
+struct Written {
+    what: Shown,
+    /// Lately, and when last.
+    times: u32,
+    last: Instant,
 }
 
 /// What becomes of a device when it has slept long enough.
@@ -52,6 +66,7 @@ pub struct Book {
     asleep: HashMap<DeviceId, (Instant, Then)>,
     in_flight: HashMap<DeviceId, AbortHandle>,
     failed: HashMap<DeviceId, Failed>,
+    written: HashMap<DeviceId, Written>,
     /// When the next one of a rollout goes that has a pace, by integration.
     rollouts: HashMap<Sym, Instant>,
 }
@@ -140,6 +155,12 @@ impl Book {
         }
     }
 
+    /// The device is gone, or another one has its place.
+    pub fn remove(&mut self, id: DeviceId) {
+        self.forget(id);
+        self.written.remove(&id);
+    }
+
     /// Whatever it sleeps for, and what went wrong.
     pub fn forget(&mut self, id: DeviceId) {
         self.failed.remove(&id);
@@ -168,12 +189,30 @@ impl Book {
     /// When a device of a rollout may go of which `per_minute` may.
     pub fn place_in_rollout(&mut self, integration: Sym, per_minute: u32, now: Instant) -> Instant {
         let at = self.rollouts.get(&integration).map_or(now, |next| (*next).max(now));
-        let interval = std::time::Duration::from_secs(60) / per_minute.max(1);
+        let interval = Duration::from_secs(60) / per_minute.max(1);
         self.rollouts.insert(integration, at + interval);
         at
     }
 
     // What comes of it.
+
+    pub fn wrote(&mut self, id: DeviceId, what: Shown, now: Instant) {
+        let before =
+            self.written.get(&id).filter(|before| before.what == what && before.last + LATELY >= now);
+        let times = before.map_or(0, |before| before.times).saturating_add(1);
+        self.written.insert(id, Written { what, times, last: now });
+    }
+
+    /// Not before then, if just this was written already: after 5 s, and later and later each time.
+    pub fn may_write_at(&self, id: DeviceId, what: Shown, seed: u64) -> Option<Instant> {
+        let before = self.written.get(&id).filter(|before| before.what == what)?;
+        Some(before.last + retry::wait(RetryClass::Transient, before.times, seed))
+    }
+
+    /// Something is in flight.
+    pub fn is_writing(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
 
     pub fn started(&mut self, id: DeviceId, task: AbortHandle) {
         self.in_flight.insert(id, task);
@@ -268,6 +307,30 @@ mod tests {
         assert_eq!((book.woken(now + SECOND, party), book.woken(now + SECOND, party)), (Some(1), None));
         assert_eq!((book.next(), book.next()), (Some(2), None));
         assert!([1, 2, 3].iter().all(|id| !book.is_busy(*id)) && book.next_at(now).is_none());
+    }
+
+    #[test]
+    fn what_something_else_keeps_changing_is_put_back_later_and_later() {
+        let (mut book, begun) = (Book::default(), Instant::now());
+        let mut now = begun;
+        assert_eq!(book.may_write_at(1, shown(), 0), None);
+        let mut writes = 0;
+        while now < begun + 3600 * SECOND {
+            if book.may_write_at(1, shown(), 0).is_none_or(|at| at <= now) {
+                book.wrote(1, shown(), now);
+                writes += 1;
+            }
+            now += SECOND;
+        }
+        assert!((8..=16).contains(&writes), "{writes} in an hour");
+        // What was left in peace for long enough is mended soon again.
+        let later = now + 7200 * SECOND;
+        book.wrote(1, shown(), later);
+        assert!(book.may_write_at(1, shown(), 0).unwrap() <= later + 7 * SECOND);
+        let other = Shown { owner: None, content: Hash::of("other", []) };
+        assert_eq!(book.may_write_at(1, other, 0), None, "that is wanted now");
+        book.remove(1);
+        assert_eq!(book.may_write_at(1, shown(), 0), None);
     }
 
     #[test]

@@ -32,9 +32,8 @@ const WHILE_PAUSED: Duration = Duration::from_secs(30);
 pub(super) struct Issued {
     pub id: DeviceId,
     pub uid: Uid,
-    pub key: SourceKey,
     pub wanted: Shown,
-    pub result: Result<Shown, IssueError>,
+    pub result: Result<(), IssueError>,
 }
 
 impl Engine {
@@ -90,14 +89,16 @@ impl Engine {
             return self.has_certificate(id);
         }
         let failed = self.issuance.failed(id);
-        if let Some(again) = failed.map(|failed| failed.again).filter(|again| *again > now.mono) {
+        let Some(record) = self.fleet.get(id) else { return };
+        let written = self.issuance.may_write_at(id, wanted.shown(), record.uid.seed());
+        let again = failed.map(|failed| failed.again).into_iter().chain(written).max();
+        if let Some(again) = again.filter(|again| *again > now.mono) {
             return self.issuance.sleep(id, again, Then::LookAgain);
         }
-        let Some(integration) = self.fleet.get(id).map(|record| record.integration) else { return };
+        let integration = record.integration;
         let limits = self.registry.limits(integration);
         match limits.rollout {
             _ if ask == Ask::Create => self.issuance.join(party(&self.fleet, id), id),
-            _ if limits.paused => self.issuance.sleep(id, now.mono + WHILE_PAUSED, Then::LookAgain),
             Some(per_minute) => {
                 let at = self.issuance.place_in_rollout(integration, per_minute, now.mono);
                 self.issuance.sleep(id, at, Then::Write);
@@ -131,22 +132,23 @@ impl Engine {
                 self.issuance.sleep(id, now.mono + WHILE_PAUSED, Then::LookAgain);
                 continue;
             }
-            if let Some(task) = self.start_issue(id, wanted, key, ask) {
+            if let Some(task) = self.start_issue(id, wanted, ask) {
                 self.issuance.started(id, task);
             }
         }
     }
 
     pub(super) fn certificate_issued(&mut self, issued: Issued, now: Now) {
-        let Issued { id, uid, key, wanted, result } = issued;
+        let Issued { id, uid, wanted, result } = issued;
         self.issuance.ended(id);
         let Some(record) = self.fleet.get(id).filter(|record| record.uid == uid) else {
             return self.ready.wake_later(id);
         };
         let trouble = match result {
-            Ok(shown) => {
-                self.issuance.observed(key, shown);
+            // The watch shows it; others may have changed it since.
+            Ok(()) => {
                 self.issuance.forget(id);
+                self.issuance.wrote(id, wanted, now.mono);
                 // What its status says of a Secret that is not there is out of date.
                 return self.sources_moved(vec![id]);
             }

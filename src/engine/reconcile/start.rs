@@ -194,7 +194,6 @@ impl Engine {
         &self,
         id: DeviceId,
         wanted: Wanted,
-        key: SourceKey,
         ask: Ask,
     ) -> Option<AbortHandle> {
         let uid = self.fleet.get(id)?.uid;
@@ -208,7 +207,7 @@ impl Engine {
                 () = tenure.over() => return,
                 result = issue(&writer, &wanted, ask) => result,
             };
-            let issued = Issued { id, uid, key, wanted: wanted.shown(), result };
+            let issued = Issued { id, uid, wanted: wanted.shown(), result };
             // The loop is gone only when the process ends.
             let _ = sender.send(Message::Issued(issued)).await;
         };

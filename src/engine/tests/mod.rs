@@ -275,6 +275,7 @@ impl World {
                 && !engine.registry.is_writing()
                 && !engine.ready.has_ready()
                 && !engine.endings.is_asking()
+                && !engine.issuance.is_writing()
                 && engine.issuance.next_at(world.now.mono).is_none_or(|at| at > world.now.mono)
                 && engine.active.next_turn_at(world.now.mono).is_none_or(|at| at > world.now.mono)
                 && engine.ready.next_due().is_none_or(|at| at > world.now.mono)

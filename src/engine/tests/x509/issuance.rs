@@ -3,6 +3,8 @@
 use super::*;
 
 const ISSUER: &str = "fleet-ca";
+/// As long as a first put back may take.
+const SOON: Duration = Duration::from_secs(7);
 
 impl World {
     /// Its integration has cert-manager asked, which has no CRD or is listed.
@@ -103,6 +105,7 @@ async fn what_others_change_about_a_certificate_is_put_back_and_one_that_is_dele
     let edited = json!({"spec": {"commonName": "truck-2", "duration": "1h", "renewBefore": "30m", "revisionHistoryLimit": 3}});
     world.api.apply("certificates", "truck-1-tls", edited);
     world.deliver();
+    world.pass(SOON);
     world
         .until("it is put back", |world| world.requested("truck-1")["spec"]["commonName"] == "truck-1")
         .await;
@@ -111,6 +114,7 @@ async fn what_others_change_about_a_certificate_is_put_back_and_one_that_is_dele
     assert_eq!(spec["revisionHistoryLimit"], 3, "what is not ours stays");
 
     world.delete("certificates", "truck-1-tls");
+    world.pass(SOON * 2);
     let again = world.until_requested("truck-1").await;
     assert_eq!(again["spec"], asked["spec"]);
 
@@ -119,11 +123,34 @@ async fn what_others_change_about_a_certificate_is_put_back_and_one_that_is_dele
     world.api.apply("certificates", "truck-1-tls", unlabelled);
     let object = world.requested("truck-1");
     world.take(Message::Certificate(WATCH, seen(object, true)));
+    world.pass(SOON * 4);
     world
         .until("it is labelled", |world| {
             world.requested("truck-1")["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "dps-operator"
         })
         .await;
+}
+
+#[tokio::test]
+async fn something_else_that_keeps_changing_it_makes_no_storm() {
+    let root = Identity::root("fleet-root").unwrap();
+    let mut world = World::with_issuer(&root).await;
+    world.list_issued();
+    world.list_certificates();
+    world.declare("truck-1", json!({}));
+    world.until_requested("truck-1").await;
+    world.until_idle(0).await;
+    let (mut put_back, theirs) = (0, json!({"spec": {"duration": "3h"}}));
+    for _ in 0..600 {
+        if world.requested("truck-1")["spec"]["duration"].is_null() {
+            put_back += 1;
+            world.api.apply("certificates", "truck-1-tls", theirs.clone());
+            world.deliver();
+        }
+        world.until_idle(0).await;
+        world.pass(Duration::from_secs(1));
+    }
+    assert!((4..=9).contains(&put_back), "{put_back} times in ten minutes");
 }
 
 #[tokio::test]
