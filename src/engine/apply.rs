@@ -26,6 +26,9 @@ impl Engine {
             Some(PermitChange::Dismiss) => drop(self.permits.dismiss(sym.index())),
             None => {}
         }
+        if matches!(change.permits, Some(PermitChange::Admit { .. } | PermitChange::Limit(_))) {
+            self.issuance.leave_rollout(sym).into_iter().for_each(|id| self.ready.wake_later(id));
+        }
         if let Some(pause) = change.recall_pause {
             self.recall_pause(sym, pause, now);
         }

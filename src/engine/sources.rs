@@ -88,6 +88,7 @@ impl Engine {
                 self.sources.unseen.remove(key);
             }
         }
+        unnamed.iter().for_each(|key| self.issuance.gone(key));
         unnamed.iter().for_each(|key| self.wake_writers(key));
         let mut begin = Vec::from_iter(begin);
         begin.sort_unstable();

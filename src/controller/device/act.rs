@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 
-use super::decide::registered_hash;
+use super::decide::{registered_hash, registered_hash_without_certificate};
 use super::facts::{Located, Registered, ServedRequests, WrittenSecret};
 use super::open_registration::{OpenRegistration, RegisteredTerms};
 use super::registered::Made;
@@ -169,7 +169,9 @@ pub async fn adopt(
         error => error,
     })?;
     let target = &*integration.target;
-    let terms = terms(&settings, target);
+    // A lookup issues nothing.
+    let hash = registered_hash_without_certificate(&settings, target);
+    let terms = RegisteredTerms { hash, ..terms(&settings, target) };
     Ok(registered(&settings.registration_id, target, terms, located.assignment))
 }
 

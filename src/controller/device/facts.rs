@@ -298,9 +298,8 @@ impl Facts {
     /// Secret is not right and cannot be written either, since it was made from a key that is gone.
     fn confirm(&mut self, recorded: RecordedInSecret, found: Registered) -> Option<Registered> {
         let RecordedInSecret { registered: before, of_another_key, agrees, .. } = recorded;
-        // A payload that has changed since is still to be handed over. No lookup tells of a certificate.
-        let (hash, issued) = (before.hash.or(found.hash), before.issued.clone());
-        let found = Registered { hash, issued, ..found };
+        // A payload that has changed since is still to be handed over.
+        let found = Registered { hash: before.hash.or(found.hash), ..found };
         let Some(written) = of_another_key else { return Some(found) };
         let is_right = agrees
             && before.hub == found.hub

@@ -54,6 +54,8 @@ pub enum Trouble {
     OtherSecret,
     /// The Certificate is there, and is not the device's.
     OtherCertificate,
+    /// Another device has the registration id.
+    OtherDevice,
     /// The API server knows no Certificates.
     NotInstalled,
     /// It refuses it: why.
@@ -83,10 +85,17 @@ impl Progress<'_> {
             ),
             Self::Troubled(Trouble::OtherSecret) => format!(
                 "Secret {name:?} is there already, and cert-manager has not issued it for Certificate {name:?}, so it is left as it is. \
-                 Delete the Secret, and the Certificate that it comes from, to have a new one issued for the device."
+                 Delete the Secret, and the Certificate that it comes from, to have a new one issued for the device. It is looked at \
+                 again by itself, within the hour."
             ),
             Self::Troubled(Trouble::OtherCertificate) => format!(
-                "{missing}, and Certificate {name:?} is not the device's, so it is left as it is. Delete it, or have it issue that Secret."
+                "{missing}, and Certificate {name:?} is not the device's, so it is left as it is. Delete it, or have it issue \
+                 that Secret. It is looked at again by itself, within the hour."
+            ),
+            Self::Troubled(Trouble::OtherDevice) => format!(
+                "{missing}, and cert-manager is not asked for it: another ProvisionedDevice has the same registration id, and with a \
+                 certificate of that name this device would be taken for that one. Delete one of them, or have them use \
+                 different issuers."
             ),
             Self::Troubled(Trouble::NotInstalled) => format!(
                 "{missing}, and the API server knows no Certificates (cert-manager.io/v1): install cert-manager. It is tried again by itself."

@@ -36,11 +36,7 @@ impl From<ApiError> for IssueError {
 pub async fn issue(writer: &Writer, wanted: &Wanted, ask: Ask) -> Result<(), IssueError> {
     let (namespace, name) = (wanted.namespace.as_str(), wanted.name.as_str());
     if ask == Ask::Create {
-        // cert-manager would write over it.
-        let issued_for = writer.issued_for(namespace, name).await?;
-        if issued_for.is_some_and(|certificate| certificate.as_deref() != Some(name)) {
-            return Err(IssueError::Trouble(Trouble::OtherSecret));
-        }
+        leave_other_secret(writer, wanted).await?;
         match writer.create_certificate(namespace, &wanted.object()).await {
             Ok(()) => return Ok(()),
             Err(ApiError::Conflict) => {}
@@ -53,9 +49,27 @@ pub async fn issue(writer: &Writer, wanted: &Wanted, ask: Ask) -> Result<(), Iss
     match wanted.ask(Some(shown(&found))) {
         Ask::Nothing => Ok(()),
         Ask::Change => {
+            if found.spec.secret_name != wanted.spec.secret_name {
+                leave_other_secret(writer, wanted).await?;
+            }
             let patch = wanted.patch(found.metadata.uid.as_deref());
-            Ok(writer.patch_certificate(namespace, name, &patch).await?)
+            match writer.patch_certificate(namespace, name, &patch).await {
+                // It has been deleted since.
+                Err(ApiError::NotFound) => Err(IssueError::Unavailable),
+                patched => Ok(patched?),
+            }
         }
         Ask::Create => Err(IssueError::Trouble(Trouble::OtherCertificate)),
+    }
+}
+
+/// Fails if a Secret is in the place that cert-manager has not issued for this Certificate: it would write over it.
+async fn leave_other_secret(writer: &Writer, wanted: &Wanted) -> Result<(), IssueError> {
+    let issued_for = writer.issued_for(&wanted.namespace, &wanted.name).await?;
+    match issued_for {
+        Some(certificate) if certificate.as_deref() != Some(wanted.name.as_str()) => {
+            Err(IssueError::Trouble(Trouble::OtherSecret))
+        }
+        Some(_) | None => Ok(()),
     }
 }

@@ -112,7 +112,8 @@ impl Registered {
     /// whole.
     pub(super) fn recover(&mut self, found: &Self) {
         self.recover_payload(found.returned_payload.as_ref());
-        if let Some(issued) = &mut self.issued {
+        let is_there = self.hub == found.hub && self.device_id == found.device_id;
+        if let Some(issued) = self.issued.as_mut().filter(|_| is_there) {
             issued.recover(found.issued.as_ref());
         }
     }
@@ -235,6 +236,11 @@ impl Registered {
         let Located { scope, registration_id, assignment } = located;
         if self.scope != scope.as_str() || self.registration_id != registration_id.as_str() {
             return false;
+        }
+        let is_there = self.hub == assignment.hub.as_str() && self.device_id == assignment.device_id;
+        if let Some(issued) = self.issued.as_mut().filter(|_| !is_there) {
+            // It was issued in a registration for another hub.
+            issued.certificate = None;
         }
         assignment.hub.as_str().clone_into(&mut self.hub);
         self.assignment = assignment_status(&assignment);

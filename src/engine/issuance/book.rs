@@ -30,6 +30,13 @@ pub struct Failed {
     pub again: Instant,
 }
 
+/// A write that goes on.
+#[derive(Debug)]
+struct InFlight {
+    task: AbortHandle,
+    roused: bool,
+}
+
 /// What was written for a device: something else may keep changing it.
 #[derive(Debug)]
 struct Written {
@@ -42,8 +49,8 @@ struct Written {
 /// What becomes of a device when it has slept long enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// It has its place in a rollout.
-    Write,
+    /// It has its place in the rollout of this integration.
+    Write(Sym),
     LookAgain,
 }
 
@@ -64,7 +71,7 @@ pub struct Book {
     queued: HashSet<DeviceId>,
     sleeping: BTreeSet<(Instant, DeviceId)>,
     asleep: HashMap<DeviceId, (Instant, Then)>,
-    in_flight: HashMap<DeviceId, AbortHandle>,
+    in_flight: HashMap<DeviceId, InFlight>,
     failed: HashMap<DeviceId, Failed>,
     written: HashMap<DeviceId, Written>,
     /// When the next one of a rollout goes that has a pace, by integration.
@@ -137,7 +144,7 @@ impl Book {
     pub fn woken(&mut self, now: Instant, party: impl Fn(DeviceId) -> Party) -> Option<DeviceId> {
         while let Some((at, id)) = self.sleeping.first().copied().filter(|(at, _)| *at <= now) {
             self.sleeping.remove(&(at, id));
-            if self.asleep.remove(&id).is_some_and(|(_, then)| then == Then::LookAgain) {
+            if matches!(self.asleep.remove(&id), Some((_, Then::LookAgain))) {
                 self.queued.remove(&id);
                 return Some(id);
             }
@@ -149,9 +156,18 @@ impl Book {
     /// What kept its Certificate from being written may be over: a user asks for the device, or what was in the way has
     /// changed. If something did, it joins now.
     pub fn rouse(&mut self, party: Party, id: DeviceId) {
-        if self.failed.contains_key(&id) {
+        if let Some(in_flight) = self.in_flight.get_mut(&id) {
+            in_flight.roused = true;
+        } else if self.failed.contains_key(&id) {
             self.forget(id);
             self.join(party, id);
+        }
+    }
+
+    /// It is looked at again now, whatever it waits for.
+    pub fn end_wait(&mut self, id: DeviceId) {
+        if matches!(self.asleep.get(&id), Some((_, Then::LookAgain))) {
+            self.end_sleep(id);
         }
     }
 
@@ -164,6 +180,10 @@ impl Book {
     /// Whatever it sleeps for, and what went wrong.
     pub fn forget(&mut self, id: DeviceId) {
         self.failed.remove(&id);
+        self.end_sleep(id);
+    }
+
+    fn end_sleep(&mut self, id: DeviceId) {
         if let Some((at, _)) = self.asleep.remove(&id) {
             self.sleeping.remove(&(at, id));
             self.queued.remove(&id);
@@ -175,9 +195,14 @@ impl Book {
         if self.in_flight.len() >= AT_ONCE {
             return None;
         }
-        let id = self.waiting.pop(|_| true)?;
-        self.queued.remove(&id);
-        Some(id)
+        loop {
+            let id = self.waiting.pop(|_| true)?;
+            self.queued.remove(&id);
+            // It is looked at once more when that has ended.
+            if !self.in_flight.contains_key(&id) {
+                return Some(id);
+            }
+        }
     }
 
     /// When there is something to do.
@@ -192,6 +217,16 @@ impl Book {
         let interval = Duration::from_secs(60) / per_minute.max(1);
         self.rollouts.insert(integration, at + interval);
         at
+    }
+
+    /// The pace of an integration's rollout may be another one. Those that had a place in it have none any more.
+    pub fn leave_rollout(&mut self, integration: Sym) -> Vec<DeviceId> {
+        self.rollouts.remove(&integration);
+        let has_place = |(_, then): &(Instant, Then)| *then == Then::Write(integration);
+        let placed = self.asleep.iter().filter(|(_, asleep)| has_place(asleep)).map(|(id, _)| *id);
+        let placed: Vec<DeviceId> = placed.collect();
+        placed.iter().for_each(|id| self.forget(*id));
+        placed
     }
 
     // What comes of it.
@@ -215,11 +250,12 @@ impl Book {
     }
 
     pub fn started(&mut self, id: DeviceId, task: AbortHandle) {
-        self.in_flight.insert(id, task);
+        self.in_flight.insert(id, InFlight { task, roused: false });
     }
 
-    pub fn ended(&mut self, id: DeviceId) {
-        self.in_flight.remove(&id);
+    /// True if what has kept it from being written may be over since it began.
+    pub fn ended(&mut self, id: DeviceId) -> bool {
+        self.in_flight.remove(&id).is_some_and(|in_flight| in_flight.roused)
     }
 
     pub fn failed(&self, id: DeviceId) -> Option<&Failed> {
@@ -236,7 +272,7 @@ impl Book {
     }
 
     pub fn abort_all(&mut self) {
-        self.in_flight.drain().for_each(|(_, task)| task.abort());
+        self.in_flight.drain().for_each(|(_, in_flight)| in_flight.task.abort());
     }
 }
 
@@ -294,7 +330,7 @@ mod tests {
     fn who_sleeps_wakes_in_time_or_is_roused() {
         let (mut book, now) = (Book::default(), Instant::now());
         book.sleep(1, now + SECOND, Then::LookAgain);
-        book.sleep(2, now + SECOND, Then::Write);
+        book.sleep(2, now + SECOND, Then::Write(Interner::default().intern("one")));
         book.sleep(3, now + 60 * SECOND, Then::LookAgain);
         assert_eq!((book.woken(now, party), book.next()), (None, None));
         assert_eq!(book.next_at(now), Some(now + SECOND));

@@ -13,13 +13,15 @@ use self::book::{Failed, Then};
 use super::endings::Standing;
 use super::observe::sync::WatchId;
 use super::{Engine, party};
-use crate::api::cert_manager::Certificate;
+use crate::api::cert_manager::{Certificate, IssuerRef};
 use crate::api::conditions::Reason;
 use crate::clock::Now;
 use crate::controller::device::decide::IdStanding;
-use crate::controller::device::issuance::{self, Ask, Progress, Shown, Wanted};
+use crate::controller::device::issuance::{self, Ask, Progress, Shown, Trouble, Wanted};
 use crate::controller::device::issue::IssueError;
 use crate::controller::integration::unusable::Unusable;
+use crate::fleet::intern::Sym;
+use crate::fleet::record::Record;
 use crate::fleet::uid::Uid;
 use crate::fleet::{DeviceId, SourceKey};
 use crate::kube_io::watch::Observed;
@@ -40,6 +42,10 @@ impl Engine {
     /// The Certificate that a device is to have, and where its certificate is read. One that could not be registered
     /// gets none: all who may make a device would get what its id stands for.
     fn wanted_certificate(&self, id: DeviceId) -> Option<(Wanted, SourceKey)> {
+        self.certificate_in_question(id).filter(|_| !self.is_of_another(id))
+    }
+
+    fn certificate_in_question(&self, id: DeviceId) -> Option<(Wanted, SourceKey)> {
         let record = self.fleet.get(id)?;
         let target = self.registry.target(record.integration)?;
         let cert_manager = target.cert_manager.as_ref()?;
@@ -68,6 +74,32 @@ impl Engine {
         Some((wanted, key))
     }
 
+    /// Another device has the registration id, registered or for longer, and may be known by a certificate of the same
+    /// issuer. In which id scope does not matter: a common name knows none.
+    fn is_of_another(&self, id: DeviceId) -> bool {
+        let Some(record) = self.fleet.get(id) else { return true };
+        let own = self.issuer_of(record);
+        let is_before = |other: &Record| rank(other) < rank(record) && !other.deleting;
+        let may_be_same = |other: &Record| self.issuer_of(other).is_none_or(|issuer| Some(issuer) == own);
+        self.fleet.rivals(id).any(|(_, other)| is_before(other) && may_be_same(other))
+    }
+
+    /// What issues a device's certificates, and where it is looked for.
+    fn issuer_of(&self, record: &Record) -> Option<(&IssuerRef, Option<Sym>)> {
+        let issuer = &self.registry.target(record.integration)?.cert_manager.as_ref()?.issuer_ref;
+        let namespaced = issuer.kind == "Issuer" && issuer.group == "cert-manager.io";
+        Some((issuer, namespaced.then_some(record.namespace)))
+    }
+
+    /// A device goes: the next one that has its registration id may have a certificate.
+    pub(super) fn wake_heir_of_certificate(&mut self, id: DeviceId) {
+        if !self.issuance.needed {
+            return;
+        }
+        let heir = self.fleet.rivals(id).min_by_key(|(_, other)| rank(other)).map(|(other, _)| other);
+        heir.into_iter().for_each(|heir| self.ready.wake_later(heir));
+    }
+
     /// Sees to it that the device's Certificate is there and is as it should be, if it is to have one.
     pub(super) fn see_to_certificate(&mut self, id: DeviceId, now: Now) {
         let Some((wanted, key)) = self.wanted_certificate(id) else {
@@ -77,6 +109,7 @@ impl Engine {
         if self.issuance.failed(id).is_some_and(|failed| failed.wanted != wanted.shown()) {
             self.issuance.forget(id);
         }
+        self.issuance.end_wait(id);
         if self.issuance.is_busy(id) {
             return;
         }
@@ -98,10 +131,11 @@ impl Engine {
         let integration = record.integration;
         let limits = self.registry.limits(integration);
         match limits.rollout {
-            _ if ask == Ask::Create => self.issuance.join(party(&self.fleet, id), id),
+            // What others have changed about one is no work of a rollout.
+            _ if ask == Ask::Create || written.is_some() => self.issuance.join(party(&self.fleet, id), id),
             Some(per_minute) => {
                 let at = self.issuance.place_in_rollout(integration, per_minute, now.mono);
-                self.issuance.sleep(id, at, Then::Write);
+                self.issuance.sleep(id, at, Then::Write(integration));
             }
             None => self.issuance.join(party(&self.fleet, id), id),
         }
@@ -140,7 +174,7 @@ impl Engine {
 
     pub(super) fn certificate_issued(&mut self, issued: Issued, now: Now) {
         let Issued { id, uid, wanted, result } = issued;
-        self.issuance.ended(id);
+        let roused = self.issuance.ended(id);
         let Some(record) = self.fleet.get(id).filter(|record| record.uid == uid) else {
             return self.ready.wake_later(id);
         };
@@ -160,7 +194,7 @@ impl Engine {
         let attempts = before.map_or(0, |failed| failed.attempts).saturating_add(1);
         let is_news =
             trouble.is_some() && before.and_then(|failed| failed.trouble.as_ref()) != trouble.as_ref();
-        let class = if trouble.is_some() { RetryClass::Terminal } else { RetryClass::Transient };
+        let class = if trouble.is_some() && !roused { RetryClass::Terminal } else { RetryClass::Transient };
         let again = now.mono + retry::wait(class, attempts, record.uid.seed());
         if let Some(trouble) = trouble.as_ref().filter(|_| is_news) {
             let (namespace, device) = (self.fleet.names.text(record.namespace), &*record.name);
@@ -223,16 +257,22 @@ impl Engine {
     /// What cannot be read, in words about cert-manager if that was asked for it.
     pub(super) fn with_progress(&self, id: DeviceId, why: Unusable) -> Unusable {
         let Some((wanted, _)) =
-            self.wanted_certificate(id).filter(|_| why.reason == Reason::CertificateNotFound)
+            self.certificate_in_question(id).filter(|_| why.reason == Reason::CertificateNotFound)
         else {
             return why;
         };
         let is_read = self.issuance.is_read(self.context.config.namespaces().len());
         let progress = match self.issuance.failed(id).and_then(|failed| failed.trouble.as_ref()) {
+            _ if self.is_of_another(id) => Progress::Troubled(&Trouble::OtherDevice),
             Some(trouble) => Progress::Troubled(trouble),
             None if is_read => Progress::Asked,
             None => Progress::Unlisted,
         };
         Unusable { message: progress.message(&wanted.namespace, &wanted.name), ..why }
     }
+}
+
+/// Who of several has a registration id: the lowest.
+fn rank(record: &Record) -> (bool, i64, Uid) {
+    (!record.is_registered(), record.created, record.uid)
 }

@@ -267,6 +267,7 @@ impl Engine {
         self.registry.recount(now.mono);
         // The best of those that lost against it is the rightful holder of the id now.
         let heir = self.next_claimant(id);
+        self.wake_heir_of_certificate(id);
         if let Some(record) = self.fleet.remove(id) {
             self.endings.doubt(record.namespace);
         }

@@ -94,7 +94,8 @@ impl Subject<'_> {
             Unresolved::Begun => return Some((Call::Register, self.lane_of_change())),
         }
         if self.is_doubted() {
-            let registers = self.has_certificate() && self.is_contradicted() && !self.never();
+            let has_issued = self.registered().is_some_and(|registered| registered.issued.is_some());
+            let registers = (self.has_certificate() || has_issued) && self.is_contradicted() && !self.never();
             return Some((if registers { Call::Register } else { Call::Lookup }, Lane::Changed));
         }
         if !self.never() {
@@ -176,6 +177,9 @@ impl Subject<'_> {
     /// What was registered no longer matches.
     fn changed(&self) -> Option<Lane> {
         let registered = self.registered()?;
+        if registered.lacks_issued() && self.secret_is_off(registered) {
+            return Some(Lane::Changed);
+        }
         let changed =
             self.is_other_registration() || (self.answer_lost(registered) && self.secret_is_off(registered));
         if changed {

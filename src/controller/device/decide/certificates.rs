@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{Decision, Snapshot, Step, Subject, Verdict, refused};
 use crate::api::attestation::{CredentialType, OwnCredential};
 use crate::api::conditions::Reason;
+use crate::api::shared::FormatType;
 use crate::controller::device::issuance::Wanted;
 use crate::controller::device::issued::Issued;
 use crate::controller::integration::issuers::Place;
@@ -22,6 +23,8 @@ pub(super) const REGISTERED_EXPIRED: &str =
     "The certificate that the device was registered with has expired: DPS and the hub refuse it.";
 
 const ISSUED_EXPIRED: &str = "The certificate that DPS had issued to the device has expired: its hub refuses it. Another one comes with its next registration; Registered says what keeps that.";
+const ISSUED_ONCE: &str = "The integration has DPS issue certificates (spec.certificate), and with reprovision.policy Never none would ever follow the first one. Set another policy.";
+const ISSUED_IS_NOT_FOR_DPS: &str = "secret.formats has IotEdgeDpsConfigToml, with which the device would register itself: the certificate that DPS issues (the integration's spec.certificate) is for its hub. Use IotEdgeConfigToml.";
 const ISSUED_IS_LEFT_OUT: &str = "secret.keys leaves certificate or privateKey out, and the certificate that DPS issues (the integration's spec.certificate) stands in that Secret only. Name both.";
 
 /// Once the certificate has expired that a device was registered with, its status says so, also while something else
@@ -38,7 +41,9 @@ pub(super) fn with_expiry(snapshot: &Snapshot<'_>, decision: Decision) -> Decisi
         Some(_) => ISSUED_EXPIRED.to_owned(),
         None => format!("{REGISTERED_EXPIRED} Have a new one issued, and registered."),
     };
-    Decision { verdict: Some(Verdict { reason: Reason::CertificateExpired, message }), ..decision }
+    // By a clock that is wrong: nothing else would have it looked at.
+    let wake = decision.wake.or(Some(snapshot.now + LOOK_AGAIN));
+    Decision { verdict: Some(Verdict { reason: Reason::CertificateExpired, message }), wake, ..decision }
 }
 
 impl Subject<'_> {
@@ -105,13 +110,18 @@ impl Subject<'_> {
         Some(if soon { Lane::Changed } else { Lane::Fleet })
     }
 
-    /// It would stand in no Secret.
-    pub(super) fn issued_cannot_be_kept(&self) -> Option<Decision> {
+    /// What the device asks for does not go with certificates that DPS issues.
+    pub(super) fn cannot_be_issued(&self) -> Option<Decision> {
         self.target.issued?;
         let keys = &self.settings.keys;
-        let invalid = match (keys.certificate, keys.private_key) {
-            (Some(_), Some(_)) => self.settings.check_keys(CredentialType::X509).err()?.to_string(),
-            _ => ISSUED_IS_LEFT_OUT.to_owned(),
+        let invalid = if self.never() {
+            ISSUED_ONCE.to_owned()
+        } else if keys.certificate.is_none() || keys.private_key.is_none() {
+            ISSUED_IS_LEFT_OUT.to_owned()
+        } else if self.settings.formats.contains(&FormatType::IotEdgeDpsConfigToml) {
+            ISSUED_IS_NOT_FOR_DPS.to_owned()
+        } else {
+            self.settings.check_keys(CredentialType::X509).err()?.to_string()
         };
         Some(refused(self.snapshot, Reason::InvalidConfiguration, &invalid))
     }

@@ -236,7 +236,7 @@ fn decide_on(snapshot: &Snapshot<'_>) -> Decision {
         Subject::certificate_not_to_be_had,   // its id is too long for one
         Subject::registration_id_taken,       // by a device with the better claim
         Subject::without_credential,          // its own is not read, or of no use
-        Subject::issued_cannot_be_kept,       // what DPS issues has no place
+        Subject::cannot_be_issued,            // a certificate by DPS
         Subject::secret_unread,               // it may hold what is not known yet
         Subject::secret_touched,              // deleted or edited: restored without a call
         Subject::certificate_out_of_date,     // DPS and hubs refuse it
@@ -362,6 +362,12 @@ impl Subject<'_> {
             Decision::say(Reason::DuplicateRegistrationId, message)
         })
     }
+}
+
+/// Hash of what is registered where DPS is not asked for a certificate.
+pub fn registered_hash_without_certificate(settings: &Settings<'_>, target: &Target) -> Hash {
+    let payload = settings.payload.map(hash::payload);
+    hash::registered(target.scope(), settings.registration_id.as_str(), payload, None)
 }
 
 /// Hash of what would be registered now.

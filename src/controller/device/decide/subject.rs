@@ -36,11 +36,14 @@ impl Subject<'_> {
     }
 
     /// The Secret speaks of a registration that a lookup could confirm. What an allocation function
-    /// returned only a registration brings back for certain.
+    /// returned, or DPS issued, only a registration brings back for certain.
     pub(super) fn is_recorded_without_seal(&self) -> bool {
         let doubt = self.snapshot.facts.doubt.as_ref();
         doubt.is_some_and(|doubt| match doubt {
-            Doubt::Unsealed(recorded) => recorded.registered.returned_payload.is_none(),
+            Doubt::Unsealed(recorded) => {
+                let Registered { returned_payload, issued, .. } = &recorded.registered;
+                returned_payload.is_none() && issued.is_none()
+            }
             Doubt::Contradiction => false,
         })
     }

@@ -8,10 +8,12 @@ use super::*;
 use crate::api::issued::IssuedKeyAlgorithm;
 use crate::controller::device::decide::Verdict;
 use crate::controller::device::decide::{Call, Step};
-use crate::controller::device::facts::Trigger;
+use crate::controller::device::facts::{Located, RecordedInSecret};
 use crate::controller::device::issued::Issued;
 use crate::controller::device::secret::{Material, read_back, render};
 use crate::controller::device::status;
+use crate::dps::answer::Assignment;
+use crate::dps::ids::HubHostname;
 use crate::schedule::permits::Lane;
 
 const DAY: i64 = 24 * 60 * 60;
@@ -93,11 +95,6 @@ fn another_one_is_due_after_two_thirds_of_its_life_and_urgent_with_a_tenth_left(
     assert_eq!(former.decide().step, Step::Nothing);
     former.target.terms.issued = None;
     assert_eq!(former.decide().step, Step::Call(Call::Register, Lane::Fleet));
-    // And with policy Never never again.
-    let mut never = settled(issued(-20, 10));
-    never.device.spec.reprovision = serde_json::from_value(json!({"policy": "Never"})).unwrap();
-    never.facts.trigger = Some(Trigger::Periodic);
-    assert_eq!(never.decide().step, Step::Nothing);
 }
 
 #[test]
@@ -187,14 +184,77 @@ fn its_status_says_which_it_is_and_that_is_read_back() {
 }
 
 #[test]
-fn a_secret_without_a_place_for_it_is_refused_before_anything_is_asked_for() {
-    for keys in [json!({"certificate": ""}), json!({"privateKey": ""}), json!({"certificate": "deviceId"})] {
-        let new = Situation { device: device(json!({"secret": {"keys": keys.clone()}})), ..asking() };
+fn what_does_not_go_with_it_is_refused_before_anything_is_asked_for() {
+    for spec in [
+        json!({"secret": {"keys": {"certificate": ""}}}),
+        json!({"secret": {"keys": {"privateKey": ""}}}),
+        json!({"secret": {"keys": {"certificate": "deviceId"}}}),
+        // It is not for DPS.
+        json!({"secret": {"formats": [{"type": "IotEdgeDpsConfigToml"}]}}),
+        // None would follow.
+        json!({"reprovision": {"policy": "Never"}}),
+    ] {
+        let new = Situation { device: device(spec.clone()), ..asking() };
         let decision = new.decide();
         assert_eq!(
             (decision.step, said(&decision)),
             (Step::Nothing, Some(Reason::InvalidConfiguration)),
-            "{keys}"
+            "{spec}"
         );
+        let mut without = Situation { device: device(spec.clone()), ..asking() };
+        without.target.terms.issued = None;
+        assert!(matches!(without.decide().step, Step::Call(..)), "{spec}");
+    }
+}
+
+#[test]
+fn a_lookup_that_finds_another_hub_brings_a_registration_and_no_mix_of_two() {
+    let certificate = issued(-1, 29);
+    let mut situation = settled(certificate.clone());
+    let registered = situation.facts.registered.as_mut().unwrap();
+    registered.issued = Some(certificate.clone());
+    let in_secret = registered.clone();
+    let assignment = |hub: &str| Assignment {
+        hub: HubHostname::parse(hub, &[".azure-devices.net".to_owned()]).unwrap(),
+        device_id: "truck-1".to_owned(),
+        substatus: None,
+        etag: None,
+        created_time: None,
+        last_updated_time: None,
+        enrollment_group: None,
+        payload: None,
+        issued: None,
+    };
+    let (scope, id) = (IdScope::parse("0ne1").unwrap(), RegistrationId::parse("truck-1").unwrap());
+    let located = |hub: &str| Located {
+        scope: scope.clone(),
+        registration_id: id.clone(),
+        assignment: assignment(hub),
+    };
+    situation.facts.look_up(located("hub-a.azure-devices.net"), None);
+    assert_eq!(situation.decide().step, Step::Nothing, "it is where it was");
+    situation.facts.look_up(located("hub-b.azure-devices.net"), None);
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
+    // What its Secret holds was issued for the other one.
+    situation.facts.registered.as_mut().unwrap().recover(&in_secret);
+    assert_eq!(situation.decide().step, Step::Call(Call::Register, Lane::Changed));
+}
+
+#[test]
+fn what_an_unsealed_secret_says_of_one_is_not_confirmed_by_a_lookup() {
+    let recorded = |issued: Option<Issued>| RecordedInSecret {
+        registered: Registered { issued, ..registered(&device(json!({})), &target()) },
+        served: ServedRequests::default(),
+        sealed: false,
+        version: SECRET_VERSION,
+        rendered: None,
+        of_another_key: None,
+        agrees: true,
+    };
+    for (issued, call) in [(None, Call::Adopt), (Some(issued(-1, 29)), Call::Register)] {
+        let mut situation = Situation::new_device();
+        situation.secret = SecretState { read: true, ..secret(SecretSeen::Version(SECRET_VERSION)) };
+        situation.facts.recall(Some(recorded(issued)), None);
+        assert_eq!(situation.decide().step, Step::Call(call, Lane::New));
     }
 }

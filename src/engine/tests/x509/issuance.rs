@@ -1,5 +1,6 @@
 //! Certificates that the operator has cert-manager issue.
 
+use super::super::OTHER_SCOPE;
 use super::*;
 
 const ISSUER: &str = "fleet-ca";
@@ -211,6 +212,67 @@ async fn a_device_that_may_not_have_its_id_and_one_that_is_suspended_get_no_cert
     assert!(world.message("truck-3").contains("65 characters"), "{}", world.message("truck-3"));
     world.declare("truck-1", json!({"suspend": false}));
     world.until_requested("truck-1").await;
+}
+
+#[tokio::test]
+async fn no_certificate_is_asked_for_an_id_that_another_device_has_in_whichever_scope() {
+    let root = Identity::root("fleet-root").unwrap();
+    let mut world = World::with_issuer(&root).await;
+    world.list_issued();
+    world.list_certificates();
+    world.declare("truck-1", json!({}));
+    world.issue("truck-1", &root);
+    world.until_ready("truck-1").await;
+    let by = |issuer: &str| {
+        let x509 = json!({"secretName": "{name}-tls", "certManager": {"issuerRef": {"name": issuer}}});
+        json!({"idScope": OTHER_SCOPE, "attestation": {"x509": x509}})
+    };
+    world.declare_integration_named("mine", by(ISSUER));
+    let spec = json!({"integrationRef": {"name": "mine"}, "registrationId": "truck-1"});
+    world.declare("evil", spec);
+    world.until_idle(0).await;
+    world.pass(MINUTE);
+    world.until_message("evil", "another ProvisionedDevice has the same registration id").await;
+    assert_eq!(world.requested("evil"), Value::Null);
+    // Of another issuer it would be another device's.
+    world.declare_integration_named("mine", by("other-ca"));
+    world.until_requested("evil").await;
+    world.declare_integration_named("mine", by(ISSUER));
+    world.declare("worse", json!({"integrationRef": {"name": "mine"}, "registrationId": "truck-1"}));
+    world.until_idle(0).await;
+    world.pass(MINUTE);
+    world.until_idle(0).await;
+    assert_eq!(world.requested("worse"), Value::Null);
+    world.delete("provisioneddevices", "evil");
+    world.delete("provisioneddevices", "truck-1");
+    world.until_requested("worse").await;
+}
+
+#[tokio::test]
+async fn another_pace_counts_for_those_that_have_their_place_already() {
+    let root = Identity::root("fleet-root").unwrap();
+    let mut world = World::with_issuer(&root).await;
+    world.list_issued();
+    world.list_certificates();
+    let names = ["truck-1", "truck-2", "truck-3"];
+    for name in names {
+        world.declare(name, json!({}));
+        world.until_requested(name).await;
+    }
+    let with = |rollout: Value| {
+        let x509 = json!({"secretName": "{name}-tls", "certManager": {"issuerRef": {"name": "next-ca"}}});
+        json!({"rollout": rollout, "attestation": {"x509": x509, "symmetricKey": null}})
+    };
+    let moved = |world: &World| {
+        names.iter().filter(|name| world.requested(name)["spec"]["issuerRef"]["name"] == "next-ca").count()
+    };
+    world.declare_integration(with(json!({"maxPerMinute": 1})));
+    world.until_idle(0).await;
+    assert_eq!(moved(&world), 1);
+    world.declare_integration(with(json!({"maxPerMinute": 100_000})));
+    world.until_idle(0).await;
+    world.pass(SOON);
+    world.until("all have moved", |world| moved(world) == 3).await;
 }
 
 #[tokio::test]
