@@ -18,6 +18,8 @@ const AT_ONCE: usize = 16;
 
 /// What was written longer ago does not count.
 const LATELY: Duration = Duration::from_secs(60 * 60);
+/// So many are remembered before those are forgotten that do not count any more.
+const MANY: usize = 1024;
 
 /// What has gone wrong with a device's Certificate.
 #[derive(Debug)]
@@ -236,6 +238,9 @@ impl Book {
             self.written.get(&id).filter(|before| before.what == what && before.last + LATELY >= now);
         let times = before.map_or(0, |before| before.times).saturating_add(1);
         self.written.insert(id, Written { what, times, last: now });
+        if self.written.len() >= MANY && self.written.len().is_power_of_two() {
+            self.written.retain(|_, written| written.last + LATELY >= now);
+        }
     }
 
     /// Not before then, if just this was written already: after 5 s, and later and later each time.
@@ -367,6 +372,14 @@ mod tests {
         assert_eq!(book.may_write_at(1, other, 0), None, "that is wanted now");
         book.remove(1);
         assert_eq!(book.may_write_at(1, shown(), 0), None);
+    }
+
+    #[test]
+    fn what_was_written_long_ago_is_forgotten() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        (0..1000).for_each(|id| book.wrote(id, shown(), now));
+        (1000..1024).for_each(|id| book.wrote(id, shown(), now + 2 * LATELY));
+        assert_eq!(book.written.len(), 24);
     }
 
     #[test]

@@ -211,13 +211,17 @@ impl Engine {
         match observed {
             Observed::Listing(_) => self.issuance.begin_list(watch),
             Observed::Present(certificate) => {
+                let Some(key) = self.certificate_key(&certificate) else { return };
                 // Of one that no device needs nothing is kept.
-                let Some(key) = self.certificate_key(&certificate).filter(|key| self.fleet.is_source(key))
-                else {
+                if !self.fleet.is_source(&key) {
                     return;
-                };
-                self.issuance.observed(key.clone(), issuance::shown(&certificate));
-                self.wake_named(&key);
+                }
+                let (before, shown) = (self.issuance.shown(&key), issuance::shown(&certificate));
+                self.issuance.observed(key.clone(), shown);
+                // Each renewal changes its status, some times.
+                if before != Some(shown) {
+                    self.wake_named(&key);
+                }
             }
             Observed::Gone(certificate) => {
                 let Some(key) = self.certificate_key(&certificate) else { return };
@@ -256,8 +260,9 @@ impl Engine {
 
     /// What cannot be read, in words about cert-manager if that was asked for it.
     pub(super) fn with_progress(&self, id: DeviceId, why: Unusable) -> Unusable {
-        let Some((wanted, _)) =
-            self.certificate_in_question(id).filter(|_| why.reason == Reason::CertificateNotFound)
+        let Some((wanted, _)) = self
+            .certificate_in_question(id)
+            .filter(|_| why.reason == Reason::CertificateNotFound && why.passes)
         else {
             return why;
         };

@@ -197,7 +197,7 @@ async fn crds_that_come_after_the_operator_are_waited_for() {
         world.control_plane().kubectl_ok(&["delete", "crd", crd]).unwrap();
     }
     world.start_operator().await;
-    world.first_replica().wait_log("install the CRDs").await;
+    world.first_replica().wait_log("are its CRDs installed").await;
     assert!(world.operator_runs(), "{}", world.operator_log_tail());
 
     for crd in ["provisioneddevices", "dpsintegrations"] {

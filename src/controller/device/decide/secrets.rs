@@ -97,7 +97,7 @@ impl Subject<'_> {
         if !self.secret_is_off(registered) {
             return None;
         }
-        if !self.has_credential_of(registered) {
+        if !self.has_credential_of(registered) || registered.lacks_issued() {
             return Some(self.credential_unavailable());
         }
         Some(self.write_secret())

@@ -107,6 +107,18 @@ fn a_secret_that_is_gone_is_registered_again_since_its_key_is_in_no_other_place(
 }
 
 #[test]
+fn where_nothing_may_be_registered_a_secret_without_its_key_is_not_written_but_said_to_be_lost() {
+    let mut off = settled(issued(-1, 29));
+    off.target.terms.issued = None;
+    off.device.spec.reprovision = serde_json::from_value(json!({"policy": "Never"})).unwrap();
+    assert_eq!(off.decide().step, Step::Nothing);
+    off.secret = secret(SecretSeen::No);
+    let decision = off.decide();
+    assert_eq!((decision.step, said(&decision)), (Step::Nothing, Some(Reason::CredentialUnavailable)));
+    assert!(decision.verdict.unwrap().message.contains("reprovision-requested-at"));
+}
+
+#[test]
 fn a_secret_that_is_to_be_written_otherwise_is_read_first_and_keeps_the_certificate() {
     let certificate = issued(-1, 29);
     let mut renamed = settled(certificate.clone());

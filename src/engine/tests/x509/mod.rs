@@ -2,6 +2,7 @@
 
 mod issuance;
 mod mishaps;
+mod random;
 mod renewals;
 mod rolls;
 mod trouble;
