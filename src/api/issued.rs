@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A certificate that DPS issues to each device in the course of its registration, for a key that the operator makes for
-/// it. The device connects to its hub with that, whatever it proves to DPS who it is with. The enrollment has to name a
+/// it. The device connects to its hub with that, and not with what it proves to DPS who it is. The enrollment has to name a
 /// certificate policy of an Azure Device Registry namespace.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

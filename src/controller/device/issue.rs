@@ -1,4 +1,4 @@
-//! Asks cert-manager for a device's certificate, unless what is there is somebody else's.
+//! Asks cert-manager for a device's certificate, unless what is there is not the device's.
 
 use super::issuance::{Ask, Trouble, Wanted, shown};
 use crate::kube_io::error::ApiError;

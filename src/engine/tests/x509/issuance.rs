@@ -37,6 +37,19 @@ impl World {
         self.api.get("certificates", &format!("{name}-tls")).unwrap_or(Value::Null)
     }
 
+    /// The integration has another issuer, to which it goes over like this.
+    fn go_over(&mut self, rollout: Value) {
+        let x509 = json!({"secretName": "{name}-tls", "certManager": {"issuerRef": {"name": "next-ca"}}});
+        self.declare_integration(
+            json!({"rollout": rollout, "attestation": {"x509": x509, "symmetricKey": null}}),
+        );
+    }
+
+    /// How many Certificates have it.
+    fn moved(&self) -> usize {
+        self.api.count("certificates", |certificate| certificate["spec"]["issuerRef"]["name"] == "next-ca")
+    }
+
     async fn until_requested(&mut self, name: &str) -> Value {
         self.until("cert-manager is asked", |world| !world.requested(name).is_null()).await;
         self.requested(name)
@@ -259,20 +272,13 @@ async fn another_pace_counts_for_those_that_have_their_place_already() {
         world.declare(name, json!({}));
         world.until_requested(name).await;
     }
-    let with = |rollout: Value| {
-        let x509 = json!({"secretName": "{name}-tls", "certManager": {"issuerRef": {"name": "next-ca"}}});
-        json!({"rollout": rollout, "attestation": {"x509": x509, "symmetricKey": null}})
-    };
-    let moved = |world: &World| {
-        names.iter().filter(|name| world.requested(name)["spec"]["issuerRef"]["name"] == "next-ca").count()
-    };
-    world.declare_integration(with(json!({"maxPerMinute": 1})));
+    world.go_over(json!({"maxPerMinute": 1}));
     world.until_idle(0).await;
-    assert_eq!(moved(&world), 1);
-    world.declare_integration(with(json!({"maxPerMinute": 100_000})));
+    assert_eq!(world.moved(), 1);
+    world.go_over(json!({"maxPerMinute": 100_000}));
     world.until_idle(0).await;
     world.pass(SOON);
-    world.until("all have moved", |world| moved(world) == 3).await;
+    world.until("all have moved", |world| world.moved() == 3).await;
 }
 
 #[tokio::test]
@@ -312,25 +318,18 @@ async fn another_issuer_is_written_to_all_certificates_at_the_pace_of_the_rollou
         world.until_ready(name).await;
     }
     world.until_idle(0).await;
-    let with = |issuer: &str, rollout: Value| {
-        let x509 = json!({"secretName": "{name}-tls", "certManager": {"issuerRef": {"name": issuer}}});
-        json!({"rollout": rollout, "attestation": {"x509": x509, "symmetricKey": null}})
-    };
-    let moved = |world: &World, to: &str| {
-        names.iter().filter(|name| world.requested(name)["spec"]["issuerRef"]["name"] == to).count()
-    };
-    world.declare_integration(with("next-ca", json!({"paused": true})));
+    world.go_over(json!({"paused": true}));
     world.until_idle(0).await;
     world.pass(MINUTE * 5);
     world.until_idle(0).await;
-    assert_eq!(moved(&world, "next-ca"), 0);
+    assert_eq!(world.moved(), 0);
 
-    world.declare_integration(with("next-ca", json!({"paused": false, "maxPerMinute": 1})));
+    world.go_over(json!({"paused": false, "maxPerMinute": 1}));
     world.pass(Duration::from_secs(31));
     for expected in 1..=3 {
-        world.until("the next has moved", |world| moved(world, "next-ca") == expected).await;
+        world.until("the next has moved", |world| world.moved() == expected).await;
         world.until_idle(0).await;
-        assert_eq!(moved(&world, "next-ca"), expected);
+        assert_eq!(world.moved(), expected);
         world.pass(MINUTE);
     }
 }
