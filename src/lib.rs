@@ -1,9 +1,11 @@
 //! Kubernetes operator for Azure IoT Device Provisioning Service. docs/design.md describes how it works.
 
-pub mod api;
 pub mod app;
 pub mod cli;
 pub mod process;
+
+/// A crate of its own, so that other programs can use it without the operator.
+pub use dps_operator_api as api;
 
 mod clock;
 mod config;

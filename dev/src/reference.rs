@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::Value;
 
 const PREFACE: &str = "\
-<!-- Generated from crds/ by `make generate`. To change a text, change the doc comment in src/api/. -->
+<!-- Generated from crds/ by `make generate`. To change a text, change the doc comment in api/src/. -->
 
 # Field reference
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use self::source::{Source, module_of, sources};
+use self::source::{Source, module_of, path_of, sources};
 use self::walls::{
     ASK_THE_TIME, IMPURE, MAY_NOT_USE, MAY_USE, NOT_PURE, PURE, PURE_ALL_THE_SAME, START_TASKS,
 };
@@ -222,10 +222,11 @@ fn import_group(item: &syn::Item) -> Option<u8> {
 
 #[test]
 fn imports_stand_in_groups() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut wrong = Vec::new();
     for source in sources() {
-        let file = syn::parse_file(&fs::read_to_string(root.join(&source.name)).unwrap()).unwrap();
+        let path = root.join(path_of(&source.name));
+        let file = syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap();
         let groups: Vec<u8> = file.items.iter().filter_map(import_group).collect();
         if !groups.is_sorted() {
             wrong.push(source.name);
@@ -240,7 +241,7 @@ fn the_table_in_contributing_names_every_part() {
     let contributing = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
     let missing: Vec<_> = MAY_USE
         .iter()
-        .map(|(file, _)| format!("`src/{file}`"))
+        .map(|(file, _)| format!("`{}`", path_of(file)))
         .filter(|name| !contributing.contains(name.as_str()))
         .collect();
     assert_eq!(missing, Vec::<String>::new());
@@ -274,6 +275,18 @@ fn paths_are_found_however_they_are_written() {
     assert!(source.others.contains("tokio::time::Instant") && source.others.contains("tracing::info"));
     let calls: Vec<&str> = source.calls.iter().map(|(_, method)| method.as_str()).collect();
     assert_eq!(calls, ["b", "c"]);
+}
+
+#[test]
+fn the_crate_of_the_api_is_read_as_a_folder_of_ours() {
+    let inside = Source::parse("api/device.rs".to_owned(), "use crate::schema; use super::names::GROUP;");
+    assert_eq!(
+        inside.ours.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["api::names::GROUP", "api::schema"]
+    );
+    let outside = Source::parse("dps/ids.rs".to_owned(), "use dps_operator_api::device::ProvisionedDevice;");
+    assert!(outside.ours.contains("api::device::ProvisionedDevice"));
+    assert!(sources().iter().any(|source| source.name == "api/lib.rs" && source.module == "api"));
 }
 
 #[test]

@@ -10,9 +10,9 @@ use crate::walls::{NOT_PURE, PURE};
 
 /// One source file without its tests.
 pub struct Source {
-    /// Below `src/`.
+    /// Below `src/`; of the crate in `api/` it begins with `api/`, as if it were a folder there.
     pub name: String,
-    /// `engine::reconcile::start`; empty for the crate's root.
+    /// `engine::reconcile::start`; empty for the crate's root, `api` for that of the crate in `api/`.
     pub module: String,
     /// Absolute paths that it names, `crate::` left out for our own, each with the external ones.
     pub ours: BTreeSet<String>,
@@ -35,21 +35,30 @@ pub fn sources() -> Vec<Source> {
             if path.is_dir() { walk(&path, found) } else { found.push(path) }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    walk(&root, &mut files);
-    files.sort();
-    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
     let is_product = |name: &str| {
         let only_tests = ["api/compatibility.rs", "api/rules.rs", "dps/client_tests.rs"];
         name.ends_with(".rs") && !name.contains("tests") && !only_tests.contains(&name)
     };
-    let files = files.into_iter().map(|path| (name(&path), path)).filter(|(name, _)| is_product(name));
+    let mut found = Vec::new();
+    for (folder, prefix) in [("src", ""), ("api/src", "api/")] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let mut files = Vec::new();
+        walk(&root, &mut files);
+        let name = |path: &Path| format!("{prefix}{}", path.strip_prefix(&root).unwrap().to_str().unwrap());
+        found.extend(files.into_iter().map(|path| (name(&path), path)));
+    }
+    found.sort();
+    let files = found.into_iter().filter(|(name, _)| is_product(name));
     files.map(|(name, path)| Source::parse(name, &fs::read_to_string(path).unwrap())).collect()
 }
 
+/// Where the file of this name is, below the repository.
+pub fn path_of(name: &str) -> String {
+    name.strip_prefix("api/").map_or_else(|| format!("src/{name}"), |rest| format!("api/src/{rest}"))
+}
+
 pub fn module_of(name: &str) -> String {
-    let path = name.trim_end_matches(".rs").trim_end_matches("/mod");
+    let path = name.trim_end_matches(".rs").trim_end_matches("/mod").trim_end_matches("/lib");
     if ["lib", "main"].contains(&path) { String::new() } else { path.replace('/', "::") }
 }
 
@@ -74,12 +83,13 @@ impl Source {
         source
     }
 
-    /// An absolute path for one that begins with `crate`, `super` or `self`.
+    /// An absolute path for one that begins with `crate`, `super` or `self`, or that names our other crate.
     fn resolve(&self, path: &[String]) -> Option<String> {
         let mut module: Vec<&str> = self.module.split("::").filter(|part| !part.is_empty()).collect();
         let mut rest = path.iter().map(String::as_str).peekable();
         match rest.next()? {
-            "crate" => module.clear(),
+            "crate" => module.truncate(usize::from(self.is_in(&["api/"]))),
+            "dps_operator_api" => module = vec!["api"],
             "self" => {}
             "super" => {
                 module.pop();

@@ -40,7 +40,7 @@ class Links(unittest.TestCase):
 
     def test_every_absolute_link_to_a_file_of_the_repository_leads_somewhere(self):
         checked = 0
-        for file in files("*.md", "charts", "src", "crds", "examples", "Dockerfile", "dev"):
+        for file in files("*.md", "charts", "src", "api", "crds", "examples", "Dockerfile", "dev"):
             try:
                 text = file.read_text()
             except UnicodeDecodeError:

@@ -131,7 +131,7 @@ fn incompatible(old: &Value, new: &Value) -> Vec<String> {
 }
 
 fn earlier_crds() -> Vec<(String, Value)> {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
     let folders = std::fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path());
     let folders = folders.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("crds-"));
     let files =

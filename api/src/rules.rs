@@ -353,7 +353,7 @@ fn an_integration_is_referred_to_by_a_name_that_it_can_have() {
 
 #[test]
 fn committed_crds_are_what_the_types_say() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds");
     for (name, crd) in super::crds::all().unwrap() {
         let committed = std::fs::read_to_string(folder.join(&name)).unwrap();
         let wanted = serde_saphyr::to_string(&crd).unwrap();

@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_paragraph() {
-        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conditions.md");
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/conditions.md");
         let page = std::fs::read_to_string(page).unwrap();
         let missing: Vec<_> = Reason::ALL
             .iter()

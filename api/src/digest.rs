@@ -41,7 +41,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::integration::DpsIntegrationStatus;
+    use crate::integration::DpsIntegrationStatus;
 
     #[test]
     fn a_status_that_was_sent_and_read_back_has_the_digest_that_it_had() {
