@@ -23,10 +23,17 @@ fn strings(value: &Value, of: &str) -> BTreeSet<String> {
     value[of].as_array().into_iter().flatten().map(Value::to_string).collect()
 }
 
+/// A default that has further members, and the earlier ones as they were: it fills in what no earlier object has.
+fn is_extended(key: &str, old: &Value, new: &Value) -> bool {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return false };
+    key == "default" && old.iter().all(|(member, value)| new.get(member) == Some(value))
+}
+
 /// Adds to `found` everything in which `new` admits less than `old`.
 fn find_narrower(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     let mut say = |what: &str| found.push(format!("{path}: {what}"));
-    for key in FIXED.into_iter().filter(|key| old[key] != new[key]) {
+    for key in FIXED.into_iter().filter(|key| old[key] != new[key] && !is_extended(key, &old[key], &new[key]))
+    {
         say(&format!("{key} was {} and is {}", old[key], new[key]));
     }
     let number = |schema: &Value, key: &str| schema[key].as_f64();

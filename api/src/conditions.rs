@@ -53,6 +53,7 @@ impl ConditionStatus {
 /// Why a condition is as it is: a closed set, each with a documented meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
+    Pending,
     Provisioned,
     Queued,
     Registering,
@@ -94,6 +95,7 @@ pub enum Reason {
 impl Reason {
     /// All reasons, for tests and documentation checks.
     pub const ALL: &'static [Self] = &[
+        Self::Pending,
         Self::Provisioned,
         Self::Queued,
         Self::Registering,
@@ -134,6 +136,7 @@ impl Reason {
 
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Pending => "Pending",
             Self::Provisioned => "Provisioned",
             Self::Queued => "Queued",
             Self::Registering => "Registering",

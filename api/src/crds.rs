@@ -3,8 +3,13 @@
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
+use super::conditions::{ConditionStatus, ConditionType, Reason};
 use super::device::ProvisionedDevice;
 use super::integration::DpsIntegration;
+use super::state::State;
+
+/// What is said of an object that the operator has not looked at.
+const WAITING: &str = "Waiting for the operator. If this lasts longer than five minutes, check that the operator runs and watches this namespace.";
 
 /// Both CRDs as they are committed under `crds/`: file name and document.
 ///
@@ -26,10 +31,26 @@ fn finish(crd: &mut Value) {
         for version in versions {
             let schema = &mut version["schema"]["openAPIV3Schema"];
             strip_null(schema);
-            // Marks an object that was never reconciled, so that kstatus reports InProgress at once.
-            schema["properties"]["status"]["default"] = json!({"observedGeneration": -1});
+            schema["properties"]["status"]["default"] = new_status();
         }
     }
+}
+
+/// What the API server makes the status of a new object, so that nobody sees a blank one and kstatus calls it in
+/// progress at once: without a write, and also where no operator runs.
+fn new_status() -> Value {
+    json!({
+        "observedGeneration": -1,
+        "state": State::Pending,
+        "conditions": [{
+            "type": ConditionType::Ready.as_str(),
+            "status": ConditionStatus::Unknown.as_str(),
+            "reason": Reason::Pending.as_str(),
+            "message": WAITING,
+            // The field is required, and the schema cannot know the time.
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }],
+    })
 }
 
 /// An absent field and an explicit `null` mean the same here: without `nullable` the API server

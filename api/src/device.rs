@@ -11,6 +11,7 @@ use super::names;
 use super::payload::Payload;
 use super::schema;
 use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
+use super::state::State;
 
 /// One device that is registered through DPS and followed to its hub.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -29,6 +30,7 @@ use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
     selectable = ".spec.integrationRef.name",
     selectable = ".status.assignedHub",
     selectable = ".status.registrationId",
+    selectable = ".status.state",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Hub", type_ = "string", json_path = ".status.assignedHub"),
@@ -37,6 +39,7 @@ use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
     printcolumn(name = "Integration", type_ = "string", json_path = ".spec.integrationRef.name", priority = 1),
     printcolumn(name = "Integration-Namespace", type_ = "string", json_path = ".spec.integrationRef.namespace", priority = 1),
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.secret.name", priority = 1),
+    printcolumn(name = "Key", type_ = "string", json_path = ".status.credential.slot", priority = 1),
     printcolumn(name = "Last-Reg", type_ = "date", json_path = ".status.lastRegistrationTime", priority = 1),
     // A date that lies ahead is no age, which is what kubectl makes of type "date".
     printcolumn(name = "Cert-Expires", type_ = "string", json_path = ".status['issuedCertificate','credential'].notAfter", priority = 1),
@@ -126,6 +129,9 @@ pub struct ProvisionedDeviceStatus {
     /// The generation that the conditions describe; -1 until the operator has reconciled the object once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The conditions in one word, for kubectl get --field-selector status.state=Failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
     /// Ready, Registered, SecretReady; Reconciling or Stalled only while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -10,6 +10,7 @@ use super::issued::IssuedCertificate;
 use super::payload::Payload;
 use super::schema;
 use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
+use super::state::State;
 
 /// The public cloud's endpoint; it serves every instance.
 pub const DEFAULT_HOSTNAME: &str = "global.azure-devices-provisioning.net";
@@ -28,11 +29,13 @@ pub const DEFAULT_HOSTNAME: &str = "global.azure-devices-provisioning.net";
     status = "DpsIntegrationStatus",
     derive = "PartialEq",
     doc = "One Azure Device Provisioning Service and the key of one of its enrollment groups.",
+    selectable = ".status.state",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Devices", type_ = "integer", json_path = ".status.devices.total"),
     printcolumn(name = "Assigned", type_ = "integer", json_path = ".status.devices.assigned"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.devices.failed"),
+    printcolumn(name = "Rotation", type_ = "string", json_path = ".status.keyRotation.progress"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Id-Scope", type_ = "string", json_path = ".spec.idScope", priority = 1),
     printcolumn(name = "Hostname", type_ = "string", json_path = ".spec.hostname", priority = 1),
@@ -201,6 +204,9 @@ pub struct DpsIntegrationStatus {
     /// The generation that the conditions describe; -1 until the operator has reconciled the object once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The conditions in one word, for kubectl get --field-selector status.state=Failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
     /// Ready always; Reconciling or Stalled only while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -331,6 +337,9 @@ pub struct KeyRotationStatus {
     pub excluded: i32,
     /// True when DPS refused the new key, or certificates of the new CA, for every canary.
     pub blocked: bool,
+    /// How far it is, for people: 64/127, and "paused" or "blocked" if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
     /// When the rotation began.
     pub started_at: Time,
 }

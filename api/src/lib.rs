@@ -13,6 +13,7 @@ pub mod payload;
 pub mod references;
 mod schema;
 pub mod shared;
+pub mod state;
 pub mod version;
 
 #[cfg(test)]

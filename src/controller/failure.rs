@@ -42,7 +42,7 @@ pub const AGAIN: &str = "It is tried again after a minute, later every hour, and
 pub fn message(error: &DpsError) -> String {
     let what = match error {
         DpsError::Unreachable(why) => format!("DPS cannot be reached: {}. It is tried again.", why.as_str()),
-        DpsError::Throttled { .. } => "DPS throttles; the registration is tried again when it allows.".to_owned(),
+        DpsError::Throttled { .. } => "DPS throttles: it has had more calls than its quota. It is tried again when DPS allows.".to_owned(),
         DpsError::Server { retry_after: None, .. } => {
             "DPS answered with a server error; it is tried again.".to_owned()
         }
@@ -57,15 +57,15 @@ pub fn message(error: &DpsError) -> String {
         }
         DpsError::Unauthorized(refusal) => unauthorized(refusal),
         DpsError::NotFound(_) | DpsError::NotAssigned(_) => {
-            "DPS knows no enrollment for this device. Check spec.idScope and that the enrollment group exists.".to_owned()
+            "DPS knows no enrollment for this device. Check spec.idScope of the integration, and in Azure that the enrollment group exists.".to_owned()
         }
         DpsError::Rejected { call, detail } => rejected(*call, detail),
-        DpsError::Disabled(_) => "The enrollment is disabled in DPS. Enable it there.".to_owned(),
+        DpsError::Disabled(_) => "The enrollment of this device, or of its group, is disabled in DPS. Enable it there.".to_owned(),
         DpsError::AllocationFailed(detail) => allocation_failed(detail).to_owned(),
         DpsError::AllocationInterrupted(_) => {
             "DPS accepted the device and was interrupted while it assigned a hub; the device is registered again.".to_owned()
         }
-        DpsError::InvalidResponse(what) => format!("The answer was not accepted: {}.", what.as_str()),
+        DpsError::InvalidResponse(what) => format!("The answer was not accepted: {}.", what.say()),
     };
     let again = match retry::class_of(reason(error)) {
         RetryClass::Terminal => format!(" {AGAIN}"),
@@ -114,7 +114,9 @@ fn unauthorized(refusal: &Refusal) -> String {
         return certificate_refused(presented, refusal.call);
     }
     let key = match refusal.issuer.kind() {
-        CredentialKind::GroupKey => "the enrollment group's key is wrong",
+        CredentialKind::GroupKey => {
+            "the key is not that of an enrollment group of the DPS instance with the id scope in spec.idScope"
+        }
         CredentialKind::IndividualKey | CredentialKind::Certificate => {
             "the key in the Secret that spec.attestation names is not that of the device's individual enrollment"
         }

@@ -135,7 +135,7 @@ impl Reader<'_> {
             return invalid(Invalid::DeviceId);
         }
         let hub = HubHostname::parse(&hub, hub_suffixes).map_err(|error| match error {
-            InvalidId::HubSuffix => DpsError::InvalidResponse(Invalid::HubSuffix),
+            InvalidId::HubSuffix => DpsError::InvalidResponse(Invalid::HubSuffix(hub.into())),
             _ => DpsError::InvalidResponse(Invalid::HubHostname),
         })?;
         let payload = match state.payload {

@@ -312,7 +312,7 @@ async fn answers_that_cannot_be_accepted_are_not() {
         (FaultAction::Malformed, Invalid::NotJson),
         (FaultAction::Html, Invalid::NotJson),
         (FaultAction::json("[[[[[[[["), Invalid::NotJson),
-        (state("assignedHub", "evil.example"), Invalid::HubSuffix),
+        (state("assignedHub", "evil.example"), Invalid::HubSuffix("evil.example".into())),
         (state("assignedHub", "a;b.azure-devices.net"), Invalid::HubHostname),
         (state("registrationId", "truck-2"), Invalid::RegistrationId),
         (state("deviceId", "truck-2"), Invalid::DeviceId),

@@ -1,5 +1,6 @@
 //! Everything that can go wrong between us and DPS, classified once.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::attestation::CredentialId;
@@ -93,8 +94,10 @@ impl Unreachable {
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Dns => "its name cannot be resolved",
-            Self::Connect => "it cannot be connected to",
+            Self::Dns => "its name cannot be resolved; check spec.hostname and the cluster's DNS",
+            Self::Connect => {
+                "it cannot be connected to; check spec.hostname, and what firewall and network policies let through"
+            }
             Self::Tls(failure) => failure.as_str(),
             Self::Timeout => "it did not answer in time",
             Self::Broken => "the connection broke before the answer was complete",
@@ -115,7 +118,7 @@ impl Unreachable {
 }
 
 /// What was wrong with an answer that came in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invalid {
     TooLarge,
     NotJson,
@@ -124,7 +127,8 @@ pub enum Invalid {
     NoOperationId,
     NoHub,
     HubHostname,
-    HubSuffix,
+    /// The hub: it is a plain host name.
+    HubSuffix(Box<str>),
     RegistrationId,
     DeviceId,
     PayloadTooLarge,
@@ -134,18 +138,26 @@ pub enum Invalid {
 }
 
 impl Invalid {
-    pub fn as_str(self) -> &'static str {
-        match self {
+    /// What was wrong, and what to do about it where that is not plain.
+    pub fn say(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::HubSuffix(hub) => {
+                return Cow::Owned(format!(
+                    "the assigned hub {} is not under an allowed suffix; if it is yours, add it to --allowed-hub-suffixes (the chart's allowedHubSuffixes)",
+                    hub
+                ));
+            }
             Self::TooLarge => {
                 "the answer is larger than 256 KiB, or has more than 64 headers or 16 KiB of them"
             }
-            Self::NotJson => "the answer is not the JSON that DPS sends",
+            Self::NotJson => {
+                "the answer is not the JSON that DPS sends; a proxy or a login page may answer in its place: check spec.hostname and --dps-proxy"
+            }
             Self::Redirect => "the answer is a redirect, which is never followed",
             Self::UnexpectedStatus => "the HTTP status is none that DPS uses here",
             Self::NoOperationId => "the answer names no operation",
             Self::NoHub => "the device is said to be assigned, but no hub or device id is named",
             Self::HubHostname => "the assigned hub is not a plain host name",
-            Self::HubSuffix => "the assigned hub is not under an allowed suffix (--allowed-hub-suffixes)",
             Self::RegistrationId => "the answer names another registration id",
             Self::DeviceId => "the answer names another device id",
             Self::PayloadTooLarge => "the returned payload is larger than 32 KiB",
@@ -156,7 +168,7 @@ impl Invalid {
                 "the certificate that DPS has issued is none for this device and its key"
             }
             Self::RegistrationStatus => "the registration's status is none that DPS uses",
-        }
+        })
     }
 }
 
@@ -195,7 +207,7 @@ pub enum DpsError {
     /// DPS accepted the device; the cause may pass by itself.
     #[error("DPS was interrupted while it assigned a hub")]
     AllocationInterrupted(Detail),
-    #[error("DPS gave an answer that cannot be accepted: {}", .0.as_str())]
+    #[error("DPS gave an answer that cannot be accepted: {}", .0.say())]
     InvalidResponse(Invalid),
 }
 

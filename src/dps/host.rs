@@ -27,10 +27,15 @@ impl fmt::Display for Endpoint {
 /// Why a host may not be called.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    #[error("the hostname is not a host name with an optional port")]
-    Malformed,
-    #[error("the host is not among those that the operator may call (--allowed-dps-hosts)")]
-    NotAllowed,
+    #[error(
+        "{0:?} is not a host name with an optional port from 1 to 65535; write it without https:// and without a path"
+    )]
+    Malformed(String),
+    /// The host, and those that may be called.
+    #[error(
+        "host {0:?} is not among those that the operator may call, which are {1}. If it is right, add it to --allowed-dps-hosts (the chart's allowedDpsHosts)"
+    )]
+    NotAllowed(String, String),
 }
 
 /// A bad value of `--allowed-dps-hosts`.
@@ -67,9 +72,25 @@ impl AllowedHosts {
     /// # Errors
     /// `Malformed` or `NotAllowed`.
     pub fn check(&self, hostname: &str) -> Result<Endpoint, HostError> {
-        let (host, port) = split(hostname).ok_or(HostError::Malformed)?;
+        let (host, port) = split(hostname).ok_or_else(|| HostError::Malformed(hostname.to_owned()))?;
         let allowed = self.0.iter().any(|pattern| pattern.port == port && pattern.matches(&host));
-        if allowed { Ok(Endpoint { host: host.into(), port }) } else { Err(HostError::NotAllowed) }
+        let endpoint = Endpoint { host: host.into(), port };
+        if allowed {
+            Ok(endpoint)
+        } else {
+            Err(HostError::NotAllowed(endpoint.to_string(), self.to_string()))
+        }
+    }
+}
+
+impl fmt::Display for AllowedHosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, Pattern { host, wildcard, port }) in self.0.iter().enumerate() {
+            let (comma, any) = (if number > 0 { ", " } else { "" }, if *wildcard { "*." } else { "" });
+            let host = Endpoint { host: host.as_str().into(), port: *port };
+            write!(f, "{comma}{any}{host}")?;
+        }
+        Ok(())
     }
 }
 
@@ -138,12 +159,17 @@ mod tests {
             "10.0.0.2",
             "169.254.169.254",
         ] {
-            assert_eq!(defaults().check(text), Err(HostError::NotAllowed), "{text}");
+            let refused = defaults().check(text).unwrap_err();
+            assert!(matches!(&refused, HostError::NotAllowed(..)), "{text}");
+            let host = text.trim_end_matches(":443");
+            let said = refused.to_string();
+            assert!(said.contains(host) && said.contains("*.azure-devices-provisioning.net"), "{said}");
         }
         for text in
             ["", "a b", "user@global.azure-devices-provisioning.net", "x/y", "x:0", "x:70000", "[::1]:443"]
         {
-            assert_eq!(defaults().check(text), Err(HostError::Malformed), "{text}");
+            let refused = defaults().check(text).unwrap_err();
+            assert_eq!(refused, HostError::Malformed(text.to_owned()));
         }
     }
 

@@ -62,6 +62,7 @@ fn has_plain_status(device: &ProvisionedDevice, status: &ProvisionedDeviceStatus
     // Every field: one that the record does not hold would be erased by the next registration.
     let ProvisionedDeviceStatus {
         observed_generation,
+        state: _,
         conditions: _,
         registration_id,
         id_scope: _,

@@ -15,6 +15,7 @@ use crate::api::device::{
     ProvisionedDeviceStatus, SecretStatus,
 };
 use crate::api::shared::SecretSettings;
+use crate::api::state::State;
 
 /// The object, as far as it is needed to register the device again and to replace its status. What
 /// the next registration reports is left out: a status may be written from it only after that.
@@ -74,6 +75,7 @@ fn status(
 ) -> Option<ProvisionedDeviceStatus> {
     Some(ProvisionedDeviceStatus {
         observed_generation: Some(record.generation),
+        state: Some(State::Ready),
         conditions: settled_conditions(record.generation, since),
         registration_id: Some(record.registration_id().to_owned()),
         id_scope: Some(scope.to_owned()),

@@ -23,7 +23,8 @@ pub fn class_of(reason: Reason) -> RetryClass {
             RetryClass::Transient
         }
         Reason::SecretConflict | Reason::SecretWriteFailed => RetryClass::Looked,
-        Reason::Provisioned
+        Reason::Pending
+        | Reason::Provisioned
         | Reason::Queued
         | Reason::IntegrationNotFound
         | Reason::IntegrationNotReady

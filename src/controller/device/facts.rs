@@ -76,6 +76,7 @@ impl Facts {
         // Every field: one that is left out here is forgotten by the next write.
         let ProvisionedDeviceStatus {
             observed_generation: _,
+            state: _,
             conditions: _,
             registration_id: _,
             id_scope: _,

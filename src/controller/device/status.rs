@@ -9,6 +9,7 @@ use super::issued::Issued;
 use crate::api::attestation::{CredentialStatus, CredentialType};
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason, reason_of};
 use crate::api::device::{BindingStatus, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus};
+use crate::api::state::State;
 use crate::controller::integration::key_source::KeySource;
 use crate::fleet::credential;
 use crate::fleet::hash::Hash;
@@ -31,6 +32,7 @@ pub fn render(
     let failure = facts.failure.as_ref().filter(|failure| failure.reason == verdict.reason);
     ProvisionedDeviceStatus {
         observed_generation: device.metadata.generation,
+        state: Some(State::of(device.spec.suspend, &conditions)),
         conditions,
         // Of a device that is not registered it is the one that it would have: `Facts` believe none
         // without a hub.
@@ -102,10 +104,11 @@ pub fn is_equal(
             [&mut written, &mut wanted].into_iter().filter_map(|status| status.credential.as_mut());
         credentials.for_each(|credential| credential.secret_resource_version = None);
     }
-    // Version 0.1.0 showed it of registered devices only: that is worth no write.
+    // Version 0.1.0 showed it of registered devices only, and no state: that is worth no write.
     if wanted.assigned_hub.is_none() && written.registration_id.is_none() {
         wanted.registration_id = None;
     }
+    wanted.state = wanted.state.filter(|_| written.state.is_some());
     written == wanted
 }
 

@@ -20,14 +20,14 @@ pub fn bytes(ca: &CaBundleRef, referred: &Referred) -> Result<Arc<[u8]>, Unusabl
     let bytes = match referred {
         Referred::Present { data, .. } => data.get(key).ok_or_else(|| {
             not_found(format!(
-                "ConfigMap {name:?} has no key {key:?}, neither under data nor under binaryData."
+                "spec.caBundleRef: ConfigMap {name:?} has no key {key:?}, neither under data nor under binaryData. Add it, or name the right one."
             ))
         })?,
         Referred::Forbidden => {
-            return Err(not_found(format!("ConfigMap {name:?} may not be read by the operator.")));
+            return Err(not_found(format!("spec.caBundleRef: ConfigMap {name:?} may not be read by the operator; check its RBAC.")));
         }
         Referred::Missing | Referred::Unread => {
-            return Err(not_found(format!("ConfigMap {name:?} does not exist.")));
+            return Err(not_found(format!("spec.caBundleRef: ConfigMap {name:?} does not exist. Create it with the CA's certificate under {key:?}, or correct the name; it is noticed at once.")));
         }
         Referred::TooMuch => {
             let message = format!(

@@ -17,6 +17,7 @@ pub mod secret_versions;
 pub mod status;
 pub mod target;
 pub mod unusable;
+mod words;
 
 #[cfg(test)]
 pub(crate) mod tests;

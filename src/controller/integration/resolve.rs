@@ -126,8 +126,8 @@ pub fn resolve<'a>(
 fn endpoint(hostname: &str, allowed: &AllowedHosts) -> Result<Endpoint, Unusable> {
     allowed.check(hostname).map_err(|error| {
         let reason = match error {
-            HostError::Malformed => Reason::InvalidConfiguration,
-            HostError::NotAllowed => Reason::HostNotAllowed,
+            HostError::Malformed(_) => Reason::InvalidConfiguration,
+            HostError::NotAllowed(..) => Reason::HostNotAllowed,
         };
         Unusable::new(reason, format!("spec.hostname: {error}."))
     })

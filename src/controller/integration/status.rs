@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::credentials::{Credentials, asked_for};
 use super::health::Health;
 use super::issuers::Issuers;
 use super::secret_versions::SecretVersions;
 use super::unusable::Unusable;
-use crate::api::attestation::CredentialsStatus;
+use super::words::{self, Available, With};
+use crate::api::attestation::{CredentialsStatus, KeySlot};
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason};
 use crate::api::integration::{CertificatesStatus, DpsIntegration, DpsIntegrationStatus, KeyRotationStatus};
 use crate::api::names::REPROVISION_REQUESTED_AT;
+use crate::api::state::State;
 use crate::dps::attestation::CredentialId;
 use crate::fleet::counts::{CertificateCounts, Counts, Rotation};
 
@@ -41,41 +43,26 @@ pub struct View<'a> {
     pub counts: Option<&'a Counts>,
     /// A rotation that begins is shown at once, whenever counters are written.
     pub begins: Option<Rotation>,
+    /// Registrations a minute that a rotation may come to.
+    pub pace: u32,
 }
 
 /// The status that should be written.
 pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> DpsIntegrationStatus {
     let before = integration.status.clone().unwrap_or_default();
     let generation = integration.metadata.generation.unwrap_or(0);
-    let mut conditions = Conditions::new(&before.conditions, generation, now);
-    let of_cas = view.trouble_with_cas();
-    let problem = view.credentials.err().or(view.health.trouble()).or(of_cas.as_ref());
-    let ready = ConditionStatus::from_bool(problem.is_none());
-    let (reason, message) = match problem {
-        Some(problem) => (problem.reason, problem.message.as_str()),
-        None if view.suspended => {
-            (Reason::Suspended, "spec.suspend is true: no DPS operation is started for its devices.")
-        }
-        None if view.health.has_fallen_back() => (Reason::Available, FALLBACK),
-        None => (Reason::Available, "The configuration is valid and nothing is known to be wrong."),
-    };
-    let message = with_hints(reason, message, view);
-    conditions.set(ConditionType::Ready, ready, reason, &message);
-    conditions.set_progress(reason, &message);
-    if let Some(rate) = view.insufficient {
-        let message = insufficient(rate);
-        let kind = ConditionType::QuotaInsufficient;
-        conditions.set(kind, ConditionStatus::True, Reason::QuotaInsufficient, &message);
-    }
+    let conditions_before = before.conditions;
+    let throttled = throttled(view, before.throttled_until.zip(before.throttled_since), now).unzip();
     let token = integration.metadata.annotations.as_ref().and_then(|map| map.get(REPROVISION_REQUESTED_AT));
     let mut status = DpsIntegrationStatus {
         observed_generation: Some(generation),
-        conditions: conditions.finish(),
+        state: None,
+        conditions: Vec::new(),
         // Another one there cannot be meant: the id scope is fixed once it is accepted.
         accepted_id_scope: view.accepted_scope.then(|| integration.spec.id_scope.clone()),
         credentials: credentials(view, before.credentials, before.observed_generation == Some(generation)),
-        throttled_until: view.throttled_until.map(Time),
-        throttled_since: view.throttled_until.map(|_| Time(now)),
+        throttled_until: throttled.0,
+        throttled_since: throttled.1,
         devices: before.devices,
         hubs: before.hubs,
         other_hubs: before.other_hubs,
@@ -105,8 +92,62 @@ pub fn render(integration: &DpsIntegration, view: &View<'_>, now: Timestamp) -> 
     // Whether it is held needs no counting.
     if let Some(rotation) = status.key_rotation.as_mut().filter(|_| view.credentials.is_ok()) {
         rotation.blocked = view.is_blocked();
+        rotation.progress = Some(words::progress(rotation, is_paused(integration)));
     }
+    status.conditions = conditions(integration, view, &status, &conditions_before, now);
+    status.state = Some(State::of(integration.spec.suspend, &status.conditions));
     status
+}
+
+/// What is wrong with it or, if nothing is, how it stands. `status`: all the rest of what is to be written.
+fn conditions(
+    integration: &DpsIntegration,
+    view: &View<'_>,
+    status: &DpsIntegrationStatus,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let mut conditions = Conditions::new(before, integration.metadata.generation.unwrap_or(0), now);
+    let of_cas = view.trouble_with_cas();
+    let problem = view.credentials.err().or(view.health.trouble()).or(of_cas.as_ref());
+    let ready = ConditionStatus::from_bool(problem.is_none());
+    let (reason, message) = match problem {
+        Some(problem) => (problem.reason, problem.message.clone()),
+        None if view.suspended => (
+            Reason::Suspended,
+            "spec.suspend is true: no DPS operation is started for its devices.".to_owned(),
+        ),
+        None if view.health.has_fallen_back() => {
+            let in_use = status.credentials.as_ref().and_then(|credentials| credentials.in_use);
+            (Reason::Available, fallen_back(in_use))
+        }
+        None => (Reason::Available, available(integration, view, status)),
+    };
+    let message = with_hints(reason, message, view, status);
+    conditions.set(ConditionType::Ready, ready, reason, &message);
+    conditions.set_progress(reason, &message);
+    if let Some(rate) = view.insufficient {
+        let message = insufficient(rate);
+        let kind = ConditionType::QuotaInsufficient;
+        conditions.set(kind, ConditionStatus::True, Reason::QuotaInsufficient, &message);
+    }
+    conditions.finish()
+}
+
+fn available(integration: &DpsIntegration, view: &View<'_>, status: &DpsIntegrationStatus) -> String {
+    let in_use = status.credentials.as_ref().and_then(|credentials| credentials.in_use);
+    let certificates = view.credentials.is_ok_and(|credentials| credentials.certificates().is_some());
+    let (with, accepted) = match in_use {
+        Some(slot) => (With::Key(slot), view.health.accepted()),
+        None if certificates => (With::Certificates, view.accepted_scope),
+        None => (With::OwnCredentials, view.accepted_scope),
+    };
+    let rotation = status.key_rotation.as_ref();
+    Available { with, accepted, rotation, paused: is_paused(integration), pace: view.pace }.message()
+}
+
+fn is_paused(integration: &DpsIntegration) -> bool {
+    integration.spec.rollout.as_ref().is_some_and(|rollout| rollout.paused)
 }
 
 impl View<'_> {
@@ -136,21 +177,46 @@ fn certificates(view: &View<'_>, counts: &CertificateCounts) -> CertificatesStat
 
 /// A pause that ends so much later than it was written is written once more.
 const WORTH_A_WRITE: Duration = Duration::from_secs(10);
-const FALLBACK: &str = "DPS refuses the key in the slot that spec.attestation.symmetricKey.active names, so the other slot's key is used. Put the right key into the Secret, or set active to the slot that works.";
+
+/// Until when calls are held, and since when: as it is written, unless it has become noticeably longer.
+fn throttled(view: &View<'_>, written: Option<(Time, Time)>, now: Timestamp) -> Option<(Time, Time)> {
+    let until = Time(view.throttled_until?);
+    let stands = |written: &(Time, Time)| !is_later(Some(&written.0), Some(&until));
+    Some(written.filter(stands).unwrap_or((until, Time(now))))
+}
+
+/// The key of the other slot is in use.
+fn fallen_back(in_use: Option<KeySlot>) -> String {
+    let (refused, used) = match in_use {
+        Some(KeySlot::Primary) => (KeySlot::Secondary, KeySlot::Primary),
+        Some(KeySlot::Secondary) | None => (KeySlot::Primary, KeySlot::Secondary),
+    };
+    format!(
+        "DPS refuses the {refused:?} key, which spec.attestation.symmetricKey.active asks for, so the {used:?} key is used. Put the right key into the Secret, or set active to {used:?}."
+    )
+}
+
+const GOES_ON: &str = "Calls go on at";
 
 /// With what may be the cause, or would be said nowhere else.
-fn with_hints(reason: Reason, message: &str, view: &View<'_>) -> String {
+fn with_hints(reason: Reason, message: String, view: &View<'_>, status: &DpsIntegrationStatus) -> String {
     let hint = match (reason, view.credentials) {
         (Reason::Available | Reason::Suspended | Reason::EndpointUnreachable, _) => {
             view.warning.map(str::to_owned)
         }
+        (Reason::Throttled, _) => {
+            let until = status.throttled_until.as_ref().map(|until| until.0.strftime("%H:%M:%S"));
+            until.map(|until| format!("{GOES_ON} {until} UTC."))
+        }
         (Reason::Unauthorized, Ok(credentials)) => credentials.oddities(),
         _ => None,
     };
+    let message =
+        message.split_once(GOES_ON).map_or(message.as_str(), |(message, _)| message.trim_end()).to_owned();
     // A message that was recalled from the status has it already.
     match hint.filter(|hint| !message.contains(hint)) {
         Some(hint) => format!("{message} {hint}"),
-        None => message.to_owned(),
+        None => message,
     }
 }
 
@@ -172,6 +238,7 @@ fn key_rotation(
         pending: rotation.pending,
         excluded: rotation.excluded,
         blocked: view.is_blocked(),
+        progress: None,
         started_at: before.map_or_else(|| Time(now), |before| before.started_at),
     })
 }
@@ -183,7 +250,10 @@ pub fn is_equal(integration: &DpsIntegration, wanted: &DpsIntegrationStatus) -> 
         return false;
     }
     let (written, mut wanted) = (timeless(written), timeless(wanted));
-    // Version 0.1.0 did not have this field: what it does not say is that all is as asked for.
+    // Version 0.1.0 did not have these two fields: that is worth no write, and what the second one does not say is
+    // that all is as asked for.
+    wanted.state = wanted.state.filter(|_| written.state.is_some());
+    keep_early_words(&written, &mut wanted);
     if let (Some(before), Some(after)) = (&written.credentials, &mut wanted.credentials)
         && before.in_use.is_none()
         && after.in_use == asked_for(&integration.spec.attestation)
@@ -191,6 +261,22 @@ pub fn is_equal(integration: &DpsIntegration, wanted: &DpsIntegrationStatus) -> 
         after.in_use = None;
     }
     written == wanted
+}
+
+/// Version 0.1.0 said the same of all that could be used: that is worth no write. To be removed with version 0.3.
+fn keep_early_words(written: &DpsIntegrationStatus, wanted: &mut DpsIntegrationStatus) {
+    const EARLY: &str = "The configuration is valid and nothing is known to be wrong.";
+    let early =
+        conditions::find(&written.conditions, ConditionType::Ready).filter(|old| old.message == EARLY);
+    let ready = wanted.conditions.iter_mut().find(|ready| ready.type_ == ConditionType::Ready.as_str());
+    if let Some((early, ready)) = early.zip(ready).filter(|(early, ready)| early.reason == ready.reason) {
+        ready.message.clone_from(&early.message);
+    }
+    if let (Some(before), Some(after)) = (&written.key_rotation, &mut wanted.key_rotation)
+        && before.progress.is_none()
+    {
+        after.progress = None;
+    }
 }
 
 /// True if DPS has asked for a pause that lasts noticeably longer.
@@ -270,9 +356,10 @@ pub fn has_fallen_back(
 /// Version 0.1.0 had no `credentials.inUse` and remembered a fallback by its message alone. To be
 /// removed with version 0.3.
 fn says_fallback(integration: &DpsIntegration) -> bool {
+    const EARLY: &str = "DPS refuses the key in the slot that spec.attestation.symmetricKey.active names, so the other slot's key is used. Put the right key into the Secret, or set active to the slot that works.";
     let conditions =
         integration.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    conditions::find(conditions, ConditionType::Ready).is_some_and(|ready| ready.message == FALLBACK)
+    conditions::find(conditions, ConditionType::Ready).is_some_and(|ready| ready.message == EARLY)
 }
 
 /// True if the status was written for this very spec and credential: what failed before a restart

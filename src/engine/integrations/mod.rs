@@ -109,6 +109,11 @@ impl Integration {
         (recorded == Some(scope) || in_use || self.acceptance.is_in_scope(scope)).then_some(scope)
     }
 
+    /// Registrations a minute that a rotation may come to; `rate`: what the operator allows an id scope.
+    fn pace(&self, rate: u32) -> u32 {
+        [self.limits.share, self.limits.rollout].into_iter().flatten().fold(rate, u32::min)
+    }
+
     /// DPS has accepted it in its id scope since this process leads: no status says so.
     fn is_proven(&self) -> bool {
         self.object.as_ref().is_some_and(|object| self.acceptance.is_in_scope(&object.spec.id_scope))

@@ -233,6 +233,7 @@ impl Registry {
             throttled_until: throttled_for.or(own_pause).and_then(|wait| now.wall.checked_add(wait).ok()),
             counts: counts.filter(|_| counted),
             begins: None,
+            pace: integration.pace(self.config.registrations_per_minute),
         };
         let mut status = status::render(&object, &view, now.wall);
         let mut counters_differ = !status::counts_the_same(&object, &status);

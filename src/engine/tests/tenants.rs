@@ -57,11 +57,14 @@ async fn an_integration_that_is_not_for_them_looks_to_all_as_if_there_were_none_
     world.until_idle(0).await;
 
     assert_eq!(untold(&world), ["ReferenceNotAllowed"; 3]);
-    let said = |name: &str| condition(&world.status(name), "Ready")["message"].clone();
-    assert!(
-        said("tenant/to-factory") == said("tenant/to-missing")
-            && said("tenant/to-deleted") == said("tenant/to-missing")
-    );
+    // But for the name that they wrote themselves.
+    let said = |integration: &str| {
+        let message =
+            condition(&world.status(&format!("tenant/to-{integration}")), "Ready")["message"].to_string();
+        assert!(message.contains(&format!("{integration}\\\"")), "{message}");
+        message.replacen(integration, "it", 1)
+    };
+    assert!(said("factory") == said("missing") && said("deleted") == said("missing"));
 }
 
 #[tokio::test]

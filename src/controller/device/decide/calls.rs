@@ -6,7 +6,7 @@ use crate::controller::device::facts::{Facts, FailedWork, Trigger, Trust, Unreso
 use crate::controller::device::open_registration::OpenRegistration;
 use crate::schedule::permits::Lane;
 
-const QUEUED: &str = "The device waits for its turn: DPS admits only so many registrations a minute.";
+const QUEUED: &str = "The device waits for its turn: only so many registrations a minute are made (the operator's --registrations-per-minute, spec.rateLimit of the integration). status.devices.pending of the integration counts those that wait.";
 
 /// No message changes by itself: the time is that of the one wait.
 fn registering(open: &OpenRegistration) -> String {
@@ -239,6 +239,11 @@ impl Subject<'_> {
 
     /// What policy Never leaves out.
     fn left_out(&self) -> Vec<&'static str> {
+        if self.never() { self.unregistered_changes() } else { Vec::new() }
+    }
+
+    /// What DPS does not know yet.
+    pub(super) fn unregistered_changes(&self) -> Vec<&'static str> {
         let changes = [
             (self.is_other_registration(), "the changed payload or id scope"),
             (self.is_other_key(), "the new key"),
@@ -247,7 +252,7 @@ impl Subject<'_> {
                 "that DPS has no assignment for it any more",
             ),
         ];
-        changes.into_iter().filter(|(is, _)| self.never() && *is).map(|(_, what)| what).collect()
+        changes.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect()
     }
 
     /// A device that failed goes on saying why until it is tried again.

@@ -13,7 +13,7 @@ use super::facts::Facts;
 use super::settings::Settings;
 use crate::api::attestation::CredentialType;
 use crate::api::conditions::Reason;
-use crate::api::device::ProvisionedDevice;
+use crate::api::device::{IntegrationRef, ProvisionedDevice};
 use crate::api::issued::IssuedKeyAlgorithm;
 use crate::controller::integration::issuers::Place;
 use crate::controller::integration::target::Target;
@@ -262,9 +262,13 @@ fn not_allowed(snapshot: &Snapshot<'_>, grace: Grace) -> Decision {
     if !grace.is_over() {
         return Decision::rest();
     }
+    let IntegrationRef { name, namespace, .. } = &snapshot.device.spec.integration_ref;
+    let namespace = namespace.as_deref().unwrap_or_default();
     Decision::say(
         Reason::ReferenceNotAllowed,
-        "spec.integrationRef names an integration in another namespace that does not exist or does not allow devices of this namespace.",
+        format!(
+            "DpsIntegration {name:?} in namespace {namespace:?} does not exist, or does not admit devices of this namespace. Ask its owner to admit it (spec.allowedNamespaces), or correct spec.integrationRef; the device goes on by itself."
+        ),
     )
 }
 
@@ -296,8 +300,9 @@ fn integration_not_ready(snapshot: &Snapshot<'_>, grace: Grace) -> Decision {
 
 fn not_ready(device: &ProvisionedDevice) -> Verdict {
     let name = &device.spec.integration_ref.name;
-    let message =
-        format!("DpsIntegration {name:?} cannot be used now or is suspended; its conditions say why.");
+    let message = format!(
+        "DpsIntegration {name:?} cannot be used now or is suspended; kubectl get dpsi -o wide says why. The device goes on by itself when that is mended."
+    );
     Verdict { reason: Reason::IntegrationNotReady, message }
 }
 
@@ -357,7 +362,7 @@ impl Subject<'_> {
         (self.snapshot.standing == IdStanding::Taken).then(|| {
             let id = self.settings.registration_id.as_str();
             let message = format!(
-                "Another ProvisionedDevice uses registration id {id:?} in the same id scope. Delete one of them."
+                "Another ProvisionedDevice uses registration id {id:?} in the same id scope; kubectl get pdev -A --field-selector status.registrationId={id} shows both. Delete one of them; the other goes on at once."
             );
             Decision::say(Reason::DuplicateRegistrationId, message)
         })

@@ -8,8 +8,12 @@ use crate::controller::device::facts::{FailedWork, Registered, Trust};
 use crate::controller::device::secret;
 use crate::fleet::SecretSeen;
 
-const CONTESTED: &str = "Something else keeps changing or deleting the Secret. It is restored with growing waits; stop what changes it, or set another spec.secret.name.";
-const CREDENTIAL_UNAVAILABLE: &str = "The Secret is gone, and the key that the device was registered with or what DPS returned (a payload, or a certificate) is not at hand; it is written again as soon as it is.";
+/// What is missing is not known here: the integration says it.
+fn credential_unavailable(secret: &str) -> String {
+    format!(
+        "Secret {secret:?} is gone, and the key that the device was registered with, or what DPS returned (a payload, or a certificate), is not at hand. Mend the integration or its key Secret; this Secret follows by itself."
+    )
+}
 
 /// The Secret of a provisioned device is no longer there, where there is no credential to render it
 /// from.
@@ -18,7 +22,7 @@ pub(super) fn secret_is_gone(snapshot: &Snapshot<'_>) -> Option<Decision> {
     let written = snapshot.facts.secret.as_ref().is_some_and(|written| written.name == device.secret_name());
     let gone = written && snapshot.secret.seen == SecretSeen::No && !has_conflict(device);
     let gone = gone && snapshot.facts.provisioned();
-    gone.then(|| Decision::say(Reason::CredentialUnavailable, CREDENTIAL_UNAVAILABLE))
+    gone.then(|| Decision::say(Reason::CredentialUnavailable, credential_unavailable(&device.secret_name())))
 }
 
 /// The status says that a foreign Secret is in the place of the device's. The watch does not show that
@@ -34,7 +38,7 @@ impl Subject<'_> {
             Decision::say(
                 Reason::SecretConflict,
                 format!(
-                    "Secret {:?} holds the key of an enrollment; choose another spec.secret.name.",
+                    "Secret {:?} holds the key of an enrollment. Set another spec.secret.name.",
                     self.settings.secret_name
                 ),
             )
@@ -121,13 +125,18 @@ impl Subject<'_> {
         } else {
             String::new()
         };
-        Decision::say(Reason::CredentialUnavailable, format!("{CREDENTIAL_UNAVAILABLE}{next}"))
+        let missing = credential_unavailable(&self.settings.secret_name);
+        Decision::say(Reason::CredentialUnavailable, format!("{missing}{next}"))
     }
 
     /// Another controller undoes what we write, again and again.
     fn contested(&self) -> Option<Decision> {
         let Contested { until, report } = self.snapshot.contested?;
-        let verdict = Verdict { reason: Reason::SecretWriteFailed, message: CONTESTED.to_owned() };
+        let message = format!(
+            "Something else keeps changing or deleting Secret {:?}. It is restored with waits that grow from a second to five minutes; stop what changes it, or set another spec.secret.name.",
+            self.settings.secret_name
+        );
+        let verdict = Verdict { reason: Reason::SecretWriteFailed, message };
         Some(Decision { verdict: report.is_over().then_some(verdict), wake: Some(until), ..Decision::rest() })
     }
 

@@ -54,7 +54,13 @@ impl Subject<'_> {
     }
 
     pub(super) fn suspended(&self) -> Decision {
-        Decision::say(Reason::Suspended, "spec.suspend is true: no DPS operation is started for this device.")
+        let held = "spec.suspend is true: no DPS operation is started for this device.";
+        let waits = self.unregistered_changes();
+        if waits.is_empty() {
+            return Decision::say(Reason::Suspended, held);
+        }
+        let message = format!("{held} To be registered when it is false again: {}.", waits.join(" and "));
+        Decision::say(Reason::Suspended, message)
     }
 
     /// The same work failed and its wait is not over; a change of device or integration ends it.

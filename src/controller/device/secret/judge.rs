@@ -1,5 +1,6 @@
 //! Whether a Secret that is there is ours, and what would make it what it should be.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
@@ -18,7 +19,7 @@ pub enum Judgement {
     /// Ours; this strategic merge patch makes it what it should be.
     Patch(Value),
     /// Not ours, and never touched. The text says what to do.
-    Foreign(&'static str),
+    Foreign(Cow<'static, str>),
 }
 
 /// What is known of the Secret that is there beside what stands in it.
@@ -64,7 +65,9 @@ impl Desired {
             return Judgement::Equal;
         }
         if existing.immutable == Some(true) && changes.get("data").is_some() {
-            return Judgement::Foreign("is immutable. Delete it, and it is written again within seconds.");
+            return Judgement::Foreign(
+                "is immutable. Delete it, and it is written again within seconds.".into(),
+            );
         }
         let mut patch = changes;
         patch["metadata"]["uid"] = json!(existing.metadata.uid);
@@ -97,14 +100,14 @@ impl Desired {
     }
 
     /// Why the Secret is not ours; `None` if it is.
-    fn foreign(&self, existing: &Secret, known: Known) -> Option<&'static str> {
+    fn foreign(&self, existing: &Secret, known: Known) -> Option<Cow<'static, str>> {
         let meta = &existing.metadata;
         if existing.type_.as_deref().is_some_and(|kind| kind != "Opaque") {
-            return Some("exists and is of another type. Rename it, or set another spec.secret.name.");
+            return Some("exists and is of another type. Rename it, or set another spec.secret.name.".into());
         }
         let controller = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-        if controller.is_some_and(|owner| !self.is_device(owner)) {
-            return Some("is controlled by another object. Set another spec.secret.name.");
+        if let Some(OwnerReference { kind, name, .. }) = controller.filter(|owner| !self.is_device(owner)) {
+            return Some(format!("belongs to {kind} {name:?}. Set another spec.secret.name.").into());
         }
         let named = named_device(existing, &self.namespace, &self.device_name);
         let labelled = label(existing, names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY);
@@ -113,11 +116,12 @@ impl Desired {
         if adopted || self.has_our_marks(existing, controller, named, known) {
             return None;
         }
-        Some(if of_another {
+        let why = if of_another {
             "is another device's. Set another spec.secret.name, or delete the Secret if that device is gone or its marks were edited."
         } else {
             "exists and was not written for this device. Delete it, set another spec.secret.name, or let the operator take it over with annotation dps-operator.io/adopt: \"true\"."
-        })
+        };
+        Some(why.into())
     }
 
     /// Four marks say whose a Secret is: owner, label, and the annotations that name device and

@@ -37,6 +37,9 @@ fn the_registration_id_is_shown_of_every_device_and_believed_of_a_registered_one
         // Version 0.1.0 left it out where there was no hub.
         let earlier = ProvisionedDeviceStatus { registration_id: None, ..status.clone() };
         assert_eq!(is_equal(Some(&earlier), &status, None), !registered);
+        // It knew no state.
+        let earlier = ProvisionedDeviceStatus { state: None, ..status.clone() };
+        assert!(is_equal(Some(&earlier), &status, None));
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod keys;
 mod own;
+mod standing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -228,6 +229,7 @@ fn refused() -> Health {
 
 fn view<'a>(usable: &'a Usable, health: &'a Health, counts: &'a Counts) -> View<'a> {
     View {
+        pace: 600,
         credentials: Ok(&usable.terms.credentials),
         proven: Vec::from_iter(health.accepted().then(|| usable.terms.credentials.in_use())),
         secret_versions: &usable.secret_versions,
@@ -307,7 +309,11 @@ fn a_slot_that_was_found_to_work_is_remembered_for_exactly_this_spec_and_these_k
     let (mut integration, asked_for) = fallen_back();
     let status = integration.status.clone().unwrap();
     let ready = find(&status.conditions, ConditionType::Ready).unwrap();
-    assert!(ready.status == "True" && ready.message.contains("other slot"), "{}", ready.message);
+    assert!(
+        ready.status == "True" && ready.message.contains("so the Secondary key is used"),
+        "{}",
+        ready.message
+    );
     let shown = serde_json::to_value(&status.credentials).unwrap();
     assert_eq!((&shown["inUse"], &shown["working"]), (&json!("Secondary"), &json!("Secondary")));
     assert!(has_fallen_back(&integration, &asked_for, &versions()));

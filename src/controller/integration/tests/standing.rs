@@ -1,0 +1,72 @@
+//! What an integration says while nothing is wrong with it.
+
+use super::*;
+
+fn said(status: &DpsIntegrationStatus) -> &str {
+    &find(&status.conditions, ConditionType::Ready).unwrap().message
+}
+
+fn moving(pending: i32) -> Counts {
+    Counts { rotation: Rotation { total: 127, pending, excluded: 0 }, ..Counts::default() }
+}
+
+#[test]
+fn it_says_whether_its_key_was_tried_and_how_far_a_rotation_is() {
+    let paused = json!({"rollout": {"paused": true}});
+    for (spec, health, pending, says, state) in [
+        (json!({}), Health::default(), 0, "Not tried yet", "Ready"),
+        (json!({}), accepted(), 0, "DPS accepts the key.", "Ready"),
+        (
+            json!({}),
+            accepted(),
+            63,
+            "Moving to the Primary key: 64 of 127 devices moved, at most 600 a minute",
+            "Ready",
+        ),
+        (paused, accepted(), 20, "paused by spec.rollout.paused: 107 of 127", "Ready"),
+        (json!({"suspend": true}), accepted(), 0, "DPS accepts the key.", "Suspended"),
+        (json!({}), refused(), 127, "DPS refused the credentials", "Failed"),
+    ] {
+        let integration = integration(spec);
+        let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+        let status = render(&integration, &view(&usable, &health, &moving(pending)), NOW);
+        assert!(said(&status).contains(says), "{}", said(&status));
+        assert_eq!(serde_json::to_value(status.state).unwrap(), state, "{}", said(&status));
+    }
+}
+
+#[test]
+fn a_column_has_how_far_a_rotation_is_and_what_holds_it() {
+    for (rollout, health, progress) in [
+        (json!({}), accepted(), "64/127"),
+        (json!({"rollout": {"paused": true}}), accepted(), "64/127 paused"),
+        (json!({"rollout": {"paused": true}}), refused(), "64/127 blocked"),
+    ] {
+        let integration = integration(rollout);
+        let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+        let status = render(&integration, &view(&usable, &health, &moving(63)), NOW);
+        assert_eq!(status.key_rotation.unwrap().progress.as_deref(), Some(progress));
+    }
+}
+
+#[test]
+fn what_version_0_1_0_said_of_an_integration_is_worth_no_write_and_anything_else_is() {
+    let mut integration = integration(json!({}));
+    let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    let (health, counts) = (accepted(), moving(63));
+    let wanted = render(&integration, &view(&usable, &health, &counts), NOW);
+    let mut early = wanted.clone();
+    early.state = None;
+    early.conditions[0].message = "The configuration is valid and nothing is known to be wrong.".to_owned();
+    early.key_rotation.as_mut().unwrap().progress = None;
+    integration.status = Some(early.clone());
+    assert!(is_equal(&integration, &wanted));
+
+    let counted = render(&integration, &view(&usable, &health, &moving(62)), NOW);
+    assert!(!is_equal(&integration, &counted));
+    let in_trouble = refused();
+    assert!(!is_equal(&integration, &render(&integration, &view(&usable, &in_trouble, &counts), NOW)));
+    early.conditions[0].message = "Something else.".to_owned();
+    integration.status = Some(early);
+    assert!(!is_equal(&integration, &wanted));
+}
