@@ -44,7 +44,7 @@ pub enum EventsLevel {
     /// Trouble and changes.
     #[default]
     Changes,
-    /// Also each device's first assignment.
+    /// Also each device's first assignment and renewed certificate, not only the first ten in a minute.
     All,
     None,
 }

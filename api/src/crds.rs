@@ -36,7 +36,7 @@ fn finish(crd: &mut Value) {
     }
 }
 
-/// What the API server makes the status of a new object, so that nobody sees a blank one and kstatus calls it in
+/// What the API server makes the status of a new object, so that it is never blank and kstatus calls it in
 /// progress at once: without a write, and also where no operator runs.
 fn new_status() -> Value {
     json!({

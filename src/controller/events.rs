@@ -79,6 +79,11 @@ impl EventReason {
         }
     }
 
+    /// What went as it should: told while there is room, and in full with `--events=all`.
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::HubAssigned | Self::CertificateRenewed)
+    }
+
     pub fn is_warning(self) -> bool {
         matches!(
             self,
@@ -118,11 +123,10 @@ fn renewed(before: &ProvisionedDeviceStatus, after: &ProvisionedDeviceStatus) ->
     (old.0 != new.0).then(|| EventNote::new(EventReason::CertificateRenewed, note()))
 }
 
-/// Events that a change of a device's status is worth; `all`: first assignments and renewed certificates, too.
+/// Events that a change of a device's status is worth.
 pub fn of_device(
     before: Option<&ProvisionedDeviceStatus>,
     after: &ProvisionedDeviceStatus,
-    all: bool,
 ) -> Vec<EventNote> {
     let none = ProvisionedDeviceStatus::default();
     let before = before.unwrap_or(&none);
@@ -131,15 +135,18 @@ pub fn of_device(
         (Some(old), Some(new)) if old != new => {
             notes.push(EventNote::new(EventReason::HubChanged, format!("Moved from {old} to {new}.")));
         }
-        (None, Some(hub)) if all => {
+        (None, Some(hub)) => {
             notes.push(EventNote::new(EventReason::HubAssigned, format!("Assigned to {hub}.")))
         }
         _ => {}
     }
-    notes.extend(renewed(before, after).filter(|_| all));
+    notes.extend(renewed(before, after));
     let served = after.last_handled_reprovision_token != before.last_handled_reprovision_token;
     if served && before.assigned_hub.is_some() {
-        notes.push(EventNote::new(EventReason::Reprovisioned, "Registered once more, as its token asked."));
+        notes.push(EventNote::new(
+            EventReason::Reprovisioned,
+            "Registered again on request (dps-operator.io/reprovision-requested-at).",
+        ));
     }
     if let (Some(old), Some(new)) = (&before.secret, &after.secret)
         && old.name != new.name
@@ -166,11 +173,16 @@ pub fn of_integration(before: Option<&DpsIntegrationStatus>, after: &DpsIntegrat
             );
             notes.push(EventNote::new(EventReason::KeyRotationStarted, note));
         }
-        (Some(_), None) => {
-            notes.push(EventNote::new(
-                EventReason::KeyRotationCompleted,
-                "Every device that may be is registered with the active key, or its present certificate.",
-            ));
+        (Some(rotation), None) => {
+            let left_out = match rotation.excluded {
+                0 => String::new(),
+                count => format!(" {count} were left out: suspended, or with policy Never."),
+            };
+            let note = format!(
+                "The move of {} devices to another key, or to certificates of another CA, is over.{left_out}",
+                rotation.total
+            );
+            notes.push(EventNote::new(EventReason::KeyRotationCompleted, note));
         }
         _ => {}
     }
@@ -222,7 +234,7 @@ mod tests {
     }
 
     fn reasons(before: Value, after: Value) -> Vec<&'static str> {
-        let notes = of_device(Some(&device(before)), &device(after), false);
+        let notes = of_device(Some(&device(before)), &device(after));
         notes.into_iter().map(|note| note.reason.as_str()).collect()
     }
 
@@ -237,36 +249,35 @@ mod tests {
     }
 
     #[test]
-    fn moves_tokens_and_renamed_secrets_are_events_and_first_assignments_only_on_request() {
+    fn assignments_moves_tokens_and_renamed_secrets_are_events() {
         let on = |hub: &str| json!({"assignedHub": hub});
         assert_eq!(reasons(on("a"), on("b")), ["HubChanged"]);
-        assert_eq!(reasons(json!({}), on("a")), [""; 0]);
-        let assigned = of_device(None, &device(on("a")), true);
-        assert_eq!(assigned[0].reason, EventReason::HubAssigned);
+        assert_eq!(reasons(json!({}), on("a")), ["HubAssigned"]);
+        assert_eq!(reasons(on("a"), on("a")), [""; 0]);
         let token = json!({"assignedHub": "a", "lastHandledReprovisionToken": "1"});
         assert_eq!(reasons(on("a"), token.clone()), ["Reprovisioned"]);
-        assert_eq!(reasons(json!({}), token), [""; 0], "a new device has no token to serve");
+        assert_eq!(reasons(json!({}), token), ["HubAssigned"], "a new device has no token to serve");
         let named = |name: &str| json!({"secret": {"name": name}});
         assert_eq!(reasons(named("a"), named("b")), ["SecretRenamed"]);
         assert_eq!(reasons(json!({}), named("b")), [""; 0]);
     }
 
     #[test]
-    fn a_renewed_certificate_is_an_event_only_on_request() {
+    fn a_renewed_certificate_is_an_event() {
         let with = |fingerprint: &str| {
             let until = "2030-01-01T00:00:00Z";
             device(json!({"credential": {"type": "X509", "fingerprint": fingerprint, "notAfter": until}}))
         };
         let key = device(json!({"credential": {"type": "SymmetricKey", "fingerprint": "00000000000000aa"}}));
         let (old, new) = (with("00000000000000aa"), with("00000000000000bb"));
-        let notes = of_device(Some(&old), &new, true);
+        let notes = of_device(Some(&old), &new);
         assert_eq!(
             notes.iter().map(|note| note.reason).collect::<Vec<_>>(),
             [EventReason::CertificateRenewed]
         );
         assert!(notes[0].note.contains("2030-01-01"), "{}", notes[0].note);
-        for (before, after, all) in [(&old, &new, false), (&old, &old, true), (&key, &new, true)] {
-            assert_eq!(of_device(Some(before), after, all), []);
+        for (before, after) in [(&old, &old), (&key, &new)] {
+            assert_eq!(of_device(Some(before), after), []);
         }
     }
 

@@ -60,7 +60,7 @@ pub fn message(error: &DpsError) -> String {
             "DPS knows no enrollment for this device. Check spec.idScope of the integration, and in Azure that the enrollment group exists.".to_owned()
         }
         DpsError::Rejected { call, detail } => rejected(*call, detail),
-        DpsError::Disabled(_) => "The enrollment of this device, or of its group, is disabled in DPS. Enable it there.".to_owned(),
+        DpsError::Disabled(_) => "The enrollment is disabled in DPS. Enable it there.".to_owned(),
         DpsError::AllocationFailed(detail) => allocation_failed(detail).to_owned(),
         DpsError::AllocationInterrupted(_) => {
             "DPS accepted the device and was interrupted while it assigned a hub; the device is registered again.".to_owned()

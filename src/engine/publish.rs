@@ -21,6 +21,8 @@ use crate::telemetry::metrics::{IntegrationGauges, QueueGauges, Unserved};
 const WINDOW: Duration = Duration::from_secs(60);
 /// and this many are published; one more says that there are others.
 const MOST: u32 = 30;
+/// Of these, so many may tell of what went as it should, so that there is always room for trouble.
+const MOST_SUCCESSES: u32 = 10;
 /// The fleet's gauges, which show every integration, are set at most this often.
 const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 const HELD_BACK: &str =
@@ -42,6 +44,7 @@ pub(super) enum EventWindow {
 struct Window {
     since: Instant,
     events: u32,
+    successes: u32,
 }
 
 /// Whether one more event may be published.
@@ -79,9 +82,14 @@ impl EventWindow {
 struct Windows(HashMap<EventWindow, Window>);
 
 impl Windows {
-    fn admit(&mut self, whose: EventWindow, now: Instant) -> Admission {
+    /// `spare`: it is one of those that are told while there is room, and whose absence is not.
+    fn admit(&mut self, whose: EventWindow, spare: bool, now: Instant) -> Admission {
         self.0.retain(|_, window| window.since + WINDOW > now);
-        let window = self.0.entry(whose).or_insert(Window { since: now, events: 0 });
+        let window = self.0.entry(whose).or_insert(Window { since: now, events: 0, successes: 0 });
+        if spare && (window.successes >= MOST_SUCCESSES || window.events >= MOST) {
+            return Admission::HeldBack;
+        }
+        window.successes += u32::from(spare);
         window.events = window.events.saturating_add(1);
         match window.events {
             ..=MOST => Admission::Admitted,
@@ -101,11 +109,6 @@ impl Publisher {
         self.windows.0.keys().copied().flat_map(EventWindow::names)
     }
 
-    /// With `--events=all` a device's first assignment is an event, too.
-    pub fn announces_first_assignments(&self) -> bool {
-        self.level == EventsLevel::All
-    }
-
     /// Publishes an event about an object, unless there are too many; `owner` is the integration that
     /// admits it, which gets one event about that.
     pub fn emit(
@@ -119,7 +122,8 @@ impl Publisher {
         if self.level == EventsLevel::None {
             return;
         }
-        let note = match self.windows.admit(whose, now.mono) {
+        let spare = event.reason.is_success() && self.level != EventsLevel::All;
+        let note = match self.windows.admit(whose, spare, now.mono) {
             Admission::Admitted => Some(note(regarding, event, now)),
             Admission::FirstHeldBack => {
                 owner.map(|owner| note(owner, EventNote::new(EventReason::EventsHeldBack, HELD_BACK), now))
@@ -195,7 +199,7 @@ mod tests {
         let (mut windows, mut names, now) = (Windows::default(), Interner::default(), Instant::now());
         let (integration, tenant) = (names.intern("fleet/a"), names.intern("tenant"));
         let one = EventWindow::Foreign(integration, tenant);
-        let row: Vec<_> = (0..33).map(|_| windows.admit(one, now)).collect();
+        let row: Vec<_> = (0..33).map(|_| windows.admit(one, false, now)).collect();
         assert!(row[..30].iter().all(|admission| *admission == Admission::Admitted));
         assert_eq!(row[30..], [Admission::FirstHeldBack, Admission::HeldBack, Admission::HeldBack]);
         let elsewhere = names.intern("elsewhere");
@@ -205,8 +209,21 @@ mod tests {
             EventWindow::Foreign(names.intern("fleet/b"), tenant),
             EventWindow::Strays(tenant),
         ] {
-            assert_eq!(windows.admit(other, now), Admission::Admitted, "{other:?}");
+            assert_eq!(windows.admit(other, false, now), Admission::Admitted, "{other:?}");
         }
-        assert_eq!(windows.admit(one, now + WINDOW), Admission::Admitted);
+        assert_eq!(windows.admit(one, false, now + WINDOW), Admission::Admitted);
+    }
+
+    #[test]
+    fn what_went_as_it_should_is_told_ten_times_a_minute_and_takes_no_room_from_trouble() {
+        let (mut windows, mut names, now) = (Windows::default(), Interner::default(), Instant::now());
+        let one = EventWindow::Own(names.intern("fleet/a"));
+        let count = |row: Vec<Admission>| row.iter().filter(|it| **it == Admission::Admitted).count();
+        assert_eq!(count((0..40).map(|_| windows.admit(one, true, now)).collect()), 10);
+        assert_eq!(count((0..40).map(|_| windows.admit(one, false, now)).collect()), 20);
+        let later = now + WINDOW;
+        let row: Vec<_> = (0..31).map(|_| windows.admit(one, false, later)).collect();
+        assert_eq!(row[30], Admission::FirstHeldBack);
+        assert_eq!(windows.admit(one, true, later), Admission::HeldBack);
     }
 }

@@ -57,6 +57,24 @@ pub fn allows_id(prefixes: &[String], foreign: Option<&[String]>, id: &str, name
     (prefixes.is_empty() || fits(prefixes)) && foreign.is_none_or(fits)
 }
 
+/// What registration ids of a namespace have to begin with, for people: all that `allows_id` asks for.
+pub fn prescribed(prefixes: &[String], foreign: Option<&[String]>, namespace: &str) -> String {
+    let lists = [Some(prefixes).filter(|own| !own.is_empty()), foreign];
+    let shown: Vec<String> = lists.into_iter().flatten().map(|list| one_of(list, namespace)).collect();
+    shown.join(", and with ")
+}
+
+/// The first ones, as they read for this namespace.
+fn one_of(prefixes: &[String], namespace: &str) -> String {
+    const SHOWN: usize = 4;
+    let expanded = |prefix: &String| format!("{:?}", prefix.replace(PLACEHOLDER, namespace));
+    let first: Vec<String> = prefixes.iter().take(SHOWN).map(expanded).collect();
+    match prefixes.len().saturating_sub(SHOWN) {
+        0 => first.join(" or "),
+        more => format!("{} or one of {more} more", first.join(", ")),
+    }
+}
+
 /// True if the id begins with the prefix, in which `{namespace}` stands for the namespace.
 fn begins_with(id: &str, prefix: &str, namespace: &str) -> bool {
     let mut parts = prefix.split(PLACEHOLDER);
@@ -76,6 +94,21 @@ fn begins_with(id: &str, prefix: &str, namespace: &str) -> bool {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn what_is_prescribed_reads_as_it_is_for_the_namespace() {
+        let list = |prefixes: &[&str]| prefixes.iter().map(|prefix| (*prefix).to_owned()).collect::<Vec<_>>();
+        let (own, foreign) = (list(&["press-", "oven-"]), list(&["{namespace}."]));
+        let many = list(&["a", "b", "c", "d", "e", "f"]);
+        for (own, foreign, expected) in [
+            (&own, None, r#""press-" or "oven-""#),
+            (&own, Some(&foreign[..]), r#""press-" or "oven-", and with "shop.""#),
+            (&Vec::new(), Some(&foreign[..]), r#""shop.""#),
+            (&many, None, r#""a", "b", "c", "d" or one of 2 more"#),
+        ] {
+            assert_eq!(prescribed(own, foreign, "shop"), expected);
+        }
+    }
 
     fn consent(allowed: &Value) -> Result<Consent, InvalidSelector> {
         let spec = json!({"idScope": "0ne1", "attestation": {}, "allowedNamespaces": allowed});

@@ -124,6 +124,7 @@ fn conditions(
         None => (Reason::Available, available(integration, view, status)),
     };
     let message = with_hints(reason, message, view, status);
+    let message = with_host(reason, message, &integration.spec.hostname);
     conditions.set(ConditionType::Ready, ready, reason, &message);
     conditions.set_progress(reason, &message);
     if let Some(rate) = view.insufficient {
@@ -194,6 +195,15 @@ fn fallen_back(in_use: Option<KeySlot>) -> String {
     format!(
         "DPS refuses the {refused:?} key, which spec.attestation.symmetricKey.active asks for, so the {used:?} key is used. Put the right key into the Secret, or set active to {used:?}."
     )
+}
+
+/// What cannot be reached, unless the message was recalled from a status that says it.
+fn with_host(reason: Reason, message: String, hostname: &str) -> String {
+    let host = format!("spec.hostname is {hostname}.");
+    if reason != Reason::EndpointUnreachable || message.contains(&host) {
+        return message;
+    }
+    format!("{message} {host}")
 }
 
 const GOES_ON: &str = "Calls go on at";

@@ -101,8 +101,16 @@ impl Terms {
     /// True if the id begins with one of the prefixes, or there are none. Ids from other namespaces
     /// have to begin with one of theirs, too.
     pub fn allows_id(&self, id: &str, namespace: &str) -> bool {
-        let foreign = (namespace != self.namespace).then_some(&self.foreign_prefixes[..]);
-        consent::allows_id(&self.prefixes, foreign, id, namespace)
+        consent::allows_id(&self.prefixes, self.foreign_prefixes(namespace), id, namespace)
+    }
+
+    /// What that comes to, for people.
+    pub fn prescribed(&self, namespace: &str) -> String {
+        consent::prescribed(&self.prefixes, self.foreign_prefixes(namespace), namespace)
+    }
+
+    fn foreign_prefixes(&self, namespace: &str) -> Option<&[String]> {
+        (namespace != self.namespace).then_some(&self.foreign_prefixes[..])
     }
 
     /// True if both lead to the same DPS instance with the same credential: what DPS said of one it

@@ -312,7 +312,7 @@ impl Engine {
             return false;
         }
         let is_news = status::is_news(before, &status);
-        let mut notes = events::of_device(before, &status, self.publisher.announces_first_assignments());
+        let mut notes = events::of_device(before, &status);
         if self.waits_to_write_status(id, now) {
             return true;
         }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::world::objects::data;
+use crate::world::objects::{data, is_pending};
 use crate::world::waiting::until_true;
-use crate::world::{INTEGRATION, Kind, POLL, SCOPE, Setup, World, condition};
+use crate::world::{INTEGRATION, Kind, POLL, SCOPE, Setup, World};
 
 /// More than are kept in memory as they are.
 const DEVICES: usize = 800;
@@ -61,6 +61,6 @@ async fn devices_in_line_and_operations_without_an_end_are_counted_and_not_repor
     assert_eq!(in_flight, Some(1.0));
     for device in ["first", &others[2]] {
         let device = world.get(Kind::Device, device).await;
-        assert!(condition(&device, "Ready").is_none(), "{}", device["status"]);
+        assert!(is_pending(&device), "{}", device["status"]);
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::world::keys::{NEWEST_KEY, fingerprint};
-use crate::world::objects::{is_observed, ready_reason};
+use crate::world::objects::{is_observed, is_pending, ready_reason};
 use crate::world::{INTEGRATION, Kind, PRIMARY_KEY, WRONG_KEY, World, condition};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -42,8 +42,7 @@ async fn a_wrong_key_is_tried_by_three_canaries_and_the_right_one_makes_all_devi
     world.wait_counters(INTEGRATION, |devices| devices["failed"] == 3 && devices["pending"] == 27).await;
     assert_eq!(world.registers(), 3);
     assert!(world.generated_secrets().await.is_empty());
-    let reporting =
-        world.list(Kind::Device).await.iter().filter(|device| !ready_reason(device).is_empty()).count();
+    let reporting = world.list(Kind::Device).await.iter().filter(|device| !is_pending(device)).count();
     assert_eq!(reporting, 3, "the others only wait");
 
     world.change_group_key("factory-key", PRIMARY_KEY).await;

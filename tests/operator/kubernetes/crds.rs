@@ -172,7 +172,10 @@ async fn kubectl_get_shows_readiness_hub_and_counters() {
     assert_eq!(devices[0], ["NAME", "READY", "STATUS", "HUB", "AGE"]);
     let hub = device["status"]["assignedHub"].as_str().unwrap();
     assert_eq!(devices[1][..4], ["truck-1", "True", "Provisioned", hub]);
-    assert_eq!(integrations[0], ["NAME", "READY", "STATUS", "DEVICES", "ASSIGNED", "FAILED", "AGE"]);
+    assert_eq!(
+        integrations[0],
+        ["NAME", "READY", "STATUS", "DEVICES", "ASSIGNED", "FAILED", "ROTATION", "AGE"]
+    );
     assert_eq!(integrations[1][..6], [INTEGRATION, "True", "Available", "1", "1", "0"]);
     assert!(both.len() >= 4, "the category shows both kinds");
     let columns = [
@@ -180,6 +183,7 @@ async fn kubectl_get_shows_readiness_hub_and_counters() {
         "INTEGRATION",
         "INTEGRATION-NAMESPACE",
         "SECRET",
+        "KEY",
         "LAST-REG",
         "CERT-EXPIRES",
         "MESSAGE",

@@ -21,10 +21,12 @@ async fn wait_event(world: &World, object: &str, reason: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_of_settled_devices_are_events_and_a_first_registration_is_not() {
+async fn the_first_assignment_and_later_changes_are_events() {
     let world = World::start().await;
     world.device("truck-1").await;
     let device = world.wait_ready("truck-1").await;
+    let assigned = wait_event(&world, "truck-1", "HubAssigned").await;
+    assert_eq!(assigned["type"], "Normal");
     let moved_to = HUBS.into_iter().find(|hub| device["status"]["assignedHub"] != *hub).unwrap();
 
     world.delete(Kind::Secret, "truck-1-hub").await;
@@ -34,7 +36,7 @@ async fn changes_of_settled_devices_are_events_and_a_first_registration_is_not()
         (Some("Normal"), &device["metadata"]["uid"])
     );
     let all = world.list(Kind::Event).await;
-    assert_eq!(about(&all, "truck-1").count(), 1, "nothing about the registration itself: {all:?}");
+    assert_eq!(about(&all, "truck-1").count(), 2, "nothing else: {all:?}");
 
     world.dps.move_device(SCOPE, "truck-1", moved_to).unwrap();
     world.request_lookup(Kind::Device, "truck-1", "1").await;

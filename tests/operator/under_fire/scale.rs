@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::is_thorough;
-use crate::world::objects::is_ready;
+use crate::world::objects::{is_pending, is_ready};
 use crate::world::proxy::Record;
 use crate::world::waiting::until_true;
 use crate::world::{INTEGRATION, Kind, Mark, POLL, Setup, World, manifests};
@@ -204,7 +204,7 @@ async fn thousands_of_devices_with_one_registration_id_are_one_device_at_dps() {
             .filter(|device| device["metadata"]["labels"]["fleet"] == MILL)
     };
     let told = until_true(world.patience, POLL * 25, async || {
-        fleet().await.all(|device| is_ready(&device) || device["status"]["conditions"].is_array())
+        fleet().await.all(|device| is_ready(&device) || !is_pending(&device))
     });
     assert!(told.await, "each says why it waits");
     let ready: Vec<Value> = fleet().await.filter(is_ready).collect();

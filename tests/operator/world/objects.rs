@@ -77,7 +77,12 @@ pub fn condition(object: &Value, kind: &str) -> Option<Condition> {
     Some(Condition { status: text("status"), reason: text("reason"), message: text("message") })
 }
 
-/// The reason of `Ready`; empty before the first status.
+/// The operator has said nothing of it yet.
+pub fn is_pending(object: &Value) -> bool {
+    ready_reason(object) == "Pending"
+}
+
+/// The reason of `Ready`.
 pub fn ready_reason(object: &Value) -> String {
     condition(object, "Ready").map(|ready| ready.reason).unwrap_or_default()
 }

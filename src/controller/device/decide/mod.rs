@@ -317,11 +317,13 @@ impl Subject<'_> {
     fn registration_id_not_allowed(&self) -> Option<Decision> {
         let id = self.settings.registration_id.as_str();
         let namespace = self.snapshot.device.metadata.namespace.as_deref().unwrap_or_default();
-        let message = format!(
-            "The registration id {id:?} begins with none of the integration's registrationIdPrefixes."
-        );
-        (!self.target.allows_id(id, namespace))
-            .then(|| refused(self.snapshot, Reason::ReferenceNotAllowed, &message))
+        (!self.target.allows_id(id, namespace)).then(|| {
+            let message = format!(
+                "The registration id {id:?} has to begin with {}, as the integration prescribes (registrationIdPrefixes). Create the device under such an id, or ask the integration's owner.",
+                self.target.prescribed(namespace)
+            );
+            refused(self.snapshot, Reason::ReferenceNotAllowed, &message)
+        })
     }
 
     fn without_credential(&self) -> Option<Decision> {

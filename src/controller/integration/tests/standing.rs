@@ -1,6 +1,7 @@
 //! What an integration says while nothing is wrong with it.
 
 use super::*;
+use crate::dps::error::{Detail, Unreachable};
 
 fn said(status: &DpsIntegrationStatus) -> &str {
     &find(&status.conditions, ConditionType::Ready).unwrap().message
@@ -69,4 +70,49 @@ fn what_version_0_1_0_said_of_an_integration_is_worth_no_write_and_anything_else
     early.conditions[0].message = "Something else.".to_owned();
     integration.status = Some(early);
     assert!(!is_equal(&integration, &wanted));
+}
+
+fn answered(error: &DpsError, throttled: bool) -> Health {
+    let mut health = accepted();
+    for number in 0..CANARIES {
+        let (device, issuer) = (device(number), key_id(1));
+        let answer = Answer { device, issuer, error: Some(error), throttled, newcomers: false };
+        health.answered(&answer, Instant::now());
+    }
+    health
+}
+
+#[test]
+fn a_pause_is_said_with_its_end_which_is_written_again_only_when_it_has_become_later() {
+    let mut integration = integration(json!({}));
+    let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    let error = DpsError::Throttled { retry_after: None, detail: Detail::default() };
+    let (health, counts) = (answered(&error, true), Counts::default());
+    let until = |second| Some(Timestamp::from_second(second).unwrap());
+    let mut seen = Vec::new();
+    for second in [120, 125, 140] {
+        let throttled = View { throttled_until: until(second), ..view(&usable, &health, &counts) };
+        let status = render(&integration, &throttled, NOW);
+        seen.push((
+            said(&status).split("Calls go on").nth(1).unwrap().to_owned(),
+            is_equal(&integration, &status),
+        ));
+        integration.status = Some(status);
+    }
+    let expected = [(" at 00:02:00 UTC.", false), (" at 00:02:00 UTC.", true), (" at 00:02:20 UTC.", false)];
+    assert_eq!(seen, expected.map(|(text, same)| (text.to_owned(), same)));
+}
+
+#[test]
+fn what_cannot_be_reached_is_named_once_also_after_a_restart() {
+    let integration = integration(json!({"hostname": "dps.azure-devices-provisioning.net"}));
+    let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
+    let health = answered(&DpsError::Unreachable(Unreachable::Dns), false);
+    let counts = Counts::default();
+    let status = render(&integration, &view(&usable, &health, &counts), NOW);
+    let message = said(&status).to_owned();
+    assert!(message.contains("cannot be resolved; check") && message.contains("dps.azure"), "{message}");
+    let mut recalled = Health::default();
+    recalled.recall_trouble(Unusable::new(Reason::EndpointUnreachable, message.clone()));
+    assert_eq!(said(&render(&integration, &view(&usable, &recalled, &counts), NOW)), message);
 }
