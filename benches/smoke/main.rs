@@ -6,6 +6,7 @@
 //! `make bench-smoke N=1000`, or `cargo bench --bench smoke -- --devices 1000 --grow-to 5000 --rotate-at 1200 --storms`.
 
 mod bare;
+mod cert_manager;
 mod certificates;
 mod figures;
 mod measure;
@@ -78,7 +79,7 @@ async fn run(args: &Args) -> Outcome<()> {
         return setup.stop_operator();
     }
     if args.certificates > 0 {
-        return certificates::run(args.certificates).await;
+        return certificates::run(args.certificates, args.grow_to).await;
     }
     let (mut setup, resident_kib) = rounds(args).await?;
     more(args, &mut setup, resident_kib).await?;

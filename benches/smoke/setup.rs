@@ -45,6 +45,8 @@ pub struct Setup {
     totals_before: Totals,
     kubeconfig: PathBuf,
     operator: Option<Guarded>,
+    /// It runs, and the operator asks it for certificates.
+    pub cert_manager: Option<Guarded>,
     starts: usize,
     extra_devices: usize,
 }
@@ -78,6 +80,7 @@ impl Setup {
             totals_before,
             kubeconfig,
             operator: None,
+            cert_manager: None,
             starts: 0,
             extra_devices: 0,
         })
@@ -115,6 +118,9 @@ impl Setup {
         ]);
         command.args(["--registrations-per-minute", &rate.to_string()]);
         command.args(["--allowed-dps-hosts", &host(&self.dps)]);
+        if self.cert_manager.is_some() {
+            command.arg("--cert-manager");
+        }
         self.operator = Some(Guarded::spawn(&command, &log)?);
         Ok(())
     }
@@ -150,6 +156,14 @@ impl Setup {
     /// The time of a processor that the operator has used since it was started.
     pub fn operator_cpu(&self) -> Outcome<Duration> {
         Ok(self.operator.as_ref().ok_or("the operator is not running")?.cpu()?)
+    }
+
+    /// What etcd keeps, with the versions of objects that it has not removed yet.
+    pub fn stored_kib(&self) -> Outcome<u64> {
+        let metrics = self.control_plane.kubectl_ok(&["get", "--raw", "/metrics"])?;
+        let size = metrics.lines().find(|line| line.starts_with("apiserver_storage_size_bytes"));
+        let bytes = size.and_then(|line| line.rsplit(' ').next()).ok_or("the API server does not say it")?;
+        Ok(bytes.parse::<f64>()? as u64 / 1024)
     }
 
     /// Sets every counter to zero.
@@ -195,6 +209,18 @@ impl Setup {
             count if count == total => Ok(taken),
             count => Err(format!("{count} of {total} devices are Ready").into()),
         }
+    }
+
+    /// Waits until all are Ready, where each writes its status an unknown number of times.
+    pub async fn wait_all_ready(&self, total: usize) -> Outcome<Duration> {
+        let begun = Instant::now();
+        while self.count_ready().await? < total {
+            if begun.elapsed() > TIMEOUT {
+                return Err(format!("not all of {total} devices have become Ready").into());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Ok(begun.elapsed())
     }
 
     /// Puts another key into the Secret that the integration names.
@@ -317,6 +343,10 @@ fn id_scope(id_scope: &str) -> Outcome<IdScope> {
     })
 }
 
+pub fn service_account() -> Value {
+    json!({"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE})
+}
+
 fn user() -> String {
     format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}")
 }
@@ -333,7 +363,7 @@ fn manifests(dps: &Running) -> Value {
         {
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": meta("operator"),
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "dps-operator"},
-            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
+            "subjects": [service_account()],
         },
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("ca"), "data": {"ca.crt": dps.ca_pem()}},
         key_secret("key"),
