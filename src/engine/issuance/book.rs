@@ -160,8 +160,10 @@ impl Book {
     pub fn rouse(&mut self, party: Party, id: DeviceId) {
         if let Some(in_flight) = self.in_flight.get_mut(&id) {
             in_flight.roused = true;
-        } else if self.failed.contains_key(&id) {
-            self.forget(id);
+        } else if let Some(failed) = self.failed.get_mut(&id) {
+            // What went wrong is known until it is found out whether it still does: the device's status says it.
+            failed.attempts = 0;
+            self.end_sleep(id);
             self.join(party, id);
         }
     }

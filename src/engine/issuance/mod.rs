@@ -160,14 +160,17 @@ impl Engine {
         while let Some(id) = self.issuance.next() {
             // It may have been changed meanwhile, or be held.
             let Some((wanted, key)) = self.wanted_certificate(id) else { continue };
-            let ask = wanted.ask(self.issuance.shown(&key));
-            let Some(record) = fleet.get(id).filter(|_| ask != Ask::Nothing) else { continue };
-            if ask == Ask::Change && self.registry.limits(record.integration).paused {
-                self.issuance.sleep(id, now.mono + WHILE_PAUSED, Then::LookAgain);
-                continue;
-            }
-            if let Some(task) = self.start_issue(id, wanted, ask) {
-                self.issuance.started(id, task);
+            let Some(integration) = self.fleet.get(id).map(|record| record.integration) else { continue };
+            match wanted.ask(self.issuance.shown(&key)) {
+                Ask::Nothing => self.has_certificate(id),
+                Ask::Change if self.registry.limits(integration).paused => {
+                    self.issuance.sleep(id, now.mono + WHILE_PAUSED, Then::LookAgain);
+                }
+                ask => {
+                    if let Some(task) = self.start_issue(id, wanted, ask) {
+                        self.issuance.started(id, task);
+                    }
+                }
             }
         }
     }
