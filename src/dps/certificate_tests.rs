@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use dps_dev::pki::Identity;
 use dps_simulator::{Certificate, Certificates, Credential, Handshake as Shakes, Running};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
@@ -117,12 +120,57 @@ async fn a_refusal_tells_whether_dps_has_seen_the_certificate() {
     assert_eq!(register().await, Err(DpsError::Unreachable(Unreachable::Tls(TlsFailure::Alert))));
 }
 
-/// A server that takes certificates of this CA only, and none of others.
-async fn strict(root: &Identity) -> (SocketAddr, String) {
+/// Takes signatures of these kinds only.
+#[derive(Debug)]
+struct Picky {
+    verifier: Arc<dyn ClientCertVerifier>,
+    kinds: Vec<SignatureScheme>,
+}
+
+impl ClientCertVerifier for Picky {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.verifier.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.verifier.verify_client_cert(leaf, above, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, leaf, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, leaf, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.kinds.clone()
+    }
+}
+
+/// A server that takes certificates of this CA only, and none of others, nor signatures of other kinds than these.
+async fn strict(root: &Identity, kinds: &[SignatureScheme]) -> (SocketAddr, String) {
     let server = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(root.pem.as_bytes()).unwrap()).unwrap();
     let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+    let verifier = Arc::new(Picky { verifier, kinds: kinds.to_vec() });
     let key = PrivatePkcs8KeyDer::from(server.signing_key.serialize_der()).into();
     let tls = rustls::ServerConfig::builder()
         .with_client_cert_verifier(verifier)
@@ -148,7 +196,7 @@ async fn strict(root: &Identity) -> (SocketAddr, String) {
 async fn an_alert_that_answers_a_certificate_speaks_of_that_and_not_of_the_server() {
     super::client_tests::choose_tls();
     let root = Identity::root("fleet-root").unwrap();
-    let (address, ca) = strict(&root).await;
+    let (address, ca) = strict(&root, &[SignatureScheme::ECDSA_NISTP256_SHA256]).await;
     let client = client(Some(&ca)).unwrap();
     let (own, foreign) = (root.device("truck-1").unwrap(), Identity::own("truck-1").unwrap());
     let register = async |device: &Identity| {
@@ -157,4 +205,17 @@ async fn an_alert_that_answers_a_certificate_speaks_of_that_and_not_of_the_serve
     let served = register(&own).await;
     assert!(matches!(served, Err(DpsError::Server { .. })), "{served:?}");
     assert_eq!(handshake(register(&foreign).await), (Handshake::Refused, true));
+}
+
+/// The device's key is ECDSA's.
+#[tokio::test]
+async fn an_alert_of_a_server_that_takes_no_signature_of_the_devices_key_says_that_and_nothing_of_its_ca() {
+    super::client_tests::choose_tls();
+    let root = Identity::root("fleet-root").unwrap();
+    let (address, ca) =
+        strict(&root, &[SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PKCS1_SHA256]).await;
+    let client = client(Some(&ca)).unwrap();
+    let device = credential(&root.device("truck-1").unwrap(), "truck-1");
+    let refused = register(address.port(), &client, &device, "truck-1").await;
+    assert_eq!(handshake(refused), (Handshake::KeyNotTaken, true));
 }

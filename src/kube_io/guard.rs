@@ -196,6 +196,24 @@ mod tests {
         }
     }
 
+    /// One of a newer version, or forged: no part of it is kept, so that its length is no matter.
+    #[test]
+    fn a_status_that_names_a_kind_of_credential_that_is_not_known_counts_as_none() {
+        let long = "X".repeat(100_000);
+        for (kind, is_read) in
+            [("SymmetricKey", true), ("X509", true), ("Tpm", false), ("", false), (&*long, false)]
+        {
+            let spec = format!(
+                r#"{{"integrationRef": {{"name": "factory"}}}}, "status": {{"assignedHub": "h", "credential": {{"type": "{kind}"}}}}"#
+            );
+            let Guarded::Read(device) = serde_json::from_str(&item("a", &spec)).unwrap() else {
+                panic!("{} hides the device", &kind[..kind.len().min(20)])
+            };
+            let device: ProvisionedDevice = device;
+            assert_eq!(device.status.is_some(), is_read, "{}", &kind[..kind.len().min(20)]);
+        }
+    }
+
     #[test]
     fn an_event_about_a_bad_object_is_still_an_event() {
         let event = format!(r#"{{"type": "MODIFIED", "object": {}}}"#, item("bad", "5"));

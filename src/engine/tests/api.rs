@@ -34,6 +34,8 @@ struct State {
     namespace_reads: usize,
     /// Objects that were read, each time that one was.
     reads: Vec<(&'static str, String)>,
+    /// Paths of requests that have come, answered or not.
+    begun: Vec<String>,
 }
 
 /// A write that goes wrong.
@@ -207,7 +209,11 @@ impl Api {
                 let (parts, body) = request.into_parts();
                 let bytes = body.collect().await.unwrap().to_bytes();
                 let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-                let latency = state.lock().unwrap().latency;
+                let latency = {
+                    let mut state = state.lock().unwrap();
+                    state.begun.push(parts.uri.path().to_owned());
+                    state.latency
+                };
                 if !latency.is_zero() {
                     tokio::time::sleep(latency).await;
                 }
@@ -319,6 +325,11 @@ impl Api {
     /// How often an object was read, there or not.
     pub(super) fn reads(&self, kind: &'static str, name: &str) -> usize {
         self.0.lock().unwrap().reads.iter().filter(|read| **read == (kind, key(name))).count()
+    }
+
+    /// Requests with a path that ends like this, answered or not.
+    pub(super) fn begun(&self, end: &str) -> usize {
+        self.0.lock().unwrap().begun.iter().filter(|path| path.ends_with(end)).count()
     }
 
     pub(super) fn namespace_reads(&self) -> usize {

@@ -5,11 +5,11 @@ use super::*;
 
 const ISSUER: &str = "fleet-ca";
 /// As long as a first put back may take.
-const SOON: Duration = Duration::from_secs(7);
+pub(super) const SOON: Duration = Duration::from_secs(7);
 
 impl World {
     /// Its integration has cert-manager asked, which has no CRD or is listed.
-    async fn with_issuer(root: &Identity) -> Self {
+    pub(super) async fn with_issuer(root: &Identity) -> Self {
         let mut world = Self::start(&["--cert-manager"]).await;
         let control = world.dps.control();
         control.upload_certificate_authority(SCOPE, "root", certificate(root), true).unwrap();
@@ -24,7 +24,7 @@ impl World {
     }
 
     /// What the watch of Certificates does when it begins.
-    fn list_issued(&mut self) {
+    pub(super) fn list_issued(&mut self) {
         self.take(Message::Certificate(WATCH, Observed::Listing(0)));
         for name in self.api.names("certificates") {
             let object = self.api.get("certificates", &name).unwrap();
@@ -33,7 +33,7 @@ impl World {
         self.take(Message::Certificate(WATCH, Observed::Listed));
     }
 
-    fn requested(&self, name: &str) -> Value {
+    pub(super) fn requested(&self, name: &str) -> Value {
         self.api.get("certificates", &format!("{name}-tls")).unwrap_or(Value::Null)
     }
 
@@ -50,19 +50,19 @@ impl World {
         self.api.count("certificates", |certificate| certificate["spec"]["issuerRef"]["name"] == "next-ca")
     }
 
-    async fn until_requested(&mut self, name: &str) -> Value {
+    pub(super) async fn until_requested(&mut self, name: &str) -> Value {
         self.until("cert-manager is asked", |world| !world.requested(name).is_null()).await;
         self.requested(name)
     }
 
     /// What cert-manager does then.
-    fn issue(&mut self, name: &str, root: &Identity) {
+    pub(super) fn issue(&mut self, name: &str, root: &Identity) {
         let annotations = json!({"cert-manager.io/certificate-name": format!("{name}-tls")});
         self.api.apply("secrets", &format!("{name}-tls"), json!({"metadata": {"annotations": annotations}}));
         self.give_certificate(name, &root.device(name).unwrap(), &[]);
     }
 
-    async fn until_message(&mut self, name: &str, part: &str) {
+    pub(super) async fn until_message(&mut self, name: &str, part: &str) {
         self.until(&format!("{name} says {part:?}"), |world| world.message(name).contains(part)).await;
     }
 }

@@ -6,6 +6,7 @@ mod random;
 mod renewals;
 mod rolls;
 mod trouble;
+mod waiting;
 
 use std::time::Duration;
 

@@ -163,6 +163,78 @@ async fn after_a_restart_a_refused_ca_holds_up_no_device_of_another_one() {
 }
 
 #[tokio::test]
+async fn after_a_restart_three_devices_try_a_refused_ca_once_more_and_the_waits_grow_from_a_minute_to_an_hour()
+ {
+    const STEP: Duration = Duration::from_secs(15);
+    let (root, next) = (Identity::root("fleet-root").unwrap(), Identity::root("next-root").unwrap());
+    let mut world = World::with_group(&root).await.with_fleet(&root).await;
+    world.renew_all(&next);
+    world.until_true("it is held", |world| world.integration_reason() == "Unauthorized").await;
+    let before = Vec::from_iter(names().map(|name| world.registers_of(&name).len()));
+    world.restart();
+    world.list_certificates();
+
+    // When it is tried, and by how many: what comes within a minute is one try.
+    let (mut tries, mut refused): (Vec<(Duration, usize)>, usize) = (Vec::new(), world.refused());
+    let begun = world.now.mono;
+    while world.now.mono - begun < MINUTE * 60 * 6 {
+        world.until_idle(0).await;
+        let (at, more) = (world.now.mono - begun, world.refused() - refused);
+        refused += more;
+        match tries.last_mut() {
+            Some((last, refused)) if at - *last < MINUTE => *refused += more,
+            _ if more > 0 => tries.push((at, more)),
+            _ => {}
+        }
+        if tries.len() == 1 {
+            let calls = names().zip(&before).map(|(name, before)| world.registers_of(&name).len() - before);
+            let tried = calls.filter(|calls| *calls > 0).count();
+            assert!(tried <= 3, "{tried} devices");
+        }
+        world.pass(STEP);
+    }
+    let waits = Vec::from_iter(tries.windows(2).map(|pair| pair[1].0 - pair[0].0));
+    assert!(waits.len() >= 8, "{tries:?}");
+    assert!(tries[1..].iter().all(|(_, refused)| (1..=2).contains(refused)), "{tries:?}");
+    for (wait, minutes) in waits.iter().zip([1, 2, 4, 8, 16, 32].into_iter().chain(std::iter::repeat(60))) {
+        let longest = MINUTE * minutes + MINUTE;
+        assert!((MINUTE * minutes..=longest).contains(wait), "{minutes} minutes: {waits:?}");
+    }
+    assert!(names().all(|name| world.ready_reason(&name).0 == "True") && world.all_hubs_take_them());
+}
+
+#[tokio::test]
+async fn once_those_that_were_refused_are_gone_another_one_tries_the_ca_within_the_hour_and_nothing_happens_before()
+ {
+    let (root, next) = (Identity::root("fleet-root").unwrap(), Identity::root("next-root").unwrap());
+    let mut world = World::with_group(&root).await.with_fleet(&root).await;
+    world.renew_all(&next);
+    world.until_true("it is held", |world| world.integration_reason() == "Unauthorized").await;
+    let has_tried = |name: &String| world.registers_of(name).iter().any(|entry| entry.status == Some(401));
+    let tried = Vec::from_iter(names().filter(has_tried));
+    assert_eq!(tried.len(), 3, "{tried:?}");
+    tried.iter().for_each(|name| world.delete("provisioneddevices", name));
+    // What they leave behind is counted.
+    for _ in 0..12 {
+        world.pass(Duration::from_secs(5));
+        world.until_idle(0).await;
+    }
+    let of_sources = |world: &World| -> usize {
+        names().map(|name| world.api.reads("secrets", &format!("{name}-tls"))).sum()
+    };
+    let (refused, before) = (world.refused(), (world.writes(), of_sources(&world)));
+    let begun = world.now.mono;
+    while world.refused() == refused {
+        assert_eq!((world.writes(), of_sources(&world)), before);
+        assert!(world.now.mono - begun < MINUTE * 61, "none has tried it");
+        world.pass(MINUTE);
+        world.until_idle(0).await;
+    }
+    assert!(world.now.mono - begun > MINUTE * 50, "{:?}", world.now.mono - begun);
+    assert!(world.refused() <= refused + 2, "{} after {refused}", world.refused());
+}
+
+#[tokio::test]
 async fn a_ca_that_dps_does_not_know_holds_up_new_devices_and_says_which_one_it_is() {
     let (root, next) = (Identity::root("fleet-root").unwrap(), Identity::root("next-root").unwrap());
     let mut world = World::with_group(&root).await;
