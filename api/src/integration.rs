@@ -315,13 +315,13 @@ pub struct CertificatesStatus {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IssuerStatus {
-    /// By what devices name it in status.credential.issuer: 16 hex digits that come of its subject and key.
+    /// As credential.issuer and issuedCertificate.issuer of devices name it: 16 hex digits that come of its subject and key.
     pub fingerprint: String,
     /// Its subject, as the certificates that it has issued name it.
     pub subject: String,
-    /// Devices that are registered with a certificate of it.
+    /// Devices that connect to their hub with a certificate of it: their own, or one that DPS has issued.
     pub devices: i32,
-    /// True once DPS has accepted one of them.
+    /// True once DPS has accepted one of them, or issued one.
     pub accepted: bool,
 }
 

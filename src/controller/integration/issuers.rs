@@ -43,7 +43,7 @@ pub struct Issuers(Vec<Issuer>);
 struct Issuer {
     id: CaId,
     subject: String,
-    /// DPS has taken a certificate of it.
+    /// DPS has taken a certificate of it, or issued one.
     accepted: bool,
     /// What devices meet until then, by their namespace.
     trials: Vec<(Whose, Trial)>,
@@ -198,6 +198,24 @@ impl Issuers {
         issuer.trials.get_mut(place).map(|(_, trial)| trial)
     }
 
+    fn add(&mut self, id: CaId, subject: &str, accepted: bool) {
+        if self.0.len() == REMEMBERED {
+            let unproven = self.0.iter().position(|issuer| !issuer.accepted).unwrap_or(0);
+            self.0.remove(unproven);
+        }
+        let (subject, again, trials) = (subject.to_owned(), Vec::new(), Vec::new());
+        self.0.push(Issuer { id, subject, accepted, again, trials });
+    }
+
+    /// DPS has issued a certificate, by this CA. True if it was not known.
+    pub fn issues(&mut self, ca: CaId, subject: &str) -> bool {
+        let is_new = self.find(ca).is_none();
+        if is_new {
+            self.add(ca, subject, true);
+        }
+        is_new
+    }
+
     /// A device has a certificate of this CA, with which DPS is to be called.
     pub fn met(&mut self, ca: CaId, subject: &str, whose: Whose, device: Canary, now: Instant) {
         match self.0.iter().position(|issuer| issuer.id == ca) {
@@ -205,20 +223,7 @@ impl Issuers {
                 let known = self.0.remove(place);
                 self.0.push(known);
             }
-            None => {
-                if self.0.len() == REMEMBERED {
-                    let unproven = self.0.iter().position(|issuer| !issuer.accepted).unwrap_or(0);
-                    self.0.remove(unproven);
-                }
-                let subject = subject.to_owned();
-                self.0.push(Issuer {
-                    id: ca,
-                    subject,
-                    accepted: false,
-                    again: Vec::new(),
-                    trials: Vec::new(),
-                });
-            }
+            None => self.add(ca, subject, false),
         }
         let Some(trial) = self.trial_mut(ca, whose) else { return };
         let waits = !trial.is_open_for(device.uid, now);
@@ -313,8 +318,7 @@ impl Issuers {
         for IssuerStatus { fingerprint, subject, accepted, .. } in recorded.iter().take(SHOWN) {
             let Some(id) = CaId::parse(fingerprint).filter(|_| *accepted) else { continue };
             if self.find(id).is_none() {
-                let (subject, again, trials) = (subject.clone(), Vec::new(), Vec::new());
-                self.0.push(Issuer { id, subject, accepted: true, again, trials });
+                self.add(id, subject, true);
             }
         }
     }

@@ -81,6 +81,15 @@ impl Registry {
         }
     }
 
+    /// DPS has issued a certificate of this CA to a device: the status names it.
+    pub fn ca_issues(&mut self, sym: Sym, facts: &CertificateFacts) {
+        let Some(integration) = self.integrations.get_mut(&sym) else { return };
+        if facts.ca.is_some_and(|ca| integration.issuers.issues(ca, &facts.issuer)) {
+            integration.reporting.dirty = true;
+            self.reports.wake(sym.index());
+        }
+    }
+
     /// True if a lookup would show whether DPS accepts a credential.
     pub fn asks(&self, sym: Sym, now: Instant) -> bool {
         self.integrations.get(&sym).is_some_and(|integration| integration.health.asks(now))

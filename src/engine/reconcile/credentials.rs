@@ -132,6 +132,16 @@ impl Engine {
         self.registry.ca_place(record.integration, ca, (self.whose(record), record.uid), now.mono)
     }
 
+    /// DPS may have issued a certificate to the device as it was registered.
+    pub(super) fn certificate_came(&mut self, id: DeviceId) {
+        let registered = self.active.work(id).and_then(|work| work.facts.registered.as_ref());
+        let issued = registered.and_then(|registered| registered.issued.as_ref());
+        let issued = issued.and_then(|issued| issued.certificate.as_ref());
+        if let (Some(issued), Some(record)) = (issued, self.fleet.get(id)) {
+            self.registry.ca_issues(record.integration, issued.facts());
+        }
+    }
+
     /// DPS has accepted the device's own credential: what was read is what is registered.
     pub(super) fn credential_registered(&mut self, id: DeviceId) {
         let Some(facts) = self.active.work(id).map(|work| &work.facts) else { return };

@@ -98,6 +98,7 @@ impl Engine {
         }
         if registers {
             self.credential_registered(id);
+            self.certificate_came(id);
         }
         self.active.has_answer(id);
         self.ready.take_answer(id);

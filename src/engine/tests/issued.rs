@@ -7,6 +7,7 @@ use std::time::Duration;
 use dps_simulator::{Certificate, Fault, FaultAction, Issuance, LedgerEntry, OperationKind};
 use jiff::Timestamp;
 use serde_json::json;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::api::{Spoiled, Wrong};
 use super::vouching::text;
@@ -227,6 +228,33 @@ async fn without_a_policy_the_device_says_so_and_gets_no_other_credential() {
     let message = condition(&world.status("truck-1"), "Ready")["message"].to_string();
     assert!(message.contains("certificate policy"), "{message}");
     assert!(world.hub_secret("truck-1").is_null());
+}
+
+#[tokio::test]
+async fn the_integration_names_the_ca_by_which_dps_has_issued_also_after_a_restart() {
+    let mut world = World::issuing().await.with_issued("truck-1").await;
+    let names = |world: &World, devices: usize| {
+        let certificates = &world.integration()["certificates"];
+        let issuers = certificates["issuers"].as_array().cloned().unwrap_or_default();
+        let [issuer] = &issuers[..] else { return false };
+        let shown = (&issuer["fingerprint"], &issuer["devices"], &issuer["accepted"]);
+        let fingerprint = &world.status("truck-1")["issuedCertificate"]["issuer"];
+        shown == (fingerprint, &json!(devices), &json!(true)) && certificates["otherIssuers"].is_null()
+    };
+    world.until_in_time("it is named", |world| names(world, 1)).await;
+    let subject = world.integration()["certificates"]["issuers"][0]["subject"].clone();
+    let leaf = pem::parse(text(&world.hub_secret("truck-1"), "tls.crt")).unwrap();
+    let (_, leaf) = X509Certificate::from_der(leaf.contents()).unwrap();
+    assert_eq!(subject, leaf.issuer().to_string());
+
+    world.restart();
+    world.until_idle(0).await;
+    world.declare("truck-2", json!({"suspend": true}));
+    let counted = |world: &World| world.integration()["devices"]["total"] == 2;
+    world.until_in_time("it is counted", counted).await;
+    assert!(names(&world, 1), "{}", world.integration());
+    world.declare("truck-2", json!({"suspend": false}));
+    world.until_in_time("it is named of both", |world| names(world, 2)).await;
 }
 
 #[tokio::test]

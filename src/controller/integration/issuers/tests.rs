@@ -258,3 +258,35 @@ fn only_a_registration_that_is_refused_with_the_certificate_in_hand_speaks_again
         assert_eq!(Shown::of(Some(&error)), Shown::Nothing, "{error:?}");
     }
 }
+
+#[test]
+fn a_ca_by_which_dps_issues_is_named_with_its_devices_and_known_again() {
+    let mut issuers = Issuers::default();
+    assert!(issuers.issues(ca(1), "CN=dps-issuing"));
+    assert!(!issuers.issues(ca(1), "CN=dps-issuing"));
+    assert_eq!(issuers.shown(&CertificateCounts::default()), (Vec::new(), 0), "no device has one");
+    let devices = BTreeMap::from([(ca(1).to_string(), 5), (ca(2).to_string(), 2)]);
+    let counts = CertificateCounts { issuers: devices, ..CertificateCounts::default() };
+    let named = IssuerStatus {
+        fingerprint: ca(1).to_string(),
+        subject: "CN=dps-issuing".to_owned(),
+        devices: 5,
+        accepted: true,
+    };
+    assert_eq!(issuers.shown(&counts), (vec![named.clone()], 2));
+    let mut after_a_restart = Issuers::default();
+    after_a_restart.recall(std::slice::from_ref(&named));
+    assert_eq!(after_a_restart.shown(&counts), (vec![named], 2));
+}
+
+#[test]
+fn cas_that_are_made_up_push_out_none_by_which_dps_issues() {
+    let mut situation = Situation::new();
+    situation.issuers.issues(ca(1_000), "CN=dps-issuing");
+    for number in 0..200 {
+        let own = situation.own;
+        situation.issuers.met(ca(number), "CN=made-up", own, device(1), situation.now);
+    }
+    assert!(!situation.issuers.issues(ca(1_000), "CN=dps-issuing"));
+    assert_eq!(situation.issuers.0.len(), REMEMBERED);
+}
