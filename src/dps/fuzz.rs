@@ -12,6 +12,7 @@ use super::call::Call;
 use super::clock_offset::ClockOffset;
 use super::error::DpsError;
 use super::ids::RegistrationId;
+use super::issuance::CertificateRequest;
 use super::refusal::{MadeWith, success};
 use super::wire::{Operation, RegistrationState};
 use crate::clock::Now;
@@ -30,6 +31,16 @@ pub(crate) fn read(
     id: &RegistrationId,
     hub_suffixes: &[String],
 ) -> Option<Result<Assignment, DpsError>> {
+    read_of(call, answer, id, hub_suffixes, None)
+}
+
+fn read_of(
+    call: Call,
+    answer: Answer,
+    id: &RegistrationId,
+    hub_suffixes: &[String],
+    request: Option<&CertificateRequest>,
+) -> Option<Result<Assignment, DpsError>> {
     let Answer { status, headers, body } = answer;
     let kind = CredentialKind::GroupKey;
     let issuer = CredentialId::parse(kind, "00000000000000aa")?;
@@ -37,7 +48,7 @@ pub(crate) fn read(
     let clock = ClockOffset::default();
     let token = clock.basis(issuer, at.wall.as_second(), at.mono);
     let answer = HttpAnswer { status, headers, body, at };
-    let reader = Reader { id, kind, hub_suffixes, request: None, status };
+    let reader = Reader { id, kind, hub_suffixes, request, status };
     match call {
         Call::Lookup => Some(
             success::<RegistrationState>(call, &answer, MadeWith::Token(&token, &clock))
@@ -50,6 +61,19 @@ pub(crate) fn read(
             }
         }
     }
+}
+
+/// What an answer means to a registration that asked for a certificate for this key, in PEM.
+pub(crate) fn read_issued(
+    body: Vec<u8>,
+    id: &RegistrationId,
+    key: &str,
+    hub_suffixes: &[String],
+) -> Option<Result<Assignment, DpsError>> {
+    let call = Call::Register { payload: false, csr: true };
+    let answer = Answer { status: StatusCode::OK, headers: HeaderMap::new(), body };
+    let request = CertificateRequest::of_key(id, key);
+    read_of(call, answer, id, hub_suffixes, Some(&request))
 }
 
 /// The wait that the headers ask for.

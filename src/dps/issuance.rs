@@ -76,6 +76,12 @@ impl CertificateRequest {
         Ok(Self { id: id.clone(), key: text, csr: csr.map_err(|_| NoRandomness)? })
     }
 
+    /// One whose key is known: what a fuzzer feeds was issued for it.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of_key(id: &RegistrationId, key: &str) -> Self {
+        Self { id: id.clone(), key: Zeroizing::new(key.to_owned()), csr: String::new() }
+    }
+
     /// As it travels: base64 of the DER.
     pub(super) fn csr(&self) -> &str {
         &self.csr

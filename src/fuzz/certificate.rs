@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 use super::parts::valid;
 use crate::controller::integration::certificate::{FoundCertificate, resolve};
 use crate::controller::integration::credentials::Credentials;
-use crate::dps::attestation::Proof;
 use crate::dps::attestation::certificate::TlsFiles;
+use crate::dps::attestation::{DeviceCredential, Proof};
 use crate::dps::ids::RegistrationId;
 
 const ID: &str = "truck-1";
@@ -32,15 +32,19 @@ pub fn certificate(data: &[u8]) {
         files,
     };
     match resolve("truck-1-tls", found, &valid(RegistrationId::parse(ID))) {
-        Ok(credentials) => is_a_pair(&credentials, certificates),
+        Ok(credentials) => is_of_device(&credentials, certificates),
         Err(why) => is_well_said(&why.message, key),
     }
 }
 
-/// What is taken is one certificate with its key, and what others make of it, too.
-fn is_a_pair(credentials: &Credentials, certificates: &[u8]) {
+fn is_of_device(credentials: &Credentials, certificates: &[u8]) {
     let device = credentials.for_device(&valid(RegistrationId::parse(ID)));
-    let device = valid(device.ok_or("a certificate is a device's own"));
+    is_a_pair(&valid(device.ok_or("a certificate is a device's own")), certificates);
+    assert!(!format!("{credentials:?}").contains("PRIVATE"));
+}
+
+/// What is taken is one certificate with its key, and what others make of it, too.
+pub(super) fn is_a_pair(device: &DeviceCredential, certificates: &[u8]) {
     let Proof::Certificate(taken) = &device.proof else { return };
     let leaf = valid(CertificateDer::from_pem_slice(certificates));
     let thumbprint: String = Sha256::digest(&leaf).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -54,7 +58,6 @@ fn is_a_pair(credentials: &Credentials, certificates: &[u8]) {
     let names: Vec<_> = parsed.subject().iter_common_name().map(|name| name.as_str()).collect();
     assert!(matches!(&names[..], [Ok(name)] if name.eq_ignore_ascii_case(ID)), "{names:?}");
     assert!(!parsed.is_ca());
-    assert!(!format!("{credentials:?}").contains("PRIVATE"));
 }
 
 /// Short, in one line, and without anything of the key.

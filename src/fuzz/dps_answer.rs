@@ -165,7 +165,7 @@ fn is_harmless(assignment: Assignment) {
     may_be_shown(&device_id, ID.len());
 }
 
-fn is_shown_safely(error: &DpsError) {
+pub(super) fn is_shown_safely(error: &DpsError) {
     let said = failure::last_error(error, Timestamp::UNIX_EPOCH);
     for text in [&said.message, &said.tracking_id].into_iter().flatten() {
         may_be_shown(text, SHOWN_MAX);

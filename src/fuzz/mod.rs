@@ -7,6 +7,7 @@ mod device;
 mod dps_answer;
 mod formats;
 mod hub_and_connection_string;
+mod issued_chain;
 mod key_secret;
 mod parts;
 mod retry_after;
@@ -20,6 +21,7 @@ pub use self::device::device;
 pub use self::dps_answer::dps_answer;
 pub use self::formats::formats;
 pub use self::hub_and_connection_string::hub_and_connection_string;
+pub use self::issued_chain::issued_chain;
 pub use self::key_secret::key_secret;
 pub use self::retry_after::retry_after;
 pub use self::secret_read_back::secret_read_back;
@@ -28,13 +30,14 @@ pub use self::secret_read_back::secret_read_back;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub const ALL: [(&str, Target); 9] = [
+pub const ALL: [(&str, Target); 10] = [
     ("ca_bundle", ca_bundle),
     ("certificate", certificate),
     ("device", device),
     ("dps_answer", dps_answer),
     ("formats", formats),
     ("hub_and_connection_string", hub_and_connection_string),
+    ("issued_chain", issued_chain),
     ("key_secret", key_secret),
     ("retry_after", retry_after),
     ("secret_read_back", secret_read_back),
