@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::blows::{Case, Point};
 use super::is_thorough;
-use super::snapshot::{differences, snapshot};
-use crate::world::proxy::{Armed, Record, Rule};
+use super::snapshot::{differences, snapshot, twin_of};
+use crate::world::proxy::{Armed, Call, Record, Rule};
 use crate::world::waiting::until;
 use crate::world::{INTEGRATION, POLL, Setup, World};
 
@@ -58,9 +58,12 @@ where
             let case = format!("{}: {case:?} ({device})", self.name);
             differs.await.unwrap_or_else(|found| panic!("{case}\n{found:#?}\n{}", world.operator_log_tail()));
             longest = longest.max(hit.elapsed());
-            let Registrations { made, accounted_for } = registrations(&world, before, &device, usual);
-            assert!(made <= usual, "{case}: {made} registrations, usually {usual}");
-            repeated += accounted_for;
+            for (one, usually) in PAIR.into_iter().zip(usual) {
+                let Registrations { made, accounted_for } =
+                    registrations(&world, before, &device, one, usual);
+                assert!(made <= usually, "{case}: {made} registrations of {one:?}, usually {usually}");
+                repeated += accounted_for;
+            }
         }
         world.assert_only_device_calls();
         if is_thorough() {
@@ -79,14 +82,15 @@ where
     }
 
     /// Runs it undisturbed; returns its side effects and how many registrations it takes.
-    async fn learn(&self, world: &World) -> (Vec<Point>, usize) {
+    async fn learn(&self, world: &World) -> (Vec<Point>, Usual) {
         let device = REFERENCE;
         (self.prepare)(world, device).await;
         rest(world, device).await;
         let before = world.proxies().records.len();
         (self.act)(world, device).await;
         (self.done)(world, device).await;
-        (points(world, before, device), registrations(world, before, device, 0).made)
+        let usual = PAIR.map(|one| registrations(world, before, device, one, [0; 2]).made);
+        (points(world, before, device), usual)
     }
 
     /// Runs it with a blow at a point of it, and perhaps another one later. Returns how many requests had
@@ -191,6 +195,26 @@ fn points(world: &World, before: usize, device: &str) -> Vec<Point> {
         .collect()
 }
 
+/// One of the two devices that a flow may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum One {
+    Device,
+    Twin,
+}
+
+const PAIR: [One; 2] = [One::Device, One::Twin];
+
+/// How many registrations of each are made without a blow.
+type Usual = [usize; 2];
+
+impl One {
+    /// Whose call it is, by its name, if it is of one of them.
+    fn of(call: &Call, device: &str) -> Option<Self> {
+        let one = if call.is_of(&twin_of(device)) { Self::Twin } else { Self::Device };
+        call.is_of(device).then_some(one)
+    }
+}
+
 /// Registrations that DPS answered: those that no blow accounts for, and the others.
 struct Registrations {
     made: usize,
@@ -198,22 +222,24 @@ struct Registrations {
 }
 
 /// One that was struck before its result was written to the Secret may be made once more; it may have been begun
-/// while the blow was on its way. `usual`: so many are made without one.
-fn registrations(world: &World, before: usize, device: &str, usual: usize) -> Registrations {
-    let (mut made, mut is_open, mut blows, mut accounted_for) = (0, usual > 0, 0, 0);
+/// while the blow was on its way. Where one of the two only registers, the other's Secret may be its own: their names
+/// pass on. `usual`: so many are made without a blow.
+fn registrations(world: &World, before: usize, device: &str, one: One, usual: Usual) -> Registrations {
+    let is_alone = usual.contains(&0);
+    let (mut made, mut is_open, mut blows, mut accounted_for) = (0, usual[one as usize] > 0, 0, 0);
     for Record { call, status, is_struck, .. } in world.proxies().records.since(before) {
-        if !call.is_of(device) || !call.is_effect() {
-            continue;
-        }
+        let Some(of) = One::of(&call, device).filter(|_| call.is_effect()) else { continue };
+        let is_its = of == one;
         let is_done = status.is_some_and(|status| status < 300);
         match call.to_string().as_str() {
-            "register" if status.is_some() && made > 0 && blows > 0 => {
+            "register" if is_its && status.is_some() && made > 0 && blows > 0 => {
                 (is_open, blows, accounted_for) = (true, blows - 1, accounted_for + 1);
             }
-            "register" if status.is_some() => (is_open, made) = (true, made + 1),
-            call if call.ends_with(" secrets") && is_done => is_open = false,
+            "register" if is_its && status.is_some() => (is_open, made) = (true, made + 1),
+            call if call.ends_with(" secrets") && is_done && (is_its || is_alone) => is_open = false,
             _ => {}
         }
+        // The process is struck at the call of one, and may have begun with the other.
         blows += usize::from(is_struck && is_open);
     }
     Registrations { made, accounted_for }

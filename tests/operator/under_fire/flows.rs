@@ -8,6 +8,7 @@ pub mod x509;
 use serde_json::{Value, json};
 
 use super::enumerator::Flow;
+use super::snapshot::twin_of;
 use crate::world::keys::fingerprint;
 use crate::world::objects::{is_observed, is_ready, ready_reason};
 use crate::world::{HUBS, Kind, PRIMARY_KEY, SCOPE, SECONDARY_KEY, Setup, World, condition, manifests};
@@ -309,10 +310,6 @@ async fn a_new_integration_and_its_first_device() {
     Flow { name: "integration", setup: Setup::default(), prepare: nothing, act, done }
         .enumerate_and(settle)
         .await;
-}
-
-fn twin_of(device: &str) -> String {
-    format!("{device}-twin")
 }
 
 /// Two devices that want the same thing: the second one has to wait.

@@ -33,27 +33,40 @@ const VARIABLE: [&str; 13] = [
 /// A certificate that DPS has issued is another one each time.
 const ISSUED: [&str; 2] = ["issuedCertificate", "issued"];
 
+/// The second one of two devices.
+pub fn twin_of(device: &str) -> String {
+    format!("{device}-twin")
+}
+
 /// Fails where a Secret contradicts itself.
 pub async fn snapshot(world: &World, device: &str) -> Value {
     let object = world.find(Kind::Device, device).await.unwrap_or_default();
-    let twin = world.find(Kind::Device, &format!("{device}-twin")).await;
+    let twin_name = twin_of(device);
+    let twin = world.find(Kind::Device, &twin_name).await.unwrap_or_default();
     let integration = world.find(Kind::Integration, device).await;
     let mut secrets = Vec::new();
     for secret in world.list(Kind::Secret).await {
         if is_named_after(&secret, device) && secret["metadata"]["labels"][MANAGED_BY] == "dps-operator" {
-            secrets.push(json!({"object": secret, "content": content(world, &object, &secret)}));
+            let of = if is_named_after(&secret, &twin_name) { &twin } else { &object };
+            secrets.push(json!({"object": secret, "content": content(world, of, &secret)}));
         }
     }
-    // Each device has a certificate of its own.
-    let credential = &object["status"]["credential"];
-    let fingerprint = credential["fingerprint"].as_str().filter(|_| credential["type"] == "X509");
-    let fingerprint = fingerprint.map(str::to_owned);
+    let own = [("CERTIFICATE", &object), ("TWIN'S CERTIFICATE", &twin)];
+    let own = own.map(|(name, object)| (name, certificate_of(object)));
     let all = json!({"device": object, "twin": twin, "integration": integration, "secrets": secrets});
     let all = general(all, device);
-    match fingerprint {
-        Some(own) => serde_json::from_str(&all.to_string().replace(&own, "CERTIFICATE")).expect("it is JSON"),
-        None => all,
-    }
+    let named = own.iter().fold(all.to_string(), |text, (name, fingerprint)| match fingerprint {
+        Some(fingerprint) => text.replace(fingerprint, name),
+        None => text,
+    });
+    serde_json::from_str(&named).expect("it is JSON")
+}
+
+/// Each device has a certificate of its own: its fingerprint.
+fn certificate_of(device: &Value) -> Option<String> {
+    let credential = &device["status"]["credential"];
+    let fingerprint = credential["fingerprint"].as_str().filter(|_| credential["type"] == "X509");
+    fingerprint.map(str::to_owned)
 }
 
 fn is_named_after(object: &Value, device: &str) -> bool {

@@ -7,7 +7,8 @@ use dps_simulator::{CertificateAuthority, EnrollmentGroup};
 use serde_json::{Value, json};
 
 use super::super::enumerator::Flow;
-use super::{change, provisioned, ready};
+use super::super::snapshot::twin_of;
+use super::{change, group_of, provisioned, ready};
 use crate::world::certificates::{self, certificate};
 use crate::world::objects::{data, is_ready};
 use crate::world::waiting::until;
@@ -93,6 +94,35 @@ async fn a_certificate_of_another_ca() {
     }
     .enumerate()
     .await;
+}
+
+/// Two devices with certificates of one CA, under an integration of their own, which has met no other CA.
+async fn two_of_one_ca(world: &World, device: &str) {
+    let integration = group_of(device);
+    let x509 = json!({"attestation": {"symmetricKey": null, "x509": {}}});
+    world.integration_without_key(&integration, x509).await;
+    for name in [device.to_owned(), twin_of(device)] {
+        issued(world, &name).await;
+        world.device_with(&name, json!({"integrationRef": {"name": integration}})).await;
+        world.wait_ready(&name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_devices_that_both_change_to_another_ca() {
+    let act = async |world: &World, device: &str| {
+        for name in [device.to_owned(), twin_of(device)] {
+            world.issue(&name, &certificates::device(&NEXT_ROOT, &name), &[]).await;
+        }
+    };
+    let done = async |world: &World, device: &str| {
+        for name in [device.to_owned(), twin_of(device)] {
+            has_the_newest(world, &name).await;
+        }
+    };
+    Flow { name: "two devices, another CA", setup: with_certificates(), prepare: two_of_one_ca, act, done }
+        .enumerate()
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
