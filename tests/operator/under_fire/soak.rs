@@ -1,5 +1,7 @@
 //! Everything at once, for as long as one likes: `make soak MINUTES=30 SEED=7`.
 
+mod issued;
+
 use std::time::{Duration, Instant};
 
 use dps_dev::{Guarded, Signal};
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 use super::flows::x509::{ROOT, with_certificates};
 use crate::world::certificates;
 use crate::world::keys::OWN_KEYS;
-use crate::world::objects::{is_ready, text};
+use crate::world::objects::text;
 use crate::world::proxy::{Action, Proxies, Proxy, Rule, status};
 use crate::world::waiting::until;
 use crate::world::{
@@ -18,7 +20,7 @@ use crate::world::{
 
 /// The keys of individual enrollments at the beginning and at the end.
 const OWN: [&str; 2] = [OWN_KEYS[0], OWN_KEYS[1]];
-const INTEGRATIONS: [&str; 3] = ["factory", "mill", "port"];
+const INTEGRATIONS: [&str; 4] = ["factory", "mill", "port", issued::INTEGRATION];
 /// Between two things that happen.
 const PACE: Duration = Duration::from_millis(100);
 /// How far clocks are set, in seconds.
@@ -57,7 +59,10 @@ struct Soak {
 
 impl Soak {
     async fn set_up(devices: usize, seed: u64) -> Self {
-        let setup = Setup { proxied: true, log_level: "info", ..with_certificates() };
+        let mut setup = Setup { proxied: true, log_level: "info", ..with_certificates() };
+        for group in &mut setup.simulator.id_scopes[0].enrollment_groups {
+            group.issuance = issued::POLICY;
+        }
         let mut world = World::without_operator(setup).await;
         world.leader_elect = true;
         world.set_up_clock();
@@ -67,13 +72,15 @@ impl Soak {
         for name in INTEGRATIONS {
             world.integration_with_both_keys(name, PRIMARY_KEY, SECONDARY_KEY).await;
         }
+        issued::ask(&world, issued::by("ECDSA-P384")).await;
         for number in 0..devices {
             if has_own_key(number) {
                 enroll(&world, number, OWN).await;
             } else if has_certificate(number) {
                 renew(&world, number).await;
             }
-            let integration = INTEGRATIONS[number % INTEGRATIONS.len()];
+            // Each has devices of several kinds.
+            let integration = INTEGRATIONS[number / 2 % INTEGRATIONS.len()];
             world.create(Kind::Device, declared(number, integration)).await;
         }
         world.wait_all_ready(devices).await;
@@ -134,6 +141,7 @@ fn declared(number: usize, integration: &str) -> Value {
 async fn enroll(world: &World, number: usize, keys: [&str; 2]) {
     let name = device(number);
     world.dps.set_device_keys(SCOPE, &name, keys[0], keys[1]).expect("the keys are valid");
+    world.dps.set_device_issuance(SCOPE, &name, issued::POLICY).expect("it is enrolled");
     let secret = manifests::secret(&format!("{name}-dps"), &[(PRIMARY, keys[0]), (SECONDARY, keys[1])]);
     if let Err(kube::Error::Api(_)) = world.try_create(Kind::Secret, secret).await {
         world.change_own_keys(&name, keys).await;
@@ -235,7 +243,7 @@ async fn edit(Soak { world, dice, devices, .. }: &mut Soak, step: usize) {
 /// Something goes wrong for a while.
 async fn trouble(soak: &mut Soak) {
     let time = Duration::from_millis(200 + 100 * soak.dice.roll(30) as u64);
-    match soak.dice.roll(10) {
+    match soak.dice.roll(11) {
         0 | 1 => soak.replace_a_replica().await,
         2 => {
             soak.world.signal_operator(Signal::Stop).await;
@@ -267,6 +275,11 @@ async fn trouble(soak: &mut Soak) {
             } else {
                 set_clock(&soak.world, ahead);
             }
+        }
+        9 => {
+            let certificate =
+                soak.dice.of(&[Value::Null, issued::by("ECDSA-P256"), issued::by("ECDSA-P384")]);
+            issued::ask(&soak.world, certificate).await;
         }
         _ => {
             let rule = api_server_fails(&mut soak.dice, time);
@@ -311,6 +324,7 @@ async fn recover(world: &mut World) {
     world.dps.set_clock_ahead(0);
     set_clock(world, 0);
     world.patience = Duration::from_secs(400);
+    issued::ask(world, issued::by("ECDSA-P384")).await;
     for object in world.list(Kind::Device).await {
         let name = text(&object["metadata"]["name"]);
         let number = name.rsplit('-').next().and_then(|number| number.parse().ok()).expect("a number");
@@ -324,12 +338,13 @@ async fn recover(world: &mut World) {
     }
     let all_ready = until(world.patience, Duration::from_millis(500), async || {
         let devices = world.list(Kind::Device).await;
-        let late: Vec<Value> = devices.into_iter().filter(|device| !is_ready(device)).collect();
+        let late: Vec<Value> = devices.into_iter().filter(|device| !issued::is_as_asked(device)).collect();
         if late.is_empty() { Ok(()) } else { Err(late) }
     });
     all_ready
         .await
         .unwrap_or_else(|late| world.give_up(&format!("{} never became Ready", late.len()), &late[0]));
+    issued::replace_early_ones(world).await;
     world.come_to_rest().await;
     let devices = world.list(Kind::Device).await.len();
     assert!(world.assert_secrets_accepted().await >= devices);

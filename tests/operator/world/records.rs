@@ -129,7 +129,9 @@ impl World {
                 Some(pem) => self.dps.accepts_device_certificate(SCOPE, id, &certificate(pem)),
                 None => self.dps.accepts_device_key(SCOPE, id, &values["sharedAccessKey"]),
             };
-            assert!(accepted, "the hub does not accept what {id} has");
+            let has = values.get("tls.crt").map(|pem| certificate(pem).thumbprint());
+            let hub_has = self.dps.hub_thumbprints(SCOPE, id);
+            assert!(accepted, "the hub does not accept what {id} has: {has:?}, and it has {hub_has:?}");
         }
         secrets.len()
     }
