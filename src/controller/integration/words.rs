@@ -107,8 +107,8 @@ mod tests {
         KeyRotationStatus { total, pending, excluded, blocked: false, progress: None, started_at }
     }
 
-    fn says(with: With, accepted: bool, rotation: Option<&KeyRotationStatus>, paused: bool) -> String {
-        Available { with, accepted, rotation, paused, pace: 120 }.message()
+    fn of(with: With, rotation: Option<&KeyRotationStatus>) -> Available<'_> {
+        Available { with, accepted: true, rotation, paused: false, pace: 120 }
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
             (With::OwnCredentials, false, "Each device has a credential of its own"),
             (With::OwnCredentials, true, "Each device has a credential of its own"),
         ] {
-            let said = says(with, accepted, None, false);
+            let said = Available { accepted, ..of(with, None) }.message();
             assert!(said.starts_with(starts), "{said}");
         }
     }
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_rotation_says_how_far_it_is_and_about_how_long_it_will_take() {
         let secondary = With::Key(KeySlot::Secondary);
-        for (with, of, paused, expected) in [
+        for (with, how_far, paused, expected) in [
             (
                 secondary,
                 rotation(127, 63, 0),
@@ -163,7 +163,7 @@ mod tests {
                 "The move to the Secondary key is paused by spec.rollout.paused: 107 of 127 devices moved.",
             ),
         ] {
-            assert_eq!(says(with, true, Some(&of), paused), expected);
+            assert_eq!(Available { paused, ..of(with, Some(&how_far)) }.message(), expected);
         }
     }
 

@@ -38,7 +38,7 @@ async fn a_suspended_integration_holds_new_devices_until_it_is_resumed() {
     world.wait_counters(INTEGRATION, |devices| devices["pending"] == 3).await;
     assert_eq!(world.ledger(), []);
     let devices = world.list(Kind::Device).await;
-    assert!(devices.iter().all(|device| is_pending(device)), "it is not copied to its devices");
+    assert!(devices.iter().all(is_pending), "it is not copied to its devices");
 
     world.patch(Kind::Integration, INTEGRATION, json!({"spec": {"suspend": false}})).await;
 

@@ -237,13 +237,23 @@ impl Subject<'_> {
         Decision::say(Reason::Provisioned, message)
     }
 
+    fn suspended(&self) -> Decision {
+        let held = "spec.suspend is true: no DPS operation is started for this device.";
+        let waits = self.unregistered_changes();
+        if waits.is_empty() {
+            return Decision::say(Reason::Suspended, held);
+        }
+        let message = format!("{held} To be registered when it is false again: {}.", waits.join(" and "));
+        Decision::say(Reason::Suspended, message)
+    }
+
     /// What policy Never leaves out.
     fn left_out(&self) -> Vec<&'static str> {
         if self.never() { self.unregistered_changes() } else { Vec::new() }
     }
 
     /// What DPS does not know yet.
-    pub(super) fn unregistered_changes(&self) -> Vec<&'static str> {
+    fn unregistered_changes(&self) -> Vec<&'static str> {
         let changes = [
             (self.is_other_registration(), "the changed payload or id scope"),
             (self.is_other_key(), "the new key"),

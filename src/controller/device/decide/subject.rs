@@ -53,16 +53,6 @@ impl Subject<'_> {
         matches!(self.snapshot.facts.doubt, Some(Doubt::Contradiction))
     }
 
-    pub(super) fn suspended(&self) -> Decision {
-        let held = "spec.suspend is true: no DPS operation is started for this device.";
-        let waits = self.unregistered_changes();
-        if waits.is_empty() {
-            return Decision::say(Reason::Suspended, held);
-        }
-        let message = format!("{held} To be registered when it is false again: {}.", waits.join(" and "));
-        Decision::say(Reason::Suspended, message)
-    }
-
     /// The same work failed and its wait is not over; a change of device or integration ends it.
     pub(super) fn backing_off(&self, work: FailedWork) -> Option<Decision> {
         let failure = self.snapshot.facts.failure.as_ref().filter(|failure| failure.work == work)?;
