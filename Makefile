@@ -146,6 +146,10 @@ bench-states: need-cluster ## What N devices cost in memory in each state: make 
 bench-neighbours: need-cluster ## How long others take while something happens to a fleet of N devices
 	cargo bench --bench smoke -- --neighbours $(N)
 
+.PHONY: bench-certificates
+bench-certificates: need-cluster ## What N devices cost by how they prove who they are: make bench-certificates N=10000 GROW_TO=50000
+	cargo bench --bench smoke -- --certificates $(N) --grow-to $(or $(GROW_TO),0)
+
 .PHONY: clean-cache
 clean-cache: ## Remove what was compiled outside the checkout; it is compiled again when needed
 	rm -rf "$(CACHE)"

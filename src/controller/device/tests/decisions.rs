@@ -277,6 +277,23 @@ fn suspended_devices_and_integrations_start_nothing_but_secrets_are_still_mended
 }
 
 #[test]
+fn a_suspended_device_says_what_waits_for_its_end() {
+    let waits = |situation: &Situation| {
+        let message = situation.decide().verdict.unwrap().message;
+        message.split_once(" To be registered when it is false again: ").map(|(_, waits)| waits.to_owned())
+    };
+    let suspended = |spec: Value| Situation { device: device(spec), ..Situation::settled_device() };
+    let mut situation = suspended(json!({"suspend": true}));
+    assert_eq!(waits(&situation), None);
+    situation.target.terms.credentials = keys(2, None);
+    assert_eq!(waits(&situation).as_deref(), Some("the new key."));
+    situation.device = device(json!({"suspend": true, "payload": {"site": "b"}}));
+    assert_eq!(waits(&situation).as_deref(), Some("the changed payload or id scope and the new key."));
+    let new = Situation { device: device(json!({"suspend": true})), ..Situation::new_device() };
+    assert_eq!(waits(&new), None);
+}
+
+#[test]
 fn a_missing_integration_is_spoken_of_after_a_while() {
     for situation in [Situation::new_device(), Situation::settled_device()] {
         let quiet = situation.decide_with(IntegrationState::Missing(Grace::Running));
