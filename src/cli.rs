@@ -137,7 +137,7 @@ pub struct RunArgs {
     /// Largest number of registrations and lookups in flight.
     #[arg(long, env = "DPS_OPERATOR_MAX_IN_FLIGHT", value_name = "NUMBER", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_in_flight: u32,
-    /// Events on devices and integrations: changes and trouble (of first assignments and renewed certificates ten a minute), all (each of them), or none.
+    /// Events on devices and integrations: changes and trouble (of first assignments and renewed certificates ten a minute), all (no fewer of these), or none.
     #[arg(long, env = "DPS_OPERATOR_EVENTS", value_name = "WHICH", value_enum, default_value_t = EventsLevel::Changes)]
     events: EventsLevel,
     /// Where /metrics and the probes (/livez, /readyz) are served; "" turns that off.

@@ -11,7 +11,7 @@ use super::names;
 use super::payload::Payload;
 use super::schema;
 use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
-use super::state::State;
+use super::state::{self, State};
 
 /// One device that is registered through DPS and followed to its hub.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -130,7 +130,7 @@ pub struct ProvisionedDeviceStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The conditions in one word, for kubectl get --field-selector status.state=Failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "state::lenient", skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
     /// Ready, Registered, SecretReady; Reconciling or Stalled only while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -10,7 +10,7 @@ use super::issued::IssuedCertificate;
 use super::payload::Payload;
 use super::schema;
 use super::shared::{DriftCheck, Registration, Reprovision, SecretSettings};
-use super::state::State;
+use super::state::{self, State};
 
 /// The public cloud's endpoint; it serves every instance.
 pub const DEFAULT_HOSTNAME: &str = "global.azure-devices-provisioning.net";
@@ -205,7 +205,7 @@ pub struct DpsIntegrationStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The conditions in one word, for kubectl get --field-selector status.state=Failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "state::lenient", skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
     /// Ready always; Reconciling or Stalled only while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -2,7 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::conditions::{ConditionType, is_true};
 
@@ -18,6 +19,14 @@ pub enum State {
     Failed,
     /// suspend: true in its own spec.
     Suspended,
+}
+
+/// A word that this version does not know is none: it costs no one the rest of the status.
+///
+/// # Errors
+/// Never of what is JSON.
+pub fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<State>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 impl State {
@@ -40,6 +49,8 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
 
     use super::super::conditions::{ConditionStatus, Conditions, Reason};
+    use super::super::device::ProvisionedDeviceStatus;
+    use super::super::integration::DpsIntegrationStatus;
     use super::*;
 
     #[test]
@@ -59,5 +70,17 @@ mod tests {
             assert_eq!(State::of(suspended, &conditions.finish()), state, "{reason:?}");
         }
         assert_eq!(State::of(false, &[]), State::Pending);
+    }
+
+    #[test]
+    fn a_state_of_a_later_version_costs_nothing_else() {
+        for (word, state) in [("Ready", Some(State::Ready)), ("Parked", None)] {
+            let status = serde_json::json!({"state": word, "assignedHub": "a"});
+            let device: ProvisionedDeviceStatus = serde_json::from_value(status.clone()).unwrap();
+            assert_eq!((device.state, device.assigned_hub.as_deref()), (state, Some("a")));
+            let integration: DpsIntegrationStatus = serde_json::from_value(status).unwrap();
+            assert_eq!(integration.state, state);
+        }
+        assert_eq!(serde_json::from_str::<ProvisionedDeviceStatus>("{}").unwrap().state, None);
     }
 }

@@ -115,7 +115,7 @@ fn unauthorized(refusal: &Refusal) -> String {
     }
     let key = match refusal.issuer.kind() {
         CredentialKind::GroupKey => {
-            "the key is not that of an enrollment group of the DPS instance with the id scope in spec.idScope"
+            "the enrollment group's key is wrong (of another group, or of another DPS instance than spec.idScope names)"
         }
         CredentialKind::IndividualKey | CredentialKind::Certificate => {
             "the key in the Secret that spec.attestation names is not that of the device's individual enrollment"

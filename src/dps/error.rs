@@ -94,9 +94,11 @@ impl Unreachable {
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Dns => "its name cannot be resolved; check spec.hostname and the cluster's DNS",
+            Self::Dns => {
+                "its name cannot be resolved; check the integration's spec.hostname and the cluster's DNS"
+            }
             Self::Connect => {
-                "it cannot be connected to; check spec.hostname, and what firewall and network policies let through"
+                "it cannot be connected to; check the integration's spec.hostname, and what firewall and network policies let through"
             }
             Self::Tls(failure) => failure.as_str(),
             Self::Timeout => "it did not answer in time",
@@ -151,7 +153,7 @@ impl Invalid {
                 "the answer is larger than 256 KiB, or has more than 64 headers or 16 KiB of them"
             }
             Self::NotJson => {
-                "the answer is not the JSON that DPS sends; a proxy or a login page may answer in its place: check spec.hostname and --dps-proxy"
+                "the answer is not the JSON that DPS sends; a proxy or a login page may answer in its place: check the integration's spec.hostname, and --dps-proxy"
             }
             Self::Redirect => "the answer is a redirect, which is never followed",
             Self::UnexpectedStatus => "the HTTP status is none that DPS uses here",

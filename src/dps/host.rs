@@ -31,11 +31,10 @@ pub enum HostError {
         "{0:?} is not a host name with an optional port from 1 to 65535; write it without https:// and without a path"
     )]
     Malformed(String),
-    /// The host, and those that may be called.
     #[error(
-        "host {0:?} is not among those that the operator may call, which are {1}. If it is right, add it to --allowed-dps-hosts (the chart's allowedDpsHosts)"
+        "host {0:?} is not among those that the operator may call; if it is right, add it to --allowed-dps-hosts (the chart's allowedDpsHosts)"
     )]
-    NotAllowed(String, String),
+    NotAllowed(String),
 }
 
 /// A bad value of `--allowed-dps-hosts`.
@@ -75,22 +74,7 @@ impl AllowedHosts {
         let (host, port) = split(hostname).ok_or_else(|| HostError::Malformed(hostname.to_owned()))?;
         let allowed = self.0.iter().any(|pattern| pattern.port == port && pattern.matches(&host));
         let endpoint = Endpoint { host: host.into(), port };
-        if allowed {
-            Ok(endpoint)
-        } else {
-            Err(HostError::NotAllowed(endpoint.to_string(), self.to_string()))
-        }
-    }
-}
-
-impl fmt::Display for AllowedHosts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, Pattern { host, wildcard, port }) in self.0.iter().enumerate() {
-            let (comma, any) = (if number > 0 { ", " } else { "" }, if *wildcard { "*." } else { "" });
-            let host = Endpoint { host: host.as_str().into(), port: *port };
-            write!(f, "{comma}{any}{host}")?;
-        }
-        Ok(())
+        if allowed { Ok(endpoint) } else { Err(HostError::NotAllowed(endpoint.to_string())) }
     }
 }
 
@@ -160,10 +144,10 @@ mod tests {
             "169.254.169.254",
         ] {
             let refused = defaults().check(text).unwrap_err();
-            assert!(matches!(&refused, HostError::NotAllowed(..)), "{text}");
+            assert!(matches!(&refused, HostError::NotAllowed(_)), "{text}");
             let host = text.trim_end_matches(":443");
             let said = refused.to_string();
-            assert!(said.contains(host) && said.contains("*.azure-devices-provisioning.net"), "{said}");
+            assert!(said.contains(host), "{said}");
         }
         for text in
             ["", "a b", "user@global.azure-devices-provisioning.net", "x/y", "x:0", "x:70000", "[::1]:443"]

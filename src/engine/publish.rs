@@ -123,6 +123,9 @@ impl Publisher {
             return;
         }
         let spare = event.reason.is_success() && self.level != EventsLevel::All;
+        if spare && !self.events.has_room() {
+            return;
+        }
         let note = match self.windows.admit(whose, spare, now.mono) {
             Admission::Admitted => Some(note(regarding, event, now)),
             Admission::FirstHeldBack => {
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_as_it_should_is_told_ten_times_a_minute_and_takes_no_room_from_trouble() {
+    fn what_went_as_it_should_is_told_ten_times_a_minute_and_leaves_room_for_trouble() {
         let (mut windows, mut names, now) = (Windows::default(), Interner::default(), Instant::now());
         let one = EventWindow::Own(names.intern("fleet/a"));
         let count = |row: Vec<Admission>| row.iter().filter(|it| **it == Admission::Admitted).count();

@@ -16,6 +16,7 @@ use crate::api::device::{AssignmentStatus, ProvisionedDevice, ProvisionedDeviceS
 use crate::api::digest::Digest;
 use crate::api::names::{self, RECONCILE_REQUESTED_AT, REPROVISION_REQUESTED_AT};
 use crate::api::payload::Payload;
+use crate::api::state::State;
 use crate::api::version;
 use crate::dps::attestation::CredentialId;
 
@@ -372,6 +373,7 @@ fn settled(device: &ProvisionedDevice) -> Option<Settled> {
     let current = status.observed_generation == device.metadata.generation
         && conditions::is_true(&status.conditions, ConditionType::Ready)
         && conditions::reason_of(&status.conditions, ConditionType::Ready) == Some(Reason::Provisioned)
+        && matches!(status.state, None | Some(State::Ready))
         && secret.name == device.secret_name()
         && !device.spec.suspend;
     current.then(|| Settled {

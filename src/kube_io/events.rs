@@ -40,6 +40,11 @@ impl Events {
         Self { sender, dropped: 0 }
     }
 
+    /// True while fewer than half of those wait that may.
+    pub fn has_room(&self) -> bool {
+        self.sender.capacity() > WAITING / 2
+    }
+
     /// Hands an event over, or drops it when too many wait; false if it was dropped.
     pub fn publish(&mut self, note: Note) -> bool {
         let taken = self.sender.try_send(note).is_ok();

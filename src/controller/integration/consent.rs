@@ -60,8 +60,17 @@ pub fn allows_id(prefixes: &[String], foreign: Option<&[String]>, id: &str, name
 /// What registration ids of a namespace have to begin with, for people: all that `allows_id` asks for.
 pub fn prescribed(prefixes: &[String], foreign: Option<&[String]>, namespace: &str) -> String {
     let lists = [Some(prefixes).filter(|own| !own.is_empty()), foreign];
-    let shown: Vec<String> = lists.into_iter().flatten().map(|list| one_of(list, namespace)).collect();
-    shown.join(", and with ")
+    let shown = |list| match foreign {
+        None => one_of(list, namespace),
+        Some(_) => one_of_others(list, namespace),
+    };
+    lists.into_iter().flatten().map(shown).collect::<Vec<_>>().join(", and with ")
+}
+
+/// Of another namespace's integration: what stands for this namespace. The others may name other tenants.
+fn one_of_others(prefixes: &[String], namespace: &str) -> String {
+    let own: Vec<String> = prefixes.iter().filter(|prefix| prefix.contains(PLACEHOLDER)).cloned().collect();
+    if own.is_empty() { "a prefix that its owner knows".to_owned() } else { one_of(&own, namespace) }
 }
 
 /// The first ones, as they read for this namespace.
@@ -102,7 +111,7 @@ mod tests {
         let many = list(&["a", "b", "c", "d", "e", "f"]);
         for (own, foreign, expected) in [
             (&own, None, r#""press-" or "oven-""#),
-            (&own, Some(&foreign[..]), r#""press-" or "oven-", and with "shop.""#),
+            (&own, Some(&foreign[..]), r#"a prefix that its owner knows, and with "shop.""#),
             (&Vec::new(), Some(&foreign[..]), r#""shop.""#),
             (&many, None, r#""a", "b", "c", "d" or one of 2 more"#),
         ] {

@@ -127,7 +127,7 @@ fn endpoint(hostname: &str, allowed: &AllowedHosts) -> Result<Endpoint, Unusable
     allowed.check(hostname).map_err(|error| {
         let reason = match error {
             HostError::Malformed(_) => Reason::InvalidConfiguration,
-            HostError::NotAllowed(..) => Reason::HostNotAllowed,
+            HostError::NotAllowed(_) => Reason::HostNotAllowed,
         };
         Unusable::new(reason, format!("spec.hostname: {error}."))
     })

@@ -140,11 +140,18 @@ fn available(integration: &DpsIntegration, view: &View<'_>, status: &DpsIntegrat
     let certificates = view.credentials.is_ok_and(|credentials| credentials.certificates().is_some());
     let (with, accepted) = match in_use {
         Some(slot) => (With::Key(slot), view.health.accepted()),
-        None if certificates => (With::Certificates, view.accepted_scope),
+        None if certificates => (With::Certificates, accepts_certificates(status)),
         None => (With::OwnCredentials, view.accepted_scope),
     };
     let rotation = status.key_rotation.as_ref();
-    Available { with, accepted, rotation, paused: is_paused(integration), pace: view.pace }.message()
+    let has_certificates = status.certificates.is_some();
+    let paused = is_paused(integration);
+    Available { with, accepted, rotation, has_certificates, paused, pace: view.pace }.message()
+}
+
+fn accepts_certificates(status: &DpsIntegrationStatus) -> bool {
+    let issuers = status.certificates.iter().flat_map(|certificates| &certificates.issuers);
+    issuers.into_iter().any(|issuer| issuer.accepted)
 }
 
 fn is_paused(integration: &DpsIntegration) -> bool {
@@ -178,11 +185,14 @@ fn certificates(view: &View<'_>, counts: &CertificateCounts) -> CertificatesStat
 
 /// A pause that ends so much later than it was written is written once more.
 const WORTH_A_WRITE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Until when calls are held, and since when: as it is written, unless it has become noticeably longer.
 fn throttled(view: &View<'_>, written: Option<(Time, Time)>, now: Timestamp) -> Option<(Time, Time)> {
     let until = Time(view.throttled_until?);
-    let stands = |written: &(Time, Time)| !is_later(Some(&written.0), Some(&until));
+    // One that lies further ahead than DPS can ask for is not ours.
+    let ours = |written: &Time| written.0 <= now.saturating_add(LONGEST_PAUSE).unwrap_or(Timestamp::MAX);
+    let stands = |written: &(Time, Time)| ours(&written.0) && !is_later(Some(&written.0), Some(&until));
     Some(written.filter(stands).unwrap_or((until, Time(now))))
 }
 
@@ -279,13 +289,8 @@ fn keep_early_words(written: &DpsIntegrationStatus, wanted: &mut DpsIntegrationS
     let early =
         conditions::find(&written.conditions, ConditionType::Ready).filter(|old| old.message == EARLY);
     let ready = wanted.conditions.iter_mut().find(|ready| ready.type_ == ConditionType::Ready.as_str());
-    if let Some((early, ready)) = early.zip(ready).filter(|(early, ready)| early.reason == ready.reason) {
+    if let Some((early, ready)) = early.zip(ready).filter(|(_, ready)| words::is_plain(&ready.message)) {
         ready.message.clone_from(&early.message);
-    }
-    if let (Some(before), Some(after)) = (&written.key_rotation, &mut wanted.key_rotation)
-        && before.progress.is_none()
-    {
-        after.progress = None;
     }
 }
 

@@ -4,6 +4,21 @@
 use crate::api::attestation::KeySlot;
 use crate::api::integration::KeyRotationStatus;
 
+const UNTRIED_KEY: &str =
+    "Not tried yet: the first device that uses the key will show whether DPS accepts it.";
+const ACCEPTED_KEY: &str = "DPS accepts the key.";
+const UNTRIED_CERTIFICATES: &str =
+    "Not tried yet: the first device will show whether DPS accepts its certificate.";
+const ACCEPTED_CERTIFICATES: &str = "DPS accepts the devices' certificates.";
+const OWN_CREDENTIALS: &str =
+    "Each device has a credential of its own; what DPS says of it is in the device's status.";
+
+/// One of those that say no more than that it can be used.
+pub fn is_plain(message: &str) -> bool {
+    [UNTRIED_KEY, ACCEPTED_KEY, UNTRIED_CERTIFICATES, ACCEPTED_CERTIFICATES, OWN_CREDENTIALS]
+        .contains(&message)
+}
+
 /// What devices of an integration register with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum With {
@@ -11,7 +26,7 @@ pub enum With {
     Key(KeySlot),
     /// Certificates of their own.
     Certificates,
-    /// Whatever each of them names.
+    /// What each of them names.
     OwnCredentials,
 }
 
@@ -22,6 +37,8 @@ pub struct Available<'a> {
     /// DPS has accepted it.
     pub accepted: bool,
     pub rotation: Option<&'a KeyRotationStatus>,
+    /// Some of its devices have certificates: a move may be theirs.
+    pub has_certificates: bool,
     /// spec.rollout.paused.
     pub paused: bool,
     /// Registrations a minute that a rotation may come to.
@@ -39,21 +56,20 @@ impl Available<'_> {
 
     fn standing(self) -> &'static str {
         match (self.with, self.accepted) {
-            (With::Key(_), false) => "Not tried yet: the first device will show whether DPS accepts the key.",
-            (With::Key(_), true) => "DPS accepts the key.",
-            (With::Certificates, false) => {
-                "Not tried yet: the first device will show whether DPS accepts its certificate."
-            }
-            (With::Certificates, true) => "DPS accepts the devices' certificates.",
-            (With::OwnCredentials, _) => {
-                "Each device has a credential of its own; what DPS says of it is in the device's status."
-            }
+            (With::Key(_), false) => UNTRIED_KEY,
+            (With::Key(_), true) => ACCEPTED_KEY,
+            (With::Certificates, false) => UNTRIED_CERTIFICATES,
+            (With::Certificates, true) => ACCEPTED_CERTIFICATES,
+            (With::OwnCredentials, _) => OWN_CREDENTIALS,
         }
     }
 
     fn rotating(self, rotation: &KeyRotationStatus) -> String {
-        let moved = rotation.total - rotation.pending;
+        let (moved, total) = moved(rotation);
         let to = match self.with {
+            With::Key(slot) if self.has_certificates => {
+                format!("the {slot:?} key, or to certificates of another CA")
+            }
             With::Key(slot) => format!("the {slot:?} key"),
             With::Certificates | With::OwnCredentials => "certificates of another CA".to_owned(),
         };
@@ -63,16 +79,21 @@ impl Available<'_> {
         };
         if self.paused {
             return format!(
-                "The move to {to} is paused by spec.rollout.paused: {moved} of {} devices moved.{left_out}",
-                rotation.total
+                "The move to {to} is paused by spec.rollout.paused: {moved} of {total} devices moved.{left_out}"
             );
         }
         let left = how_long(rotation.pending, self.pace);
         format!(
-            "Moving to {to}: {moved} of {} devices moved, at most {} a minute, about {left} left.{left_out}",
-            rotation.total, self.pace
+            "Moving to {to}: {moved} of {total} devices moved, at most {} a minute, about {left} left.{left_out}",
+            self.pace
         )
     }
+}
+
+/// How many devices have moved, of how many that are to be moved at all.
+fn moved(rotation: &KeyRotationStatus) -> (i32, i32) {
+    let total = rotation.total.saturating_sub(rotation.excluded);
+    (total.saturating_sub(rotation.pending).max(0), total)
 }
 
 /// For so many registrations at so many a minute. No seconds: it is written with the counters.
@@ -87,7 +108,8 @@ fn how_long(pending: i32, pace: u32) -> String {
 
 /// For the column ROTATION.
 pub fn progress(rotation: &KeyRotationStatus, paused: bool) -> String {
-    let moved = format!("{}/{}", rotation.total - rotation.pending, rotation.total);
+    let (moved, total) = moved(rotation);
+    let moved = format!("{moved}/{total}");
     match (rotation.blocked, paused) {
         (true, _) => format!("{moved} blocked"),
         (false, true) => format!("{moved} paused"),
@@ -108,7 +130,7 @@ mod tests {
     }
 
     fn of(with: With, rotation: Option<&KeyRotationStatus>) -> Available<'_> {
-        Available { with, accepted: true, rotation, paused: false, pace: 120 }
+        Available { with, accepted: true, rotation, has_certificates: false, paused: false, pace: 120 }
     }
 
     #[test]
@@ -117,7 +139,7 @@ mod tests {
             (
                 With::Key(KeySlot::Primary),
                 false,
-                "Not tried yet: the first device will show whether DPS accepts the key",
+                "Not tried yet: the first device that uses the key will show",
             ),
             (With::Key(KeySlot::Primary), true, "DPS accepts the key."),
             (
@@ -148,7 +170,7 @@ mod tests {
                 secondary,
                 rotation(10_000, 1_200, 2),
                 false,
-                "Moving to the Secondary key: 8800 of 10000 devices moved, at most 120 a minute, about 10 minutes left. 2 left out (suspended, or with policy Never).",
+                "Moving to the Secondary key: 8798 of 9998 devices moved, at most 120 a minute, about 10 minutes left. 2 left out (suspended, or with policy Never).",
             ),
             (
                 With::Certificates,
@@ -174,6 +196,7 @@ mod tests {
             (rotation(127, 63, 0), false, "64/127"),
             (rotation(127, 63, 0), true, "64/127 paused"),
             (blocked, true, "3/127 blocked"),
+            (rotation(6, 3, 3), false, "0/3"),
         ] {
             assert_eq!(progress(&of, paused), expected);
         }

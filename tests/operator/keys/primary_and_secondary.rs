@@ -63,7 +63,10 @@ async fn the_secondary_key_is_used_while_dps_refuses_the_active_one_also_after_a
 
     let integration = wait_settled(&world, FLEET + NEW, "Secondary", SECONDARY_KEY).await;
     let says = message(&integration);
-    assert!(says.contains("refuses the key") && says.contains("other slot"), "{says}");
+    assert!(
+        says.contains("refuses the Primary key") && says.contains("so the Secondary key is used"),
+        "{says}"
+    );
     let refused = world.ledger().iter().filter(|entry| entry.outcome == Outcome::Refused).count();
     assert!((3..=NEW).contains(&refused), "{refused} refusals");
     world.assert_quiet_restart().await;

@@ -184,7 +184,9 @@ async fn a_wrong_key_in_a_rotation_is_refused_three_times_in_a_minute_and_the_ri
 
     world.change_group_key("factory-key", WRONG_KEY).await;
 
-    let blocked = json!({"total": DEVICES, "pending": DEVICES, "excluded": 0, "blocked": true});
+    let progress = format!("0/{DEVICES} blocked");
+    let blocked =
+        json!({"total": DEVICES, "pending": DEVICES, "excluded": 0, "blocked": true, "progress": progress});
     let is_blocked = |integration: &Value| rotation(integration) == blocked;
     let integration = world.wait(Kind::Integration, INTEGRATION, "blocked", is_blocked).await;
     assert_eq!(ready_reason(&integration), "Unauthorized");

@@ -239,21 +239,17 @@ impl Subject<'_> {
 
     fn suspended(&self) -> Decision {
         let held = "spec.suspend is true: no DPS operation is started for this device.";
-        let waits = self.unregistered_changes();
-        if waits.is_empty() {
+        // What changes for all devices of the integration is no write for each that is suspended.
+        let own = self.snapshot.device.spec.payload.is_some() || self.is_elsewhere();
+        if self.never() || !own || !self.is_other_registration() {
             return Decision::say(Reason::Suspended, held);
         }
-        let message = format!("{held} To be registered when it is false again: {}.", waits.join(" and "));
+        let message = format!("{held} Its changed payload or id scope is registered when it is false again.");
         Decision::say(Reason::Suspended, message)
     }
 
     /// What policy Never leaves out.
     fn left_out(&self) -> Vec<&'static str> {
-        if self.never() { self.unregistered_changes() } else { Vec::new() }
-    }
-
-    /// What DPS does not know yet.
-    fn unregistered_changes(&self) -> Vec<&'static str> {
         let changes = [
             (self.is_other_registration(), "the changed payload or id scope"),
             (self.is_other_key(), "the new key"),
@@ -262,7 +258,7 @@ impl Subject<'_> {
                 "that DPS has no assignment for it any more",
             ),
         ];
-        changes.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect()
+        changes.into_iter().filter(|(is, _)| self.never() && *is).map(|(_, what)| what).collect()
     }
 
     /// A device that failed goes on saying why until it is tried again.

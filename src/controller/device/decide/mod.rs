@@ -299,9 +299,10 @@ fn integration_not_ready(snapshot: &Snapshot<'_>, grace: Grace) -> Decision {
 }
 
 fn not_ready(device: &ProvisionedDevice) -> Verdict {
-    let name = &device.spec.integration_ref.name;
+    let IntegrationRef { name, namespace, .. } = &device.spec.integration_ref;
+    let of = namespace.as_ref().map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
     let message = format!(
-        "DpsIntegration {name:?} cannot be used now or is suspended; kubectl get dpsi -o wide says why. The device goes on by itself when that is mended."
+        "DpsIntegration {name:?} cannot be used now or is suspended; kubectl get dpsi {name}{of} -o wide says why. The device goes on by itself when that is mended."
     );
     Verdict { reason: Reason::IntegrationNotReady, message }
 }
@@ -364,7 +365,7 @@ impl Subject<'_> {
         (self.snapshot.standing == IdStanding::Taken).then(|| {
             let id = self.settings.registration_id.as_str();
             let message = format!(
-                "Another ProvisionedDevice uses registration id {id:?} in the same id scope; kubectl get pdev -A --field-selector status.registrationId={id} shows both. Delete one of them; the other goes on at once."
+                "Another ProvisionedDevice uses registration id {id:?} in the same id scope; kubectl get pdev -A --field-selector status.registrationId={id} finds it. Delete one of them; the other goes on at once."
             );
             Decision::say(Reason::DuplicateRegistrationId, message)
         })

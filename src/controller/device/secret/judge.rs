@@ -107,7 +107,9 @@ impl Desired {
         }
         let controller = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
         if let Some(OwnerReference { kind, name, .. }) = controller.filter(|owner| !self.is_device(owner)) {
-            return Some(format!("belongs to {kind} {name:?}. Set another spec.secret.name.").into());
+            // The API server takes names of any length.
+            let owner: String = format!("{kind} {name}").chars().take(320).collect();
+            return Some(format!("belongs to {owner:?}. Set another spec.secret.name.").into());
         }
         let named = named_device(existing, &self.namespace, &self.device_name);
         let labelled = label(existing, names::MANAGED_BY_LABEL) == Some(names::MANAGED_BY);

@@ -54,19 +54,19 @@ fn a_column_has_how_far_a_rotation_is_and_what_holds_it() {
 fn what_version_0_1_0_said_of_an_integration_is_worth_no_write_and_anything_else_is() {
     let mut integration = integration(json!({}));
     let usable = resolved(&integration, good_keys(), Referred::Missing).unwrap().unwrap();
-    let (health, counts) = (accepted(), moving(63));
+    let (health, refused, counts) = (accepted(), refused(), Counts::default());
     let wanted = render(&integration, &view(&usable, &health, &counts), NOW);
     let mut early = wanted.clone();
     early.state = None;
     early.conditions[0].message = "The configuration is valid and nothing is known to be wrong.".to_owned();
-    early.key_rotation.as_mut().unwrap().progress = None;
     integration.status = Some(early.clone());
     assert!(is_equal(&integration, &wanted));
 
-    let counted = render(&integration, &view(&usable, &health, &moving(62)), NOW);
-    assert!(!is_equal(&integration, &counted));
-    let in_trouble = refused();
-    assert!(!is_equal(&integration, &render(&integration, &view(&usable, &in_trouble, &counts), NOW)));
+    let moving = moving(62);
+    let warned = View { warning: Some("Look at this."), ..view(&usable, &health, &counts) };
+    for news in [view(&usable, &health, &moving), view(&usable, &refused, &counts), warned] {
+        assert!(!is_equal(&integration, &render(&integration, &news, NOW)), "{news:?}");
+    }
     early.conditions[0].message = "Something else.".to_owned();
     integration.status = Some(early);
     assert!(!is_equal(&integration, &wanted));
