@@ -1,6 +1,7 @@
 //! What users write and read: the two kinds, their conditions and every name they may rely on.
 
 pub mod attestation;
+pub mod backoff;
 pub mod cert_manager;
 pub mod conditions;
 pub mod crds;
@@ -11,6 +12,7 @@ pub mod issued;
 pub mod names;
 pub mod payload;
 pub mod references;
+pub mod retry;
 mod schema;
 pub mod shared;
 pub mod state;

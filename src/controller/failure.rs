@@ -5,13 +5,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::conditions::Reason;
 use crate::api::device::LastError;
+use crate::api::retry::{self, RetryClass};
 use crate::dps::attestation::CredentialKind;
 use crate::dps::attestation::certificate::CertificateFacts;
 use crate::dps::call::Call;
 use crate::dps::clock_offset::{Off, TokenClock};
 use crate::dps::error::{Detail, DpsError, Refusal};
 use crate::dps::tls::{Handshake, Presented};
-use crate::schedule::retry::{self, RetryClass};
 
 /// The reason of the device's Ready condition.
 pub fn reason(error: &DpsError) -> Reason {

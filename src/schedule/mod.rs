@@ -1,14 +1,12 @@
-//! Whose turn it is, and when: devices that are ready, permits to call DPS, paces, due times, waits
-//! after failures. Pure: time comes in as an argument.
+//! Whose turn it is, and when: devices that are ready, permits to call DPS, paces and due times.
+//! Pure: time comes in as an argument. How long to wait after failures is in `api::retry`.
 
-pub mod backoff;
 pub mod contest;
 pub mod due;
 pub mod looks;
 pub mod pace;
 pub mod permits;
 pub mod ready;
-pub mod retry;
 pub mod room;
 pub mod rota;
 pub mod turns;

@@ -7,7 +7,7 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
     ("config.rs", &["dps::host", "dps::proxy"]),
     ("dps/", &["clock", "dps"]),
     ("fleet/", &["api", "dps::attestation", "fleet"]),
-    ("schedule/", &["api::conditions", "dps::ids", "schedule"]),
+    ("schedule/", &["api::backoff", "dps::ids", "schedule"]),
     ("controller/mod.rs", &[]),
     // What is decided, rendered and read back.
     ("controller/", &["api", "controller", "dps", "fleet", "schedule"]),

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{LastError, ProvisionedDeviceStatus};
-use crate::schedule::retry;
+use crate::api::retry;
 
 /// As long as a device that waits for its turn says nothing.
 const UNSAID: Duration = Duration::from_secs(5 * 60);

@@ -9,11 +9,11 @@ use super::issued::Issued;
 use crate::api::attestation::{CredentialStatus, CredentialType};
 use crate::api::conditions::{self, ConditionStatus, ConditionType, Conditions, Reason, reason_of};
 use crate::api::device::{BindingStatus, ProvisionedDevice, ProvisionedDeviceStatus, SecretStatus};
+use crate::api::retry;
 use crate::api::state::State;
 use crate::controller::integration::key_source::KeySource;
 use crate::fleet::credential;
 use crate::fleet::hash::Hash;
-use crate::schedule::retry;
 
 /// The status that should be written.
 pub fn render(

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::health::Canary;
 use super::unusable::Unusable;
+use crate::api::backoff::doubling;
 use crate::api::conditions::Reason;
 use crate::api::integration::IssuerStatus;
 use crate::controller::failure::AGAIN;
@@ -20,7 +21,6 @@ use crate::dps::tls::Handshake;
 use crate::fleet::counts::CertificateCounts;
 use crate::fleet::intern::Sym;
 use crate::fleet::uid::Uid;
-use crate::schedule::backoff::doubling;
 
 /// Devices that try a CA before others may, and that have to be refused before it is taken for unknown to DPS.
 const CANARIES: usize = 3;

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use crate::api::digest::Digest;
 use crate::api::integration::DpsIntegrationStatus;
+use crate::api::retry::{self, RetryClass};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::write::Stored;
-use crate::schedule::retry::{self, RetryClass};
 use crate::schedule::writes::{Found, WriteBudget};
 
 /// Counters are written at most this often, whatever else moves.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::api::retry::{self, RetryClass};
 use crate::controller::device::issuance::{Shown, Trouble};
 use crate::engine::observe::sync::WatchId;
 use crate::fleet::intern::Sym;
 use crate::fleet::{DeviceId, SourceKey};
-use crate::schedule::retry::{self, RetryClass};
 use crate::schedule::turns::{Party, Turns};
 
 /// Certificates that are written at a time: each is some requests, and cert-manager has to issue them all.

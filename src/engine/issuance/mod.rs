@@ -15,6 +15,7 @@ use super::observe::sync::WatchId;
 use super::{Engine, party};
 use crate::api::cert_manager::{Certificate, IssuerRef};
 use crate::api::conditions::Reason;
+use crate::api::retry::{self, RetryClass};
 use crate::clock::Now;
 use crate::controller::device::decide::IdStanding;
 use crate::controller::device::issuance::{self, Ask, Progress, Shown, Trouble, Wanted};
@@ -25,7 +26,6 @@ use crate::fleet::record::Record;
 use crate::fleet::uid::Uid;
 use crate::fleet::{DeviceId, SourceKey};
 use crate::kube_io::watch::Observed;
-use crate::schedule::retry::{self, RetryClass};
 
 /// What waits while a rollout is paused is looked at again so often.
 const WHILE_PAUSED: Duration = Duration::from_secs(30);

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::outcome::{Done, Outcome, SecretWritten, StatusWritten};
 use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::device::{ProvisionedDevice, ProvisionedDeviceStatus};
+use crate::api::retry::{self, RetryClass};
 use crate::api::version;
 use crate::clock::Now;
 use crate::controller::device::act::{SecretDone, SecretTrouble};
@@ -27,7 +28,6 @@ use crate::fleet::{DeviceChange, DeviceId};
 use crate::kube_io::error::ApiError;
 use crate::kube_io::events::reference;
 use crate::schedule::Share;
-use crate::schedule::retry::{self, RetryClass};
 
 /// A watch that does not bring the object we conflicted with is not waited for any longer.
 const STALE_WAIT: Duration = Duration::from_secs(10);

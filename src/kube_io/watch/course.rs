@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::api::backoff::doubling;
 use crate::api::version;
 use crate::kube_io::answers::LONGEST_RETRY_AFTER;
 use crate::kube_io::cause::{Cause, CauseKind};
 use crate::kube_io::client::WATCH_TIMEOUT;
-use crate::schedule::backoff::doubling;
 
 /// Waits after failures in a row. The longest is short: an API server that is back should be seen soon.
 const FIRST_WAIT: Duration = Duration::from_millis(500);

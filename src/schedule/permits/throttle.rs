@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Permit;
-use crate::schedule::backoff::doubling;
+use crate::api::backoff::doubling;
 
 /// The slowest that throttling makes us: a sixteenth of the rate.
 const SLOWEST: f64 = 1.0 / 16.0;

@@ -19,11 +19,11 @@ use self::refused::Canaries;
 pub use self::refused::Canary;
 pub use self::trial::Pair;
 use self::trial::Trial;
+use crate::api::backoff::doubling;
 use crate::controller::integration::unusable::Unusable;
 use crate::dps::attestation::CredentialId;
 use crate::dps::error::DpsError;
 use crate::fleet::uid::Uid;
-use crate::schedule::backoff::doubling;
 use crate::schedule::permits::Gate;
 
 /// Devices that try a new credential, and refusals in a row before one is taken for wrong: a single

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::backoff::doubling;
-use crate::api::conditions::Reason;
+use super::conditions::Reason;
 
 /// How a failure is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +58,21 @@ pub fn class_of(reason: Reason) -> RetryClass {
     }
 }
 
-/// The wait after failure number `attempts`: 5 s doubling to 10 min for what may pass, 1 min
-/// doubling to 1 h for what a person has to mend, 5 s for what is only looked at; up to a quarter is added, spread by `seed` so
-/// that a fleet does not retry in step and a restart computes the same.
-pub fn wait(class: RetryClass, attempts: u32, seed: u64) -> Duration {
+/// The shortest wait after failure number `attempts`: 5 s doubling to 10 min for what may pass, 1 min
+/// doubling to 1 h for what a person has to mend, 5 s for what is only looked at.
+pub fn least(class: RetryClass, attempts: u32) -> Duration {
     let (first, cap) = match class {
         RetryClass::Transient => (Duration::from_secs(5), Duration::from_secs(600)),
         RetryClass::Terminal => (Duration::from_secs(60), Duration::from_secs(3600)),
         RetryClass::Looked => (Duration::from_secs(5), Duration::from_secs(5)),
     };
-    let doubled = doubling(first, attempts, cap);
+    doubling(first, attempts, cap)
+}
+
+/// The wait after failure number `attempts`: the shortest one, to which up to a quarter is added, spread by
+/// `seed` so that a fleet does not retry in step and a restart computes the same.
+pub fn wait(class: RetryClass, attempts: u32, seed: u64) -> Duration {
+    let doubled = least(class, attempts);
     let share = u32::try_from((seed ^ u64::from(attempts).wrapping_mul(0x9e37_79b9)) % 1000).unwrap_or(0);
     doubled + doubled / 4 * share / 1000
 }
