@@ -31,6 +31,8 @@ e2e: need-cargo ## Install the chart on a real node, upgrade it, kill it, remove
 test: need-cluster need-node need-python ## Run all tests: the workspace's, then other people's clients against the simulator and what is in Secrets
 	dev/build-control-plane
 	for tool in helm kstatus argocd-lua cert-manager; do dev/build-tool $$tool; done
+	@# The tests of the plugin run it; without this they would compile it while others look at a clock.
+	cargo build --workspace --bin kubectl-dps
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --no-fail-fast
 	simulator/tests/node/run.sh $(TARGET)/debug/dps-simulator
 	simulator/tests/java/run.sh $(TARGET)/debug/dps-simulator
@@ -70,6 +72,11 @@ unit: need-cargo ## Run the unit tests: seconds, and nothing but cargo
 .PHONY: build
 build: need-cargo ## Build the programs
 	cargo build --workspace --bins
+
+.PHONY: plugin
+plugin: need-cargo ## Build kubectl-dps, the plugin for kubectl, and say where it is
+	cargo build --release -p kubectl-dps
+	@echo "Copy it into a folder of your PATH: $(abspath $(TARGET))/release/kubectl-dps"
 
 .PHONY: up
 up: need-cluster ## Start a Kubernetes control plane with the CRDs and keep it until Ctrl-C

@@ -16,6 +16,7 @@ mod integrations;
 mod keys;
 mod kubernetes;
 mod lifecycle;
+mod plugin;
 mod program;
 mod reprovisioning;
 mod secrets;
