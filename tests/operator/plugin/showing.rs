@@ -1,6 +1,6 @@
 //! What is shown, and how the program ends.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -87,7 +87,17 @@ async fn exit_codes_tell_what_needs_a_person_from_what_cannot_be_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kubectl_finds_it_and_a_reader_that_ends_early_is_no_trouble() {
+async fn a_reader_that_has_ended_is_no_trouble() {
+    let world = World::without_operator(Setup::default()).await;
+    let mut command = command(world.control_plane().admin_kubeconfig());
+    let mut child = command.args(["status", "-A"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ran = Ran::of(&tokio::task::block_in_place(|| child.wait_with_output()).unwrap());
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_finds_it() {
     let world = World::accepted().await;
     let folder = program().parent().unwrap();
     let kubectl = world.control_plane().kubectl().get_program().to_owned();
@@ -96,7 +106,7 @@ async fn kubectl_finds_it_and_a_reader_that_ends_early_is_no_trouble() {
         format!("set -o pipefail; '{}' dps status -n {} | head -1", kubectl.display(), world.namespace);
     let mut shell = Command::new("bash");
     shell.args(["-c", &script]).env("PATH", path).env("KUBECONFIG", world.control_plane().admin_kubeconfig());
-    let ran = Ran::of(&run(shell.stderr(std::process::Stdio::piped()), ""));
+    let ran = Ran::of(&run(shell.stderr(Stdio::piped()), ""));
     assert_eq!(ran.err, "");
     assert_eq!(ran.ok(), format!("{}/factory   Ready\n", world.namespace));
 }
