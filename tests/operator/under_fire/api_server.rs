@@ -136,8 +136,10 @@ async fn what_watches_show_late_causes_no_second_write_and_no_second_call() {
     all_registered_once(&world, 1).await;
     let records = world.proxies().records.since(before);
     let writes = records.iter().filter(|record| record.call.is_effect() && record.call.is_of("truck-1"));
-    let writes: Vec<String> =
-        writes.filter(|record| record.call.resource != "events").map(|record| record.call.to_string()).collect();
+    let writes: Vec<String> = writes
+        .filter(|record| record.call.resource != "events")
+        .map(|record| record.call.to_string())
+        .collect();
     assert_eq!(writes, ["register", "poll", "create secrets", STATUS]);
 }
 
