@@ -24,8 +24,8 @@ pub enum State {
     Ready,
 }
 
-/// Stands in the place of a reason where there is no condition yet.
-pub const NEW: &str = "New";
+/// Stands in the place of a reason where there is no condition, as what the API server says of new objects.
+pub const NEW: &str = "Pending";
 
 /// How an object stands, and the reason that its conditions give.
 pub fn state(conditions: &[Condition], suspended: bool) -> (State, &str) {

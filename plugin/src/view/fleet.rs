@@ -10,8 +10,12 @@ use crate::model::fleet::{Credentials, FleetReport, IntegrationReport, Unlisted,
 use crate::model::spans::{clock, lasting, seconds};
 use crate::text::{Line, Style, Tree};
 
-/// What an integration says when there is nothing to say.
-const NOTHING_WRONG: &str = "The configuration is valid and nothing is known to be wrong.";
+/// What an integration says when there is nothing to say, since version 0.1.0.
+const NOTHING_WRONG: [&str; 3] = [
+    "The configuration is valid and nothing is known to be wrong.",
+    "DPS accepts the key.",
+    "DPS accepts the devices' certificates.",
+];
 /// As many hubs are shown.
 const HUBS: usize = 5;
 
@@ -54,7 +58,7 @@ fn title(report: &IntegrationReport) -> Line {
 
 fn tree(report: &IntegrationReport, now: Timestamp) -> Tree {
     let mut tree = Tree::new(title(report));
-    let message = report.message.as_deref().filter(|message| *message != NOTHING_WRONG);
+    let message = report.message.as_deref().filter(|message| !NOTHING_WRONG.contains(message));
     if let Some(message) = message {
         tree.row("says", Line::plain(message));
         if report.state == State::NeedsYou {

@@ -37,8 +37,7 @@ fn integration() -> Value {
         "status": {
             "observedGeneration": 4,
             "acceptedIdScope": "0ne00000001",
-            "conditions": [condition("Ready", "True", "Available",
-                "The configuration is valid and nothing is known to be wrong.")],
+            "conditions": [condition("Ready", "True", "Available", "DPS accepts the key.")],
             "credentials": {"inUse": "Secondary", "working": "Secondary",
                 "secondary": {"fingerprint": "ccf19e02a7b4d65f"}},
             "devices": {"total": 131, "ready": 127, "pending": 1, "failed": 3, "suspended": 0, "assigned": 127},

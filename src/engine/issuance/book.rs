@@ -168,7 +168,7 @@ impl Book {
         }
     }
 
-    /// It is looked at again now, whatever it waits for.
+    /// It is looked at again now, also if it waits for something.
     pub fn end_wait(&mut self, id: DeviceId) {
         if matches!(self.asleep.get(&id), Some((_, Then::LookAgain))) {
             self.end_sleep(id);

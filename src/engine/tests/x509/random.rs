@@ -1,4 +1,4 @@
-//! Whatever happens to certificates, in any order: what is in a device's Secret DPS has accepted for it, and in the
+//! All that happens to certificates, in any order: what is in a device's Secret DPS has accepted for it, and in the
 //! end it is the newest.
 
 use dps_simulator::{Fault, FaultAction};
