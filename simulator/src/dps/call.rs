@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 
 use super::allocation::Choice;
 use super::hub_identity::HubIdentity;
-use super::issuance::Issuance;
 use super::plan::{Assignment, Plan, PlannedResult, RegistrationError};
 use super::refusal::Refusal;
 use super::registration::Registration;
@@ -21,6 +20,7 @@ use crate::config::{
     UnknownOperation, UpperCaseRegistrationId,
 };
 use crate::ids::Ids;
+use crate::issuing_ca::IssuingCa;
 use crate::registration_id;
 
 /// The error of a registration for which no hub is linked.
@@ -29,6 +29,13 @@ const NO_HUB: RegistrationError =
 /// The error of a registration whose webhook did not answer with a linked hub.
 const WEBHOOK_FAILED: RegistrationError =
     RegistrationError { code: 400_207, message: "Custom allocation failed with status code: 400" };
+
+/// What a call needs for a certificate to be issued.
+pub(super) struct Issuance<'a> {
+    pub ca: &'a IssuingCa,
+    /// Whether the api-version of the call has it.
+    pub in_version: bool,
+}
 
 /// A call whose token or certificate was verified, with what its answer depends on.
 pub(super) struct Call<'a> {

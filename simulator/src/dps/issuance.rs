@@ -18,19 +18,12 @@ use super::call::Call;
 use super::refusal::Refusal;
 use crate::certificate::{Certificate, common_name};
 use crate::config::{CsrUnderOtherVersion, IssuanceOverHttps, Readings};
-use crate::issuing_ca::{IssuingCa, Leaf};
+use crate::issuing_ca::Leaf;
 
 /// The size of the largest signing request, as it is sent.
 const MAX_CSR: usize = 8 * 1024;
 /// Certificates are valid from a little before they are issued, for those whose clock is behind.
 const BACKDATED: Duration = Duration::from_secs(5 * 60);
-
-/// What a call needs for a certificate to be issued.
-pub(super) struct Issuance<'a> {
-    pub ca: &'a IssuingCa,
-    /// Whether the api-version of the call has it.
-    pub in_version: bool,
-}
 
 /// A signing request that was checked.
 pub(super) struct SigningRequest {

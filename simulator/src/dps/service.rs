@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::call::{Call, Reply};
-use super::issuance::Issuance;
+use super::call::{Call, Issuance, Reply};
 use super::refusal::Refusal;
 use super::scope::{Scope, Verified};
 use super::settings::Settings;
