@@ -12,7 +12,7 @@ use serde_json::{Value, from_value, json};
 
 use crate::cert_manager;
 
-use crate::report::{Outcome, beside_watches, say, seconds};
+use crate::report::{Outcome, beside_watches, named_beside_watches, say, seconds};
 use crate::setup::{FACTORY, ID_SCOPE, Setup, each};
 
 /// A key of RSA with 2048 bits: to make one for each device would take longer than all the rest.
@@ -165,7 +165,7 @@ async fn measure(setup: &mut Setup, kind: Kind, n: usize) -> Outcome<u64> {
     let stored = setup.stored_kib()?.saturating_sub(stored);
 
     let restarted = restart(setup).await?;
-    let (after, calls) = (beside_watches(&setup.requests()?), setup.dps_calls().sum());
+    let (after, calls) = (named_beside_watches(&setup.requests()?), setup.dps_calls().sum());
     let each = |value: f64| value / n as f64;
     say(&format!(
         "{:<24}{:>10}{:>10.3}{:>10.3}{:>10.2}{idle:>10}{peak:>10}{settled:>10}{restarted:>10}",
@@ -175,7 +175,7 @@ async fn measure(setup: &mut Setup, kind: Kind, n: usize) -> Outcome<u64> {
         each(requests as f64),
         each(stored as f64),
     ))?;
-    say(&format!("{:<24}a restart: {calls} calls to DPS, {after} requests besides list and watch", ""))?;
+    say(&format!("{:<24}a restart: {calls} calls to DPS, and {after} beside list and watch", ""))?;
     Ok(restarted)
 }
 
@@ -226,9 +226,9 @@ async fn grow(setup: &mut Setup, root: Option<&Identity>, n: usize, to: usize, b
     setup.wait_written(to - n).await?;
     let after = restart(setup).await?;
     let slope = (after.saturating_sub(before) * 1024) / (to - n) as u64;
-    let (requests, calls) = (beside_watches(&setup.requests()?), setup.dps_calls().sum());
+    let (requests, calls) = (named_beside_watches(&setup.requests()?), setup.dps_calls().sum());
     say(&format!(
-        "{:<24}{to} of them: {after} KiB after a restart, {slope} bytes for each beyond {n}; {calls} calls, {requests} requests",
+        "{:<24}{to} of them: {after} KiB after a restart, {slope} bytes for each beyond {n}; {calls} calls, {requests}",
         ""
     ))
 }

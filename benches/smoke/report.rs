@@ -47,10 +47,20 @@ pub fn print_calls(calls: &DpsCalls, devices: usize) -> Outcome<()> {
     ))
 }
 
+/// Those that are neither lists nor watches, for a line.
+pub fn named_beside_watches(requests: &Requests) -> String {
+    let others = requests.iter().filter(|(what, _)| !is_watched(what));
+    let named: Vec<String> = others.map(|(what, count)| format!("{count} {what}")).collect();
+    if named.is_empty() { "no request".to_owned() } else { named.join(", ") }
+}
+
+fn is_watched(what: &str) -> bool {
+    WATCHED.iter().any(|verb| what.starts_with(verb))
+}
+
 /// How many are neither lists nor watches.
 pub fn beside_watches(requests: &Requests) -> usize {
-    let watched = |what: &str| WATCHED.iter().any(|verb| what.starts_with(verb));
-    requests.iter().filter(|(what, _)| !watched(what)).map(|(_, count)| count).sum()
+    requests.iter().filter(|(what, _)| !is_watched(what)).map(|(_, count)| count).sum()
 }
 
 pub fn print_requests(requests: &Requests, devices: usize) -> Outcome<()> {
