@@ -5,11 +5,15 @@ use std::path::PathBuf;
 use dps_operator_api::names::GROUP;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::Request;
 use kube::{Api, Client, Config, Resource};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::failure::{Asked, Failure, unreachable};
 use crate::terminal::Progress;
@@ -45,6 +49,15 @@ pub struct Cluster {
     pub namespace: String,
 }
 
+/// A page of a list. Each object stays text until it is read by itself: one that is nested deeper than
+/// `serde_json` goes would make the whole page unreadable.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    metadata: ListMeta,
+    items: Vec<Box<RawValue>>,
+}
+
 fn resource<K: Kind>() -> String {
     format!("{}.{GROUP}", K::plural(&()))
 }
@@ -78,12 +91,8 @@ impl Cluster {
         Ok(Self { client, namespace })
     }
 
-    fn api<K: Kind>(&self, namespace: Option<&str>) -> Api<DynamicObject> {
-        let resource = ApiResource::erase::<K>(&());
-        match namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        }
+    fn api<K: Kind>(&self, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &ApiResource::erase::<K>(&()))
     }
 
     /// Hands over each object of the namespace, or of all, page by page; returns how many there are that
@@ -98,16 +107,17 @@ impl Cluster {
     ) -> Result<usize, Failure> {
         let resource = resource::<K>();
         let asked = Asked { verb: "list", resource: &resource, namespace, name: None };
-        let api = self.api::<K>(namespace);
         let mut progress = Progress::new();
         let (mut seen, mut unreadable, mut params) = (0, 0, ListParams::default().limit(PAGE));
         loop {
-            let page = api.list(&params).await.map_err(|error| asked.failed(&error))?;
+            let request = Request::new(K::url_path(&(), namespace)).list(&params);
+            let request = request.map_err(|error| unreachable(&kube::Error::BuildRequest(error)))?;
+            let page: Page = self.client.request(request).await.map_err(|error| asked.failed(&error))?;
             seen += page.items.len();
             for object in page.items {
-                match read(object) {
-                    Some(object) => take(object),
-                    None => unreadable += 1,
+                match serde_json::from_str(object.get()) {
+                    Ok(object) => take(object),
+                    Err(_) => unreadable += 1,
                 }
             }
             progress.show(|| format!("read {seen} {}…", K::plural(&())));
@@ -125,7 +135,7 @@ impl Cluster {
     pub async fn find<K: Kind>(&self, namespace: &str, name: &str) -> Result<Option<K>, Failure> {
         let resource = resource::<K>();
         let asked = Asked { verb: "get", resource: &resource, namespace: Some(namespace), name: None };
-        let object = match self.api::<K>(Some(namespace)).get(name).await {
+        let object = match self.api::<K>(namespace).get(name).await {
             Ok(object) => object,
             Err(kube::Error::Api(status)) if status.code == 404 && status.message.contains(name) => {
                 return Ok(None);
@@ -160,7 +170,7 @@ impl Cluster {
         let asked =
             Asked { verb: "patch", resource: &resource, namespace: Some(namespace), name: Some(name) };
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patched = self.api::<K>(Some(namespace)).patch(name, &params, &Patch::Merge(patch)).await;
+        let patched = self.api::<K>(namespace).patch(name, &params, &Patch::Merge(patch)).await;
         let patched = patched.map_err(|error| asked.failed(&error))?;
         read(patched).ok_or_else(|| {
             Failure::Cluster(format!("{namespace}/{name} was changed, and cannot be read by this version."))

@@ -68,9 +68,10 @@ async fn fleet(cluster: &Cluster, namespace: Option<&String>) -> Result<Report, 
     unreadable +=
         cluster.each(namespace, |device: ProvisionedDevice| devices.push(Brief::of(&device))).await?;
     if unreadable > 0 {
+        let left_out = if unreadable == 1 { "1 object is" } else { &format!("{unreadable} objects are") };
         note(&format!(
-            "{unreadable} objects are left out, which this version cannot read: \"kubectl dps version\" shows whether the \
-             operator is newer."
+            "{left_out} left out, which this version cannot read: the operator may be newer (\"kubectl dps version\"), or a \
+             payload is nested too deeply. kubectl get shows them."
         ));
     }
     Ok(Report { fleet: FleetReport::of(&integrations, devices, namespace, now()), devices: Vec::new() })

@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::{Ran, command, program};
-use crate::world::commands::run;
+use crate::world::commands::{manifest, run};
 use crate::world::operator::ACCOUNTS;
-use crate::world::{INTEGRATION, Kind, Setup, World};
+use crate::world::{INTEGRATION, Kind, Setup, World, manifests};
 
 /// More than one page of a list.
 const MANY: usize = 501;
@@ -89,11 +89,27 @@ async fn exit_codes_tell_what_needs_a_person_from_what_cannot_be_asked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_has_ended_is_no_trouble() {
     let world = World::without_operator(Setup::default()).await;
+    world.integration(INTEGRATION).await;
     let mut command = command(world.control_plane().admin_kubeconfig());
-    let mut child = command.args(["status", "-A"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command.args(["status", "-n", &world.namespace]).stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let ran = Ran::of(&tokio::task::block_in_place(|| child.wait_with_output()).unwrap());
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_cannot_be_read_hides_no_other() {
+    let world = World::without_operator(Setup::default()).await;
+    world.devices("truck", 2).await;
+    let deep =
+        manifest("ProvisionedDevice", manifests::device("deep", json!({"payload": "DEEP"}))).to_string();
+    let payload = [r#"{"a":"#.repeat(200), "1".to_owned(), "}".repeat(200)].concat();
+    world.kubectl_ok(&["create", "-f", "-"], &deep.replace("\"DEEP\"", &payload));
+
+    let ran = world.dps(&["status"]);
+    assert!(ran.err.contains("1 object is left out"), "{ran:?}");
+    let shown = ran.ok();
+    assert!(shown.contains("Pending x2: truck-1, truck-2"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
