@@ -7,8 +7,9 @@ use std::time::Duration;
 use dps_dev::Guarded;
 use serde_json::{Value, json};
 
+use crate::manifests::service_account;
 use crate::report::Outcome;
-use crate::setup::{NAMESPACE, Setup, service_account};
+use crate::setup::{NAMESPACE, Setup};
 
 const CA: &str = "fleet-ca";
 

@@ -9,6 +9,7 @@ mod bare;
 mod cert_manager;
 mod certificates;
 mod figures;
+mod manifests;
 mod measure;
 mod neighbours;
 mod report;

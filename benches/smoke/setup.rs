@@ -17,8 +17,9 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::manifests::{host, key_secret, manifests};
 use crate::report::{DpsCalls, Outcome, Requests};
 
 pub const NAMESPACE: &str = "bench";
@@ -26,10 +27,10 @@ pub const NAMESPACE: &str = "bench";
 pub const FACTORY: &str = "factory";
 pub const OTHER: &str = "other";
 pub const ID_SCOPE: &str = "0neBENCH";
-const OTHER_SCOPE: &str = "0neOTHER";
+pub const OTHER_SCOPE: &str = "0neOTHER";
 pub const KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAx";
 pub const OTHER_KEY: &str = "YmVuY2htYXJrLWtleS1vZi1uby1ncm91cC1hbnl3aGVyZS0wMDAy";
-const ACCOUNT: &str = "operator";
+pub const ACCOUNT: &str = "operator";
 const IN_FLIGHT: usize = 16;
 /// Without any progress.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -343,57 +344,13 @@ fn id_scope(id_scope: &str) -> Outcome<IdScope> {
     })
 }
 
-pub fn service_account() -> Value {
-    json!({"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE})
-}
-
 fn user() -> String {
     format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}")
-}
-
-fn host(dps: &Running) -> String {
-    format!("localhost:{}", dps.address().port())
-}
-
-fn manifests(dps: &Running) -> Value {
-    let meta = |name: &str| json!({"name": name, "namespace": NAMESPACE});
-    json!({"apiVersion": "v1", "kind": "List", "items": [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(ACCOUNT)},
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": meta("operator"),
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "dps-operator"},
-            "subjects": [service_account()],
-        },
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("ca"), "data": {"ca.crt": dps.ca_pem()}},
-        key_secret("key"),
-        key_secret("other-key"),
-        integration(dps, FACTORY, ID_SCOPE, "key"),
-        integration(dps, OTHER, OTHER_SCOPE, "other-key"),
-    ]})
 }
 
 /// How many requests at a time the bench itself makes.
 pub async fn each<F: Future<Output = Outcome<()>>>(requests: impl Iterator<Item = F>) -> Outcome<()> {
     stream::iter(requests).buffer_unordered(IN_FLIGHT).try_collect().await
-}
-
-fn key_secret(name: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Secret",
-        "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": {"primaryKey": KEY},
-    })
-}
-
-fn integration(dps: &Running, name: &str, id_scope: &str, key: &str) -> Value {
-    json!({
-        "apiVersion": "dps-operator.io/v1alpha1", "kind": "DpsIntegration",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {
-            "idScope": id_scope, "hostname": host(dps), "caBundleRef": {"name": "ca"},
-            "attestation": {"symmetricKey": {"primaryKeyRef": {"name": key}}},
-        },
-    })
 }
 
 /// Creates the devices `truck-<number>`.

@@ -82,7 +82,7 @@ impl EventWindow {
 struct Windows(HashMap<EventWindow, Window>);
 
 impl Windows {
-    /// `spare`: it is one of those that are told while there is room, and whose absence is not.
+    /// `spare`: an event of success, which is left out without a word where there is no room.
     fn admit(&mut self, whose: EventWindow, spare: bool, now: Instant) -> Admission {
         self.0.retain(|_, window| window.since + WINDOW > now);
         let window = self.0.entry(whose).or_insert(Window { since: now, events: 0, successes: 0 });
